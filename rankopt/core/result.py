@@ -41,7 +41,7 @@ class Point(Record):
 
 
 class RankEvent(Record):
-    """The active ranks after one step, in the order of `TrialResult.layers`; `amount` is the budget then, in its unit."""
+    """The active ranks after one step, in the order of `TrialResult.layers`; `amount` is the budget then."""
 
     step: int
     amount: int

@@ -1,0 +1,271 @@
+"""What a study and a trial are, as frozen values: unknown keys refused, every field validated at birth."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from rankopt.core.budget import Budget
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+T = TypeVar("T", bound=BaseModel)
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Spec(BaseModel):
+    """Base of all specs. Strict: `"3"` is no number and `true` is no integer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class TaskSpec(Spec):
+    """Which data a trial trains and is scored on.
+
+    Attributes:
+        name: a row of `rankopt list tasks`.
+        data_dir: a local folder in the hub's layout, `<data_dir>/<task>/<split>.parquet`; the hub when absent.
+        max_length: longer inputs are cut to this many tokens.
+        train_examples: train on a fixed random subset of this size.
+        search_examples: size of the split cut from the training set; 10 % of it, at most 2,000, when absent.
+        protocol: "three-splits" never shows the official validation set to a search; "paper" selects on it, as the
+            published numbers do, and trains on the whole training set. Reports say which was used.
+    """
+
+    name: str
+    data_dir: str | None = None
+    max_length: int = Field(128, ge=4)
+    train_examples: int | None = Field(None, ge=1)
+    search_examples: int | None = Field(None, ge=1)
+    protocol: Literal["three-splits", "paper"] = "three-splits"
+
+
+class ModelSpec(Spec):
+    """Which frozen model is adapted, and where.
+
+    Attributes:
+        name: "mini" for the embedded encoder, a local folder, or a name on the hub.
+        revision: a hub revision.
+        target_modules: "all-linear" (every linear map of the blocks; head and pooler excluded), a list of module name
+            endings, or a regular expression that matches the whole module name.
+        max_rank: physical rank of every adapted layer; no pattern goes beyond it.
+        alpha: numerator of the adapter's scale s.
+        scale: "published" takes the allocator's own policy; "init" s = alpha / initial rank; "active"
+            s = alpha / active rank; "rs" s = alpha / sqrt(initial rank); "unit" s = alpha. A comparison at one fixed s
+            uses "unit".
+        dropout: on the adapter's input.
+    """
+
+    name: str
+    revision: str | None = None
+    target_modules: str | list[str] = "all-linear"
+    max_rank: int = Field(16, ge=1)
+    alpha: Positive = 16.0
+    scale: Literal["published", "init", "active", "rs", "unit"] = "published"
+    dropout: Fraction = 0.0
+
+
+class AllocatorSpec(BaseModel):
+    """An allocator's registered name, and its own hyper-parameters beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The hyper-parameters given."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class TrainingSpec(Spec):
+    """How long and how a trial trains; AdamW throughout.
+
+    Attributes:
+        epochs: passes over the training set; ignored when `steps` is given.
+        steps: optimiser steps.
+        batch_size: examples per forward pass; times `accumulation` per optimiser step.
+        lr: peak learning rate of the adapter.
+        head_lr: peak learning rate of the head; the adapter's when absent.
+        weight_decay: on the factors and the head's matrices, never on gates or biases.
+        schedule: after the warm-up.
+        warmup: linear warm-up, a fraction of the steps when below 1, else steps.
+        clip: largest gradient norm; 0 does not clip.
+        precision: "bf16" is autocast; parameters stay fp32.
+        group_by_length: batches of similar length (less padding); the same batches for every allocator.
+        eval_batch_size: examples per forward pass in evaluation.
+    """
+
+    epochs: Positive = 3.0
+    steps: int | None = Field(None, ge=1)
+    batch_size: int = Field(32, ge=1)
+    accumulation: int = Field(1, ge=1)
+    lr: Positive = 5e-4
+    head_lr: Positive | None = None
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: float = Field(0.06, ge=0)
+    clip: float = Field(1.0, ge=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    group_by_length: bool = True
+    eval_batch_size: int = Field(128, ge=1)
+
+
+class TrialSpec(Spec):
+    """One training of one model on one task under one allocator and one budget.
+
+    Example:
+        >>> spec = decode(TrialSpec, {"task": {"name": "mini-cola"}, "allocator": {"name": "uniform"},
+        ...                           "budget": {"mean_rank": 4}})
+        >>> spec.model.max_rank, len(spec.key)
+        (16, 12)
+    """
+
+    task: TaskSpec
+    model: ModelSpec = ModelSpec(name="mini")
+    allocator: AllocatorSpec
+    budget: Budget | None = None
+    training: TrainingSpec = TrainingSpec()
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _budget_can_be_met(self) -> TrialSpec:
+        if self.budget and (self.budget.mean_rank or 0) > self.model.max_rank:
+            raise ValueError(
+                f"budget.mean_rank must be at most model.max_rank, got {self.budget.mean_rank:g} > "
+                f"{self.model.max_rank}; raise model.max_rank or lower the budget"
+            )
+        return self
+
+    @property
+    def key(self) -> str:
+        """A hash of what is not default: a new field whose default changes nothing keeps every old key."""
+        return content_hash(self.model_dump(mode="json", exclude_defaults=True))
+
+
+class IntRange(Spec):
+    """A dimension of integers, both ends included."""
+
+    bounds: tuple[int, int] = Field(alias="int")
+    log: bool = False
+    step: Annotated[int, Field(ge=1)] = 1
+
+
+class FloatRange(Spec):
+    """A dimension of real numbers."""
+
+    bounds: tuple[float, float] = Field(alias="float")
+    log: bool = False
+
+
+Dimension = list[Any] | IntRange | FloatRange
+
+
+class SearchSpec(Spec):
+    """How trials are proposed: "grid" runs every combination of the space; see `rankopt list searches`."""
+
+    name: str = "grid"
+    trials: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class StudySpec(Spec):
+    """A study: a base trial, the dimensions in which trials differ from it, and how they are proposed.
+
+    Attributes:
+        name: also the name of the study's folder.
+        base: fields of a trial; together with one value of every dimension they must make a valid trial.
+        space: dotted path of a trial's field -> a list of values, `{int: [low, high]}` or `{float: [low, high]}`.
+        search: who proposes.
+        objectives: what is optimised, "score" (search split) and "parameters" (kept).
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    base: dict[str, Any]
+    space: dict[str, Dimension] = Field(default_factory=dict)
+    search: SearchSpec = SearchSpec()
+    objectives: dict[Literal["score", "parameters"], Literal["maximize", "minimize"]] = Field(
+        default={"score": "maximize", "parameters": "minimize"}
+    )
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _dimension_kinds(cls, space: Any) -> Any:
+        for path, value in space.items() if isinstance(space, dict) else ():
+            kinds = [kind for kind in ("int", "float") if isinstance(value, dict) and kind in value]
+            if isinstance(value, list):
+                if not value:
+                    raise ValueError(f"dimension {path!r} must not be an empty list")
+            elif len(kinds) != 1:
+                raise ValueError(
+                    f"dimension {path!r} must be a list of values, {{int: [low, high]}} or {{float: [low, high]}}, "
+                    f"got {value!r}"
+                )
+        return space
+
+    def choices(self) -> Iterator[dict[str, Any]]:
+        """Every combination of a space of lists, the last dimension fastest: dotted path -> value."""
+        lists = {path: values for path, values in self.space.items() if isinstance(values, list)}
+        for values in itertools.product(*lists.values()):
+            yield dict(zip(lists, values, strict=True))
+
+    def trial(self, choice: dict[str, Any]) -> TrialSpec:
+        """The trial at one point of the space."""
+        data = self.base
+        for path, value in choice.items():
+            data = with_path(data, path, value)
+        return decode(TrialSpec, data)
+
+
+def split_path(path: str) -> list[str]:
+    """The parts of a dotted path; `name[glob]` gives the glob as one part.
+
+    Example:
+        >>> split_path("allocator.ranks[*.query]")
+        ['allocator', 'ranks', '*.query']
+    """
+    head, bracket, rest = path.partition("[")
+    parts = head.split(".")
+    if bracket:
+        glob, closing, tail = rest.partition("]")
+        if not closing or tail:
+            raise ValueError(f"a path with a bracket must end in ']', got {path!r}")
+        parts.append(glob)
+    if not all(parts):
+        raise ValueError(f"a dotted path must have no empty part, got {path!r}")
+    return parts
+
+
+def with_path(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of nested mappings with the value at a dotted path replaced.
+
+    Example:
+        >>> with_path({"training": {"lr": 1e-3}}, "training.epochs", 2)
+        {'training': {'lr': 0.001, 'epochs': 2}}
+    """
+    first, *rest = split_path(path)
+    copy = dict(data)
+    node = copy
+    for part, follower in zip([first, *rest], rest, strict=False):
+        child = node.get(part, {})
+        if not isinstance(child, dict):
+            raise ValueError(f"{path}: {part!r} is {child!r}, not a mapping, so it has no field {follower!r}")
+        node[part] = dict(child)
+        node = node[part]
+    node[[first, *rest][-1]] = value
+    return copy
+
+
+def decode(kind: type[T], data: Any) -> T:
+    """A spec from plain data, read as JSON would be (lists make tuples; strings never make numbers)."""
+    return kind.model_validate_json(json.dumps(data))
+
+
+def content_hash(data: Any) -> str:
+    """12 hexadecimal digits of the SHA-256 of plain data, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
