@@ -1,0 +1,196 @@
+"""The nine GLUE tasks, one row each, read from a local folder or from the hub.
+
+Source: Wang et al., GLUE: A Multi-Task Benchmark and Analysis Platform for Natural Language Understanding, 2018;
+columns, label order and label names are those of the hub's `nyu-mll/glue`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rankopt.tasks.base import Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+HUB = "nyu-mll/glue"
+SCORES = (0.0, 5.0)  # STS-B's range, the only regression in GLUE
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlueTask(Task):
+    """A task of GLUE; all nine are read the same way."""
+
+    def read(self, split: str, data_dir: str | None) -> Dataset:
+        """Read one split from `<data_dir>/<task>/`, or from the hub when there is no `data_dir`.
+
+        In the folder a split is `<split>.parquet`, or the hub's own shards `<split>-00000-of-00001.parquet`.
+
+        Args:
+            split: `train` or a member of `reports`.
+            data_dir: the folder that holds the task folders; `~` is expanded.
+        Returns:
+            An in-memory dataset with the columns `columns` (string) and `label` (int64 class, float32 for STS-B).
+        Raises:
+            ValueError: one line: which folder, file, column or label is wrong, where, and what to do.
+
+        Example:
+            >>> import tempfile, pandas as pd
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     Path(folder, "rte").mkdir()
+            ...     rows = pd.DataFrame({"sentence1": ["It rained."], "sentence2": ["It was wet."], "label": [0]})
+            ...     rows.to_parquet(Path(folder, "rte", "train.parquet"))
+            ...     GLUE["rte"].read("train", folder)[0]
+            {'sentence1': 'It rained.', 'sentence2': 'It was wet.', 'label': 0}
+        """
+        if split not in ("train", *self.reports):
+            raise ValueError(f"{self.name} has the splits {', '.join(('train', *self.reports))}, got {split!r}")
+        if data_dir is None:
+            return self._checked(self._hub(split), f"{HUB} ({self.name}, {split})")
+        files = self._files(split, Path(data_dir).expanduser())
+        return self._checked(_read(files, (*self.columns, "label")), str(files[0]))
+
+    def _hub(self, split: str) -> Any:
+        from datasets import load_dataset
+
+        try:
+            return load_dataset(HUB, self.name, split=split).with_format("arrow")[:]
+        except Exception as error:  # whatever failed on the way to the hub, the way out is the same
+            raise ValueError(
+                f"cannot read {HUB} ({self.name}, {split}) from the hub ({_brief(error)}): go online, or give "
+                f"task.data_dir, a folder that holds {self.name}/{split}.parquet"
+            ) from error
+
+    def _files(self, split: str, root: Path) -> list[Path]:
+        """The files of one split, in order; all of its shards or none."""
+        folder, wanted = root / self.name, f"{split}.parquet or {split}-00000-of-00001.parquet"
+        for place in (root, folder):
+            if not place.is_dir():
+                raise ValueError(
+                    f"the folder {place} must exist and hold {'' if place == folder else self.name + '/'}{wanted}: "
+                    f"check task.data_dir, or leave it out to read {HUB} from the hub"
+                )
+        if (single := folder / f"{split}.parquet").is_file():
+            return [single]
+        shards = sorted(folder.glob(f"{split}-*-of-*.parquet"))
+        if not shards:
+            raise ValueError(f"the folder {folder} must hold {wanted}, got {_names(folder)}: add the file")
+        total = shards[0].stem.rpartition("-of-")[2]
+        expected = [f"{split}-{i:05d}-of-{total}.parquet" for i in range(int(total) if total.isdecimal() else 0)]
+        if [shard.name for shard in shards] != expected:
+            raise ValueError(f"the folder {folder} must hold every shard of one {split} split, got {_names(folder)}")
+        return shards
+
+    def _checked(self, table: Any, place: str) -> Dataset:
+        """Exactly the promised columns and types, or one line that says what is wrong."""
+        from datasets import Dataset, Features, Value
+
+        numbers = ("int", "uint") if self.labels else ("float", "double", "halffloat", "int", "uint")
+        for name in (*self.columns, "label"):
+            kind, allowed = (
+                str(table.schema.field(name).type),
+                numbers if name == "label" else ("string", "large_string"),
+            )
+            if not kind.startswith(allowed):
+                raise ValueError(f"column {name} of {place} must be {allowed[0]}, got {kind}: convert it")
+            if holes := table[name].null_count:
+                raise ValueError(f"column {name} of {place} must have no missing values, got {holes}: drop those rows")
+        if not table.num_rows:
+            raise ValueError(f"{place} must hold at least one row, got none: fetch the file again")
+        labels = table["label"].to_numpy()
+        low, high = (0, len(self.labels) - 1) if self.labels else SCORES
+        bad = np.flatnonzero(~((labels >= low) & (labels <= high)))  # so written, NaN is bad too
+        if len(bad):
+            raise ValueError(
+                f"labels of {place} must be {low} to {high}{_legend(self.labels)}, got {labels[bad[0]]} "
+                f"in row {bad[0]} ({len(bad)} rows are wrong): "
+                f"-1 marks GLUE's hidden test labels, use train and {self.reports[0]}"
+            )
+        features = Features(
+            {name: Value("string") for name in self.columns} | {"label": Value("int64" if self.labels else "float32")}
+        )
+        return Dataset(table.select(list(features)).cast(features.arrow_schema))
+
+
+def _read(files: list[Path], columns: tuple[str, ...]) -> Any:
+    """These columns of one split's files. Read with pyarrow itself, so no second copy of the data lands in a cache."""
+    from pyarrow import concat_tables, parquet  # type: ignore[import-untyped]
+
+    tables = []
+    for file in files:
+        try:
+            with parquet.ParquetFile(file) as reader:
+                found = reader.schema_arrow.names
+                tables.append(reader.read(list(columns)))  # columns that do not exist are left out
+        except (OSError, ValueError, TypeError, NotImplementedError) as error:
+            raise ValueError(f"cannot read {file} as parquet ({_brief(error)}): fetch the file again") from error
+        if missing := [name for name in columns if name not in found]:
+            raise ValueError(
+                f"{file} must have the columns {', '.join(columns)} of {HUB}, got {', '.join(found)}: "
+                f"rename or add {', '.join(missing)}"
+            )
+    try:
+        return concat_tables(tables)
+    except ValueError as error:
+        raise ValueError(f"all shards of {files[0]} must have the same types ({_brief(error)})") from error
+
+
+def _brief(error: Exception) -> str:
+    """The first line of a library's message, which may be many."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
+def _names(folder: Path) -> str:
+    return ", ".join(sorted(file.name for file in folder.iterdir())) or "an empty folder"
+
+
+def _legend(labels: tuple[str, ...]) -> str:
+    return f" ({', '.join(labels)})" if labels else ""
+
+
+_PAIR = ("sentence1", "sentence2")
+
+GLUE: dict[str, Task] = {
+    task.name: task
+    for task in (
+        # Warstadt et al. 2018
+        GlueTask(name="cola", columns=("sentence",), labels=("unacceptable", "acceptable"), metrics=("matthews",)),
+        # Socher et al. 2013
+        GlueTask(name="sst2", columns=("sentence",), labels=("negative", "positive"), metrics=("accuracy",)),
+        # Dolan and Brockett 2005
+        GlueTask(name="mrpc", columns=_PAIR, labels=("not_equivalent", "equivalent"), metrics=("accuracy", "f1")),
+        # Cer et al. 2017
+        GlueTask(name="stsb", columns=_PAIR, labels=(), metrics=("pearson", "spearman")),
+        # Iyer et al. 2017
+        GlueTask(
+            name="qqp",
+            columns=("question1", "question2"),
+            labels=("not_duplicate", "duplicate"),
+            metrics=("accuracy", "f1"),
+        ),
+        # Williams et al. 2018
+        GlueTask(
+            name="mnli",
+            columns=("premise", "hypothesis"),
+            labels=("entailment", "neutral", "contradiction"),
+            metrics=("accuracy",),
+            reports=("validation_matched", "validation_mismatched"),
+        ),
+        # Rajpurkar et al. 2016
+        GlueTask(
+            name="qnli",
+            columns=("question", "sentence"),
+            labels=("entailment", "not_entailment"),
+            metrics=("accuracy",),
+        ),
+        # Dagan et al. 2006 and its three successors
+        GlueTask(name="rte", columns=_PAIR, labels=("entailment", "not_entailment"), metrics=("accuracy",)),
+        # Levesque et al. 2011. Its validation sentences recur in its training set with the opposite label: a model that
+        # fits the training set scores below the majority class (56 %), and most papers leave the task out.
+        GlueTask(name="wnli", columns=_PAIR, labels=("not_entailment", "entailment"), metrics=("accuracy",)),
+    )
+}

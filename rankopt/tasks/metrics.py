@@ -1,0 +1,230 @@
+"""From logits to scores: GLUE's five metrics. A task's primary score is its FIRST metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import f1_score, matthews_corrcoef
+
+from rankopt.tasks.base import Task
+
+Array = NDArray[Any]
+
+
+def accuracy(predictions: Array, references: Array) -> float:
+    """Share of examples whose predicted class is the true one: `mean(predictions == references)`.
+
+    Args:
+        predictions: (n,) class indices.
+        references: (n,) class indices.
+    Returns:
+        A number in [0, 1].
+    Raises:
+        ValueError: the two are empty, of different shapes or not finite.
+
+    Example:
+        >>> accuracy(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 1]))
+        0.75
+    """
+    predictions, references = _pair(predictions, references)
+    return float(np.mean(predictions == references))
+
+
+def f1(predictions: Array, references: Array) -> float:
+    """Harmonic mean of precision and recall of class 1, `2 tp / (2 tp + fp + fn)`; 0 when class 1 never occurs.
+
+    Args:
+        predictions: (n,) class indices; every class but 1 counts as negative.
+        references: (n,) class indices.
+    Returns:
+        A number in [0, 1].
+    Raises:
+        ValueError: the two are empty, of different shapes or not finite.
+
+    Example:
+        >>> f1(np.array([1, 1, 0, 0]), np.array([1, 0, 0, 0])) == 2 / 3
+        True
+
+    Source: van Rijsbergen, Information Retrieval, 1979; on MRPC and QQP by GLUE (Wang et al. 2018).
+    """
+    predictions, references = _pair(predictions, references)
+    return float(f1_score(references == 1, predictions == 1, zero_division=0.0))
+
+
+def matthews(predictions: Array, references: Array) -> float:
+    """Correlation of two class labellings; 0 when either is constant.
+
+    For two classes `(tp tn - fp fn) / sqrt((tp + fp)(tp + fn)(tn + fp)(tn + fn))`; for more, its multi-class form.
+
+    Args:
+        predictions: (n,) class indices.
+        references: (n,) class indices.
+    Returns:
+        A number in [-1, 1].
+    Raises:
+        ValueError: the two are empty, of different shapes or not finite.
+
+    Example:
+        >>> matthews(np.array([0, 1, 1, 0]), np.array([0, 1, 1, 0])), matthews(np.array([1, 1]), np.array([0, 1]))
+        (1.0, 0.0)
+
+    Source: Matthews, Biochimica et Biophysica Acta 405, 1975; on CoLA by Warstadt et al. 2018.
+    """
+    predictions, references = _pair(predictions, references)
+    if _constant(predictions) or _constant(references):
+        return 0.0
+    return float(matthews_corrcoef(references, predictions))
+
+
+def pearson(predictions: Array, references: Array) -> float:
+    """Linear correlation `cov(p, y) / (std(p) std(y))`; 0 when either side is constant.
+
+    Args:
+        predictions: (n,) numbers.
+        references: (n,) numbers.
+    Returns:
+        A number in [-1, 1].
+    Raises:
+        ValueError: the two are empty, of different shapes or not finite.
+
+    Example:
+        >>> round(pearson(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0])), 12)
+        1.0
+        >>> pearson(np.ones(3), np.arange(3.0))
+        0.0
+
+    Source: Pearson, Proceedings of the Royal Society 58, 1895; on STS-B by Cer et al. 2017.
+    """
+    predictions, references = _pair(predictions, references)
+    if _constant(predictions) or _constant(references):
+        return 0.0
+    return float(pearsonr(predictions, references).statistic)
+
+
+def spearman(predictions: Array, references: Array) -> float:
+    """Pearson correlation of the two sides' ranks (ties share their mean rank); 0 when either side is constant.
+
+    Args:
+        predictions: (n,) numbers.
+        references: (n,) numbers.
+    Returns:
+        A number in [-1, 1].
+    Raises:
+        ValueError: the two are empty, of different shapes or not finite.
+
+    Example:
+        >>> round(spearman(np.array([1.0, 10.0, 100.0]), np.array([0.0, 1.0, 2.0])), 12)
+        1.0
+
+    Source: Spearman, The American Journal of Psychology 15, 1904; on STS-B by Wang et al. 2018.
+    """
+    predictions, references = _pair(predictions, references)
+    if _constant(predictions) or _constant(references):
+        return 0.0
+    return float(spearmanr(predictions, references).statistic)
+
+
+METRICS: dict[str, Callable[[Array, Array], float]] = {
+    "accuracy": accuracy,
+    "f1": f1,
+    "matthews": matthews,
+    "pearson": pearson,
+    "spearman": spearman,
+}
+
+
+def decide(task: Task, logits: ArrayLike) -> Array:
+    """Turn a model's outputs into predictions: `argmax` over the classes, or the single output of a regression.
+
+    Args:
+        task: says how many outputs there are.
+        logits: (n, number of classes), or (n, 1) or (n,) for a regression.
+    Returns:
+        (n,) int64 class indices, or (n,) float64 numbers.
+    Raises:
+        ValueError: a wrong shape, or an output that is not finite (a diverged model has no score).
+
+    Example:
+        >>> from rankopt.tasks.glue import GLUE
+        >>> decide(GLUE["rte"], [[0.1, 2.0], [3.0, -1.0]]).tolist()
+        [1, 0]
+        >>> decide(GLUE["stsb"], [[2.5], [4.0]]).tolist()
+        [2.5, 4.0]
+    """
+    outputs = np.asarray(logits, dtype=np.float64)
+    width = max(len(task.labels), 1)
+    if width == 1 and outputs.ndim == 1:
+        outputs = outputs[:, None]
+    if outputs.ndim != 2 or outputs.shape[1] != width:
+        raise ValueError(f"logits of {task.name} must have the shape (examples, {width}), got {outputs.shape}")
+    if bad := int(np.count_nonzero(~np.isfinite(outputs))):
+        raise ValueError(f"logits of {task.name} must be finite, got {bad} of {outputs.size} that are not: it diverged")
+    return outputs.argmax(axis=1) if task.labels else outputs[:, 0]
+
+
+def evaluate(task: Task, logits: ArrayLike, labels: ArrayLike) -> dict[str, float]:
+    """Every metric of a task, in the task's order (so the first entry is the primary score).
+
+    Args:
+        task: names the metrics.
+        logits: as for `decide`.
+        labels: (n,) class indices, or numbers for a regression.
+    Returns:
+        Metric name -> score; higher is better for all of them.
+    Raises:
+        ValueError: shapes that do not fit, nothing to evaluate, or values that are not finite.
+
+    Example:
+        >>> from rankopt.tasks.glue import GLUE
+        >>> evaluate(GLUE["mrpc"], [[0.0, 1.0], [1.0, 0.0]], [1, 0])
+        {'accuracy': 1.0, 'f1': 1.0}
+    """
+    predictions, references = decide(task, logits), np.asarray(labels)
+    return {name: METRICS[name](predictions, references) for name in task.metrics}
+
+
+def primary(task: Task, scores: Mapping[str, float]) -> float:
+    """The one number a search maximises: the task's first metric (GLUE's leaderboard averages two; we do not).
+
+    Args:
+        task: its `metrics[0]` is the primary metric.
+        scores: what `evaluate` returned.
+    Returns:
+        That score.
+    Raises:
+        KeyError: the metric is not among the scores.
+
+    Example:
+        >>> from rankopt.tasks.glue import GLUE
+        >>> primary(GLUE["qqp"], {"accuracy": 0.9, "f1": 0.8})
+        0.9
+    """
+    return scores[task.metrics[0]]
+
+
+def _pair(predictions: Array, references: Array) -> tuple[Array, Array]:
+    """Both sides as arrays, floats in double precision (float32 sums would move the last digits of a correlation)."""
+    sides = [np.asarray(side) for side in (predictions, references)]
+    predictions, references = (side.astype(np.float64) if side.dtype.kind == "f" else side for side in sides)
+    if predictions.shape != references.shape or predictions.ndim != 1:
+        raise ValueError(
+            f"predictions and references must be one-dimensional and equally long, "
+            f"got the shapes {predictions.shape} and {references.shape}"
+        )
+    if not len(predictions):
+        raise ValueError("a metric needs at least one example, got none")
+    for name, side in (("predictions", predictions), ("references", references)):
+        if not np.isfinite(side).all():
+            raise ValueError(f"{name} must be finite, got {np.count_nonzero(~np.isfinite(side))} values that are not")
+    return predictions, references
+
+
+def _constant(values: Array) -> bool:
+    """No spread beyond rounding (scipy's own limit for a near-constant input, below which a correlation is noise)."""
+    spread = math.sqrt(float(np.sum((values - values.mean()) ** 2)))
+    return spread <= 1e-13 * abs(float(values.mean()))
