@@ -1,0 +1,137 @@
+"""Repetitions averaged, configurations chosen on the search split, and every allocator against the control."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from rankopt.analysis.frame import CONTROL
+from rankopt.analysis.statistics import SAME, Difference, holm, paired, summarize
+
+CONDITION = ["setting", "budget"]
+"""Trials that share these ran at the same task and budget, and may be compared."""
+
+
+def average(points: pd.DataFrame) -> pd.DataFrame:
+    """The mean over seeds of every configuration, at the trials' own patterns.
+
+    Where an allocator has several configurations at one setting and budget (learning rates, a search's proposals), the
+    one to compare is chosen by its mean score on the search split, among those with the most seeds; never by the
+    score that is reported.
+
+    Args:
+        points: a frame of `tidy`.
+    Returns:
+        One row per configuration: `setting`, `task`, `metric`, `split`, `allocator`, `name`, `budget`, `configuration`,
+        `n` (seeds), `kept`, `mean_rank`, `search`, `score` (means), `error` (standard error of the score), `chosen`.
+    """
+    rows: list[dict[str, Any]] = []
+    groups = points[points["own"].astype(bool)].groupby(
+        ["setting", "allocator", "budget", "configuration"], dropna=False, sort=True
+    )
+    for (setting, allocator, budget, configuration), group in groups:
+        summary = summarize(group["score"].tolist())
+        first = group.iloc[0]
+        rows.append(
+            {
+                "setting": setting,
+                **{column: first[column] for column in ("task", "metric", "split")},
+                "allocator": allocator,
+                "name": first["name"],
+                "budget": budget,
+                "configuration": configuration,
+                "n": summary.n,
+                "kept": group["kept"].mean(),
+                "mean_rank": group["mean_rank"].mean(),
+                "search": group["search"].mean(),
+                "score": summary.mean,
+                "error": summary.error,
+                "chosen": False,
+            }
+        )
+    averages = pd.DataFrame(rows, columns=AVERAGES)
+    for _, group in averages.groupby(["setting", "allocator", "budget"], dropna=False):
+        best = group.sort_values(["n", "search", "configuration"], ascending=[False, False, True]).index[0]
+        averages.loc[best, "chosen"] = True
+    return averages
+
+
+AVERAGES = [
+    "setting", "task", "metric", "split", "allocator", "name", "budget", "configuration", "n", "kept", "mean_rank",
+    "search", "score", "error", "chosen",
+]  # fmt: skip
+
+
+def compare(points: pd.DataFrame, averages: pd.DataFrame, control: str = CONTROL, alpha: float = 0.05) -> pd.DataFrame:
+    """Paired differences of the chosen configurations to the control's, at the same setting, budget and seed.
+
+    Args:
+        points: a frame of `tidy`.
+        averages: its `average`.
+        control: the allocator to compare with.
+        alpha: two-sided, for the whole family after Holm's correction; the family is every row with a p-value.
+    Returns:
+        One row per setting, budget and allocator other than the control, where both have a trial: `n` shared seeds,
+        `score` and `control` (means over the shared seeds), `difference`, `low`, `high` (95 % t-interval), `p`,
+        `p_holm`, `detectable` (the smallest difference that n seeds find with 80 % power) and `verdict`.
+    """
+    chosen = averages[averages["chosen"].astype(bool)]
+    own = points[points["own"].astype(bool)]
+    seeds = {key: group.set_index("seed")["score"] for key, group in own.groupby("configuration")}
+    rows: list[dict[str, Any]] = []
+    for (setting, budget), group in chosen[chosen["budget"].notna()].groupby(CONDITION):
+        reference = group[group["name"] == control]
+        if reference.empty:
+            continue
+        base = seeds[reference.iloc[0]["configuration"]]
+        for row in group[group["name"] != control].itertuples():
+            pairs = pd.concat([seeds[row.configuration], base], axis=1, join="inner", keys=["score", "control"])
+            found = paired((pairs["score"] - pairs["control"]).tolist(), level=1 - alpha)
+            means = pairs.mean()
+            rows.append(
+                {
+                    "setting": setting,
+                    "budget": budget,
+                    "allocator": row.allocator,
+                    "n": found.n,
+                    "score": means["score"],
+                    "control": means["control"],
+                    "difference": found.mean,
+                    **found._asdict(),
+                }
+            )
+    adjusted = holm([row["p"] for row in rows])
+    for row, p_holm in zip(rows, adjusted, strict=True):
+        found = Difference(**{field: row[field] for field in Difference._fields})
+        row |= {"p_holm": p_holm, "verdict": verdict(found, p_holm, alpha)}
+    return pd.DataFrame(rows, columns=COMPARISONS)
+
+
+COMPARISONS = [
+    "setting", "budget", "allocator", "n", "score", "control", "difference", "low", "high", "p", "p_holm",
+    "detectable", "verdict",
+]  # fmt: skip
+
+
+def verdict(found: Difference, p_holm: float, alpha: float = 0.05) -> str:
+    """A comparison in words that claim no more than the seeds allow.
+
+    Example:
+        >>> verdict(Difference(1, 0.02, math.nan, math.nan, math.nan, math.nan), math.nan)
+        'one seed: no claim'
+        >>> verdict(Difference(5, 0.02, 0.01, 0.03, 0.004, 0.012), 0.012)
+        'better'
+    """
+    if found.n == 0:
+        return "no shared seed"
+    if found.n == 1:
+        return "one seed: no claim"
+    if math.isnan(p_holm):
+        return "equal at every seed" if abs(found.mean) < SAME else "no spread over seeds: no claim"
+    if p_holm < alpha:
+        return "better" if found.mean > 0 else "worse"
+    if abs(found.mean) < found.detectable:
+        return "no difference that this many seeds could have seen"
+    return "not told apart from chance after Holm's correction"

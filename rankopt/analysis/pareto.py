@@ -1,0 +1,32 @@
+"""Which points are worth having: more score, fewer parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def front(parameters: Sequence[float], scores: Sequence[float]) -> list[int]:
+    """The points that no other point dominates.
+
+    Point j dominates i when `parameters_j <= parameters_i` and `scores_j >= scores_i`, one of the two strictly.
+
+    Args:
+        parameters: fewer is better.
+        scores: higher is better; a point whose score is NaN is never on the front.
+    Returns:
+        Indices of the front, parameters rising; equal points are all on it.
+    Raises:
+        ValueError: when the lengths differ.
+    Example:
+        >>> front([10, 20, 20, 40], [0.5, 0.7, 0.6, 0.7])
+        [0, 1]
+    """
+    points = [(cost, -score, index) for index, (cost, score) in enumerate(zip(parameters, scores, strict=True))]
+    kept: list[int] = []
+    best, best_cost = math.inf, -math.inf
+    for cost, loss, index in sorted(point for point in points if not math.isnan(point[1])):
+        if loss < best or (loss == best and cost == best_cost):
+            kept.append(index)
+            best, best_cost = loss, cost
+    return kept
