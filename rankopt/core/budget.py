@@ -130,6 +130,16 @@ class Budget(BaseModel):
         }
         return RankPattern({name: sum(kept) for name, kept in self.select(importance, shapes).items()})
 
+    def uniform(self, shapes: Shapes, max_rank: int) -> RankPattern:
+        """The most even pattern: every layer the largest rank that fits, and one more for some where that still fits.
+
+        Example:
+            >>> Budget(ranks=5).uniform({"a": Shape(2, 2), "b": Shape(2, 2)}, 8)
+            RankPattern({'a': 3, 'b': 2})
+        """
+        level = min(int(self.level(shapes)), max_rank - 1)
+        return self.share(dict.fromkeys(shapes, 1.0), shapes, level + 1)
+
 
 class Schedule(BaseModel):
     """How much of a budget is allowed at a step: constant, or AdaLoRA's cubic decay.

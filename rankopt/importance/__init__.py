@@ -1,0 +1,1 @@
+"""How much a component matters: pure functions of tensors."""

@@ -1,0 +1,22 @@
+"""The allocators, by registered name."""
+
+from __future__ import annotations
+
+from rankopt.allocators.adalora import AdaLoRA
+from rankopt.allocators.base import Allocator
+from rankopt.allocators.dylora import DyLoRA
+from rankopt.allocators.ramp import Ramp
+from rankopt.allocators.random import Random
+from rankopt.allocators.spectral import Spectral
+from rankopt.allocators.static import Static
+from rankopt.allocators.uniform import Uniform
+
+ALLOCATORS: dict[str, type[Allocator]] = {
+    "uniform": Uniform,
+    "static": Static,
+    "random": Random,
+    "ramp": Ramp,
+    "adalora": AdaLoRA,
+    "dylora": DyLoRA,
+    "spectral": Spectral,
+}

@@ -1,0 +1,129 @@
+"""What an allocator is: who keeps which components, and when."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from rankopt.core.budget import Budget
+from rankopt.core.pattern import RankPattern
+from rankopt.core.seeds import stream
+from rankopt.lowrank.linear import Layers, LowRankLinear, ScalePolicy, pattern_of
+
+State = dict[str, Any]
+"""Plain data (numbers, strings, lists, dicts, tensors): it is saved with a checkpoint, restored and compared."""
+
+Steps = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A fraction of the trial's steps when below 1, else a number of steps."""
+
+
+def steps_of(value: float, total: int) -> int:
+    """A number of steps from `Steps`.
+
+    Example:
+        >>> steps_of(0.25, 200), steps_of(30, 200)
+        (50, 30)
+    """
+    return round(value * total) if value < 1 else int(value)
+
+
+class Allocator(BaseModel, ABC):
+    """Decides which components every layer may keep under a budget. Frozen: its fields are its hyper-parameters.
+
+    One trial has exactly one allocator. It acts on the layers through the mask (hard) and the gate (soft) only, and
+    everything it remembers is in the state that `start` returns. `training/callback.py` shows when each hook fires.
+
+    Attributes:
+        scale: the scale policy that the method was published with.
+        scales: the policies under which the method keeps the function it trained.
+        needs_budget: whether a trial must give one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    scale: ClassVar[ScalePolicy] = "init"
+    scales: ClassVar[frozenset[ScalePolicy]] = frozenset({"init", "active", "rs", "unit"})
+    needs_budget: ClassVar[bool] = True
+
+    @abstractmethod
+    def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
+        """Initialise A, B, g and the masks.
+
+        Args:
+            layers: all components masked.
+            budget: what the final pattern may cost.
+            steps: optimiser steps of the whole trial, T.
+            seed: the trial's.
+        Returns:
+            The state handed to every later hook.
+        Raises:
+            ValueError: when this allocator cannot meet the budget; one line that says what to change.
+        """
+
+    def before_step(self, state: State, layers: Layers, step: int) -> None:
+        """Before the first forward pass of optimiser step `step` = 1..T."""
+
+    def penalty(self, state: State, layers: Layers) -> Tensor | None:
+        """A scalar added to the task loss, or None."""
+        return None
+
+    def after_step(self, state: State, layers: Layers, step: int) -> None:
+        """After the optimiser moved the weights, before gradients are zeroed."""
+
+    def finish(self, state: State, layers: Layers) -> tuple[RankPattern, ...]:
+        """Order the components so that a pattern keeps the first ones of every layer, and say which patterns to score.
+
+        Returns:
+            The trial's own pattern first, within budget; then any others that the trained model can be cut to.
+        """
+        return (pattern_of(layers),)
+
+
+@torch.no_grad()
+def init_lora(layer: LowRankLinear, name: str, seed: int) -> None:
+    """LoRA's start: A Kaiming-uniform (a = sqrt 5, that is +-1/sqrt(in)), B zero, gate one.
+
+    Every layer draws from a stream of its own, so component i starts the same under every allocator and budget.
+
+    Source: Hu et al. 2021 (2106.09685), the authors' code.
+    """
+    bound = 1 / math.sqrt(layer.shape.fan_in)
+    layer.A.copy_(torch.empty(layer.A.shape).uniform_(-bound, bound, generator=_generator(seed, name)))
+    layer.B.zero_()
+    layer.g.fill_(1.0)
+    layer.g.requires_grad_(False)
+
+
+@torch.no_grad()
+def init_triplets(layer: LowRankLinear, name: str, seed: int) -> None:
+    """AdaLoRA's start: A and B normal with standard deviation 0.02, gate zero and trained.
+
+    Source: Zhang et al. 2023 (2303.10512), the authors' code.
+    """
+    generator = _generator(seed, name)
+    layer.A.copy_(torch.empty(layer.A.shape).normal_(0.0, 0.02, generator=generator))
+    layer.B.copy_(torch.empty(layer.B.shape).normal_(0.0, 0.02, generator=generator))
+    layer.g.zero_()
+    layer.g.requires_grad_(True)
+
+
+def start_pattern(layers: Layers, pattern: RankPattern, seed: int) -> State:
+    """Begin plain LoRA at a fixed pattern; the state is empty."""
+    for name, layer in layers.items():
+        init_lora(layer, name, seed)
+        layer.open(pattern[name])
+    return {}
+
+
+def smallest_max_rank(layers: Layers) -> int:
+    """The physical rank that every layer has."""
+    return min(layer.max_rank for layer in layers.values())
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(stream(seed, "init", name))

@@ -1,0 +1,53 @@
+"""Rank that grows, or falls, linearly with depth."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rankopt.allocators.base import Allocator, State, smallest_max_rank, start_pattern
+from rankopt.core.budget import Budget
+from rankopt.lowrank.linear import Layers, shapes_of
+
+
+class Ramp(Allocator):
+    """Ranks linear in the depth of the block, with the budget's total.
+
+        w_k = 1 + (ratio - 1) (d_k - d_min) / (d_max - d_min),   r_k proportional to w_k
+
+    The depth d is the first number in a layer's name; a layer with no number counts as the shallowest.
+
+    Args:
+        direction: "up" gives the deepest block the most, "down" the shallowest.
+        ratio: rank of the richest block over that of the poorest.
+    Example:
+        >>> Ramp().ratio
+        3.0
+
+    Source: PRILoRA, Benedek and Wolf 2024 (2401.11316): 4 at the first layer to 12 at the last. Departure: its pruning
+    of A is left out, and the reverse ramp is offered as a control.
+    """
+
+    direction: Literal["up", "down"] = "up"
+    ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 3.0
+
+    def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
+        depths = {name: depth_of(name) for name in layers}
+        low, high = min(depths.values()), max(depths.values())
+        if self.direction == "down":
+            low, high = high, low
+        weights = {name: 1 + (self.ratio - 1) * (d - low) / ((high - low) or 1) for name, d in depths.items()}
+        return start_pattern(layers, budget.share(weights, shapes_of(layers), smallest_max_rank(layers)), seed)
+
+
+def depth_of(name: str) -> int:
+    """The block that a layer belongs to: the first number in its name.
+
+    Example:
+        >>> depth_of("bert.encoder.layer.11.output.dense"), depth_of("head")
+        (11, 0)
+    """
+    number = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
+    return int(number[1]) if number else 0

@@ -1,0 +1,133 @@
+"""Spectral truncation: train at a generous rank, then keep the largest singular directions of the updates."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rankopt.allocators.base import Allocator, State, Steps, smallest_max_rank, start_pattern, steps_of
+from rankopt.core.budget import Budget
+from rankopt.core.pattern import RankPattern, Shapes
+from rankopt.importance.spectral import energy, energy_ranks, spectrum
+from rankopt.lowrank.linear import Layers, LowRankLinear, ScalePolicy, apply_pattern, shapes_of
+
+Rule = Literal["global", "cost", "energy"]
+
+
+class Spectral(Allocator):
+    """Truncate each trained update `s B A = U S V^T` to its first r_k singular directions, r_k within the budget.
+
+        global   the largest S^2 over all layers
+        cost     the largest S^2 / (in + out): the most kept energy for a parameter budget
+        energy   the largest tau such that, keeping the share tau of every layer's energy, all layers fit
+
+    The directions are written back as components in falling order, the singular value shared between the factors, so
+    that every smaller pattern is a prefix too; half and a quarter of the budget are scored as well.
+
+    Args:
+        rule: how layers compete.
+        initial_rank: rank of every layer before the truncation; `model.max_rank` when absent.
+        recovery: steps that are trained after the truncation, on the kept components, as the end of the same schedule.
+    Example:
+        >>> Spectral(rule="energy", recovery=0.2).recovery
+        0.2
+
+    Source: the singular value view of LoRA; "energy" is PEFT's `convert_to_lora`, "global" is PARA (2604.27796).
+    """
+
+    scales: ClassVar[frozenset[ScalePolicy]] = frozenset({"init", "rs", "unit"})
+
+    rule: Rule = "global"
+    initial_rank: Annotated[int, Field(ge=1)] | None = None
+    recovery: Steps = 0.0
+
+    def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
+        max_rank = smallest_max_rank(layers)
+        rank = self.initial_rank or max_rank
+        if rank > max_rank:
+            raise ValueError(f"allocator.initial_rank must be at most model.max_rank {max_rank}, got {rank}")
+        recovery = steps_of(self.recovery, steps)
+        if recovery >= steps:
+            raise ValueError(f"allocator.recovery must be fewer than the trial's {steps} steps, got {recovery}")
+        shapes = shapes_of(layers)
+        if budget.amount(shapes) == 0:
+            rank = 0  # nothing can be kept, so nothing need be trained
+        start_pattern(layers, RankPattern(dict.fromkeys(layers, rank)), seed)
+        return {"cut": steps - recovery, "amount": budget.amount(shapes), "unit": budget.unit, "spectra": {}}
+
+    def after_step(self, state: State, layers: Layers, step: int) -> None:
+        if step == state["cut"]:
+            self._truncate(state, layers)
+
+    def finish(self, state: State, layers: Layers) -> tuple[RankPattern, ...]:
+        if not state["spectra"]:
+            self._truncate(state, layers)
+        shapes, unit = shapes_of(layers), state["unit"]
+        patterns: list[RankPattern] = []
+        for share in (1, 2, 4):
+            pattern = spectral_pattern(state["spectra"], Budget.of(state["amount"] // share, unit), shapes, self.rule)
+            if pattern not in patterns:
+                patterns.append(pattern)
+        return tuple(patterns)
+
+    def _truncate(self, state: State, layers: Layers) -> None:
+        state["spectra"] = {name: reorder(layer) for name, layer in layers.items()}
+        budget = Budget.of(state["amount"], state["unit"])
+        apply_pattern(layers, spectral_pattern(state["spectra"], budget, shapes_of(layers), self.rule))
+
+
+@torch.no_grad()
+def reorder(layer: LowRankLinear) -> Tensor:
+    """Rewrite a layer's active components as singular directions, largest first; the map stays the same.
+
+        s B diag(g) A = U S V^T;   A_i <- sqrt(S_i / s) V_i^T;   B_i <- sqrt(S_i / s) U_i;   g_i <- 1
+
+    Args:
+        layer: changed in place.
+    Returns:
+        S, `(rank,)`, falling.
+    """
+    A, B, g = layer.active()
+    if layer.rank == 0:
+        return torch.zeros(0)
+    U, S, V = spectrum(A, layer.s * B * g)
+    root = (S / layer.s).sqrt()
+    layer.replace((V * root).T, U * root)
+    layer.keep(len(S))
+    return S.cpu()
+
+
+def spectral_pattern(spectra: dict[str, Tensor], budget: Budget, shapes: Shapes, rule: Rule) -> RankPattern:
+    """The ranks that a rule gives under a budget.
+
+    Args:
+        spectra: singular values per layer, falling.
+        budget: an absolute one.
+        shapes: the layers' shapes.
+        rule: see `Spectral`.
+    Example:
+        >>> from rankopt.core.pattern import Shape
+        >>> spectra = {"q": torch.tensor([3.0, 1.0]), "ffn": torch.tensor([2.0, 1.5])}
+        >>> shapes = {"q": Shape(4, 4), "ffn": Shape(4, 16)}
+        >>> spectral_pattern(spectra, Budget(ranks=3), shapes, "global")
+        RankPattern({'ffn': 2, 'q': 1})
+        >>> spectral_pattern(spectra, Budget(parameters=36), shapes, "cost")
+        RankPattern({'ffn': 1, 'q': 2})
+    """
+    if rule == "energy":
+        fitting = RankPattern(dict.fromkeys(spectra, 0))
+        for tau in sorted({float(value) for S in spectra.values() for value in energy(S)}):
+            pattern = RankPattern(energy_ranks(spectra, tau))
+            if budget.spent(pattern, shapes) > budget.amount(shapes):
+                break
+            fitting = pattern
+        return fitting
+    importance = {}
+    for name, S in spectra.items():
+        # `select` divides by the cost in the budget's unit; undo that, then divide by the rule's own
+        weight = budget.cost(shapes[name]) / (shapes[name].cost if rule == "cost" else 1)
+        importance[name] = [value * weight for value in S.double().square().tolist()]
+    return RankPattern({name: sum(kept) for name, kept in budget.select(importance, shapes).items()})

@@ -1,0 +1,42 @@
+"""A given rank pattern: one found by a search, imported, or written by hand."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from rankopt.allocators.base import Allocator, State, start_pattern
+from rankopt.core.budget import Budget
+from rankopt.core.pattern import match_globs
+from rankopt.lowrank.linear import Layers, shapes_of
+
+
+class Static(Allocator):
+    """Fixed ranks by glob over layer names; a layer takes the rank of the last glob that matches it, else 0.
+
+    A budget is optional; when there is one the pattern must meet it.
+
+    Args:
+        ranks: glob -> rank, for example `{"*": 2, "*.query": 8}`.
+    Example:
+        >>> Static(ranks={"*.query": 8}).ranks
+        {'*.query': 8}
+
+    Source: LoRA (2106.09685) with PEFT's `rank_pattern`.
+    """
+
+    needs_budget: ClassVar[bool] = False
+
+    ranks: dict[str, Annotated[int, Field(ge=0)]] = Field(default={"*": 1}, min_length=1)
+
+    def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
+        shapes = shapes_of(layers)
+        pattern = match_globs(self.ranks, list(layers))
+        spent, allowed = budget.spent(pattern, shapes), budget.amount(shapes)
+        if spent > allowed:
+            raise ValueError(
+                f"allocator.ranks must fit the budget of {allowed} {budget.unit}, got {spent}; "
+                "lower some ranks, or leave the budget out"
+            )
+        return start_pattern(layers, pattern, seed)

@@ -1,0 +1,23 @@
+"""LoRA: every layer the same rank."""
+
+from __future__ import annotations
+
+from rankopt.allocators.base import Allocator, State, smallest_max_rank, start_pattern
+from rankopt.core.budget import Budget
+from rankopt.lowrank.linear import Layers, shapes_of
+
+
+class Uniform(Allocator):
+    """Fixed-rank LoRA: the largest rank that every layer can have, and one more for some layers where that still fits.
+
+        r_k = r or r + 1,   cost(r_1, ..., r_n) <= budget
+
+    Example:
+        >>> Uniform().model_dump()
+        {}
+
+    Source: Hu et al. 2021 (2106.09685).
+    """
+
+    def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
+        return start_pattern(layers, budget.uniform(shapes_of(layers), smallest_max_rank(layers)), seed)

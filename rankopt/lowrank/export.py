@@ -1,0 +1,164 @@
+"""To and from an ordinary PEFT LoRA adapter."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rankopt.core.pattern import RankPattern
+from rankopt.lowrank.inject import inject
+from rankopt.lowrank.linear import Layers, Scale, pattern_of
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+PREFIX = "base_model.model."
+
+
+def export_peft(
+    layers: Layers,
+    model: nn.Module,
+    folder: Path,
+    *,
+    head: Iterable[str] = (),
+    base_model: str = "",
+    revision: str | None = None,
+    task_type: str = "SEQ_CLS",
+) -> RankPattern:
+    """Write the active components as a plain PEFT adapter.
+
+    Gate and scale are absorbed, `B_i <- s g_i B_i`; masked components are dropped; every module gets its own rank and
+    `alpha = rank`, so that PEFT's alpha / r is 1. Modules of rank 0 are no targets. When every module has rank 0 the
+    smallest one gets a single zero component, because PEFT knows no adapter without a target.
+
+    Args:
+        layers: the adapted layers of `model`.
+        model: used for its module names and its head's weights.
+        folder: created; `adapter_config.json` and `adapter_model.safetensors` are written.
+        head: full names of modules trained in full; saved as `modules_to_save`.
+        base_model: name or path that PEFT records.
+        revision: hub revision that PEFT records.
+        task_type: PEFT's.
+    Returns:
+        The pattern written.
+    Raises:
+        OSError: when the folder cannot be written.
+    """
+    factors = {name: _absorbed(layer) for name, layer in layers.items() if layer.rank}
+    if not factors:
+        name = min(layers, key=lambda name: layers[name].shape.cost)
+        shape = layers[name].shape
+        factors[name] = (torch.zeros(1, shape.fan_in), torch.zeros(shape.fan_out, 1))
+    ranks = {name: len(A) for name, (A, _) in factors.items()}
+    default = max(ranks.values())
+    # PEFT takes the first pattern that matches the end of a name: longest first, so no key shadows another
+    others = {name: rank for name, rank in sorted(ranks.items(), key=lambda item: -len(item[0])) if rank != default}
+    escaped = {re.escape(name): rank for name, rank in others.items()}
+    config = LoraConfig(
+        task_type=task_type,
+        base_model_name_or_path=base_model,
+        revision=revision,
+        r=default,
+        lora_alpha=default,
+        rank_pattern=escaped,
+        alpha_pattern=dict(escaped),
+        target_modules=_targets(model, list(factors)),
+        modules_to_save=list(head) or None,
+        fan_in_fan_out=any(layers[name].transposed for name in factors),
+        inference_mode=True,
+    )
+    tensors = {}
+    for name, (A, B) in factors.items():
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = A
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = B
+    for part in head:
+        for key, value in model.get_submodule(part).state_dict().items():
+            tensors[f"{PREFIX}{part}.{key}"] = value
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(str(folder))
+    save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, folder / WEIGHTS)
+    return pattern_of(layers)
+
+
+def import_peft(model: nn.Module, folder: Path, *, max_rank: int | None = None) -> Layers:
+    """Read a PEFT LoRA adapter into gated layers of a model that is not yet injected.
+
+    Args:
+        model: changed in place: the targets become `LowRankLinear`, `modules_to_save` are loaded.
+        folder: with `adapter_config.json` and `adapter_model.safetensors`.
+        max_rank: components per layer; the adapter's largest rank when absent.
+    Returns:
+        Layers whose scale is exactly the adapter's (absorbed into B, s = 1).
+    Raises:
+        ValueError: when a file is missing or corrupt, or the adapter is not plain LoRA.
+    """
+    config, tensors = _read(folder)
+    unsupported = [key for key in ("use_dora", "megatron_config", "layer_replication") if config.get(key)]
+    if config.get("peft_type") != "LORA" or unsupported:
+        kind = unsupported[0] if unsupported else config.get("peft_type")
+        raise ValueError(f"{folder}: only plain LoRA adapters can be imported, this one is {kind}")
+    factors = {}
+    modules = dict(model.named_modules())
+    for key in list(tensors):
+        if key.startswith(PREFIX) and key.endswith(".lora_A.weight"):
+            name = key.removeprefix(PREFIX).removesuffix(".lora_A.weight")
+            if name not in modules:
+                raise ValueError(f"{folder}: the adapter has a module {name!r} that this model lacks")
+            factors[name] = (tensors.pop(key), tensors.pop(key.replace("lora_A", "lora_B")))
+    layers = inject(model, factors, max_rank or max(len(A) for A, _ in factors.values()), Scale("unit", 1.0))
+    for name, (A, B) in factors.items():
+        rank = len(A)
+        alpha = _pattern_value(config.get("alpha_pattern") or {}, name, config["lora_alpha"])
+        scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+        if (A.shape[1], B.shape[0]) != tuple(layers[name].shape):
+            raise ValueError(f"{folder}: {name} is {tuple(B.shape)} x {tuple(A.shape)}, the model {layers[name].shape}")
+        layers[name].replace(A.float(), scale * B.float())
+        layers[name].open(rank)
+    with torch.no_grad():
+        state = model.state_dict()
+        for key, value in tensors.items():
+            name = key.removeprefix(PREFIX)
+            if name not in state:
+                raise ValueError(f"{folder}: the adapter has a tensor {name!r} that this model lacks")
+            state[name].copy_(value)
+    return layers
+
+
+def _absorbed(layer: Any) -> tuple[Tensor, Tensor]:
+    A, B, g = layer.active()
+    return A, layer.s * B * g
+
+
+def _targets(model: nn.Module, names: list[str]) -> list[str] | str:
+    """Full names; as one regular expression where a full name is also the ending of another module's name."""
+    modules = [name for name, _ in model.named_modules()]
+    clash = any(module.endswith("." + name) for name in names for module in modules)
+    return "|".join(re.escape(name) for name in names) if clash else names
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        tensors = load_file(folder / WEIGHTS)
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder}: no adapter here, {Path(error.filename or WEIGHTS).name} is missing") from None
+    except (json.JSONDecodeError, SafetensorError) as error:
+        raise ValueError(f"{folder}: the adapter is corrupt ({error})") from None
+    return config, tensors
+
+
+def _pattern_value(patterns: Mapping[str, float], name: str, default: float) -> float:
+    """PEFT's rule: the first pattern that matches the end of the module's name, else the default."""
+    for pattern, value in patterns.items():
+        if re.match(rf"(.*\.)?({pattern})$", name):
+            return value
+    return default

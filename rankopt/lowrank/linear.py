@@ -1,0 +1,208 @@
+"""The gated low-rank linear map that every allocator acts on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
+
+from rankopt.core.pattern import RankPattern, Shape
+
+ScalePolicy = Literal["init", "active", "rs", "unit"]
+
+
+class Scale(NamedTuple):
+    """How a layer's scale s follows from alpha, the rank it started with and the rank it has now.
+
+    | policy | s | who published it |
+    | --- | --- | --- |
+    | init | alpha / initial rank | LoRA, AdaLoRA |
+    | active | alpha / active rank | DyLoRA (the sampled rank), IncreLoRA |
+    | rs | alpha / sqrt(initial rank) | rsLoRA |
+    | unit | alpha | comparisons at one fixed s |
+    """
+
+    policy: ScalePolicy
+    alpha: float
+
+    def value(self, initial: int, active: int) -> float:
+        match self.policy:
+            case "init":
+                return self.alpha / max(initial, 1)
+            case "active":
+                return self.alpha / max(active, 1)
+            case "rs":
+                return self.alpha / math.sqrt(max(initial, 1))
+            case "unit":
+                return self.alpha
+
+
+class LowRankLinear(nn.Module):
+    """A frozen linear map plus a gated, masked low-rank update.
+
+        y = W x + bias + s B ((g * m) * (A dropout(x)))
+
+    A component i is `(B[:, i], g[i], A[i, :])`. The mask `m[i] = 0` is hard: no gradient reaches the component and it
+    costs no arithmetic. The gate `g[i] = 0` is soft: it still receives gradient and may revive. Tensors are never
+    resized; a layer of rank 0 is its base map.
+
+    Args:
+        base: `nn.Linear` or GPT-2's `Conv1D`, with weight `(out, in)` or `(in, out)`; it is frozen.
+        max_rank: R, the number of components, all masked until `open` is called.
+        scale: policy and alpha of s.
+        dropout: probability, on the adapter's input.
+    Attributes:
+        A: `(R, in)`.
+        B: `(out, R)`.
+        g: `(R,)`, ones and not trained unless an allocator trains it.
+        m: `(R,)`, bool.
+        s: the scale now.
+        frozen: the first `frozen` active components act but receive no gradient (DyLoRA).
+        changed: set when factors were replaced from outside the optimiser, whose moments are then void.
+    Example:
+        >>> layer = LowRankLinear(nn.Linear(4, 3), max_rank=2, scale=Scale("unit", 1.0))
+        >>> layer.open(1)
+        >>> layer.rank, tuple(layer(torch.zeros(5, 4)).shape)
+        (1, (5, 3))
+
+    Source: Hu et al. 2021 (2106.09685) eq. 3 with the gate of Zhang et al. 2023 (2303.10512) eq. 3; the mask is ours.
+    """
+
+    m: Tensor
+
+    def __init__(self, base: nn.Linear | Conv1D, max_rank: int, scale: Scale, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.transposed = isinstance(base, Conv1D)
+        fan_out, fan_in = reversed(base.weight.shape) if self.transposed else base.weight.shape
+        self.shape = Shape(fan_in, fan_out)
+        self.dropout = nn.Dropout(dropout)
+        device = base.weight.device
+        self.A = nn.Parameter(torch.zeros(max_rank, fan_in, device=device))
+        self.B = nn.Parameter(torch.zeros(fan_out, max_rank, device=device))
+        self.g = nn.Parameter(torch.ones(max_rank, device=device), requires_grad=False)
+        self.register_buffer("m", torch.zeros(max_rank, dtype=torch.bool, device=device))
+        self.scale = scale
+        self.initial = 0
+        self.frozen = 0
+        self.changed = False
+        self._unmerged: Tensor | None = None
+        self.mask(self.m)
+
+    @property
+    def max_rank(self) -> int:
+        return len(self.m)
+
+    @property
+    def rank(self) -> int:
+        """The active rank, `sum(m)`."""
+        return self._rank
+
+    @property
+    def s(self) -> float:
+        return self.scale.value(self.initial, self._rank)
+
+    def open(self, rank: int) -> None:
+        """Begin with the first `rank` components; this is the initial rank of the scale policy."""
+        if not 0 <= rank <= self.max_rank:
+            raise ValueError(f"a layer's rank must be in 0..{self.max_rank} (model.max_rank), got {rank}")
+        self.initial = rank
+        self.keep(rank)
+
+    def keep(self, rank: int) -> None:
+        """Mask all but the first `rank` components."""
+        self.mask(torch.arange(self.max_rank, device=self.m.device) < rank)
+
+    def mask(self, m: Tensor) -> None:
+        """Set the mask `(R,)`; the only place where it changes."""
+        self.m.copy_(m)
+        self._rank = int(self.m.sum())
+        self._index = None if self._rank == self.max_rank else self.m.nonzero().squeeze(1)
+
+    def active(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The active components: A `(r, in)`, B `(out, r)`, g `(r,)`; the first `frozen` of them detached."""
+        A: Tensor = self.A
+        B: Tensor = self.B
+        g: Tensor = self.g
+        if self._index is not None:
+            A, B, g = A[self._index], B[:, self._index], g[self._index]
+        if k := self.frozen:
+            A = torch.cat([A[:k].detach(), A[k:]])
+            B = torch.cat([B[:, :k].detach(), B[:, k:]], dim=1)
+            g = torch.cat([g[:k].detach(), g[k:]])
+        return A, B, g
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(..., in)` to `(..., out)`."""
+        y: Tensor = self.base(x)
+        if self._rank == 0 or self._unmerged is not None:
+            return y
+        A, B, g = self.active()
+        return y + self.s * functional.linear(functional.linear(self.dropout(x), A) * g, B)
+
+    @torch.no_grad()
+    def update(self) -> Tensor:
+        """The update `s B diag(g * m) A` as a dense `(out, in)` matrix; for merging and tests, never in training."""
+        A, B, g = self.active()
+        return self.s * (B * g) @ A
+
+    @torch.no_grad()
+    def replace(self, A: Tensor, B: Tensor) -> None:
+        """Put other components first: A `(k, in)`, B `(out, k)`, gates 1; the rest is zeroed."""
+        k = len(A)
+        self.A.zero_()[:k] = A
+        self.B.zero_()[:, :k] = B
+        self.g.fill_(1.0)
+        self.changed = True
+
+    @torch.no_grad()
+    def permute(self, order: Tensor) -> None:
+        """Re-order the components (A's rows, B's columns, gates, mask) by `order` `(R,)`."""
+        self.A.copy_(self.A[order])
+        self.B.copy_(self.B[:, order])
+        self.g.copy_(self.g[order])
+        self.mask(self.m[order])
+        self.changed = True
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Add the update to the base weight."""
+        if self._unmerged is None:
+            self._unmerged = self.base.weight.clone()
+            update = self.update()
+            self.base.weight += (update.T if self.transposed else update).to(self.base.weight.dtype)
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Put the base weight back, bit for bit (the copy kept by `merge`, not a subtraction)."""
+        if self._unmerged is not None:
+            self.base.weight.copy_(self._unmerged)
+            self._unmerged = None
+
+    def extra_repr(self) -> str:
+        return f"rank={self._rank}/{self.max_rank}, s={self.s:g}"
+
+
+Layers = Mapping[str, LowRankLinear]
+"""The adapted layers by full module name. An allocator is handed this once and looks for nothing else."""
+
+
+def shapes_of(layers: Layers) -> dict[str, Shape]:
+    """The shape of every layer."""
+    return {name: layer.shape for name, layer in layers.items()}
+
+
+def pattern_of(layers: Layers) -> RankPattern:
+    """The active rank of every layer."""
+    return RankPattern({name: layer.rank for name, layer in layers.items()})
+
+
+def apply_pattern(layers: Layers, pattern: RankPattern) -> None:
+    """Keep the first `pattern[name]` components of every layer."""
+    for name, layer in layers.items():
+        layer.keep(pattern[name])
