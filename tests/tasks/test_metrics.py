@@ -1,0 +1,157 @@
+"""Metrics: hand-computed values, the libraries' own results, and every edge that a diverged model can reach."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+import sklearn.metrics
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from rankopt.tasks.glue import GLUE
+from rankopt.tasks.metrics import METRICS, decide, evaluate, primary
+
+CORRELATIONS = ("matthews", "pearson", "spearman")
+
+
+@pytest.fixture(autouse=True)
+def no_warnings() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def binary_pairs() -> st.SearchStrategy[tuple[NDArray[Any], NDArray[Any]]]:
+    rows = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40)
+    return rows.map(lambda pairs: (np.array([p for p, _ in pairs]), np.array([y for _, y in pairs])))
+
+
+def number_pairs() -> st.SearchStrategy[tuple[NDArray[Any], NDArray[Any]]]:
+    # quarters are exact in binary, so a constant side is exactly constant
+    rows = st.lists(st.tuples(st.integers(-8, 28), st.integers(0, 20)), min_size=1, max_size=40)
+    return rows.map(lambda pairs: (np.array([p / 4 for p, _ in pairs]), np.array([y / 4 for _, y in pairs])))
+
+
+def test_hand_computed_values() -> None:
+    predictions, references = np.array([1, 1, 1, 0, 0, 0]), np.array([1, 1, 0, 1, 0, 0])  # tp 2, fp 1, fn 1, tn 2
+    assert METRICS["accuracy"](predictions, references) == pytest.approx(4 / 6)
+    assert METRICS["f1"](predictions, references) == pytest.approx(4 / 6)
+    assert METRICS["matthews"](predictions, references) == pytest.approx((2 * 2 - 1 * 1) / 9)
+    p, y = np.array([1.0, 2.0, 3.0, 10.0]), np.array([0.0, 2.0, 1.0, 3.0])
+    assert METRICS["spearman"](p, y) == pytest.approx(1 - 6 * 2 / (4 * 15))  # squared rank differences 0, 1, 1, 0
+    assert METRICS["pearson"](p, y) == pytest.approx(13 / np.sqrt(50 * 5))
+
+
+@given(binary_pairs())
+def test_class_metrics_are_sklearns(pair: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    predictions, references = pair
+    assert METRICS["accuracy"](*pair) == pytest.approx(sklearn.metrics.accuracy_score(references, predictions))
+    assert METRICS["f1"](*pair) == pytest.approx(sklearn.metrics.f1_score(references, predictions, zero_division=0.0))
+    if len(set(predictions)) == len(set(references)) == 2:
+        reference = sklearn.metrics.matthews_corrcoef(references, predictions)
+        assert METRICS["matthews"](*pair) == pytest.approx(reference)
+        assert METRICS["matthews"](*pair) == pytest.approx(np.corrcoef(predictions, references)[0, 1])
+    else:
+        assert METRICS["matthews"](*pair) == 0.0
+
+
+@given(number_pairs())
+def test_correlations_are_scipys(pair: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    if len(set(pair[0])) > 1 and len(set(pair[1])) > 1:
+        assert METRICS["pearson"](*pair) == pytest.approx(scipy.stats.pearsonr(*pair).statistic)
+        assert METRICS["spearman"](*pair) == pytest.approx(scipy.stats.spearmanr(*pair).statistic)
+    else:
+        assert METRICS["pearson"](*pair) == METRICS["spearman"](*pair) == 0.0
+
+
+@given(number_pairs(), st.integers(0, 2**32 - 1))
+def test_order_of_examples_does_not_matter(pair: tuple[NDArray[Any], NDArray[Any]], seed: int) -> None:
+    order = np.random.RandomState(seed).permutation(len(pair[0]))
+    for name in ("accuracy", "pearson", "spearman"):
+        assert METRICS[name](pair[0][order], pair[1][order]) == pytest.approx(METRICS[name](*pair), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", CORRELATIONS)
+@pytest.mark.parametrize("value", [0, 1, 0.1])
+def test_constant_predictions_correlate_with_nothing(name: str, value: float) -> None:
+    if name != "matthews" or value == int(value):
+        constant = np.full(7, value) if name != "matthews" else np.full(7, int(value))
+        assert METRICS[name](constant, np.arange(7) % 2) == 0.0
+        assert METRICS[name](np.arange(7) % 2, constant) == 0.0
+        assert METRICS[name](constant, constant) == 0.0
+
+
+def test_constant_up_to_rounding_is_constant() -> None:
+    nearly = 3.0 + np.array([0.0, 0.0, 4e-16])
+    assert METRICS["pearson"](nearly, np.arange(3.0)) == 0.0
+
+
+def test_one_class_only() -> None:
+    zeros, ones = np.zeros(4, dtype=int), np.ones(4, dtype=int)
+    assert METRICS["f1"](zeros, zeros) == 0.0
+    assert METRICS["f1"](ones, ones) == METRICS["accuracy"](zeros, zeros) == 1.0
+
+
+def test_three_classes() -> None:
+    predictions, references = np.array([0, 1, 2, 2]), np.array([0, 1, 1, 2])
+    assert METRICS["accuracy"](predictions, references) == 0.75
+    assert METRICS["matthews"](predictions, references) == pytest.approx(
+        sklearn.metrics.matthews_corrcoef(references, predictions)
+    )
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize(
+    ("predictions", "references", "words"),
+    [
+        ([], [], "at least one example"),
+        ([0, 1], [0], r"\(2,\) and \(1,\)"),
+        ([[0], [1]], [[0], [1]], "one-dimensional"),
+        ([0.0, np.nan], [0.0, 1.0], "predictions must be finite, got 1"),
+        ([0.0, 1.0], [np.inf, np.nan], "references must be finite, got 2"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(name: str, predictions: Any, references: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as raised:
+        METRICS[name](np.array(predictions), np.array(references))
+    assert "\n" not in str(raised.value)
+
+
+def test_decide() -> None:
+    assert decide(GLUE["mnli"], np.eye(3, dtype=np.float32)).tolist() == [0, 1, 2]
+    assert decide(GLUE["mnli"], np.eye(3, dtype=np.float32)).dtype == np.int64
+    for shape in ((4,), (4, 1)):
+        numbers = decide(GLUE["stsb"], np.arange(4, dtype=np.float32).reshape(shape))
+        assert numbers.tolist() == [0, 1, 2, 3]
+        assert numbers.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("task", "logits", "words"),
+    [
+        ("mnli", np.zeros((4, 2)), r"mnli must have the shape \(examples, 3\), got \(4, 2\)"),
+        ("stsb", np.zeros((4, 2)), r"\(examples, 1\)"),
+        ("cola", np.zeros(4), r"\(examples, 2\)"),
+        ("cola", np.full((4, 2), np.nan), "cola must be finite, got 8 of 8"),
+    ],
+)
+def test_decide_refuses(task: str, logits: NDArray[Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        decide(GLUE[task], logits)
+
+
+@pytest.mark.parametrize("name", GLUE)
+def test_a_perfect_model_has_every_score_one(name: str) -> None:
+    task = GLUE[name]
+    labels = np.arange(12) % len(task.labels) if task.labels else np.linspace(0, 5, 12)
+    logits = np.eye(len(task.labels))[labels] if task.labels else labels[:, None]
+    scores = evaluate(task, logits, labels)
+    assert list(scores) == list(task.metrics)
+    assert scores == pytest.approx(dict.fromkeys(task.metrics, 1.0))
+    assert primary(task, scores) == scores[task.metrics[0]]
+    assert all(type(score) is float for score in scores.values())
