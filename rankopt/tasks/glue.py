@@ -89,12 +89,10 @@ class GlueTask(Task):
         """Exactly the promised columns and types, or one line that says what is wrong."""
         from datasets import Dataset, Features, Value
 
-        numbers = ("int", "uint") if self.labels else ("float", "double", "halffloat", "int", "uint")
+        text, whole, real = ("string", "large_string"), ("int", "uint"), ("float", "double", "halffloat", "int", "uint")
         for name in (*self.columns, "label"):
-            kind, allowed = (
-                str(table.schema.field(name).type),
-                numbers if name == "label" else ("string", "large_string"),
-            )
+            kind = str(table.schema.field(name).type)
+            allowed = text if name in self.columns else whole if self.labels else real
             if not kind.startswith(allowed):
                 raise ValueError(f"column {name} of {place} must be {allowed[0]}, got {kind}: convert it")
             if holes := table[name].null_count:
