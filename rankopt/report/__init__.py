@@ -1,0 +1,5 @@
+"""A report is a pure function of results."""
+
+from rankopt.report.write import write_report
+
+__all__ = ["write_report"]

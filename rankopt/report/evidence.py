@@ -1,0 +1,90 @@
+"""Everything a section may look at, derived from the results once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from rankopt.analysis.comparison import average, compare
+from rankopt.analysis.frame import tidy
+from rankopt.core.result import TrialResult
+from rankopt.core.spec import StudySpec
+from rankopt.report.chart import Style
+from rankopt.report.palette import styles
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A study and its results.
+
+    Attributes:
+        study: the spec.
+        results: sorted by key.
+        counts: trials of the study's storage by state, for example `{"complete": 12, "waiting": 3}`; may be empty.
+    """
+
+    study: StudySpec
+    results: tuple[TrialResult, ...]
+    counts: Mapping[str, int]
+
+    @classmethod
+    def of(cls, study: StudySpec, results: Sequence[TrialResult], counts: Mapping[str, int]) -> Evidence:
+        """The evidence in results that may come in any order.
+
+        A complete result stands for its key: two workers may have run the same trial, and a failed trial may have been
+        repeated with success; counting both would count a seed twice.
+        """
+        ordered = sorted(results, key=lambda result: (result.key, result.status == "failed", result.model_dump_json()))
+        first = {result.key: result for result in reversed(ordered)}
+        return cls(study, tuple(first[key] for key in sorted(first)), counts)
+
+    @cached_property
+    def points(self) -> pd.DataFrame:
+        """See `rankopt.analysis.frame.tidy`."""
+        return tidy(self.results)
+
+    @cached_property
+    def averages(self) -> pd.DataFrame:
+        """See `rankopt.analysis.comparison.average`."""
+        return average(self.points)
+
+    @cached_property
+    def chosen(self) -> pd.DataFrame:
+        """The averages of the configurations that are compared."""
+        return self.averages[self.averages["chosen"].astype(bool)]
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """See `rankopt.analysis.comparison.compare`."""
+        return compare(self.points, self.averages)
+
+    @cached_property
+    def by_key(self) -> dict[str, TrialResult]:
+        """The results by key."""
+        return {result.key: result for result in self.results}
+
+    @cached_property
+    def styles(self) -> dict[str, Style]:
+        """The style of every allocator label."""
+        return styles(self.points["allocator"])
+
+    @cached_property
+    def settings(self) -> list[str]:
+        """The settings that have a complete trial, sorted."""
+        return sorted(set(self.points["setting"]))
+
+    def runs(self, setting: str, budget: float, allocator: str) -> pd.DataFrame:
+        """The own points of the chosen configuration, one per seed; NaN asks for the trials without a budget."""
+        rows = self.chosen[(self.chosen["setting"] == setting) & (self.chosen["allocator"] == allocator)]
+        rows = rows[rows["budget"].isna() if budget != budget else rows["budget"] == budget]
+        own = self.points[self.points["own"].astype(bool)]
+        return own[own["configuration"].isin(rows["configuration"]) & (own["setting"] == setting)]
+
+    def typical_budget(self, setting: str) -> float:
+        """The middle one of the budgets at which the most allocators have a trial; NaN where none has a budget."""
+        sizes = self.chosen[self.chosen["setting"] == setting].groupby("budget")["allocator"].nunique()
+        full = sorted(sizes[sizes == sizes.max()].index)
+        return float(full[(len(full) - 1) // 2]) if full else float("nan")

@@ -1,0 +1,124 @@
+"""Charts as plotly figures: plain data for `Plotly.newPlot`, one per panel; colours of text and grid are the page's."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rankopt.report.chart import Axis, Chart, Curves, Grid, Series
+
+Json = dict[str, Any]
+
+ROW = 30
+"""Pixels of a heat map's row."""
+
+
+def figures(chart: Chart) -> list[Json]:
+    """One `{"data": ..., "layout": ...}` per panel.
+
+    The legend is the page's, shared by the panels: every trace carries its label as `name`.
+    """
+    return [_curves(panel) if isinstance(panel, Curves) else _grid(panel) for panel in chart.panels]
+
+
+def _curves(panel: Curves) -> Json:
+    layout: Json = {
+        "height": 360,
+        "margin": {"l": 62, "r": 12, "t": 8, "b": 62},
+        "showlegend": False,
+        "hovermode": "closest",
+        "xaxis": _axis(panel.x),
+        "yaxis": _axis(panel.y),
+    }
+    if any(one.kind == "interval" for one in panel.series):
+        layout["xaxis"] |= {"zeroline": True, "zerolinewidth": 2}
+    return {"data": [_trace(one) for one in panel.series], "layout": layout}
+
+
+def _axis(axis: Axis) -> Json:
+    spec: Json = {"title": {"text": axis.label, "standoff": 12}, "automargin": True, "zeroline": False}
+    if axis.log:
+        spec["type"] = "log"
+    if axis.ticks:
+        spec |= {
+            "tickmode": "array",
+            "tickvals": [place for place, _ in axis.ticks],
+            "ticktext": [text.replace("\n", "<br>") for _, text in axis.ticks],
+            "tickangle": 0,
+        }
+    if axis.limits:
+        spec["range"] = [math.log10(limit) if axis.log else limit for limit in axis.limits]
+    return spec
+
+
+def _trace(series: Series) -> Json:
+    colour, marker = series.style.colour, series.style.marker
+    size = {"nested": 5, "cloud": 6}.get(series.kind, 9)
+    trace: Json = {
+        "type": "scatter",
+        "name": series.label,
+        "x": series.x,
+        "y": series.y,
+        "mode": {"line": "lines+markers", "nested": "lines+markers", "front": "lines", "step": "lines"}.get(
+            series.kind, "markers"
+        ),
+        "line": {"color": colour, "width": 2},
+        "marker": {"color": colour, "symbol": "circle" if marker == "none" else marker, "size": size},
+        "hovertemplate": "%{text}<extra></extra>" if series.hover else "%{y:.3f}<extra></extra>",
+        "text": series.hover,
+    }
+    if series.kind == "nested":
+        trace["line"] |= {"dash": "dot", "width": 1}
+    elif series.kind == "cloud":
+        trace["opacity"] = 0.4
+    elif series.kind == "front":
+        trace["line"] |= {"dash": "dash", "width": 1.5}
+    elif series.kind == "step":
+        trace["line"]["shape"] = "hv"
+    if any(not math.isnan(error) for error in series.error):
+        bars = [None if math.isnan(error) else error for error in series.error]
+        key = "error_x" if series.kind == "interval" else "error_y"
+        trace[key] = {"type": "data", "array": bars, "color": colour, "thickness": 1.5, "width": 4}
+    return trace
+
+
+def _grid(panel: Grid) -> Json:
+    values = [[None if math.isnan(value) else value for value in row] for row in panel.values]
+    heat = {
+        "type": "heatmap",
+        "x": list(range(len(panel.columns))),
+        "y": list(range(len(panel.rows))),
+        "z": values,
+        "zmin": 0,
+        "zmax": panel.top,
+        "colorscale": "Cividis",
+        "xgap": 2,
+        "ygap": 2,
+        "texttemplate": "%{z:.3~g}" if len(panel.columns) <= 12 else "",
+        "customdata": [[f"{row}, {column}" for column in panel.columns] for row in panel.rows],
+        "hovertemplate": "%{customdata}<br>" + panel.unit + " %{z:.2f}<extra></extra>",
+        "colorbar": {"title": {"text": panel.unit, "side": "right"}, "thickness": 10, "outlinewidth": 0},
+    }
+    layout = {
+        "height": 130 + ROW * len(panel.rows),
+        "margin": {"l": 40, "r": 10, "t": 8, "b": 40},
+        "xaxis": _names(panel.columns, "module") | {"tickangle": 0 if _short(panel.columns) else -40},
+        "yaxis": _names(panel.rows, "layer") | {"autorange": "reversed"},
+    }
+    return {"data": [heat], "layout": layout}
+
+
+def _names(names: tuple[str, ...], title: str) -> Json:
+    return {
+        "title": {"text": title, "standoff": 8},
+        "automargin": True,
+        "showgrid": False,
+        "zeroline": False,
+        "tickmode": "array",
+        "tickvals": list(range(len(names))),
+        "ticktext": list(names),
+    }
+
+
+def _short(names: tuple[str, ...]) -> bool:
+    return sum(len(name) + 1 for name in names) <= 36

@@ -1,0 +1,26 @@
+"""The sections of a report, in reading order: one file each, one row here."""
+
+from __future__ import annotations
+
+from rankopt.report.block import Section
+from rankopt.report.sections.answer import Answer
+from rankopt.report.sections.comparison import Comparison
+from rankopt.report.sections.cost import CostTable
+from rankopt.report.sections.failures import Failures
+from rankopt.report.sections.provenance import Provenance
+from rankopt.report.sections.ranks import Ranks
+from rankopt.report.sections.schedule import BudgetOverTime
+from rankopt.report.sections.scores import Scores
+from rankopt.report.sections.tradeoff import TradeOff
+
+SECTIONS: dict[str, Section] = {
+    "answer": Answer(),
+    "trade-off": TradeOff(),
+    "comparison": Comparison(),
+    "ranks": Ranks(),
+    "budget": BudgetOverTime(),
+    "scores": Scores(),
+    "cost": CostTable(),
+    "failures": Failures(),
+    "provenance": Provenance(),
+}

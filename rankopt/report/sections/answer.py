@@ -1,0 +1,94 @@
+"""The answer in plain sentences, computed from the results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rankopt.analysis.frame import CONTROL
+from rankopt.report.block import Block, Section
+from rankopt.report.evidence import Evidence
+from rankopt.report.words import joined, plural, with_error
+
+SENTENCES = 8
+"""With more settings and budgets than this, every setting answers at its smallest budget only."""
+
+
+class Answer(Section):
+    """What do the results say? One sentence per setting and budget, about the best contender on the search split."""
+
+    def block(self, evidence: Evidence) -> Block:
+        return Block("Answer", text=_family(evidence), bullets=_sentences(evidence), warnings=_warnings(evidence))
+
+
+def _warnings(evidence: Evidence) -> tuple[str, ...]:
+    found = []
+    if not evidence.settings:
+        failed = plural(len(evidence.results), "trial")
+        found.append(f"No trial is complete: {failed} failed. The reasons are below; there is no score to show.")
+    if "paper" in set(evidence.points["protocol"]):
+        found.append(
+            'Protocol "paper": models were selected on the same split that is reported, as published numbers were. '
+            "These scores are optimistic."
+        )
+    mini = sorted({task for task in evidence.points["task"] if str(task).startswith("mini")})
+    if mini:
+        found.append(f"Scores on generated mini tasks, not GLUE: {joined(mini)}.")
+    return tuple(found)
+
+
+def _family(evidence: Evidence) -> tuple[str, ...]:
+    rows = evidence.comparisons
+    tested = rows[rows["p_holm"].notna()]
+    if tested.empty:
+        return ()
+    better, worse = (int((tested["verdict"] == word).sum()) for word in ("better", "worse"))
+    return (
+        f"Against {CONTROL} at the same task, budget and seeds, {better:,} of {plural(len(tested), 'comparison')} "
+        f"{'is' if better == 1 else 'are'} better and {worse:,} {'is' if worse == 1 else 'are'} worse "
+        f"(paired t-test, two-sided 5%, Holm's correction over all of them).",
+    )
+
+
+def _sentences(evidence: Evidence) -> tuple[str, ...]:
+    chosen = evidence.chosen
+    cases = [
+        (setting, float(budget))
+        for setting in evidence.settings
+        for budget in sorted(chosen.loc[chosen["setting"] == setting, "budget"].dropna().unique())
+    ]
+    if len(cases) > SENTENCES:
+        cases = [case for case in cases if case[1] == min(budget for setting, budget in cases if setting == case[0])]
+    budgeted = {setting for setting, _ in cases}
+    free = [(setting, float("nan")) for setting in evidence.settings if setting not in budgeted]
+    return tuple(_sentence(evidence, setting, budget) for setting, budget in sorted(cases + free, key=lambda c: c[0]))
+
+
+def _sentence(evidence: Evidence, setting: str, budget: float) -> str:
+    rows = evidence.chosen[evidence.chosen["setting"] == setting]
+    rows = rows[rows["budget"] == budget] if budget == budget else rows
+    contenders = rows[rows["name"] != CONTROL].sort_values(["search", "allocator"], ascending=[False, True])
+    control = rows[rows["name"] == CONTROL]
+    if contenders.empty:
+        return f"On {setting}, {_scored(control.iloc[0])}; nothing to compare it with."
+    best = contenders.iloc[0]
+    choice = f", best of {len(contenders)} contenders on the search split," if len(contenders) > 1 else ""
+    at = f" at mean rank {budget:g}" if budget == budget else ""
+    if control.empty or budget != budget:
+        return f"On {setting}{at}, {_scored(best, choice)}; no {CONTROL} trial at the same budget to compare it with."
+    found = evidence.comparisons
+    found = found[(found["setting"] == setting) & (found["budget"] == budget)]
+    result = found[found["allocator"] == best["allocator"]].iloc[0]
+    return f"On {setting}{at}, {_scored(best, choice)} against {_scored(control.iloc[0])}: {_verdict(result)}."
+
+
+def _scored(row: Any, choice: str = "") -> str:
+    score = with_error(row["score"], row["error"])
+    return f"{row['allocator']}{choice} {score} ({row['kept']:,.0f} parameters, {plural(int(row['n']), 'seed')})"
+
+
+def _verdict(row: Any) -> str:
+    text = str(row["verdict"])
+    if row["p_holm"] == row["p_holm"]:
+        text += f" (difference {row['difference']:+.3f}, Holm p {row['p_holm']:.2g}"
+        text += f"; detectable {row['detectable']:.3f})"
+    return text

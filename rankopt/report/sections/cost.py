@@ -1,0 +1,39 @@
+"""What the trials took."""
+
+from __future__ import annotations
+
+from rankopt.report.block import Block, Section, Table
+from rankopt.report.evidence import Evidence
+
+FORMATS = {
+    "mean rank asked": "g", "training s": ",.1f", "evaluation s": ",.1f", "steps": ",.0f", "tokens": ",.0f",
+    "padding share": ".1%", "trained parameters": ",.0f", "head parameters": ",.0f",
+}  # fmt: skip
+
+
+class CostTable(Section):
+    """How long, how many tokens, how much padding, how many parameters trained at the peak?"""
+
+    def block(self, evidence: Evidence) -> Block | None:
+        if not evidence.settings:
+            return None
+        own = evidence.points[evidence.points["own"].astype(bool)]
+        groups = own.groupby(["setting", "allocator", "budget"], dropna=False, sort=True)
+        costs = groups.agg(
+            trials=("key", "size"),
+            train=("train_seconds", "mean"),
+            evaluate=("evaluate_seconds", "mean"),
+            steps=("steps", "mean"),
+            tokens=("tokens", "mean"),
+            padded=("padded_tokens", "mean"),
+            trained=("trained", "mean"),
+            head=("head", "mean"),
+        ).reset_index()
+        costs["padded"] = 1 - costs["tokens"] / costs["padded"]
+        costs.columns = ["task", "allocator", "mean rank asked", "trials", *list(FORMATS)[1:]]
+        total = float(own["train_seconds"].sum() + own["evaluate_seconds"].sum())
+        text = (
+            f"Means per trial; wall seconds depend on the device (see Provenance). Trained parameters: the adapter's "
+            f"peak during training. All complete trials together: {total / 60:,.1f} minutes.",
+        )
+        return Block("Cost", text=text, tables=(Table(costs, FORMATS),))

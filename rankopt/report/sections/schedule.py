@@ -1,0 +1,43 @@
+"""The active ranks while training runs."""
+
+from __future__ import annotations
+
+from rankopt.core.result import TrialResult
+from rankopt.report.block import Block, Section
+from rankopt.report.chart import Axis, Chart, Curves, Series
+from rankopt.report.evidence import Evidence
+
+
+class BudgetOverTime(Section):
+    """How many components were active at each step, at one budget and seed?"""
+
+    def block(self, evidence: Evidence) -> Block | None:
+        panels = tuple(panel for setting in evidence.settings if (panel := _panel(evidence, setting)))
+        if not panels:
+            return None
+        caption = "Components active over all layers after each step, one budget and the first seed of each allocator."
+        return Block("Budget over time", charts=(Chart("budget", "Budget over time", caption, panels),))
+
+
+def _panel(evidence: Evidence, setting: str) -> Curves | None:
+    budget = evidence.typical_budget(setting)
+    chosen = evidence.chosen[(evidence.chosen["setting"] == setting) & (evidence.chosen["budget"] == budget)]
+    series = []
+    for allocator in sorted(chosen["allocator"]):
+        first = evidence.runs(setting, budget, allocator).sort_values("seed").iloc[0]
+        trace = _trace(evidence.by_key[first["key"]])
+        hover = tuple(f"{allocator}, seed {first['seed']}<br>step {step:,}: {total:,} active" for step, total in trace)
+        steps, totals = tuple(step for step, _ in trace), tuple(total for _, total in trace)
+        series.append(Series(allocator, evidence.styles[allocator], "step", steps, totals, (), hover))
+    if not series:
+        return None
+    top = max(total for one in series for total in one.y)
+    y = Axis("active components, all layers", limits=(0.0, 1.08 * max(1.0, top)))
+    return Curves(f"{setting} at mean rank {budget:g}", tuple(series), Axis("optimiser step"), y)
+
+
+def _trace(result: TrialResult) -> list[tuple[int, int]]:
+    """Steps and totals; an event stands until the next one, and a trial without events never changed."""
+    events = [(event.step, sum(event.ranks)) for event in result.ranks] or [(0, result.own.pattern.total)]
+    last = result.cost.steps if result.cost else events[-1][0]
+    return [*events, (last, events[-1][1])] if last > events[-1][0] else events

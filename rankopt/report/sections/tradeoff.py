@@ -1,0 +1,131 @@
+"""Score against kept parameters: the curve a study is run for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from rankopt.analysis.pareto import front
+from rankopt.analysis.statistics import summarize
+from rankopt.report.block import Block, Section
+from rankopt.report.chart import Axis, Chart, Curves, Series
+from rankopt.report.evidence import Evidence
+from rankopt.report.palette import NEUTRAL
+from rankopt.report.words import KEPT, compact, metric_label, span, with_error
+
+LOG_FROM = 8.0
+"""A log axis helps from this ratio of the largest to the smallest x."""
+
+
+class TradeOff(Section):
+    """What does a parameter buy, and for whom?"""
+
+    def block(self, evidence: Evidence) -> Block | None:
+        if not evidence.settings:
+            return None
+        panels = tuple(_panel(evidence, setting) for setting in evidence.settings)
+        return Block("Trade-off curve", charts=(Chart("trade-off", "Trade-off curve", _caption(evidence), panels),))
+
+
+def _caption(evidence: Evidence) -> str:
+    seeds = evidence.chosen["n"]
+    parts = [f"Mean over {span(int(seeds.min()), int(seeds.max()), 'seed')}"]
+    parts.append(
+        "; error bars are one standard error over seeds." if seeds.max() > 1 else "; one seed gives no error bar."
+    )
+    parts.append(" Markers that share an x are set side by side by up to 2% of the axis.")
+    if not evidence.points["own"].all():
+        parts.append(" Thin dotted lines: one training evaluated at several ranks, largest budget only.")
+    if len(evidence.chosen) < len(evidence.averages):
+        parts.append(
+            " Faint markers: other configurations; the marked one of each allocator and the dashed Pareto front were "
+            "chosen on the search split and are shown at their reported scores."
+        )
+    return "".join(parts)
+
+
+def _panel(evidence: Evidence, setting: str) -> Curves:
+    averages = evidence.averages[evidence.averages["setting"] == setting]
+    chosen = averages[averages["chosen"].astype(bool)]
+    series = [*_others(evidence, averages), *_lines(evidence, chosen), *_nested(evidence, setting)]
+    xs = [x for one in series for x in one.x]
+    first = averages.iloc[0]
+    log = min(xs) > 0 and max(xs) / min(xs) >= LOG_FROM
+    x = Axis(KEPT, log, _ticks(chosen), _limits(xs, log))
+    return Curves(setting, tuple(_side_by_side(series, x)), x, Axis(metric_label(first["metric"], first["split"])))
+
+
+def _lines(evidence: Evidence, chosen: pd.DataFrame) -> Iterator[Series]:
+    for allocator, rows in chosen.groupby("allocator", sort=True):
+        rows = rows.sort_values(["kept", "budget"])
+        hover = [
+            f"{allocator}<br>{row.kept:,.0f} parameters, mean rank {row.mean_rank:.3g}"
+            f"<br>{with_error(row.score, row.error)} ({span(row.n, row.n, 'seed')})"
+            for row in rows.itertuples()
+        ]
+        yield Series(
+            allocator, evidence.styles[allocator], "line",
+            tuple(rows["kept"]), tuple(rows["score"]), tuple(rows["error"]), tuple(hover),
+        )  # fmt: skip
+
+
+def _others(evidence: Evidence, averages: pd.DataFrame) -> Iterator[Series]:
+    others = averages[~averages["chosen"].astype(bool)]
+    for allocator, rows in others.groupby("allocator", sort=True):
+        hover = [f"{allocator}<br>{row.kept:,.0f} parameters<br>{row.score:.3f}" for row in rows.itertuples()]
+        yield Series(
+            allocator, evidence.styles[allocator], "cloud", tuple(rows["kept"]), tuple(rows["score"]), (), tuple(hover)
+        )
+    if len(others):
+        best = averages.iloc[front(averages["kept"].tolist(), averages["search"].tolist())]
+        yield Series("Pareto front", NEUTRAL, "front", tuple(best["kept"]), tuple(best["score"]))
+
+
+def _nested(evidence: Evidence, setting: str) -> Iterator[Series]:
+    extra = evidence.points[(evidence.points["setting"] == setting) & ~evidence.points["own"].astype(bool)]
+    for allocator in sorted(set(extra["allocator"])):
+        budget = extra.loc[extra["allocator"] == allocator, "budget"].max()
+        keys = evidence.runs(setting, budget, allocator)["key"]
+        rows = sorted(
+            (float(group["kept"].mean()), summarize(group["score"].tolist()).mean, str(label))
+            for label, group in extra[extra["key"].isin(keys)].groupby("point")
+        )
+        if rows:
+            yield Series(
+                allocator, evidence.styles[allocator], "nested",
+                tuple(kept for kept, _, _ in rows), tuple(score for _, score, _ in rows), (),
+                tuple(f"{allocator}, point {name}<br>{kept:,.0f} parameters<br>{s:.3f}" for kept, s, name in rows),
+            )  # fmt: skip
+
+
+def _ticks(chosen: pd.DataFrame) -> tuple[tuple[float, str], ...]:
+    places = [
+        (float(rows["kept"].median()), f"{compact(rows['kept'].median())}\nrank {budget:g}")
+        for budget, rows in chosen.groupby("budget")
+    ]
+    # ticks at the budgets, where they are few enough to be read
+    return tuple(places) if len(places) <= 6 and len({text for _, text in places}) == len(places) else ()
+
+
+def _limits(xs: list[float], log: bool) -> tuple[float, float]:
+    low, high = min(xs), max(xs)
+    if log:
+        margin = (high / low) ** 0.06
+        return low / margin, high * margin
+    margin = 0.06 * (high - low) or 0.25 * (high or 1)
+    return low - margin, high + margin
+
+
+def _side_by_side(series: list[Series], x: Axis) -> Iterator[Series]:
+    """Move the markers of lines that share an x apart, symmetrically, so that their error bars can be read."""
+    low, high = x.limits or (0.0, 1.0)
+    lines = [one.label for one in series if one.kind == "line"]
+    for one in series:
+        if one.kind != "line" or len(lines) == 1:
+            yield one
+            continue
+        place = 2 * lines.index(one.label) / (len(lines) - 1) - 1
+        part = 0.02 * place
+        moved = tuple(at * (high / low) ** part if x.log else at + part * (high - low) for at in one.x)
+        yield Series(one.label, one.style, one.kind, moved, one.y, one.error, one.hover)

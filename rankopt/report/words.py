@@ -1,0 +1,79 @@
+"""Numbers and names as a reader wants to see them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+METRICS = {
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "matthews": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+}
+KEPT = "adapter parameters kept (head excluded)"
+
+
+def metric_label(metric: str, split: str) -> str:
+    """A metric and the split it was measured on.
+
+    Example:
+        >>> metric_label("matthews", "validation"), metric_label("accuracy", "validation_matched")
+        ('Matthews correlation, validation set', 'accuracy, validation set (matched)')
+    """
+    part, _, which = split.partition("_")
+    return f"{METRICS.get(metric, metric)}, {part} set{f' ({which})' if which else ''}"
+
+
+def plural(number: int, noun: str) -> str:
+    """A number and its noun.
+
+    Example:
+        >>> plural(1, "seed"), plural(1200, "trial")
+        ('1 seed', '1,200 trials')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def joined(names: Collection[str]) -> str:
+    """Names as an enumeration.
+
+    Example:
+        >>> joined(["a", "b", "c"])
+        'a, b and c'
+    """
+    *head, last = list(names) or ["none"]
+    return f"{', '.join(head)} and {last}" if head else last
+
+
+def with_error(mean: float, error: float) -> str:
+    """A mean and its standard error, the error left out where one seed gives none.
+
+    Example:
+        >>> with_error(0.61234, 0.0111), with_error(0.6, float("nan"))
+        ('0.612 ± 0.011', '0.600')
+    """
+    return f"{mean:.3f} ± {error:.3f}" if error == error else f"{mean:.3f}"
+
+
+def compact(number: float) -> str:
+    """Three digits and a magnitude, for ticks.
+
+    Example:
+        >>> [compact(number) for number in (0, 768, 82944, 1_327_104)]
+        ['0', '768', '82.9k', '1.33M']
+    """
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.3g}{letter}"
+    return f"{number:.3g}"
+
+
+def span(low: int, high: int, noun: str) -> str:
+    """A range of counts.
+
+    Example:
+        >>> span(1, 1, "seed"), span(2, 5, "seed")
+        ('1 seed', '2 to 5 seeds')
+    """
+    return plural(low, noun) if low == high else f"{low:,} to {plural(high, noun)}"

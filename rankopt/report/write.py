@@ -1,0 +1,50 @@
+"""A report on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rankopt.core.result import TrialResult
+from rankopt.core.spec import StudySpec
+
+
+def write_report(
+    study: StudySpec, results: Sequence[TrialResult], folder: Path, *, counts: Mapping[str, int] | None = None
+) -> Path:
+    """Write a study's report: `index.html`, `report.md`, `data.csv` and `figures/`.
+
+    A pure function of its arguments: the same results, in any order, give the same bytes.
+
+    Args:
+        study: the spec.
+        results: of complete and failed trials.
+        folder: made where it is missing; the files of an earlier report in it are replaced.
+        counts: trials of the study's storage by state, to be shown.
+    Returns:
+        The path of `index.html`.
+    Raises:
+        ValueError: when there are no results.
+    """
+    if not results:
+        raise ValueError(f"study {study.name!r} has no results yet: run it first, then report it")
+    # pandas, matplotlib and plotly are slow to import: `rankopt --help` must not pay for them
+    from rankopt.report.evidence import Evidence
+    from rankopt.report.pages import html, markdown
+    from rankopt.report.sections import SECTIONS
+    from rankopt.report.static import save
+
+    evidence = Evidence.of(study, results, counts or {})
+    blocks = {name: block for name, section in SECTIONS.items() if (block := section.block(evidence))}
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    for old in (*figures.glob("*.png"), *figures.glob("*.svg")):
+        old.unlink()
+    for block in blocks.values():
+        for chart in block.charts:
+            save(chart, figures)
+    evidence.points.to_csv(folder / "data.csv", index=False, lineterminator="\n")
+    (folder / "report.md").write_text(markdown(study, blocks), encoding="utf-8", newline="\n")
+    page = folder / "index.html"
+    page.write_text(html(study, blocks), encoding="utf-8", newline="\n")
+    return page
