@@ -79,6 +79,7 @@ class AdaLoRA(Allocator):
         return {
             "schedule": schedule.model_dump(),
             "unit": budget.unit,
+            "ranks": dict.fromkeys(layers, rank),
             "mean": moments,
             "variation": {name: {k: v.clone() for k, v in tensors.items()} for name, tensors in moments.items()},
         }
@@ -103,7 +104,12 @@ class AdaLoRA(Allocator):
         if step < schedule.steps - schedule.final:
             self._score(state, layers)
         if step > schedule.steps - schedule.final or (schedule.falling(step) and step % self.interval == 0):
-            _suppress(layers, _select(state, layers, schedule.at(step)))
+            keep = _select(state, layers, schedule.at(step))
+            _suppress(layers, keep)
+            state["ranks"] = {name: sum(kept) for name, kept in keep.items()}
+
+    def allocated(self, state: State, layers: Layers) -> RankPattern:
+        return RankPattern(state["ranks"])
 
     def finish(self, state: State, layers: Layers) -> tuple[RankPattern, ...]:
         keep = _select(state, layers, Schedule(**state["schedule"]).end)

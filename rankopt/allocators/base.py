@@ -75,6 +75,10 @@ class Allocator(BaseModel, ABC):
     def after_step(self, state: State, layers: Layers, step: int) -> None:
         """After the optimiser moved the weights, before gradients are zeroed."""
 
+    def allocated(self, state: State, layers: Layers) -> RankPattern:
+        """The ranks that the method counts as kept now; the active ranks unless it suppresses by the gate."""
+        return pattern_of(layers)
+
     def finish(self, state: State, layers: Layers) -> tuple[RankPattern, ...]:
         """Order the components so that a pattern keeps the first ones of every layer, and say which patterns to score.
 

@@ -1,0 +1,154 @@
+"""Where an allocator's hooks fire. The only file that knows when the Trainer calls what.
+
+allocator.start(layers, budget, T, seed)            # before the Trainer is made
+for step in 1..T:
+    allocator.before_step(step)                     # on_step_begin: before the first micro-batch
+    for micro-batch in step:
+        loss = task loss + allocator.penalty()      # `TrialTrainer.compute_loss`; a non-finite loss stops the trial
+        loss.backward()
+    clip gradients                                  # the allocator sees clipped gradients
+    optimizer.step()
+    allocator.after_step(step)                      # on_optimizer_step: gradients are still there
+    void the moments of layers whose factors were replaced
+    lr_scheduler.step(); zero gradients
+    record, report progress, perhaps checkpoint     # on_step_end
+allocator.finish()                                  # after the Trainer is done
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from rankopt.allocators.base import Allocator, State
+from rankopt.core.budget import Budget
+from rankopt.core.result import LossEvent, Observer, Progress, RankEvent
+from rankopt.lowrank.linear import Layers, shapes_of
+from rankopt.training.order import Order
+
+EVENTS = 100
+"""About how many events a trace keeps."""
+
+
+class AllocatorCallback(TrainerCallback):
+    """Drives one allocator through one training, and records what happened.
+
+    Args:
+        allocator: the trial's.
+        state: what `allocator.start` returned; replaced when a checkpoint is loaded.
+        layers: the adapted layers.
+        budget: the trial's, for the unit of the recorded amounts.
+        order: told the epoch, so that a resumed run sees the same examples.
+        observe: called after every step.
+        stop: asked after every step; when true a checkpoint is written and training ends.
+        checkpoint_steps: steps between checkpoints.
+    """
+
+    def __init__(
+        self,
+        allocator: Allocator,
+        state: State,
+        layers: Layers,
+        budget: Budget,
+        order: Order,
+        observe: Observer,
+        stop: Callable[[], bool],
+        checkpoint_steps: int,
+    ) -> None:
+        self.allocator, self.state, self.layers, self.budget = allocator, state, layers, budget
+        self.order, self.observe, self.stop, self.checkpoint_steps = order, observe, stop, checkpoint_steps
+        self.shapes = shapes_of(layers)
+        self.stopped = False
+        self.loss = self.penalty = 0.0  # of the current step, filled by `TrialTrainer.compute_loss`
+        self.sums = [0.0, 0.0, 0]  # loss, penalty and steps since the last loss event
+        self.losses: list[dict[str, Any]] = []
+        self.ranks: list[dict[str, Any]] = []
+        self.seconds = 0.0
+        self._since = time.perf_counter()
+
+    def records(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the record so far."""
+        self._tick()
+        return {"losses": self.losses, "ranks": self.ranks, "sums": self.sums, "seconds": self.seconds}
+
+    def restore(self, records: dict[str, Any]) -> None:
+        """Continue the record of an interrupted run."""
+        self.losses, self.ranks = records["losses"], records["ranks"]
+        self.sums, self.seconds = records["sums"], records["seconds"]
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._since = time.perf_counter()
+        if state.global_step == 0:
+            self._record_ranks(0)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._tick()
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        batches = -(-len(self.order) // args.per_device_train_batch_size)
+        self.order.epoch = state.global_step // -(-batches // args.gradient_accumulation_steps)
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.loss = self.penalty = 0.0
+        # the Trainer advances `global_step` only after the optimiser's step
+        self.allocator.before_step(self.state, self.layers, state.global_step + 1)
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.allocator.after_step(self.state, self.layers, state.global_step + 1)
+        for layer in self.layers.values():
+            if layer.changed:
+                void_moments(kwargs["optimizer"], [layer.A, layer.B, layer.g])
+                layer.changed = False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        step = state.global_step
+        self._record_ranks(step)
+        self.sums = [self.sums[0] + self.loss, self.sums[1] + self.penalty, self.sums[2] + 1]
+        if step % max(1, state.max_steps // EVENTS) == 0 or step == state.max_steps:
+            loss, penalty, count = self.sums
+            lr = float(kwargs["lr_scheduler"].get_last_lr()[0])
+            self.losses.append({"step": step, "loss": loss / count, "penalty": penalty / count, "lr": lr})
+            self.sums = [0.0, 0.0, 0]
+        self._report(step, state.max_steps)
+        if self.stop():
+            self.stopped = control.should_training_stop = True
+        last = step == state.max_steps
+        control.should_save = self.stopped or (step % self.checkpoint_steps == 0 and not last)
+
+    def trace(self) -> tuple[tuple[RankEvent, ...], tuple[LossEvent, ...]]:
+        """The record, thinned to about `EVENTS` events, the first and last ones kept."""
+        events = self.ranks
+        if len(events) > EVENTS:
+            picks = {round(i * (len(events) - 1) / (EVENTS - 1)) for i in range(EVENTS)}
+            events = [events[i] for i in sorted(picks)]
+        return tuple(RankEvent(**event) for event in events), tuple(LossEvent(**event) for event in self.losses)
+
+    def _record_ranks(self, step: int) -> None:
+        pattern = self.allocator.allocated(self.state, self.layers)
+        ranks = tuple(pattern[name] for name in self.layers)
+        if not self.ranks or tuple(self.ranks[-1]["ranks"]) != ranks:
+            self.ranks.append({"step": step, "amount": self.budget.spent(pattern, self.shapes), "ranks": ranks})
+
+    def _report(self, step: int, steps: int) -> None:
+        last = self.ranks[-1]
+        values = {"loss": self.loss, "penalty": self.penalty, "budget": float(last["amount"])}
+        self.observe(Progress(step, steps, "train", values, dict(zip(self.layers, last["ranks"], strict=True))))
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self._since = self.seconds + now - self._since, now
+
+
+def void_moments(optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]) -> None:
+    """Zero an Adam optimiser's moments of some parameters; the step count, and so the bias correction, stays."""
+    for parameter in parameters:
+        for key in ("exp_avg", "exp_avg_sq"):
+            moment = optimizer.state.get(parameter, {}).get(key)
+            if moment is not None:
+                moment.zero_()

@@ -1,0 +1,67 @@
+"""Checkpoints that are whole or absent: a folder counts once its seal, a list of file hashes, is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ADAPTER = "adapter.pt"
+SEAL = "seal.json"
+
+
+def seal(folder: Path) -> None:
+    """Declare a checkpoint complete: write the SHA-256 of each of its files, atomically."""
+    hashes = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != SEAL}
+    draft = folder / (SEAL + ".draft")
+    draft.write_text(json.dumps(hashes), encoding="utf-8")
+    draft.replace(folder / SEAL)
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest complete checkpoint of a trial; unsealed ones (a kill while writing) are deleted.
+
+    Raises:
+        ValueError: a sealed checkpoint has a missing or altered file; says which, and what to do.
+    """
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    for path in found:
+        if not (path / SEAL).exists():
+            shutil.rmtree(path)
+    complete = [path for path in found if path.exists()]
+    if not complete:
+        return None
+    path = complete[-1]
+    try:
+        hashes = json.loads((path / SEAL).read_text(encoding="utf-8"))
+        bad = [name for name, digest in hashes.items() if not (path / name).is_file() or _sha256(path / name) != digest]
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
+        bad = [SEAL]
+    if bad:
+        earlier = f"step {complete[-2].name.rpartition('-')[2]}" if len(complete) > 1 else "its beginning"
+        raise ValueError(
+            f"checkpoint {path} is corrupt: {bad[0]} is missing or differs from its hash; delete that folder and run "
+            f"again, and the trial continues from {earlier}"
+        )
+    return path
+
+
+def save_adapter(folder: Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain data beside the Trainer's own files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(content, folder / ADAPTER)
+
+
+def load_adapter(folder: Path) -> dict[str, Any]:
+    """Read what `save_adapter` wrote; nothing in it is executed."""
+    content: dict[str, Any] = torch.load(folder / ADAPTER, weights_only=True)
+    return content
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,44 @@
+"""What a result depends on besides its spec: versions, code revision, machine."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("rankopt", "torch", "transformers", "datasets", "accelerate", "peft", "optuna", "numpy")
+
+
+@cache
+def environment() -> dict[str, str]:
+    """Versions of the packages that matter, the code's revision, the device and the number of threads."""
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    cuda = torch.cuda.is_available()
+    return versions | {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "threads": str(torch.get_num_threads()),
+        "code": code_revision(),
+    }
+
+
+def code_revision() -> str:
+    """The git commit of the package's checkout, "+" when it has uncommitted changes; "release" outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return "release"
+    try:
+        commit = _git(root, "rev-parse", "--short=12", "HEAD")
+        return commit + ("+" if _git(root, "status", "--porcelain", "--", "rankopt") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

@@ -1,0 +1,152 @@
+"""Loading the frozen model, and telling its head from its backbone."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+
+from rankopt.core.seeds import stream
+from rankopt.core.spec import ModelSpec
+from rankopt.lowrank.inject import inject, target_names
+from rankopt.lowrank.linear import Layers, Scale, ScalePolicy
+from rankopt.tasks.base import Task
+# from rankopt.tasks.mini_encoder import encoder_path
+
+MINI = "mini"
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A frozen model with its adapters in place.
+
+    Attributes:
+        net: the whole model; only the layers' factors and the head are to be trained.
+        tokenizer: the model's.
+        layers: the adapted layers by name, all components masked.
+        head: names of the modules trained in full: those behind the backbone, and any that the checkpoint lacks.
+        base_parameters: parameters of the frozen part, adapters excluded.
+        head_parameters: parameters of the head.
+        fingerprint: 16 hex digits over the names and values of all frozen weights.
+    """
+
+    net: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    layers: Layers
+    head: tuple[str, ...]
+    base_parameters: int
+    head_parameters: int
+    fingerprint: str
+
+
+def model_source(spec: ModelSpec) -> str:
+    """The folder or hub name that a model's weights come from; the embedded encoder is made on first use."""
+    return str(encoder_path()) if spec.name == MINI else spec.name
+
+
+def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) -> Adapted:
+    """Load a model in float32, freeze it, give it a fresh head, and put adapters in place.
+
+    The head's weights are drawn from a stream of their own: they are the same for every allocator of a seed.
+
+    Args:
+        spec: which model, and where it is adapted.
+        policy: scale policy of the adapters.
+        task: gives the number of outputs.
+        seed: the trial's.
+    Raises:
+        ValueError: one line when the model or tokenizer cannot be read, or a target matches nothing.
+    """
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    source = model_source(spec)
+    torch.manual_seed(stream(seed, "head"))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=spec.revision)
+        net, report = AutoModelForSequenceClassification.from_pretrained(
+            source,
+            revision=spec.revision,
+            num_labels=max(1, len(task.labels)),
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(spec, error) from None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    net.config.pad_token_id = tokenizer.pad_token_id
+    head = head_of(net, set(report["missing_keys"]))
+    net.requires_grad_(False)
+    names = target_names(net, spec.target_modules, head)
+    frozen = {key: value for key, value in net.state_dict().items() if not _within(key, head)}
+    base_parameters = sum(value.numel() for value in frozen.values() if value.is_floating_point())
+    layers = inject(net, names, spec.max_rank, Scale(policy, spec.alpha), spec.dropout)
+    head_parameters = 0
+    for part in head:
+        module = net.get_submodule(part).requires_grad_(True)
+        head_parameters += sum(p.numel() for p in module.parameters())
+    return Adapted(net, tokenizer, layers, head, base_parameters, head_parameters, _fingerprint(frozen))
+
+
+def meta_layers(spec: ModelSpec, policy: ScalePolicy) -> tuple[Layers, int]:
+    """Layers without storage, made from the config alone, on which an allocator's start can be tried.
+
+    Returns:
+        The layers, and the number of frozen parameters.
+    Raises:
+        ValueError: as `load_adapted`.
+    """
+    net = _skeleton(spec)
+    head = head_of(net, set())
+    size = sum(value.numel() for key, value in net.named_parameters() if not _within(key, head))
+    return inject(net, target_names(net, spec.target_modules, head), spec.max_rank, Scale(policy, 1.0)), size
+
+
+def head_of(net: nn.Module, missing: set[str]) -> tuple[str, ...]:
+    """Names of the modules trained in full: all outside the backbone that hold weights, and any newly made inside it.
+
+    Args:
+        net: a transformers model with `base_model_prefix`.
+        missing: parameter names that the checkpoint did not hold.
+    """
+    backbone = str(getattr(net, "base_model_prefix", ""))
+    outside = [
+        name for name, module in net.named_children() if name != backbone and any(True for _ in module.parameters())
+    ]
+    inside = sorted({key.rpartition(".")[0] for key in missing if key.split(".")[0] not in outside})
+    return (*outside, *inside)
+
+
+def _skeleton(spec: ModelSpec) -> nn.Module:
+    try:
+        config = AutoConfig.from_pretrained(model_source(spec), revision=spec.revision)
+        with torch.device("meta"):
+            net: nn.Module = AutoModelForSequenceClassification.from_config(config)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(spec, error) from None
+    return net
+
+
+def _unreadable(spec: ModelSpec, error: Exception) -> ValueError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ValueError(
+        f"model.name {spec.name!r} cannot be loaded ({reason}); give a local folder with config.json, weights and "
+        "tokenizer, a hub name, or 'mini'"
+    )
+
+
+def _within(key: str, parts: tuple[str, ...]) -> bool:
+    return any(key.startswith(part + ".") for part in parts)
+
+
+def _fingerprint(state: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for key, value in sorted(state.items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

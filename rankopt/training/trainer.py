@@ -1,0 +1,159 @@
+"""transformers' Trainer, told what differs: the loss, the order of examples, parameter groups, checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import Sampler
+from transformers import Trainer, TrainingArguments
+
+from rankopt.core.seeds import stream
+from rankopt.core.spec import TrainingSpec
+from rankopt.lowrank.linear import Layers
+from rankopt.tasks.encode import Encoded, collate
+from rankopt.training.callback import AllocatorCallback
+from rankopt.training.checkpoint import load_adapter, save_adapter, seal
+from rankopt.training.model import Adapted
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+class TrialTrainer(Trainer):
+    """The Trainer of one trial."""
+
+    def __init__(
+        self, adapted: Adapted, data: Encoded, spec: TrainingSpec, steps: int, seed: int, folder: Path,
+        callback: AllocatorCallback,
+    ) -> None:  # fmt: skip
+        self.adapted, self.spec, self.folder, self.events = adapted, spec, folder, callback
+        super().__init__(
+            model=adapted.net,
+            args=training_arguments(spec, steps, seed, folder),
+            train_dataset=data,
+            data_collator=lambda items: collate(items, adapted.tokenizer),
+            compute_loss_func=self.loss,
+            callbacks=[callback],
+        )
+
+    def loss(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """Mean task loss over the examples of the optimiser step, plus this micro-batch's share of the penalty.
+
+        Raises:
+            NonFiniteLossError: at once, before any weight moves.
+        """
+        logits = outputs.logits.float()
+        if labels.is_floating_point():
+            total = functional.mse_loss(logits.squeeze(-1), labels, reduction="sum")
+        else:
+            total = functional.cross_entropy(logits, labels, reduction="sum")
+        examples = float(num_items_in_batch) if num_items_in_batch is not None else float(len(labels))
+        task = total / examples
+        penalty = self.events.allocator.penalty(self.events.state, self.events.layers)
+        share = len(labels) / examples
+        loss = task if penalty is None else task + penalty * share
+        self.events.loss += float(task.detach())
+        self.events.penalty += 0.0 if penalty is None else float(penalty.detach()) * share
+        if not torch.isfinite(loss):
+            step = self.state.global_step + 1
+            raise NonFiniteLossError(f"the loss became {float(loss.detach())} at step {step} of {self.state.max_steps}")
+        return loss
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW with three groups: matrices of the adapters, matrices of the head, and undecayed gates and biases."""
+        if self.optimizer is None:
+            head_lr = self.spec.head_lr or self.spec.lr
+            factors: list[nn.Parameter] = []
+            gates: list[nn.Parameter] = []
+            matrices: list[nn.Parameter] = []
+            vectors: list[nn.Parameter] = []
+            for layer in self.adapted.layers.values():
+                factors += [layer.A, layer.B]
+                gates += [layer.g] if layer.g.requires_grad else []
+            for part in self.adapted.head:
+                for parameter in self.adapted.net.get_submodule(part).parameters():
+                    (matrices if parameter.ndim > 1 else vectors).append(parameter)
+            decay = self.spec.weight_decay
+            groups = [
+                {"params": factors, "lr": self.spec.lr, "weight_decay": decay},
+                {"params": gates, "lr": self.spec.lr, "weight_decay": 0.0},
+                {"params": matrices, "lr": head_lr, "weight_decay": decay},
+                {"params": vectors, "lr": head_lr, "weight_decay": 0.0},
+            ]
+            self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+        return self.optimizer
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return self.events.order
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Only what training moves: factors, gates, masks, head, the allocator's state and the record so far."""
+        save_adapter(
+            Path(output_dir or self.folder),
+            {
+                "layers": {name: _tensors(layer) for name, layer in self.adapted.layers.items()},
+                "head": {part: self.adapted.net.get_submodule(part).state_dict() for part in self.adapted.head},
+                "state": self.events.state,
+                "records": self.events.records(),
+            },
+        )
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        seal(self.folder / f"checkpoint-{self.state.global_step}")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        content = load_adapter(Path(resume_from_checkpoint))
+        restore_layers(self.adapted.layers, content["layers"])
+        for part, state in content["head"].items():
+            self.adapted.net.get_submodule(part).load_state_dict(state)
+        self.events.state = content["state"]
+        self.events.restore(content["records"])
+
+
+@torch.no_grad()
+def restore_layers(layers: Layers, saved: dict[str, dict[str, Tensor]]) -> None:
+    """Put saved factors, gates and masks back."""
+    for name, layer in layers.items():
+        layer.A.copy_(saved[name]["A"])
+        layer.B.copy_(saved[name]["B"])
+        layer.g.copy_(saved[name]["g"])
+        layer.mask(saved[name]["m"])
+
+
+def training_arguments(spec: TrainingSpec, steps: int, seed: int, folder: Path) -> TrainingArguments:
+    """The Trainer's arguments for a trial of `steps` optimiser steps; it logs and saves nothing by itself."""
+    cuda = torch.cuda.is_available()
+    args = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=spec.batch_size,
+        gradient_accumulation_steps=spec.accumulation,
+        learning_rate=spec.lr,
+        lr_scheduler_type={"constant": "constant_with_warmup"}.get(spec.schedule, spec.schedule),
+        warmup_steps=spec.warmup if spec.warmup < 1 else int(spec.warmup),
+        max_grad_norm=spec.clip,
+        bf16=spec.precision == "bf16",
+        use_cpu=not cuda,
+        dataloader_pin_memory=cuda,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        seed=stream(seed, "dropout") % 2**32,  # the Trainer seeds all global generators with it
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    args._n_gpu = min(1, args.n_gpu)  # one trial, one device: never DataParallel
+    return args
+
+
+def _tensors(layer: Any) -> dict[str, Tensor]:
+    return {"A": layer.A.detach(), "B": layer.B.detach(), "g": layer.g.detach(), "m": layer.m}
