@@ -2,8 +2,8 @@
 
 `search` is cut from the task's training set; `reports` are the official validation sets, whole. The cut depends on
 the task's rows and on the sizes only, never on a trial's seed, so all trials of a study compare on the same examples.
-Rows are disjoint, texts need not be: GLUE repeats some (26 of SST-2's 2000 search sentences also train), and SST-2 holds
-phrases of one review as rows of their own. So a search score flatters; what is reported is the official set.
+Rows are disjoint, texts need not be: GLUE repeats some (26 of SST-2's 2000 search sentences also train), and SST-2
+has phrases of one review as rows of their own. So a search score flatters; what is reported is the official set.
 """
 
 from __future__ import annotations
