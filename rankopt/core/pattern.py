@@ -30,7 +30,7 @@ class RankPattern(Mapping[str, int]):
     Args:
         ranks: a non-negative integer for every adapted layer; a rank of 0 is an ordinary value.
     Raises:
-        ValueError: when a rank is negative or not an integer.
+        ValueError: when it is no mapping, or a rank is negative or not an integer.
     Example:
         >>> pattern = RankPattern({"encoder.0.query": 2, "encoder.0.value": 0})
         >>> pattern.total, pattern.mean
@@ -42,6 +42,8 @@ class RankPattern(Mapping[str, int]):
     __slots__ = ("_ranks",)
 
     def __init__(self, ranks: Mapping[str, int]) -> None:
+        if not isinstance(ranks, Mapping):
+            raise ValueError(f"a rank pattern must be a mapping from layer to rank, got {ranks!r}")
         for name, rank in ranks.items():
             if not isinstance(rank, int) or isinstance(rank, bool) or rank < 0:
                 raise ValueError(f"a rank must be an integer >= 0, got {rank!r} for layer {name!r}")
@@ -99,6 +101,7 @@ def match_globs(globs: Mapping[str, int], names: list[str]) -> RankPattern:
     for glob, rank in globs.items():
         hits = [name for name in names if fnmatchcase(name, glob)]
         if not hits:
-            raise ValueError(f"the glob {glob!r} matches no adapted layer, for example {names[0]!r}")
+            example = f", for example {names[0]!r}" if names else ""
+            raise ValueError(f"the glob {glob!r} matches no adapted layer{example}")
         ranks.update(dict.fromkeys(hits, rank))
     return RankPattern(ranks)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
 
 Path_ = tuple[str | int, ...]
 
@@ -31,10 +33,11 @@ class Document:
         except YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-            raise ValueError(f"{path}{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+            problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+            raise ValueError(f"{path}{place}: not valid YAML: {problem}") from None
         if not isinstance(self._root, dict):
-            raise ValueError(f"{path}:1: a study file must be a mapping, got {type(self._root).__name__}")
-        self.data: dict[str, Any] = _plain(self._root)
+            raise ValueError(f"{path}:1: a study file must be a mapping, got {_kind(self._root)}")
+        self.data: dict[str, Any] = self._plain(self._root, ())
 
     def line(self, path: Path_) -> int:
         """The line (from 1) of the value at a path of keys and indices, or of its nearest parent."""
@@ -48,16 +51,33 @@ class Document:
             line = place[0] + 1
         return line
 
+    def _plain(self, node: Any, path: Path_) -> Any:
+        """ruamel's round-trip nodes as ordinary Python values."""
+        if isinstance(node, dict):
+            plain: dict[str, Any] = {}
+            for key, value in node.items():
+                if str(key) in plain:
+                    raise ValueError(f"{self.path}:{self.line((*path, key))}: the key {str(key)!r} twice")
+                plain[str(key)] = self._plain(value, (*path, key))
+            return plain
+        if isinstance(node, list):
+            return [self._plain(value, (*path, index)) for index, value in enumerate(node)]
+        if isinstance(node, bool | ScalarBoolean):
+            return bool(node)
+        if node is None:
+            return None
+        for kind in (int, float, str):
+            if isinstance(node, kind):
+                return kind(node)
+        raise ValueError(
+            f"{self.path}:{self.line(path)}: a value must be a number, string, boolean, list or mapping, "
+            f"got {_kind(node)}"
+        )
 
-def _plain(node: Any) -> Any:
-    """ruamel's round-trip nodes as ordinary Python values."""
-    if isinstance(node, dict):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_plain(value) for value in node]
-    if isinstance(node, bool) or node is None:
-        return node
-    for kind in (int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    raise ValueError(f"values must be numbers, strings, booleans, lists or mappings, got {type(node).__name__}")
+
+def _kind(node: Any) -> str:
+    """What a reader would call a value."""
+    if node is None:
+        return "nothing"
+    kinds = {str: "a string", bool: "a boolean", int: "a number", float: "a number", list: "a list", date: "a date"}
+    return next((word for kind, word in kinds.items() if isinstance(node, kind)), type(node).__name__)
