@@ -118,20 +118,21 @@ COMPARISONS = [
 def verdict(found: Difference, p_holm: float, alpha: float = 0.05) -> str:
     """A comparison in words that claim no more than the seeds allow.
 
+    "not seen" is a mean difference below the smallest that these seeds could have seen; "not significant" is a larger
+    one whose p-value does not survive Holm's correction.
+
     Example:
         >>> verdict(Difference(1, 0.02, math.nan, math.nan, math.nan, math.nan), math.nan)
-        'one seed: no claim'
+        'one seed'
         >>> verdict(Difference(5, 0.02, 0.01, 0.03, 0.004, 0.012), 0.012)
         'better'
     """
     if found.n == 0:
         return "no shared seed"
     if found.n == 1:
-        return "one seed: no claim"
+        return "one seed"
     if math.isnan(p_holm):
-        return "equal at every seed" if abs(found.mean) < SAME else "no spread over seeds: no claim"
+        return "equal at every seed" if abs(found.mean) < SAME else "no spread over seeds"
     if p_holm < alpha:
         return "better" if found.mean > 0 else "worse"
-    if abs(found.mean) < found.detectable:
-        return "no difference that this many seeds could have seen"
-    return "not told apart from chance after Holm's correction"
+    return "not seen" if abs(found.mean) < found.detectable else "not significant"

@@ -32,6 +32,7 @@ class Series:
         x, y: the points.
         error: half the length of an error bar at each point (along y; along x for `interval`); NaN draws none.
         hover: text at each point, for interactive figures.
+        width: of the line, in pixels.
     """
 
     label: str
@@ -41,14 +42,16 @@ class Series:
     y: tuple[float, ...]
     error: tuple[float, ...] = ()
     hover: tuple[str, ...] = ()
+    width: float = 2.0
 
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: its label, and either explicit ticks or the library's own."""
+    """An axis: its label, and either explicit ticks or the library's own, written `3.4k` where `counts` says so."""
 
     label: str
     log: bool = False
+    counts: bool = False
     ticks: tuple[tuple[float, str], ...] = ()
     limits: tuple[float, float] | None = None
 
@@ -74,6 +77,11 @@ class Grid:
     top: float
     unit: str
 
+    @staticmethod
+    def text(value: float) -> str:
+        """What stands in a cell: one decimal, where it says something."""
+        return f"{value:.1f}".removesuffix(".0")
+
 
 @dataclass(frozen=True)
 class Chart:
@@ -93,9 +101,7 @@ class Chart:
 
     @property
     def legend(self) -> dict[str, Series]:
-        """The first series of every label, in the order of the panels."""
-        entries: dict[str, Series] = {}
-        for panel in self.panels:
-            for series in panel.series if isinstance(panel, Curves) else ():
-                entries.setdefault(series.label, series)
-        return entries
+        """One series of every label, the labels sorted; a front comes last."""
+        shown = [series for panel in self.panels if isinstance(panel, Curves) for series in panel.series]
+        entries = {series.label: series for series in sorted(shown, key=lambda one: one.kind != "line", reverse=True)}
+        return dict(sorted(entries.items(), key=lambda entry: (entry[1].kind == "front", entry[0])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,8 +79,8 @@ class Evidence:
 
     def runs(self, setting: str, budget: float, allocator: str) -> pd.DataFrame:
         """The own points of the chosen configuration, one per seed; NaN asks for the trials without a budget."""
-        rows = self.chosen[(self.chosen["setting"] == setting) & (self.chosen["allocator"] == allocator)]
-        rows = rows[rows["budget"].isna() if budget != budget else rows["budget"] == budget]
+        rows = at(self.chosen, setting, budget)
+        rows = rows[rows["allocator"] == allocator]
         own = self.points[self.points["own"].astype(bool)]
         return own[own["configuration"].isin(rows["configuration"]) & (own["setting"] == setting)]
 
@@ -88,3 +89,9 @@ class Evidence:
         sizes = self.chosen[self.chosen["setting"] == setting].groupby("budget")["allocator"].nunique()
         full = sorted(sizes[sizes == sizes.max()].index)
         return float(full[(len(full) - 1) // 2]) if full else float("nan")
+
+
+def at(frame: pd.DataFrame, setting: str, budget: float) -> pd.DataFrame:
+    """The rows of a setting and a budget; NaN asks for those without a budget."""
+    rows = frame[frame["setting"] == setting]
+    return rows[rows["budget"].isna() if math.isnan(budget) else rows["budget"] == budget]

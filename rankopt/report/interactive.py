@@ -6,11 +6,18 @@ import math
 from typing import Any
 
 from rankopt.report.chart import Axis, Chart, Curves, Grid, Series
+from rankopt.report.palette import ink
 
 Json = dict[str, Any]
 
 ROW = 30
 """Pixels of a heat map's row."""
+
+FLAT = 36
+"""Up to this many letters the names below a heat map are not slanted."""
+
+TOLD = 16
+"""Up to this many columns the cells carry their numbers, and no colour bar is needed."""
 
 
 def figures(chart: Chart) -> list[Json]:
@@ -39,6 +46,8 @@ def _axis(axis: Axis) -> Json:
     spec: Json = {"title": {"text": axis.label, "standoff": 12}, "automargin": True, "zeroline": False}
     if axis.log:
         spec["type"] = "log"
+    if axis.counts:
+        spec["tickformat"] = "~s"
     if axis.ticks:
         spec |= {
             "tickmode": "array",
@@ -62,7 +71,7 @@ def _trace(series: Series) -> Json:
         "mode": {"line": "lines+markers", "nested": "lines+markers", "front": "lines", "step": "lines"}.get(
             series.kind, "markers"
         ),
-        "line": {"color": colour, "width": 2},
+        "line": {"color": colour, "width": series.width},
         "marker": {"color": colour, "symbol": "circle" if marker == "none" else marker, "size": size},
         "hovertemplate": "%{text}<extra></extra>" if series.hover else "%{y:.3f}<extra></extra>",
         "text": series.hover,
@@ -83,6 +92,7 @@ def _trace(series: Series) -> Json:
 
 
 def _grid(panel: Grid) -> Json:
+    told = len(panel.columns) <= TOLD
     values = [[None if math.isnan(value) else value for value in row] for row in panel.values]
     heat = {
         "type": "heatmap",
@@ -91,21 +101,38 @@ def _grid(panel: Grid) -> Json:
         "z": values,
         "zmin": 0,
         "zmax": panel.top,
-        "colorscale": "Cividis",
+        "colorscale": "Viridis",
         "xgap": 2,
         "ygap": 2,
-        "texttemplate": "%{z:.3~g}" if len(panel.columns) <= 12 else "",
         "customdata": [[f"{row}, {column}" for column in panel.columns] for row in panel.rows],
         "hovertemplate": "%{customdata}<br>" + panel.unit + " %{z:.2f}<extra></extra>",
+        "showscale": not told,
         "colorbar": {"title": {"text": panel.unit, "side": "right"}, "thickness": 10, "outlinewidth": 0},
     }
+    cells = [
+        (column, row, value)
+        for row, line in enumerate(panel.values)
+        for column, value in enumerate(line)
+        if not math.isnan(value)
+    ]
+    text = {
+        "type": "scatter",
+        "mode": "text",
+        "x": [column for column, _, _ in cells],
+        "y": [row for _, row, _ in cells],
+        "text": [panel.text(value) for _, _, value in cells],
+        "textfont": {"color": [ink(value / panel.top) for _, _, value in cells], "size": 11},
+        "hoverinfo": "skip",
+    }
+    flat = sum(len(name) + 1 for name in panel.columns) <= FLAT
+    names = 20 if flat else 16 + 4 * max(map(len, panel.columns))
     layout = {
-        "height": 130 + ROW * len(panel.rows),
-        "margin": {"l": 40, "r": 10, "t": 8, "b": 40},
-        "xaxis": _names(panel.columns, "module") | {"tickangle": 0 if _short(panel.columns) else -40},
+        "height": 32 + names + ROW * len(panel.rows),
+        "margin": {"l": 40, "r": 10, "t": 8, "b": names},
+        "xaxis": _names(panel.columns, "") | {"tickangle": 0 if flat else -35},
         "yaxis": _names(panel.rows, "layer") | {"autorange": "reversed"},
     }
-    return {"data": [heat], "layout": layout}
+    return {"data": [heat, text] if told else [heat], "layout": layout}
 
 
 def _names(names: tuple[str, ...], title: str) -> Json:
@@ -118,7 +145,3 @@ def _names(names: tuple[str, ...], title: str) -> Json:
         "tickvals": list(range(len(names))),
         "ticktext": list(names),
     }
-
-
-def _short(names: tuple[str, ...]) -> bool:
-    return sum(len(name) + 1 for name in names) <= 36

@@ -18,6 +18,16 @@ MARKERS = ("square", "diamond", "triangle-up", "star", "triangle-down", "pentago
 NEUTRAL = Style("#7a7a7a", "none")
 
 
+def ink(share: float) -> str:
+    """Black or white, whichever is read better on the viridis colour at this share of its range.
+
+    Example:
+        >>> ink(0.2), ink(0.9)
+        ('#ffffff', '#000000')
+    """
+    return "#000000" if share > 0.55 else "#ffffff"
+
+
 def styles(labels: Iterable[str]) -> dict[str, Style]:
     """The style of every label; it depends on the set of labels only.
 

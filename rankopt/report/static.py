@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rankopt.report.chart import Axis, Chart, Curves, Grid, Series
+from rankopt.report.palette import ink
+from rankopt.report.words import compact
 
 MARKERS = {
     "circle": "o", "x": "X", "square": "s", "diamond": "D", "triangle-up": "^", "star": "*", "triangle-down": "v",
@@ -54,8 +56,9 @@ def draw(chart: Chart) -> Figure:
     columns = min(ACROSS, len(chart.panels))
     rows = math.ceil(len(chart.panels) / columns)
     widths, heights = zip(*(_size(panel) for panel in chart.panels), strict=True)
-    figure = Figure(figsize=(max(widths) * columns, max(heights) * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(max(widths) * columns, max(heights) * rows + 0.5))
     FigureCanvasAgg(figure)
+    figure.set_layout_engine("constrained", wspace=0.05, hspace=0.05)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     image = None
     for ax, panel in zip(axes, chart.panels, strict=False):
@@ -95,7 +98,7 @@ def _curves(ax: Any, panel: Curves) -> None:
 def _draw(ax: Any, one: Series) -> None:
     colour, marker = one.style.colour, MARKERS[one.style.marker]
     if one.kind == "step":
-        ax.step(one.x, one.y, where="post", color=colour, linewidth=1.6)
+        ax.step(one.x, one.y, where="post", color=colour, linewidth=0.8 * one.width)
     elif one.kind == "front":
         ax.plot(one.x, one.y, color=colour, linestyle="--", linewidth=1.2)
     elif one.kind == "nested":
@@ -116,6 +119,8 @@ def _axis(ax: Any, which: str, axis: Axis) -> None:
     ax.set(**{f"{which}label": axis.label})
     if axis.log:
         ax.set(**{f"{which}scale": "log"})
+    if axis.counts:
+        (ax.xaxis if which == "x" else ax.yaxis).set_major_formatter(lambda value, _: compact(value))
     if axis.ticks:
         ax.set(
             **{f"{which}ticks": [at for at, _ in axis.ticks], f"{which}ticklabels": [text for _, text in axis.ticks]}
@@ -126,7 +131,7 @@ def _axis(ax: Any, which: str, axis: Axis) -> None:
 
 
 def _grid(ax: Any, panel: Grid) -> Any:
-    image = ax.imshow(panel.values, cmap="cividis", vmin=0, vmax=panel.top, aspect="auto")
+    image = ax.imshow(panel.values, cmap="viridis", vmin=0, vmax=panel.top, aspect="auto")
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
     slant = (
@@ -140,8 +145,8 @@ def _grid(ax: Any, panel: Grid) -> Any:
     for row, values in enumerate(panel.values):
         for column, value in enumerate(values):
             if not math.isnan(value):
-                colour = "black" if value > 0.55 * panel.top else "white"
-                ax.text(column, row, f"{value:.3g}", ha="center", va="center", color=colour, fontsize=7)
+                colour = ink(value / panel.top)
+                ax.text(column, row, panel.text(value), ha="center", va="center", color=colour, fontsize=7)
     return image
 
 

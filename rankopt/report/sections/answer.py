@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from rankopt.analysis.comparison import CONDITION
 from rankopt.analysis.frame import CONTROL
 from rankopt.report.block import Block, Section
-from rankopt.report.evidence import Evidence
+from rankopt.report.evidence import Evidence, at
 from rankopt.report.words import joined, plural, with_error
 
 SENTENCES = 8
 """With more settings and budgets than this, every setting answers at its smallest budget only."""
+VERDICTS = {
+    "one seed": "one shared seed cannot tell",
+    "no spread over seeds": "the same difference at every seed, so no test",
+    "not seen": "no difference that this many seeds could have seen",
+    "not significant": "not told apart from chance after Holm's correction",
+}
 
 
 class Answer(Section):
     """What do the results say? One sentence per setting and budget, about the best contender on the search split."""
 
     def block(self, evidence: Evidence) -> Block:
-        return Block("Answer", text=_family(evidence), bullets=_sentences(evidence), warnings=_warnings(evidence))
+        return Block("Answer", text=_text(evidence), bullets=_sentences(evidence), warnings=_warnings(evidence))
 
 
 def _warnings(evidence: Evidence) -> tuple[str, ...]:
@@ -36,17 +43,25 @@ def _warnings(evidence: Evidence) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _family(evidence: Evidence) -> tuple[str, ...]:
+def _text(evidence: Evidence) -> tuple[str, ...]:
     rows = evidence.comparisons
     tested = rows[rows["p_holm"].notna()]
-    if tested.empty:
-        return ()
-    better, worse = (int((tested["verdict"] == word).sum()) for word in ("better", "worse"))
-    return (
-        f"Against {CONTROL} at the same task, budget and seeds, {better:,} of {plural(len(tested), 'comparison')} "
-        f"{'is' if better == 1 else 'are'} better and {worse:,} {'is' if worse == 1 else 'are'} worse "
-        f"(paired t-test, two-sided 5%, Holm's correction over all of them).",
+    family: tuple[str, ...] = ()
+    if len(tested):
+        better, worse = (int((tested["verdict"] == word).sum()) for word in ("better", "worse"))
+        family = (
+            f"Against {CONTROL} at the same task, budget and seeds, {better:,} of {plural(len(tested), 'comparison')} "
+            f"{'is' if better == 1 else 'are'} better and {worse:,} {'is' if worse == 1 else 'are'} worse "
+            f"(paired t-test, two-sided 5%, Holm's correction over all of them).",
+        )
+    about = (
+        "Scores are means over seeds ± one standard error"
+        if _repeated(evidence)
+        else "One seed each: no error is known"
     )
+    if evidence.chosen.groupby(CONDITION, dropna=False).size().max() > 2:
+        about += "; the contender named is the one with the best score on the search split"
+    return (*family, f"{about}.") if evidence.settings else ()
 
 
 def _sentences(evidence: Evidence) -> tuple[str, ...]:
@@ -64,31 +79,36 @@ def _sentences(evidence: Evidence) -> tuple[str, ...]:
 
 
 def _sentence(evidence: Evidence, setting: str, budget: float) -> str:
-    rows = evidence.chosen[evidence.chosen["setting"] == setting]
-    rows = rows[rows["budget"] == budget] if budget == budget else rows
+    rows = at(evidence.chosen, setting, budget)
     contenders = rows[rows["name"] != CONTROL].sort_values(["search", "allocator"], ascending=[False, True])
     control = rows[rows["name"] == CONTROL]
+    place = f"On {setting} at mean rank {budget:g}" if budget == budget else f"On {setting}"
     if contenders.empty:
-        return f"On {setting}, {_scored(control.iloc[0])}; nothing to compare it with."
+        return f"{place}, {_scored(control.iloc[0])}; nothing to compare it with."
     best = contenders.iloc[0]
-    choice = f", best of {len(contenders)} contenders on the search split," if len(contenders) > 1 else ""
-    at = f" at mean rank {budget:g}" if budget == budget else ""
+    tried = at(evidence.averages, setting, budget)
+    tried = tried[tried["allocator"] == best["allocator"]]
+    subject = _scored(best)
+    if len(tried) > 1:
+        subject += f", the best of {len(tried):,} configurations on the search split"
     if control.empty or budget != budget:
-        return f"On {setting}{at}, {_scored(best, choice)}; no {CONTROL} trial at the same budget to compare it with."
-    found = evidence.comparisons
-    found = found[(found["setting"] == setting) & (found["budget"] == budget)]
+        return f"{place}, {subject}; no {CONTROL} trial at the same budget to compare it with."
+    found = at(evidence.comparisons, setting, budget)
     result = found[found["allocator"] == best["allocator"]].iloc[0]
-    return f"On {setting}{at}, {_scored(best, choice)} against {_scored(control.iloc[0])}: {_verdict(result)}."
+    return f"{place}, {subject} against {_scored(control.iloc[0])}: {_verdict(result)}."
 
 
-def _scored(row: Any, choice: str = "") -> str:
+def _repeated(evidence: Evidence) -> bool:
+    return bool(evidence.chosen["n"].max() > 1)
+
+
+def _scored(row: Any) -> str:
     score = with_error(row["score"], row["error"])
-    return f"{row['allocator']}{choice} {score} ({row['kept']:,.0f} parameters, {plural(int(row['n']), 'seed')})"
+    return f"{row['allocator']} {score} ({row['kept']:,.0f} parameters, {plural(int(row['n']), 'seed')})"
 
 
 def _verdict(row: Any) -> str:
-    text = str(row["verdict"])
+    numbers = f"difference {row['difference']:+.3f}"
     if row["p_holm"] == row["p_holm"]:
-        text += f" (difference {row['difference']:+.3f}, Holm p {row['p_holm']:.2g}"
-        text += f"; detectable {row['detectable']:.3f})"
-    return text
+        numbers += f", p {row['p_holm']:.2g} after Holm, detectable {row['detectable']:.3f}"
+    return f"{VERDICTS.get(row['verdict'], row['verdict'])} ({numbers})"

@@ -25,7 +25,7 @@ COLUMNS = {
     "verdict": "verdict",
 }
 FORMATS = {
-    "mean rank": "g", "score": ".3f", CONTROL: ".3f", "difference": "+.3f", "95% low": "+.3f", "95% high": "+.3f",
+    "mean rank": "g", "score": ".3f", CONTROL: ".3f", "difference": "+z.3f", "95% low": "+z.3f", "95% high": "+z.3f",
     "p (Holm)": ".2g", "detectable": ".3f",
 }  # fmt: skip
 
@@ -40,15 +40,22 @@ class Comparison(Section):
         title = f"Differences to {CONTROL}"
         if rows.empty:
             return Block(title, text=(f"No trial shares its task and budget with a trial of {CONTROL}.",))
-        family = int(rows["p"].notna().sum())
-        text = (
-            f"Each row pairs trials with the same task, budget and seed. Interval: 95% t-interval of the paired "
-            f"difference. p: two-sided paired t-test, Holm's correction over {plural(family, 'comparison')}. "
-            f"Detectable: the true difference that this many seeds would find with 80% power (two-sided 5%, before the "
-            f"correction), from their own spread. What one seed, or seeds without spread, cannot give is n/a.",
-        )
         table = Table(rows[list(COLUMNS)].rename(columns=COLUMNS), FORMATS)
-        return Block(title, text=text, tables=(table,), charts=(_chart(evidence, rows),))
+        return Block(title, text=(_text(rows),), tables=(table,), charts=(_chart(evidence, rows),))
+
+
+def _text(rows: pd.DataFrame) -> str:
+    pairs = "Each row pairs trials with the same task, budget and seed."
+    family = int(rows["p"].notna().sum())
+    if not family:
+        return f"{pairs} With one shared seed, or no spread over seeds, nothing can be tested: n/a."
+    return (
+        f"{pairs} Interval: 95% t-interval of the paired difference. p: two-sided paired t-test, Holm's correction "
+        f"over {plural(family, 'comparison')}. Detectable: the true difference that this many seeds would find with 80% "
+        f"power (two-sided 5%, before the correction), from their own spread. Verdict: not seen is a mean difference "
+        f"below the detectable one; not significant is a larger one that does not survive the correction. What one "
+        f"seed, or seeds without spread, cannot give is n/a."
+    )
 
 
 def _chart(evidence: Evidence, rows: pd.DataFrame) -> Chart:

@@ -6,8 +6,8 @@ from rankopt.report.block import Block, Section, Table
 from rankopt.report.evidence import Evidence
 
 FORMATS = {
-    "mean rank asked": "g", "training s": ",.1f", "evaluation s": ",.1f", "steps": ",.0f", "tokens": ",.0f",
-    "padding share": ".1%", "trained parameters": ",.0f", "head parameters": ",.0f",
+    "mean rank": "g", "train s": ",.1f", "evaluate s": ",.1f", "steps": ",.0f", "tokens": ",.0f",
+    "padding": ".1%", "adapter peak": ",.0f", "head": ",.0f",
 }  # fmt: skip
 
 
@@ -30,10 +30,10 @@ class CostTable(Section):
             head=("head", "mean"),
         ).reset_index()
         costs["padded"] = 1 - costs["tokens"] / costs["padded"]
-        costs.columns = ["task", "allocator", "mean rank asked", "trials", *list(FORMATS)[1:]]
+        costs.columns = ["task", "allocator", "mean rank", "trials", *list(FORMATS)[1:]]
         total = float(own["train_seconds"].sum() + own["evaluate_seconds"].sum())
         text = (
-            f"Means per trial; wall seconds depend on the device (see Provenance). Trained parameters: the adapter's "
-            f"peak during training. All complete trials together: {total / 60:,.1f} minutes.",
+            f"Means per trial. Wall seconds depend on the device (see Provenance); padding is its share of all tokens; "
+            f"adapter peak and head are trained parameters. All complete trials together: {total / 60:,.1f} minutes.",
         )
         return Block("Cost", text=text, tables=(Table(costs, FORMATS),))

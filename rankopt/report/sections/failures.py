@@ -64,6 +64,6 @@ def _reasons(failed: list[TrialResult]) -> pd.DataFrame:
         amount = ", ".join(f"{name} {value}" for name, value in sorted(budget.items())) or "none"
         reason = " ".join(result.reason.split()) or "no reason was recorded"
         cut = reason if len(reason) <= SHOWN else f"{reason[:SHOWN]} ..."
-        rows.append((spec.task.name, spec.allocator.name, amount, spec.seed, cut, result.key))
-    frame = pd.DataFrame(rows, columns=["task", "allocator", "budget", "seed", "reason", "key"])
+        rows.append((spec.task.name, spec.allocator.name, amount, spec.seed, result.key, cut))
+    frame = pd.DataFrame(rows, columns=["task", "allocator", "budget", "seed", "key", "reason"])
     return frame.sort_values(["task", "allocator", "budget", "seed", "key"])

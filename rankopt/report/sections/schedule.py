@@ -15,25 +15,35 @@ class BudgetOverTime(Section):
         panels = tuple(panel for setting in evidence.settings if (panel := _panel(evidence, setting)))
         if not panels:
             return None
-        caption = "Components active over all layers after each step, one budget and the first seed of each allocator."
+        caption = (
+            "Components active over all layers after each step, one budget and the first seed of each allocator. "
+            "Lines that coincide lie on one another, the wider below."
+        )
         return Block("Budget over time", charts=(Chart("budget", "Budget over time", caption, panels),))
 
 
 def _panel(evidence: Evidence, setting: str) -> Curves | None:
     budget = evidence.typical_budget(setting)
     chosen = evidence.chosen[(evidence.chosen["setting"] == setting) & (evidence.chosen["budget"] == budget)]
+    firsts = {
+        allocator: evidence.runs(setting, budget, allocator).sort_values("seed").iloc[0]
+        for allocator in chosen["allocator"]
+    }
+    traces = {allocator: _trace(evidence.by_key[first["key"]]) for allocator, first in firsts.items()}
     series = []
-    for allocator in sorted(chosen["allocator"]):
-        first = evidence.runs(setting, budget, allocator).sort_values("seed").iloc[0]
-        trace = _trace(evidence.by_key[first["key"]])
-        hover = tuple(f"{allocator}, seed {first['seed']}<br>step {step:,}: {total:,} active" for step, total in trace)
+    # constant traces wide and below, those that change thin and on top: so none hides another where they coincide
+    for place, allocator in enumerate(sorted(traces, key=lambda name: (len(traces[name]), name))):
+        trace = traces[allocator]
+        seed = firsts[allocator]["seed"]
+        hover = tuple(f"{allocator}, seed {seed}<br>step {step:,}: {total:,} active" for step, total in trace)
         steps, totals = tuple(step for step, _ in trace), tuple(total for _, total in trace)
-        series.append(Series(allocator, evidence.styles[allocator], "step", steps, totals, (), hover))
+        width = 2.0 + 1.5 * (len(traces) - 1 - place)
+        series.append(Series(allocator, evidence.styles[allocator], "step", steps, totals, (), hover, width))
     if not series:
         return None
     top = max(total for one in series for total in one.y)
     y = Axis("active components, all layers", limits=(0.0, 1.08 * max(1.0, top)))
-    return Curves(f"{setting} at mean rank {budget:g}", tuple(series), Axis("optimiser step"), y)
+    return Curves(f"{setting} at mean rank {budget:g}", tuple(series), Axis("optimiser step", counts=True), y)
 
 
 def _trace(result: TrialResult) -> list[tuple[int, int]]:

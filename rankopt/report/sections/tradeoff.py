@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from rankopt.analysis.frame import CONTROL
 from rankopt.analysis.pareto import front
 from rankopt.analysis.statistics import summarize
 from rankopt.report.block import Block, Section
@@ -52,7 +53,10 @@ def _panel(evidence: Evidence, setting: str) -> Curves:
     xs = [x for one in series for x in one.x]
     first = averages.iloc[0]
     log = min(xs) > 0 and max(xs) / min(xs) >= LOG_FROM
-    x = Axis(KEPT, log, _ticks(chosen), _limits(xs, log))
+    ticks = _ticks(chosen)
+    if len(ticks) == 1 and len({round(x) for x in xs}) > len(chosen):
+        ticks = ()  # nested points spread along an axis that one budget does not mark
+    x = Axis(KEPT, log, True, ticks, _limits(xs, log))
     return Curves(setting, tuple(_side_by_side(series, x)), x, Axis(metric_label(first["metric"], first["split"])))
 
 
@@ -100,10 +104,11 @@ def _nested(evidence: Evidence, setting: str) -> Iterator[Series]:
 
 
 def _ticks(chosen: pd.DataFrame) -> tuple[tuple[float, str], ...]:
-    places = [
-        (float(rows["kept"].median()), f"{compact(rows['kept'].median())}\nrank {budget:g}")
-        for budget, rows in chosen.groupby("budget")
-    ]
+    places = []
+    for budget, rows in chosen.groupby("budget"):
+        # the control spends a budget exactly; an allocator may keep more or less than it
+        kept = (rows[rows["name"] == CONTROL] if CONTROL in set(rows["name"]) else rows)["kept"].median()
+        places.append((float(kept), f"{compact(kept)}\nrank {budget:g}"))
     # ticks at the budgets, where they are few enough to be read
     return tuple(places) if len(places) <= 6 and len({text for _, text in places}) == len(places) else ()
 
