@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
+from rankopt.analysis.pareto import front
 from rankopt.report.block import Block, Section, Table
 from rankopt.report.evidence import Evidence
 
@@ -26,17 +29,21 @@ class Scores(Section):
     def block(self, evidence: Evidence) -> Block | None:
         if not evidence.settings:
             return None
-        averages = evidence.averages[list(AVERAGES)].rename(columns=AVERAGES)
-        points = evidence.points[list(POINTS)].rename(columns=POINTS)
         text = (
             "Score: the task's primary metric on the reported split, mean over seeds. Search score: the same metric on "
             "the split that a search may look at. All metrics and columns are in data.csv.",
         )
-        return Block(
-            "Scores",
-            text=text,
-            tables=(
-                Table(averages, FORMATS, "Means over seeds", long=len(averages) > LONG),
-                Table(points, FORMATS, "Every point", long=True),
-            ),
-        )
+        averages = evidence.averages
+        tables = [_averages(averages, "Means over seeds")]
+        if not averages["chosen"].all():
+            best = [
+                rows.iloc[front(rows["kept"].tolist(), rows["search"].tolist())]
+                for _, rows in averages.groupby("setting", sort=True)
+            ]
+            tables.insert(0, _averages(pd.concat(best), "Pareto front, chosen on the search split"))
+        points = evidence.points[list(POINTS)].rename(columns=POINTS)
+        return Block("Scores", text=text, tables=(*tables, Table(points, FORMATS, "Every point", long=True)))
+
+
+def _averages(rows: pd.DataFrame, title: str) -> Table:
+    return Table(rows[list(AVERAGES)].rename(columns=AVERAGES), FORMATS, title, long=len(rows) > LONG)

@@ -31,11 +31,12 @@ class TradeOff(Section):
 
 def _caption(evidence: Evidence) -> str:
     seeds = evidence.chosen["n"]
-    parts = [f"Mean over {span(int(seeds.min()), int(seeds.max()), 'seed')}"]
-    parts.append(
-        "; error bars are one standard error over seeds." if seeds.max() > 1 else "; one seed gives no error bar."
-    )
-    parts.append(" Markers that share an x are set side by side by up to 2% of the axis.")
+    parts = ["One seed, so no error bars."]
+    if seeds.max() > 1:
+        shown = span(int(seeds.min()), int(seeds.max()), "seed")
+        parts = [f"Mean over {shown}; error bars are one standard error over seeds."]
+    if evidence.chosen["allocator"].nunique() > 1:
+        parts.append(" Markers that share an x are set side by side by up to 2% of the axis.")
     if not evidence.points["own"].all():
         parts.append(" Thin dotted lines: one training evaluated at several ranks, largest budget only.")
     if len(evidence.chosen) < len(evidence.averages):
