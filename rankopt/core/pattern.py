@@ -86,7 +86,10 @@ class RankPattern(Mapping[str, int]):
 
 
 def match_globs(globs: Mapping[str, int], names: list[str]) -> RankPattern:
-    """The pattern that a few globs describe: every layer takes the rank of the last glob that matches it, else 0.
+    """The pattern that a few globs describe: every layer takes the rank of the longest glob that matches it, else 0.
+
+    The longest, and of equal length the alphabetically last, so that the order of the mapping is no content: a spec's
+    key and its JSON do not keep it.
 
     Args:
         globs: glob over full layer names -> rank, for example `{"*": 2, "*.query": 8}`.
@@ -98,7 +101,7 @@ def match_globs(globs: Mapping[str, int], names: list[str]) -> RankPattern:
         RankPattern({'0.query': 1, '0.value': 3})
     """
     ranks = dict.fromkeys(names, 0)
-    for glob, rank in globs.items():
+    for glob, rank in sorted(globs.items(), key=lambda item: (len(item[0]), item[0])):
         hits = [name for name in names if fnmatchcase(name, glob)]
         if not hits:
             example = f", for example {names[0]!r}" if names else ""

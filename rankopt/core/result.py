@@ -17,9 +17,9 @@ Status = Literal["complete", "failed"]
 
 
 class Record(BaseModel):
-    """Base of all stored values: frozen, unknown keys refused."""
+    """Base of all stored values: frozen, unknown keys refused, a NaN score kept as one ("NaN" in JSON)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
 
 class Point(Record):

@@ -12,8 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from rankopt.core.budget import Budget
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 T = TypeVar("T", bound=BaseModel)
+R = TypeVar("R", "IntRange", "FloatRange")
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -62,7 +65,7 @@ class ModelSpec(Spec):
 
     name: str
     revision: str | None = None
-    target_modules: str | list[str] = "all-linear"
+    target_modules: str | tuple[str, ...] = "all-linear"
     max_rank: int = Field(16, ge=1)
     alpha: Positive = 16.0
     scale: Literal["published", "init", "active", "rs", "unit"] = "published"
@@ -106,10 +109,10 @@ class TrainingSpec(Spec):
     accumulation: int = Field(1, ge=1)
     lr: Positive = 5e-4
     head_lr: Positive | None = None
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: NonNegative = 0.0
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup: float = Field(0.06, ge=0)
-    clip: float = Field(1.0, ge=0)
+    warmup: NonNegative = 0.06
+    clip: NonNegative = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"
     group_by_length: bool = True
     eval_batch_size: int = Field(128, ge=1)
@@ -150,16 +153,34 @@ class TrialSpec(Spec):
 class IntRange(Spec):
     """A dimension of integers, both ends included."""
 
-    bounds: tuple[int, int] = Field(alias="int")
+    # lists make tuples here whichever way the study was read: the check of `space` sees it as Python, not as JSON
+    bounds: Annotated[tuple[int, int], Field(strict=False)] = Field(alias="int")
     log: bool = False
     step: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _in_order(self) -> IntRange:
+        return _ordered(self)
 
 
 class FloatRange(Spec):
     """A dimension of real numbers."""
 
-    bounds: tuple[float, float] = Field(alias="float")
+    bounds: Annotated[tuple[Finite, Finite], Field(strict=False)] = Field(alias="float")
     log: bool = False
+
+    @model_validator(mode="after")
+    def _in_order(self) -> FloatRange:
+        return _ordered(self)
+
+
+def _ordered(dimension: R) -> R:
+    low, high = dimension.bounds
+    if low > high:
+        raise ValueError(f"a range must go from low to high, got [{low}, {high}]")
+    if dimension.log and low <= 0:
+        raise ValueError(f"a log range must begin above 0, got [{low}, {high}]")
+    return dimension
 
 
 Dimension = list[Any] | IntRange | FloatRange

@@ -81,3 +81,9 @@ def _kind(node: Any) -> str:
         return "nothing"
     kinds = {str: "a string", bool: "a boolean", int: "a number", float: "a number", list: "a list", date: "a date"}
     return next((word for kind, word in kinds.items() if isinstance(node, kind)), type(node).__name__)
+
+
+def write(data: dict[str, Any], path: Path) -> None:
+    """Write plain data as YAML that `Document` reads back to the same data."""
+    with path.open("w", encoding="utf-8") as file:
+        YAML().dump(data, file)

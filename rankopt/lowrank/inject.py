@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -22,7 +22,7 @@ def linear_names(model: nn.Module, head: Iterable[str] = ()) -> list[str]:
     ]
 
 
-def target_names(model: nn.Module, target_modules: str | list[str], head: Iterable[str] = ()) -> list[str]:
+def target_names(model: nn.Module, target_modules: str | Sequence[str], head: Iterable[str] = ()) -> list[str]:
     """The linear maps that `target_modules` means.
 
     Args:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from rankopt.core.seeds import stream
 from rankopt.core.spec import ModelSpec
-from rankopt.lowrank.inject import inject, target_names
+from rankopt.lowrank.inject import inject, linear_names, target_names
 from rankopt.lowrank.linear import Layers, Scale, ScalePolicy
 from rankopt.tasks.base import Task
-# from rankopt.tasks.mini_encoder import encoder_path
+from rankopt.tasks.mini_encoder import encoder_path
 
 MINI = "mini"
 
@@ -65,9 +65,9 @@ def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) ->
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     source = model_source(spec)
+    tokenizer = load_tokenizer(spec)
     torch.manual_seed(stream(seed, "head"))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=spec.revision)
         net, report = AutoModelForSequenceClassification.from_pretrained(
             source,
             revision=spec.revision,
@@ -77,8 +77,6 @@ def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) ->
         )
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(spec, error) from None
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
     net.config.pad_token_id = tokenizer.pad_token_id
     head = head_of(net, set(report["missing_keys"]))
     net.requires_grad_(False)
@@ -93,18 +91,33 @@ def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) ->
     return Adapted(net, tokenizer, layers, head, base_parameters, head_parameters, _fingerprint(frozen))
 
 
+def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
+    """The model's tokenizer; one without a pad token (GPT-2) pads with its end-of-text token.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_source(spec), revision=spec.revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(spec, error) from None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
 def meta_layers(spec: ModelSpec, policy: ScalePolicy) -> tuple[Layers, int]:
     """Layers without storage, made from the config alone, on which an allocator's start can be tried.
 
     Returns:
-        The layers, and the number of frozen parameters.
+        The layers, and the number of weights in the backbone's linear maps (what a token is multiplied by).
     Raises:
         ValueError: as `load_adapted`.
     """
     net = _skeleton(spec)
     head = head_of(net, set())
-    size = sum(value.numel() for key, value in net.named_parameters() if not _within(key, head))
-    return inject(net, target_names(net, spec.target_modules, head), spec.max_rank, Scale(policy, 1.0)), size
+    weights = sum(cast(Tensor, net.get_submodule(name).weight).numel() for name in linear_names(net, head))
+    return inject(net, target_names(net, spec.target_modules, head), spec.max_rank, Scale(policy, 1.0)), weights
 
 
 def head_of(net: nn.Module, missing: set[str]) -> tuple[str, ...]:
@@ -135,8 +148,8 @@ def _skeleton(spec: ModelSpec) -> nn.Module:
 def _unreadable(spec: ModelSpec, error: Exception) -> ValueError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ValueError(
-        f"model.name {spec.name!r} cannot be loaded ({reason}); give a local folder with config.json, weights and "
-        "tokenizer, a hub name, or 'mini'"
+        f"model.name must be a local folder with config.json, weights and tokenizer, a hub name, or 'mini', "
+        f"got {spec.name!r} ({reason})"
     )
 
 

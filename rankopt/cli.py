@@ -1,0 +1,400 @@
+"""The command line: parse, call, print. Exit codes: 0 done, 1 trials failed, 2 wrong input, 3 refused by the machine
+(storage, disk), 130 interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rankopt import __version__
+
+if TYPE_CHECKING:
+    from rankopt.core.spec import StudySpec
+    from rankopt.core.study_file import StudyFile
+    from rankopt.study.storage import StudyStore
+
+app = typer.Typer(
+    help="Experiments for adaptive-rank LoRA: which rank should each layer get, what does it cost, and is it better?",
+    epilog="Exit codes: 0 done, 1 trials failed, 2 wrong input, 3 refused by the machine, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Study = Annotated[str, typer.Argument(help="A study file, or the name of a study that was run before.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a field of the study, for example training.epochs=3."),
+]
+Runs = Annotated[Path, typer.Option("--dir", help="Where studies live.")]
+Storage = Annotated[str | None, typer.Option(help="An Optuna storage URL; the study's own SQLite file by default.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RUNS = Path("runs")
+
+
+def main() -> None:
+    """The console script: errors become one line (or one line each) and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        _fail(130, "interrupted")
+    except ValueError as error:
+        _fail(2, str(error))
+    except OSError as error:
+        _fail(3, f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error))
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] in ("sqlalchemy", "optuna"):
+            _fail(3, f"the storage failed: {str(error).splitlines()[0]}; nothing recorded is lost, run again")
+        raise
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    study: Study,
+    sets: Sets = None,
+    workers: Annotated[int, typer.Option(min=1, help="Local worker processes.")] = 1,
+    storage: Storage = None,
+    directory: Runs = RUNS,
+    wandb: Annotated[str | None, typer.Option(help="offline, online or disabled; offline where installed.")] = None,
+    checkpoint_steps: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials once more.")] = False,
+    heartbeat: Annotated[int, typer.Option(min=1, help="Seconds between a running trial's signs of life.")] = 15,
+    grace: Annotated[int, typer.Option(min=2, help="Silent seconds after which a trial counts as dead.")] = 90,
+) -> None:
+    """Run what is not yet done of a study; run it again to resume."""
+    file = _file(study, sets, directory)
+    mode = _mode(wandb)
+    from rankopt.study.plan import checked_trials, preflight
+    from rankopt.study.run import run_study
+    from rankopt.study.storage import sqlite_url
+
+    console = _console()
+    trials = checked_trials(file)
+    _prepare_encoder(file, console)
+    preflight(file, trials)
+    folder = directory / file.study.name
+    folder.mkdir(parents=True, exist_ok=True)
+    _keep(file.study, folder)
+    outcome = run_study(
+        file.study,
+        trials,
+        folder=folder,
+        url=storage or sqlite_url(folder),
+        console=console,
+        workers=workers,
+        wandb=mode,
+        checkpoint_steps=checkpoint_steps,
+        retry_failed=retry_failed,
+        heartbeat=heartbeat,
+        grace=grace,
+    )
+    console.print(f"{_counts(outcome.counts)}; rankopt report {file.study.name}", highlight=False)
+    if outcome.refusal:
+        _fail(3, outcome.refusal)
+    if outcome.interrupted:
+        _fail(130, "interrupted; run again to continue")
+    raise typer.Exit(1 if outcome.counts["failed"] else 0)
+
+
+@app.command()
+def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
+    """Check a study file: structure, names, and every allocator's options. Reads no data and no model."""
+    file = _file(study, sets, directory)
+    from rankopt.study.plan import checked_trials
+
+    print(f"{file.document.path}: valid, {len(checked_trials(file))} trials")
+
+
+@app.command()
+def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json = False) -> None:
+    """What a study would run, and roughly what it would cost here."""
+    file = _file(study, sets, directory)
+    from rankopt.study.plan import checked_trials, preflight, seconds_per_flop
+
+    trials = checked_trials(file)
+    _prepare_encoder(file, _console(stderr=True))
+    planned = preflight(file, trials)
+    pace = seconds_per_flop()
+    rows = [
+        {
+            "key": trial.spec.key,
+            **{path: _short(value) for path, value in trial.choice.items()},
+            "steps": trial.steps,
+            "tokens": trial.tokens,
+            "seconds": round(trial.flops * pace, 1),
+        }
+        for trial in planned
+    ]
+    if as_json:
+        print(json.dumps({"study": file.study.name, "trials": rows}, indent=2))
+        return
+    _table(rows, f"{file.study.name}: {len(rows)} trials")
+    total = sum(trial.flops for trial in planned)
+    print(
+        f"{sum(t.steps for t in planned):,} steps, {sum(t.tokens for t in planned):,} tokens, {total:.3g} operations; "
+        f"at the pace of a matrix product timed here just now at least {_duration(total * pace)} of training "
+        "(an estimate from below: no evaluation, no overhead)"
+    )
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="allocators, tasks, searches or layers.")],
+    model: Annotated[str, typer.Option(help="For layers: a folder, a hub name or mini.")] = "mini",
+    target_modules: Annotated[str, typer.Option(help="For layers.")] = "all-linear",
+    as_json: Json = False,
+) -> None:
+    """List allocators, tasks, searches, or the layers of a model that would be adapted."""
+    tables = {"allocators": _allocators, "tasks": _tasks, "searches": _searches}
+    if what not in (*tables, "layers"):
+        from rankopt.core.problems import nearest
+
+        raise ValueError(f"list must be given a known kind, got {what!r}{nearest(what, [*tables, 'layers'])}")
+    rows = _layers(model, target_modules) if what == "layers" else tables[what]()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        _table(rows, what)
+
+
+@app.command()
+def show(
+    study: Study, storage: Storage = None, directory: Runs = RUNS, as_json: Json = False
+) -> None:  # fmt: skip
+    """The results of a study so far."""
+    store, spec = _store(study, storage, directory)
+    results = store.results(planned=False)
+    if as_json:
+        data = {
+            "study": spec.model_dump(mode="json", by_alias=True),
+            "counts": store.counts(),
+            "results": [result.model_dump(mode="json") for result in results],
+        }
+        print(json.dumps(data, indent=2))
+        return
+    rows = []
+    for result in results:
+        best = result.points[0] if result.points else None
+        rows.append(
+            {
+                "key": result.key,
+                "task": result.spec["task"]["name"],
+                "allocator": result.spec["allocator"]["name"],
+                "budget": _short(result.spec.get("budget")),
+                "seed": result.spec.get("seed", 0),
+                "kept": f"{best.kept:,}" if best else "",
+                "search": f"{result.score('search'):.4f}" if best else "",
+                "report": f"{result.score('report'):.4f}" if best else "",
+                "status": result.status if result.status == "complete" else f"failed: {result.reason}",
+            }
+        )
+    _table(rows, f"{spec.name}: {_counts(store.counts())}")
+
+
+@app.command()
+def report(
+    study: Study,
+    storage: Storage = None,
+    directory: Runs = RUNS,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; reports/<study> by default.")] = None,
+) -> None:
+    """Write the report of a study: a page, Markdown, data and figures."""
+    store, spec = _store(study, storage, directory)
+    from rankopt.report import write_report
+
+    page = write_report(spec, store.results(), out or Path("reports") / spec.name, counts=store.counts())
+    print(page)
+
+
+@app.command()
+def export(
+    study: Study,
+    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
+    trial: Annotated[str | None, typer.Option(help="A trial's key; the best search score by default.")] = None,
+    storage: Storage = None,
+    directory: Runs = RUNS,
+) -> None:
+    """Take a trial's trained adapter home: an ordinary PEFT adapter folder."""
+    if out.exists():
+        raise ValueError(f"--out must not exist yet, got {out}")
+    store, _ = _store(study, storage, directory)
+    from rankopt.study.export import export_adapter
+
+    result = export_adapter(store, out, trial)
+    own = result.own
+    print(
+        f"{out}: {result.spec['allocator']['name']} on {result.spec['task']['name']} (trial {result.key}), "
+        f"{own.kept:,} parameters, search score {result.score('search'):.4f}, report score {result.score('report'):.4f}"
+    )
+
+
+def _file(study: str, sets: list[str] | None, directory: Path) -> StudyFile:
+    from rankopt.core.study_file import StudyFile
+
+    return StudyFile(_path(study, directory), sets or ())
+
+
+def _path(study: str, directory: Path) -> Path:
+    """The file of a study, given as a file or as the name of one that was run."""
+    path = Path(study)
+    if path.is_file() or path.suffix in (".yaml", ".yml"):
+        return path
+    kept = directory / study / "study.yaml"
+    if kept.is_file():
+        return kept
+    from rankopt.core.problems import nearest
+
+    known = sorted(path.parent.name for path in directory.glob("*/study.yaml"))
+    raise ValueError(
+        f"no study file and no study in {directory}/ is called {study!r}{nearest(study, known or ['none'])}"
+    )
+
+
+def _keep(study: StudySpec, folder: Path) -> None:
+    """Write the study as it is run, overrides applied, so that its name alone finds it again."""
+    from rankopt.core.yaml import write
+
+    draft = folder / "study.yaml.draft"
+    write(study.model_dump(mode="json", by_alias=True, exclude_defaults=True), draft)
+    draft.replace(folder / "study.yaml")
+
+
+def _store(study: str, storage: str | None, directory: Path) -> tuple[StudyStore, StudySpec]:
+    from rankopt.study.storage import StudyStore, sqlite_url
+
+    named = storage and not Path(study).is_file()
+    name = study if named else _file(study, None, directory).study.name
+    folder = directory / name
+    if not storage and not (folder / "study.db").is_file():
+        raise ValueError(f"study {name!r} must be run first: there is no {folder / 'study.db'}")
+    store = StudyStore(storage or sqlite_url(folder), name, folder)
+    return store, store.open()
+
+
+def _mode(wandb: str | None) -> Any:
+    from rankopt.study.tracking import check_mode, default_mode
+
+    if wandb is None:
+        return default_mode()
+    if wandb not in ("offline", "online", "disabled"):
+        raise ValueError(f"--wandb must be offline, online or disabled, got {wandb!r}")
+    check_mode(wandb)  # type: ignore[arg-type]
+    return wandb
+
+
+def _prepare_encoder(file: StudyFile, console: Any) -> None:
+    """Make the embedded encoder before any worker needs it, with a bar."""
+    if not any(file.study.trial(choice).model.name == "mini" for choice in file.study.choices()):
+        return
+    from rich.progress import Progress
+
+    from rankopt.tasks.mini_encoder import encoder_path
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("pretraining the embedded encoder (first use only)", total=None)
+        encoder_path(lambda step, steps: bars.update(task, completed=step, total=steps))
+
+
+def _allocators() -> list[dict[str, Any]]:
+    from rankopt.allocators import ALLOCATORS
+
+    return [
+        {
+            "name": name,
+            "what": (kind.__doc__ or "").strip().splitlines()[0],
+            "options": ", ".join(f"{key}={value}" for key, value in kind().model_dump().items()),
+        }
+        for name, kind in ALLOCATORS.items()
+    ]
+
+
+def _tasks() -> list[dict[str, Any]]:
+    from rankopt.tasks import TASKS
+
+    return [
+        {
+            "name": name,
+            "columns": ", ".join(task.columns),
+            "labels": ", ".join(task.labels) or "a number",
+            "metrics": ", ".join(task.metrics),
+            "report splits": ", ".join(task.reports),
+        }
+        for name, task in TASKS.items()
+    ]
+
+
+def _searches() -> list[dict[str, Any]]:
+    from rankopt.search import SEARCHES
+
+    return [
+        {"name": name, "what": (kind.__doc__ or "").strip().splitlines()[0]} for name, kind in SEARCHES.items()
+    ]  # fmt: skip
+
+
+def _layers(model: str, target_modules: str) -> list[dict[str, Any]]:
+    from rankopt.core.spec import ModelSpec
+    from rankopt.training.model import meta_layers
+
+    layers, _ = meta_layers(ModelSpec(name=model, target_modules=target_modules), "unit")
+    return [
+        {"layer": name, "in": layer.shape.fan_in, "out": layer.shape.fan_out, "cost of a component": layer.shape.cost}
+        for name, layer in layers.items()
+    ]
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, dict) and "name" in value:
+        rest = ", ".join(f"{key}={item}" for key, item in value.items() if key != "name")
+        return f"{value['name']}({rest})" if rest else value["name"]
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{key} {item:g}" if isinstance(item, float) else f"{key} {item}" for key, item in value.items()
+        )
+    return value
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {state}" for state, number in counts.items())
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _table(rows: list[dict[str, Any]], title: str) -> None:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for column in rows[0] if rows else ["nothing"]:
+        numeric = bool(rows) and all(isinstance(row[column], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+    _console().print(table)
+
+
+def _console(stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160  # a pipe has no width of its own
+    return Console(stderr=stderr, width=width)
+
+
+def _fail(code: int, text: str) -> None:
+    for line in text.splitlines() or [""]:
+        print(f"rankopt: {line}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,137 @@
+"""From a study file to a `StudySpec`, or to a line that says where it is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from rankopt.core.problems import InvalidSpecError, Problem, dotted, problems
+from rankopt.core.problems import Path as Place
+from rankopt.core.spec import StudySpec, TrialSpec, decode, split_path, with_path
+from rankopt.core.yaml import Document
+
+Choice = dict[str, Any]
+
+
+class StudyFile:
+    """A study file with overrides applied, decoded and checked: every trial of its space is a valid trial.
+
+    Args:
+        path: a YAML file.
+        overrides: `dotted.path=value` texts; a path of the study or, without its `base.`, of a trial.
+    Attributes:
+        study: the decoded study.
+    Raises:
+        InvalidSpecError: one line per problem, each with file, line, dotted path, rule and value.
+    """
+
+    def __init__(self, path: Path, overrides: Iterable[str] = ()) -> None:
+        try:
+            self.document = Document(path)
+        except ValueError as error:
+            raise InvalidSpecError([str(error)]) from None
+        self.overridden: dict[Place, str] = {}  # place -> the text that set it
+        data = self.document.data
+        for text in overrides:
+            data = self._override(data, text)
+        self.study = self._decode(data)
+        for choice in self.choices():
+            try:
+                self.study.trial(choice)
+            except ValidationError as error:
+                raise InvalidSpecError(self.line(p, choice) for p in problems(error, TrialSpec)) from None
+            except ValueError as error:
+                raise InvalidSpecError([f"{path}: {error}"]) from None
+
+    def choices(self) -> Iterator[Choice]:
+        """Points of the space to check: all combinations of the lists; a range stands in with its low end."""
+        ends = {path: dim.bounds[0] for path, dim in self.study.space.items() if not isinstance(dim, list)}
+        for choice in self.study.choices():
+            yield {**ends, **choice}
+
+    def line(self, problem: Problem, choice: Choice) -> str:
+        """A problem of the trial at `choice` as one line, placed where the wrong value stands in the file."""
+        place: Place = ("base", *problem.path)
+        for path, value in choice.items():
+            parts = tuple(split_path(path))
+            if problem.path[: len(parts)] == parts:
+                dimension = self.study.space[path]
+                index = (_index(dimension, value),) if isinstance(dimension, list) else ()
+                place = ("space", path, *index, *problem.path[len(parts) :])
+        return self.at(place, problem.message)
+
+    def at(self, place: Place, message: str) -> str:
+        """A message about a place of the study as one line."""
+        for prefix, text in self.overridden.items():
+            if place[: len(prefix)] == prefix:
+                return f"--set {text}: {dotted(place)} {message}"
+        return f"{self.document.path}:{self.document.line(place)}: {dotted(place)} {message}"
+
+    def _decode(self, data: dict[str, Any]) -> StudySpec:
+        try:
+            return decode(StudySpec, data)
+        except ValidationError as error:
+            raise InvalidSpecError(self.at(p.path, p.message) for p in problems(error, StudySpec)) from None
+
+    def _override(self, data: dict[str, Any], text: str) -> dict[str, Any]:
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidSpecError([f"--set needs path=value, got {text!r}"])
+        try:
+            parsed = YAML(typ="safe", pure=True).load(value)
+        except YAMLError:
+            raise InvalidSpecError([f"--set {text}: the value is not valid YAML"]) from None
+        try:
+            first = split_path(path)[0]
+            if first in StudySpec.model_fields and first not in TrialSpec.model_fields:
+                self.overridden[_study_place(path)] = text
+                return _set_study(data, path, parsed)
+            return self._set_trial(data, path, parsed, text)
+        except ValueError as error:
+            raise InvalidSpecError([f"--set {text}: {error}"]) from None
+
+    def _set_trial(self, data: dict[str, Any], path: str, value: Any, text: str) -> dict[str, Any]:
+        space = dict(data.get("space") or {})
+        parts = split_path(path)
+        for dimension in space:
+            other = split_path(dimension)
+            if len(other) < len(parts) and parts[: len(other)] == other:
+                raise ValueError(f"{dimension} is a dimension of the space; set space.{dimension} instead")
+        if path in space and isinstance(value, list):
+            self.overridden["space", path] = text
+            return {**data, "space": {**space, path: value}}
+        # a fixed value takes a dimension, and any dimension inside it, out of the space
+        kept = {name: dim for name, dim in space.items() if split_path(name)[: len(parts)] != parts}
+        self.overridden[("base", *parts)] = text
+        return {**data, "space": kept, "base": with_path(data.get("base") or {}, path, value)}
+
+
+def _study_place(path: str) -> Place:
+    first, _, rest = path.partition(".")
+    return (first, rest) if first == "space" else tuple(split_path(path))
+
+
+def _set_study(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    first, _, rest = path.partition(".")
+    if first == "space" and rest:  # the keys of a space are dotted paths themselves
+        return {**data, "space": {**(data.get("space") or {}), rest: value}}
+    return with_path(data, path, value)
+
+
+def _index(dimension: list[Any], value: Any) -> int:
+    """Where a value stands in its list, told apart by type too (1 is not True)."""
+    return next(i for i, item in enumerate(dimension) if item is value or (type(item), item) == (type(value), value))
+
+
+def check_options(kind: type[BaseModel], options: dict[str, Any]) -> list[Problem]:
+    """Problems of an allocator's own options, placed below `allocator`."""
+    try:
+        decode(kind, options)
+    except ValidationError as error:
+        return [Problem(("allocator", *p.path), p.message) for p in problems(error, kind)]
+    return []

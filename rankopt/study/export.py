@@ -1,0 +1,41 @@
+"""Taking a trained adapter out of a study."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from optuna.trial import TrialState
+
+from rankopt.core.result import TrialResult
+from rankopt.study.storage import KEY, StudyStore
+
+
+def export_adapter(store: StudyStore, out: Path, key: str | None = None) -> TrialResult:
+    """Unpack a trial's adapter into a new folder, whole or not at all.
+
+    Args:
+        store: an open study.
+        out: the folder to make.
+        key: the trial's key, or its beginning; the best search score when absent.
+    Returns:
+        The trial's result.
+    Raises:
+        ValueError: no complete trial, an unknown key, or an artifact that is gone.
+    """
+    complete = [result for result in store.results(planned=key is None) if result.status == "complete"]
+    if not complete:
+        raise ValueError(f"study {store.name!r} must have a complete trial to export, it has none")
+    found = [result for result in complete if key is None or result.key.startswith(key)]
+    if not found:
+        raise ValueError(f"--trial must be the key of a complete trial, got {key!r}; rankopt show {store.name}")
+    result = max(found, key=lambda result: result.score("search"))
+    trial = next(t for t in store.trials(TrialState.COMPLETE) if t.user_attrs.get(KEY) == result.key)
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = Path(scratch, "adapter.zip")
+        store.download(trial, archive.name, archive)
+        draft = out.with_name(out.name + ".draft")
+        shutil.unpack_archive(archive, draft)
+        draft.rename(out)
+    return result

@@ -1,0 +1,96 @@
+"""What a person sees while a study runs: bars on a terminal, lines elsewhere and in the log file."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from rankopt.study.worker import Event
+
+QUIET = 30.0
+"""Seconds without a line after which a run without bars says where it is."""
+
+
+class Display:
+    """The overall bar, one bar per worker, and a line for everything that ends.
+
+    Args:
+        console: bars are drawn only when it is a terminal; lines always.
+        log: the same lines with time stamps are appended to it.
+        counts: trials by state when the run begins.
+        workers: number of bars.
+    """
+
+    def __init__(self, console: Console, log: Path, counts: dict[str, int], workers: int) -> None:
+        self.console = console
+        self.log = log.open("a", encoding="utf-8")
+        self.total = sum(counts.values())
+        self.done = counts["complete"] + (counts["failed"] if not counts["waiting"] else 0)
+        self.bars = Progress(
+            TextColumn("{task.description}", table_column=None),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.overall = self.bars.add_task("trials", total=self.total, completed=self.done, note="")
+        self.tasks: dict[int, TaskID] = {}
+        self.spoke = time.monotonic()
+
+    def __enter__(self) -> Display:
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bars.stop()
+        self.log.close()
+
+    def say(self, line: str) -> None:
+        """A line for the reader and the log."""
+        self.bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._write(line)
+
+    def show(self, event: Event) -> None:
+        """React to what a worker tells."""
+        name = f"trial {event.trial} {event.label}"
+        match event.kind:
+            case "start":
+                if event.worker not in self.tasks:
+                    self.tasks[event.worker] = self.bars.add_task("", total=None, note="")
+                self.bars.reset(self.tasks[event.worker], description=f"  {name}", total=None, note="loading")
+                self._write(f"{name}: started by worker {event.worker}")
+            case "step" if event.progress:
+                values = ", ".join(f"{key} {value:.4g}" for key, value in event.progress.values.items())
+                note = f"{event.progress.stage} {values}"
+                self.bars.update(
+                    self.tasks[event.worker], completed=event.progress.step, total=event.progress.steps, note=note
+                )
+                if not self.console.is_terminal and time.monotonic() - self.spoke > QUIET:
+                    self.say(f"{name}: step {event.progress.step}/{event.progress.steps}, {note}")
+                    self.spoke = time.monotonic()
+            case "end":
+                self.done += 1
+                self.bars.update(self.overall, completed=self.done)
+                self.say(f"[{self.done}/{self.total}] {name}: {event.text}")
+                self.spoke = time.monotonic()
+            case "requeue":
+                self.say(f"{name}: interrupted; it continues from its checkpoint when the study is run again")
+            case "refuse":
+                self.say(f"{name}: {event.text}")
+            case _:
+                self._write(f"{name}: {event.text}")
+
+    def _write(self, line: str) -> None:
+        self.log.write(f"{datetime.now().isoformat(timespec='seconds')} {line}\n")
+        self.log.flush()

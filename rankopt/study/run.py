@@ -1,0 +1,167 @@
+"""Running a study: queue its trials, start the workers, show how far they are."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from rankopt.core.result import TrialResult
+from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.study.progress import Display
+from rankopt.study.storage import GRACE, HEARTBEAT, StudyStore
+from rankopt.study.tracking import Mode, check_mode, publish_study
+from rankopt.study.worker import Event, Job, work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.process import BaseProcess
+
+RESTARTS = 3
+"""How often a worker that died is started again."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of a study ended.
+
+    Attributes:
+        counts: trials of the plan that are complete, failed, running, waiting.
+        interrupted: somebody asked it to stop.
+        refusal: why a worker could not go on, or "".
+        results: of the plan's trials.
+    """
+
+    counts: dict[str, int]
+    interrupted: bool = False
+    refusal: str = ""
+    results: Sequence[TrialResult] = field(default=())
+
+
+def run_study(
+    spec: StudySpec,
+    trials: Sequence[tuple[dict[str, Any], TrialSpec]],
+    *,
+    folder: Path,
+    url: str,
+    console: Console,
+    workers: int = 1,
+    wandb: Mode = "disabled",
+    checkpoint_steps: int | None = None,
+    retry_failed: bool = False,
+    heartbeat: int = HEARTBEAT,
+    grace: int = GRACE,
+) -> Outcome:
+    """Run whatever of a study is not yet done. Running it again resumes, and repeats nothing.
+
+    Args:
+        spec: the study.
+        trials: its trials, checked; each with its point of the space.
+        folder: of the study: artifacts, trials in progress, W&B files and `log.txt` lie in it.
+        url: of the storage.
+        console: progress goes there.
+        workers: local processes; they share the machine's cores.
+        wandb: see `tracking`.
+        checkpoint_steps: steps between checkpoints.
+        retry_failed: queue failed trials once more.
+        heartbeat: seconds between a running trial's signs of life.
+        grace: seconds of silence after which a trial is taken up by another worker.
+    Raises:
+        ValueError: the storage cannot be opened, or wandb is missing.
+        OSError: the folder cannot be written.
+    """
+    check_mode(wandb)
+    folder.mkdir(parents=True, exist_ok=True)
+    store = StudyStore(url, spec.name, folder, heartbeat=heartbeat, grace=grace)
+    store.create(spec)
+    store.recover()
+    added = store.enqueue(trials)
+    retried = store.retry_failed() if retry_failed else 0
+    before = store.counts()
+    with Display(console, folder / "log.txt", before, workers) as display:
+        display.say(f"study {spec.name}: {len(trials)} trials, {added} new, {before['complete']} complete")
+        if retried:
+            display.say(f"{retried} failed trials are tried again")
+        jobs = [
+            Job(slot, url, spec.name, folder, wandb, _threads(workers), checkpoint_steps, heartbeat, grace)
+            for slot in range(min(workers, max(1, before["waiting"] + before["running"])))
+        ]
+        left = before["waiting"] + before["running"]
+        interrupted, refusal = _run_workers(jobs, display) if left else (False, "")
+        outcome = Outcome(store.counts(), interrupted, refusal, store.results())
+        if not interrupted and not refusal and left:
+            publish_study(wandb, folder, spec.name, spec.model_dump(mode="json", by_alias=True), outcome.results)
+    return outcome
+
+
+def _run_workers(jobs: list[Job], display: Display) -> tuple[bool, str]:
+    """Start the workers and follow them to their end: (interrupted, refusal)."""
+    context = multiprocessing.get_context("spawn")
+    events: multiprocessing.Queue[Event] = context.Queue()
+    with _quiet_interrupts(jobs[0].threads):
+        processes = {job.slot: _start(context, job, events) for job in jobs}
+    restarts = dict.fromkeys(processes, 0)
+    interrupts, refusal = 0, ""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        while any(process.is_alive() for process in processes.values()) or not events.empty():
+            try:
+                event = events.get(timeout=0.2)
+                refusal = event.text if event.kind == "refuse" else refusal
+                display.show(event)
+            except queue.Empty:
+                pass
+            except KeyboardInterrupt:
+                interrupts += 1
+                for process in processes.values():
+                    process.terminate() if interrupts == 1 else process.kill()
+                if interrupts == 1:
+                    display.say("stopping after the current step; interrupt once more to stop at once")
+            for slot, process in processes.items():
+                died = process.exitcode not in (None, 0)
+                if died and not interrupts and not refusal and restarts[slot] < RESTARTS:
+                    restarts[slot] += 1
+                    display.say(f"worker {slot} died (exit {process.exitcode}); its trial goes back into the queue")
+                    with _quiet_interrupts(jobs[slot].threads):
+                        processes[slot] = _start(context, jobs[slot], events)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    if not interrupts and not refusal and all(process.exitcode for process in processes.values()):
+        refusal = "every worker died; see the lines above"
+    return interrupts > 0, refusal
+
+
+def _start(context: Any, job: Job, events: Any) -> BaseProcess:
+    process: BaseProcess = context.Process(target=work, args=(job, events.put), daemon=True)
+    process.start()
+    return process
+
+
+@contextmanager
+def _quiet_interrupts(threads: int) -> Iterator[None]:
+    """Children are born deaf to Ctrl-C, which is the parent's to handle, and with their share of the cores."""
+    variables = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    saved = {name: os.environ.get(name) for name in variables}
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in saved.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        signal.signal(signal.SIGINT, handler)
+
+
+def _threads(workers: int) -> int:
+    return max(1, len(os.sched_getaffinity(0)) // workers) if hasattr(os, "sched_getaffinity") else 1

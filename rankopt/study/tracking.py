@@ -1,0 +1,187 @@
+"""W&B as a mirror of results: nothing is ever read back from it. The only file that knows wandb."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rankopt.core.result import Progress, TrialResult
+
+Mode = Literal["offline", "online", "disabled"]
+
+
+class Tracker(ABC):
+    """Is shown one trial at a time."""
+
+    @abstractmethod
+    def start(self, study: str, number: int, label: str, allocator: str, spec: dict[str, Any]) -> None:
+        """A trial begins."""
+
+    @abstractmethod
+    def log(self, progress: Progress) -> None:
+        """A step or a scored pattern."""
+
+    @abstractmethod
+    def finish(self, result: TrialResult | None) -> None:
+        """The trial is over; None when it was interrupted."""
+
+
+class NullTracker(Tracker):
+    """Shows nothing to nobody, and needs no wandb."""
+
+    def start(self, study: str, number: int, label: str, allocator: str, spec: dict[str, Any]) -> None: ...
+
+    def log(self, progress: Progress) -> None: ...
+
+    def finish(self, result: TrialResult | None) -> None: ...
+
+
+class WandbTracker(Tracker):
+    """One W&B run per trial attempt: group = study, job type = allocator.
+
+    Args:
+        mode: "offline" writes files only, "online" uploads.
+        folder: runs are written to `folder/wandb`.
+        project: W&B project.
+    """
+
+    def __init__(self, mode: Mode, folder: Path, project: str = "rankopt") -> None:
+        self.mode, self.folder, self.project = mode, folder, project
+        self._run: Any = None
+        self._ranks: dict[str, int] = {}
+
+    def start(self, study: str, number: int, label: str, allocator: str, spec: dict[str, Any]) -> None:
+        self._ranks = {}
+        self._run = _init(self, group=study, job_type=allocator, name=f"{number:04d} {label}", config=spec)
+        self._run.define_metric("*", step_metric="step")
+
+    def log(self, progress: Progress) -> None:
+        if progress.stage != "train":
+            return
+        values: dict[str, float] = {"step": progress.step, **progress.values}
+        if progress.ranks != self._ranks:  # ranks by layer change seldom; a row only when they do
+            self._ranks = progress.ranks
+            values |= {f"ranks/{name}": rank for name, rank in progress.ranks.items()}
+        self._run.log(values)
+
+    def finish(self, result: TrialResult | None) -> None:
+        if self._run is None:
+            return
+        if result is not None:
+            self._run.summary.update({"key": result.key, "status": result.status, "reason": result.reason})
+        if result is not None and result.points:
+            self._run.log({"points": _table(point_rows([result]))})
+            kept = result.own
+            self._run.summary.update({"kept_parameters": kept.kept, "mean_rank": kept.pattern.mean})
+            self._run.summary.update({f"search/{k}": v for k, v in kept.search.items()})
+            for split, scores in kept.report.items():
+                self._run.summary.update({f"{split}/{k}": v for k, v in scores.items()})
+        self._run.finish(exit_code=0 if result is not None and result.status == "complete" else 1)
+        self._run = None
+
+
+def make_tracker(mode: Mode, folder: Path) -> Tracker:
+    """The tracker of a mode.
+
+    Raises:
+        ValueError: wandb is asked for but not installed.
+    """
+    check_mode(mode)
+    return NullTracker() if mode == "disabled" else WandbTracker(mode, folder)
+
+
+def check_mode(mode: Mode) -> None:
+    """Refuse a mode that cannot work here."""
+    if mode != "disabled" and importlib.util.find_spec("wandb") is None:
+        raise ValueError(
+            f"--wandb must be disabled where wandb is not installed, got {mode}; pip install 'rankopt[wandb]'"
+        )
+
+
+def default_mode() -> Mode:
+    """Offline where wandb is installed, else disabled."""
+    return "offline" if importlib.util.find_spec("wandb") else "disabled"
+
+
+def publish_study(mode: Mode, folder: Path, study: str, spec: dict[str, Any], results: Sequence[TrialResult]) -> None:
+    """One W&B run for the whole study: the table of all points and the trade-off curve of every task."""
+    if mode == "disabled":
+        return
+    import wandb
+
+    run = _init(WandbTracker(mode, folder), group=study, job_type="study", name=study, config=spec)
+    rows = point_rows(results)
+    run.log({"tradeoff_points": _table(rows)})
+    for task in sorted({row["task"] for row in rows}):
+        curves = _curves([row for row in rows if row["task"] == task and row["point"] == "budget"])
+        run.log(
+            {
+                f"tradeoff/{task}": wandb.plot.line_series(
+                    xs=[[x for x, _ in curve] for curve in curves.values()],
+                    ys=[[y for _, y in curve] for curve in curves.values()],
+                    keys=list(curves),
+                    title=f"{task}: mean score against adapter parameters kept",
+                    xname="adapter parameters kept",
+                )
+            }
+        )
+    complete = sum(result.status == "complete" for result in results)
+    run.summary.update({"trials": len(results), "complete": complete, "failed": len(results) - complete})
+    run.finish()
+
+
+def point_rows(results: Sequence[TrialResult]) -> list[dict[str, Any]]:
+    """One flat row per point of every complete result."""
+    rows = []
+    for result in results:
+        for point in result.points:
+            row = {
+                "key": result.key,
+                "task": result.spec["task"]["name"],
+                "allocator": result.spec["allocator"]["name"],
+                "seed": result.spec.get("seed", 0),
+                "point": point.label,
+                "mean_rank": point.pattern.mean,
+                "kept_parameters": point.kept,
+                "search_score": result.score("search", point),
+                "score": result.score("report", point),
+            }
+            rows.append(row)
+    return rows
+
+
+def _curves(rows: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    """Allocator -> (kept parameters, mean score over seeds), in rising order of parameters."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for allocator in sorted({row["allocator"] for row in rows}):
+        mine = [row for row in rows if row["allocator"] == allocator]
+        by_cost: dict[int, list[float]] = {}
+        for row in mine:
+            by_cost.setdefault(row["kept_parameters"], []).append(row["score"])
+        curves[allocator] = [(kept, sum(scores) / len(scores)) for kept, scores in sorted(by_cost.items())]
+    return curves
+
+
+def _table(rows: list[dict[str, Any]]) -> Any:
+    import wandb
+
+    columns: list[str | int] = list(rows[0]) if rows else ["key"]
+    return wandb.Table(columns=columns, data=[list(row.values()) for row in rows])
+
+
+def _init(tracker: WandbTracker, **what: Any) -> Any:
+    os.environ.setdefault("WANDB_SILENT", "true")  # the study has its own progress display
+    import wandb
+
+    return wandb.init(
+        project=tracker.project,
+        mode=tracker.mode,
+        dir=str(tracker.folder),
+        settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
+        reinit="finish_previous",
+        **what,
+    )
