@@ -1,0 +1,202 @@
+"""Four generated tasks in GLUE's shape, for use without a network: quick to train, and hard enough that rank matters.
+
+Each asks for rules about the classes of `mini_language.py` that the pretrained encoder cannot know: tables over twelve
+classes. Such a table is a matrix of nearly full rank, which is why an update of low rank falls short.
+
+    mini-cola   A clause such as "duti pobo naga bidi zizo" is acceptable if the verb's class selects the classes of
+                subject and object, and each adjective agrees with its noun. One wrong class makes it unacceptable.
+    mini-sst2   Adjectives are good or bad, but some classes of nouns turn them around (a hot meal, a hot temper).
+                "duti pobo and bidi zizo" adds the sentiments of two phrases, "duti pobo not bidi zizo" subtracts them.
+    mini-rte    A clause entails another if each noun and verb keeps its class or moves to the class above its own.
+    mini-stsb   Each noun and verb that keeps its class counts fully, each that moves to a neighbour class half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+from typing import TYPE_CHECKING
+
+from rankopt.tasks.base import Task
+from rankopt.tasks.mini_language import ADJECTIVE, CLASSES, NOUN, PARTICLES, SLOTS, VERB, draw
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Example = tuple[tuple[str, ...], float]  # the texts and the label
+
+SPLITS = {"train": (0, 4000), "validation": (4000, 5000)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mini(Task):
+    """A generated task: a function that draws one example, called until there are enough different ones.
+
+    Attributes:
+        example: draws one example from a source of randomness.
+
+    >>> print(MINI["mini-rte"].columns, MINI["mini-rte"].labels)
+    ('sentence1', 'sentence2') ('entailment', 'not_entailment')
+    """
+
+    example: Callable[[Random], Example]
+
+    def read(self, split: str, data_dir: str | None = None) -> Dataset:
+        """Generate one split; the same rows every time, and none in two splits.
+
+        Args:
+            split: `train` (4,000 rows) or `validation` (1,000 rows).
+            data_dir: must be None, for nothing is read.
+        Returns:
+            A dataset with the columns `columns` and `label`.
+        Raises:
+            ValueError: for another split or a folder.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split of {self.name} must be one of {', '.join(SPLITS)}, got {split!r}")
+        if data_dir is not None:
+            raise ValueError(
+                f"task.data_dir must be null for the generated task {self.name}, got {data_dir!r}; remove it"
+            )
+        from datasets import Dataset, Features, Value
+
+        start, stop = SPLITS[split]
+        texts, labels = zip(*_examples(self)[start:stop], strict=True)
+        columns = dict(zip(self.columns, zip(*texts, strict=True), strict=True))
+        kinds = dict.fromkeys(self.columns, Value("string")) | {"label": Value("int64" if self.labels else "float32")}
+        return Dataset.from_dict(columns | {"label": labels}, features=Features(kinds))
+
+
+@lru_cache
+def _examples(task: Mini) -> tuple[Example, ...]:
+    """The rows of all splits, in order; texts never repeat, so the splits share none."""
+    rng, rows = Random(f"{task.name} {task.version}"), dict[tuple[str, ...], float]()
+    while len(rows) < max(stop for _, stop in SPLITS.values()):
+        texts, label = task.example(rng)
+        rows.setdefault(texts, label)
+    return tuple(rows.items())
+
+
+# The rules: tables over classes, drawn once.
+
+
+def _permutation(rule: str) -> dict[str, str]:
+    """A one-to-one table class -> class that leaves no class in place."""
+    rng = Random(rule)
+    while True:
+        table = dict(zip(CLASSES, rng.sample(CLASSES, len(CLASSES)), strict=True))
+        if all(a != b for a, b in table.items()):
+            return table
+
+
+def _pairing(rule: str) -> dict[str, str]:
+    """A symmetric table class -> class: the classes in pairs."""
+    order = Random(rule).sample(CLASSES, len(CLASSES))
+    return {order[i]: order[i ^ 1] for i in range(len(order))}
+
+
+def _others(*classes: str) -> str:
+    """The classes that are none of these."""
+    return "".join(letter for letter in CLASSES if letter not in classes)
+
+
+SUBJECT, OBJECT, AGREES = _permutation("subject"), _permutation("object"), _permutation("agrees")
+ABOVE = {part: _permutation(f"above {part}") for part in (NOUN, VERB)}
+NEIGHBOUR = {part: _pairing(f"neighbour {part}") for part in (NOUN, VERB)}
+GOOD = frozenset(CLASSES[::2])
+TURNS = {letter: frozenset(Random(f"turns {letter}").sample(CLASSES, 4)) for letter in CLASSES}
+
+
+def _say(rng: Random, classes: list[str]) -> str:
+    """A clause with words of these classes."""
+    return " ".join(draw(rng, letter + part) for letter, part in zip(classes, SLOTS, strict=True))
+
+
+def acceptability(rng: Random) -> Example:
+    """Half of the clauses follow the four rules; in the others one word is of a wrong class."""
+    verb, acceptable = rng.choice(CLASSES), rng.randrange(2)
+    subject, object = SUBJECT[verb], OBJECT[verb]
+    classes = [AGREES[subject], subject, verb, AGREES[object], object]
+    if not acceptable:
+        wrong = rng.randrange(len(classes))
+        classes[wrong] = rng.choice(_others(classes[wrong]))
+    return (_say(rng, classes),), acceptable
+
+
+def sentiment(rng: Random) -> Example:
+    """Two phrases that do not cancel out: the sign of their sum with "and", of their difference with "not"."""
+    while True:
+        particle = rng.choice(PARTICLES)
+        a, b, c, d = (rng.choice(CLASSES) for _ in range(4))
+        first, second = ((1 if (x in GOOD) != (y in TURNS[x]) else -1) for x, y in ((a, b), (c, d)))
+        total = first + (second if particle == "and" else -second)
+        if total:
+            words = [
+                draw(rng, a + ADJECTIVE),
+                draw(rng, b + NOUN),
+                particle,
+                draw(rng, c + ADJECTIVE),
+                draw(rng, d + NOUN),
+            ]
+            return (" ".join(words),), int(total > 0)
+
+
+def entailment(rng: Random) -> Example:
+    """Nouns and verbs keep their class or go up; in a clause that is not entailed one of them goes elsewhere."""
+    premise, entailed = [rng.choice(CLASSES) for _ in SLOTS], rng.randrange(2)
+    hypothesis, places = list(premise), [i for i, part in enumerate(SLOTS) if part in ABOVE]
+    for i in places:
+        if rng.random() < 0.6:
+            hypothesis[i] = ABOVE[SLOTS[i]][premise[i]]
+    if not entailed:
+        i = rng.choice(places)
+        hypothesis[i] = rng.choice(_others(premise[i], ABOVE[SLOTS[i]][premise[i]]))
+    return (_say(rng, premise), _say(rng, hypothesis)), 1 - entailed
+
+
+def similarity(rng: Random) -> Example:
+    """Each noun and verb stays in its class (1), moves to the neighbour (1/2) or elsewhere (0); 5 times the mean."""
+    first = [rng.choice(CLASSES) for _ in SLOTS]
+    second, places, total = list(first), [i for i, part in enumerate(SLOTS) if part in NEIGHBOUR], 0.0
+    for i in places:
+        near = NEIGHBOUR[SLOTS[i]][first[i]]
+        second[i], value = rng.choice(((first[i], 1.0), (near, 0.5), (rng.choice(_others(first[i], near)), 0.0)))
+        total += value
+    return (_say(rng, first), _say(rng, second)), 5 * total / len(places)
+
+
+MINI: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Mini(
+            name="mini-cola",
+            columns=("sentence",),
+            labels=("unacceptable", "acceptable"),
+            metrics=("matthews",),
+            example=acceptability,
+        ),
+        Mini(
+            name="mini-sst2",
+            columns=("sentence",),
+            labels=("negative", "positive"),
+            metrics=("accuracy",),
+            example=sentiment,
+        ),
+        Mini(
+            name="mini-rte",
+            columns=("sentence1", "sentence2"),
+            labels=("entailment", "not_entailment"),
+            metrics=("accuracy",),
+            example=entailment,
+        ),
+        Mini(
+            name="mini-stsb",
+            columns=("sentence1", "sentence2"),
+            labels=(),
+            metrics=("pearson", "spearman"),
+            example=similarity,
+        ),
+    )
+}
