@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rankopt.tasks.base import Task
 from rankopt.tasks.glue import GLUE
+from rankopt.tasks.mini import MINI
 
-TASKS: dict[str, Task] = {**GLUE}
+TASKS: dict[str, Task] = {**GLUE, **MINI}
 
-__all__ = ["GLUE", "TASKS", "Task"]
+__all__ = ["GLUE", "MINI", "TASKS", "Task"]
