@@ -13,7 +13,7 @@ from rankopt.lowrank.linear import Layers, shapes_of
 
 
 class Static(Allocator):
-    """Fixed ranks by glob over layer names; a layer takes the rank of the last glob that matches it, else 0.
+    """Fixed ranks by glob over layer names; a layer takes the rank of the longest one that matches, else 0.
 
     A budget is optional; when there is one the pattern must meet it.
 

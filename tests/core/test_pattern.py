@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 
 import pytest
@@ -85,15 +86,20 @@ NAMES = ["layer.1.query", "layer.1.value", "layer.11.query", "layer.11.value"]
     [
         ({"*": 2}, [2, 2, 2, 2]),
         ({"*": 2, "*.query": 5}, [5, 2, 5, 2]),
-        ({"*.query": 5, "*": 2}, [2, 2, 2, 2]),
+        ({"*.query": 5, "*": 2}, [5, 2, 5, 2]),
+        ({"layer.1.*": 3, "*.query": 5}, [3, 3, 5, 0]),
+        ({"*y": 1, "l*": 2, "*e": 3}, [2, 2, 2, 2]),
+        ({"*y": 1, "*e": 2, "?*": 3}, [3, 3, 3, 3]),
         ({"layer.1.*": 3}, [3, 3, 0, 0]),
         ({"layer.11.value": 1}, [0, 0, 0, 1]),
         ({"*": 4, "layer.1.query": 0}, [0, 4, 4, 4]),
     ],
 )
 def test_globs(globs: dict[str, int], ranks: list[int]) -> None:
-    """The last matching glob wins, unmatched layers get 0, and layer.1 is not layer.11."""
-    assert match_globs(globs, NAMES) == dict(zip(NAMES, ranks, strict=True))
+    """The longest matching glob wins in any order, unmatched layers get 0, and layer.1 is not layer.11."""
+    expected = dict(zip(NAMES, ranks, strict=True))
+    for order in itertools.permutations(globs.items()):
+        assert match_globs(dict(order), NAMES) == expected
 
 
 def test_a_glob_that_matches_nothing_is_refused() -> None:

@@ -136,15 +136,11 @@ def test_unreadable_files(read: Any, tmp_path: Path) -> None:
         read(b"\xff\xfe\x00")
 
 
+KEYS = st.text("abc", min_size=1, max_size=4)
+NUMBERS = st.integers(-(2**40), 2**40) | st.floats(allow_nan=False)
 PLAIN = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**40), 2**40)
-    | st.floats(allow_nan=False)
-    | st.text("ab: #'-", max_size=6),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1, max_size=4), inner, max_size=3)
-    ),
+    st.none() | st.booleans() | NUMBERS | st.text("ab: #'-", max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
     max_leaves=10,
 )
 
