@@ -30,7 +30,7 @@ def tidy(results: Iterable[TrialResult]) -> pd.DataFrame:
         - `setting`: the task, and what else the study varies in `task`, `model` and the budget's unit;
         - `task`, `model`, `protocol`, `name` (the allocator's registered name), `metric` and `split` (of `score`);
         - `allocator`: the name, and its options when the study has several variants of it (see `labels`);
-        - `configuration`: a hash of the spec without its seed: rows that share it are repetitions;
+        - `configuration`: a hash of the spec without its seed and its data's folder: rows that share it repeat;
         - `budget`: the uniform rank that the budget pays for, NaN without a budget; `seed`; `key`;
         - `point`: its label; `own`: whether it is the trial's own, asked-for pattern;
         - `kept`, `trained`, `head`: parameters; `mean_rank`;
@@ -74,7 +74,7 @@ def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Fl
         "model": spec.model.name,
         "protocol": spec.task.protocol,
         "name": spec.allocator.name,
-        "configuration": content_hash(spec.model_dump(mode="json", exclude={"seed"})),
+        "configuration": content_hash(spec.model_dump(mode="json", exclude={"seed": True, "task": {"data_dir"}})),
         "budget": round(spec.budget.level(result.layers), 6) if spec.budget else float("nan"),
         "seed": spec.seed,
         "point": point.label,

@@ -47,6 +47,7 @@ def save(chart: Chart, folder: Path) -> list[Path]:
         png, svg = folder / f"{chart.name}.png", folder / f"{chart.name}.svg"
         # no date and no version in the files: the same results give the same bytes
         figure.savefig(png, dpi=160, metadata={"Software": None})
+        figure.set_layout_engine("none")  # the layout just found holds for the second file too
         figure.savefig(svg, metadata={"Date": None, "Creator": None})
     return [png, svg]
 

@@ -52,9 +52,9 @@ def _text(rows: pd.DataFrame) -> str:
     return (
         f"{pairs} Interval: 95% t-interval of the paired difference. p: two-sided paired t-test, Holm's correction "
         f"over {plural(family, 'comparison')}. Detectable: the true difference that this many seeds would find with "
-        f"80% power (two-sided 5%, before the correction), from their own spread. Verdict: not seen is a mean difference "
-        f"below the detectable one; not significant is a larger one that does not survive the correction. What one "
-        f"seed, or seeds without spread, cannot give is n/a."
+        f"80% power (two-sided 5%, before the correction), from their own spread. Verdict: not seen is a mean "
+        f"difference below the detectable one; not significant is a larger one that does not survive the correction. "
+        f"What one seed, or seeds without spread, cannot give is n/a."
     )
 
 

@@ -1,0 +1,172 @@
+"""Sections on thin and odd evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from rankopt.core.pattern import RankPattern
+from rankopt.core.result import TrialResult
+from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.report.block import Block
+from rankopt.report.chart import Chart, Curves, Grid
+from rankopt.report.evidence import Evidence
+from rankopt.report.interactive import figures
+from rankopt.report.palette import styles
+from rankopt.report.sections import SECTIONS
+from rankopt.report.sections.ranks import place, shortest
+from rankopt.report.static import draw
+
+Make = Callable[[Iterable[TrialSpec]], list[TrialResult]]
+
+
+def blocks(study: StudySpec, results: list[TrialResult], **counts: int) -> dict[str, Block]:
+    evidence = Evidence.of(study, results, counts)
+    found = {name: section.block(evidence) for name, section in SECTIONS.items()}
+    return {name: block for name, block in found.items() if block}
+
+
+def all_trials(study: StudySpec) -> list[TrialSpec]:
+    return [study.trial(choice) for choice in study.choices()]
+
+
+def series(chart: Chart, kind: str) -> list[Any]:
+    return [one for panel in chart.panels if isinstance(panel, Curves) for one in panel.series if one.kind == kind]
+
+
+def test_the_answer_is_computed(study: StudySpec, results: list[TrialResult]) -> None:
+    evidence = Evidence.of(study, results, {})
+    answer = SECTIONS["answer"].block(evidence)
+    assert answer
+    assert len(answer.bullets) == 4  # two tasks at two budgets
+    scores = evidence.chosen.set_index(["setting", "budget", "allocator"])["score"]
+    assert f"uniform {scores['mini-rte', 4.0, 'uniform']:.3f} ±" in answer.bullets[-1]
+    assert "at mean rank 4" in answer.bullets[-1]
+
+
+def test_one_seed_one_budget_one_task(study: StudySpec, make: Make) -> None:
+    one = StudySpec(
+        name="one",
+        base=study.base,
+        space={"allocator": [{"name": name} for name in ("uniform", "random")], "seed": [0]},
+    )
+    found = blocks(one, make(all_trials(one)))
+    assert "cannot tell" in found["answer"].bullets[0]
+    (chart,) = found["trade-off"].charts
+    assert chart.caption.startswith("One seed")
+    assert all(math.isnan(error) for line in series(chart, "line") for error in line.error)
+    (table,) = found["comparison"].tables
+    assert table.frame["95% low"].isna().all()
+    for block in found.values():
+        for chart in block.charts:
+            draw(chart)
+            figures(chart)
+
+
+def test_only_failures(study: StudySpec, results: list[TrialResult]) -> None:
+    failed = [result for result in results if result.status == "failed"]
+    found = blocks(study, failed)
+    assert list(found) == ["answer", "failures", "provenance"]
+    assert "No trial is complete" in found["answer"].warnings[0]
+    assert list(found["failures"].tables[0].frame["key"]) == [failed[0].key]
+
+
+def test_trials_without_a_budget(study: StudySpec, make: Make) -> None:
+    base = {"task": {"name": "rte"}, "allocator": {"name": "static", "ranks": {"*": 3}}}
+    static = StudySpec(name="static", base=base, space={"seed": [0, 1]})
+    found = blocks(static, make(all_trials(static)))
+    assert "no uniform trial at the same budget" in found["answer"].bullets[0]
+    assert found["ranks"].charts
+    assert "budget" not in found
+
+
+def test_a_search_is_a_cloud_with_a_front(study: StudySpec, make: Make) -> None:
+    base = study.base | {"allocator": {"name": "uniform"}}
+    search = StudySpec(name="search", base=base, space={"training.lr": [1e-4 * k for k in range(1, 13)]})
+    found = blocks(search, make(all_trials(search)))
+    (chart,) = found["trade-off"].charts
+    (line,), (cloud,), (front,) = (series(chart, kind) for kind in ("line", "cloud", "front"))
+    assert (len(line.x), len(cloud.x)) == (1, 11)
+    assert line.y[0] in front.y
+    assert found["scores"].tables[0].title.startswith("Pareto front")
+
+
+def test_nested_points_come_from_the_largest_budget(study: StudySpec, results: list[TrialResult]) -> None:
+    (chart,) = blocks(study, results)["trade-off"].charts
+    nested = series(chart, "nested")
+    assert {one.label for one in nested} == {"dylora"}
+    assert all(len(one.x) == 3 for one in nested)  # ranks 1 to 3 below the largest budget, 4
+
+
+def test_log_axis_only_where_it_helps(study: StudySpec, make: Make) -> None:
+    for space, log in (([1.0, 2.0], False), ([1.0, 16.0], True), ([0.0, 16.0], False)):
+        some = StudySpec(name="s", base=study.base, space={"budget.mean_rank": space})
+        (chart,) = blocks(some, make(all_trials(some)))["trade-off"].charts
+        assert [panel.x.log for panel in chart.panels if isinstance(panel, Curves)] == [log]
+        draw(chart)
+
+
+def test_results_outside_the_plan_are_counted(study: StudySpec, make: Make) -> None:
+    stranger = study.trial({"seed": 99})
+    text = " ".join(blocks(study, make([*all_trials(study)[:2], stranger]))["failures"].bullets)
+    assert "1 result outside the study's plan" in text
+    assert "58 of 60 planned trials have no complete result" in text
+
+
+def test_a_key_counts_once(study: StudySpec, results: list[TrialResult], make: Make) -> None:
+    complete = next(result for result in results if result.status == "complete")
+    failed = complete.model_copy(update={"status": "failed", "points": (), "reason": "killed"})
+    for order in ([failed, complete, complete], [complete, failed]):
+        assert Evidence.of(study, order, {}).results == (complete,)
+
+
+def test_paper_protocol_is_printed(study: StudySpec, make: Make) -> None:
+    paper = StudySpec(name="paper", base=study.base | {"task": {"name": "rte", "protocol": "paper"}})
+    found = blocks(paper, make(all_trials(paper)))
+    assert "optimistic" in found["answer"].warnings[0]
+    assert "paper" in found["provenance"].warnings[0]
+
+
+def test_mixed_revisions_are_a_warning(study: StudySpec, results: list[TrialResult]) -> None:
+    other = [r.model_copy(update={"environment": r.environment | {"revision": r.key[:1]}}) for r in results]
+    assert "more than one revision" in blocks(study, other)["provenance"].warnings[0]
+
+
+def test_heat_maps_hold_the_mean_ranks(study: StudySpec, results: list[TrialResult]) -> None:
+    evidence = Evidence.of(study, results, {})
+    chart = next(chart for chart in blocks(study, results)["ranks"].charts)
+    grid = next(panel for panel in chart.panels if isinstance(panel, Grid) and panel.title == "adalora")
+    budget = evidence.typical_budget("mini-cola")
+    patterns = [evidence.by_key[key].own.pattern for key in evidence.runs("mini-cola", budget, "adalora")["key"]]
+    names = [f"encoder.layer.2.{module}" for module in ("attention.self.query", "output.dense")]
+    expected = [sum(pattern[name] for pattern in patterns) / len(patterns) for name in names]
+    row = grid.values[grid.rows.index("2")]
+    assert [row[grid.columns.index(column)] for column in ("query", "output.dense")] == pytest.approx(expected)
+
+
+def test_layers_that_differ_between_depths_leave_empty_cells(study: StudySpec, make: Make) -> None:
+    (result,) = make([study.trial({})])
+    names = [name for name in result.layers if name != "encoder.layer.0.output.dense"]
+    point = result.own.model_copy(update={"pattern": RankPattern(dict.fromkeys(names, 2))})
+    odd = result.model_copy(update={"layers": {n: result.layers[n] for n in names}, "points": (point,), "ranks": ()})
+    (chart,) = blocks(study, [odd])["ranks"].charts
+    (grid,) = chart.panels
+    assert isinstance(grid, Grid)
+    assert sum(math.isnan(value) for row in grid.values for value in row) == 1
+    draw(chart)
+    figures(chart)
+
+
+def test_layer_names_of_other_models() -> None:
+    assert place("transformer.h.11.attn.c_attn") == ("transformer.h.11", "attn.c_attn")
+    assert shortest(["encoder.block.0", "decoder.block.0"]) == ["encoder.block.0", "decoder.block.0"]
+    assert shortest(["h.0", "h.1"]) == ["0", "1"]
+
+
+def test_styles_are_distinct_and_depend_on_the_set_only() -> None:
+    names = [f"method{k}" for k in range(40)]
+    assert len(set(styles(names).values())) == 42
+    assert styles(names) == styles(names[::-1])

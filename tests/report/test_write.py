@@ -1,0 +1,131 @@
+"""Reports on disk: the same bytes for the same results, nothing lost, and every thin case readable."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from rankopt.core.result import TrialResult
+from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.report import write_report
+
+Make = Callable[[Iterable[TrialSpec]], list[TrialResult]]
+COUNTS = {"complete": 58, "failed": 1, "waiting": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(study: StudySpec, results: list[TrialResult], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(study, results, tmp_path_factory.mktemp("report"), counts=COUNTS).parent
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_same_results_in_any_order_give_the_same_bytes(
+    study: StudySpec, results: list[TrialResult], folder: Path, tmp_path: Path
+) -> None:
+    shuffled = random.Random(0).sample(results, len(results))
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "of-an-older-report.png").touch()
+    write_report(study, shuffled, tmp_path, counts=COUNTS)
+    first, second = files(folder), files(tmp_path)
+    assert list(first) == list(second)
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_every_point_is_in_the_data(results: list[TrialResult], folder: Path) -> None:
+    data = pd.read_csv(folder / "data.csv")
+    found = set(zip(data["key"], data["point"], data["kept"], data["score"], strict=True))
+    points = [(result, point) for result in results for point in result.points]
+    assert found == {(r.key, point.label, point.kept, r.score("report", point)) for r, point in points}
+    assert len(data) == len(points)
+
+
+def test_every_figure_is_a_file_and_linked(folder: Path) -> None:
+    drawn = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert drawn == {path.stem for path in (folder / "figures").glob("*.svg")}
+    assert {"trade-off", "differences", "ranks-1", "ranks-2", "budget"} == drawn
+    assert set(re.findall(r"\(figures/(.+?)\.png\)", (folder / "report.md").read_text())) == drawn
+    page = (folder / "index.html").read_text()
+    assert set(re.findall(r'href="figures/(.+?)\.png"', page)) == drawn
+
+
+def test_the_page_loads_nothing_from_elsewhere(folder: Path) -> None:
+    page = (folder / "index.html").read_text()
+    assert "default-src 'none'" in page
+    # plotly.js itself holds addresses in strings that nothing here calls; outside its element there is none
+    own = re.sub(r"<script>/\*\*\n\* plotly\.js.*?</script>", "", page, flags=re.DOTALL)
+    assert len(own) < len(page) / 3
+    assert not re.search(r"https?://", own)
+    assert not re.search(r"<(link|script|img|iframe)[^>]+(src|href)=(?!\"data:)", own)
+
+
+def test_interactive_figures_are_valid_plotly(folder: Path) -> None:
+    page = (folder / "index.html").read_text()
+    found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
+    assert found
+    figures = json.loads(found[1])
+    assert set(figures) == set(re.findall(r'class="plot" id="(.+?)"', page))
+    for figure in figures.values():
+        go.Figure(figure)
+
+
+def test_no_machine_path_reaches_the_report(folder: Path) -> None:
+    for name, content in files(folder).items():
+        assert str(folder).encode() not in content, name
+
+
+def test_what_is_missing_is_said(folder: Path) -> None:
+    text = (folder / "report.md").read_text()
+    assert "not GLUE: mini-cola and mini-rte" in text
+    assert "1 trial failed" in text
+    assert "loss is not finite at step 17" in text
+    assert "2 of 60 planned trials have no complete result" in text
+    assert "waiting 1" in text
+
+
+def test_no_results_is_one_clear_line(study: StudySpec, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no results yet") as error:
+        write_report(study, [], tmp_path / "report")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "report").exists()
+
+
+def test_importing_the_room_is_cheap() -> None:
+    code = (
+        "import rankopt.report, sys; loaded = {'torch', 'pandas', 'matplotlib', 'plotly', 'scipy'} & set(sys.modules);"
+        "import rankopt.report.sections, rankopt.report.pages, rankopt.report.static;"
+        "print(sorted(loaded), 'torch' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[] False"
+
+
+@pytest.mark.slow
+def test_a_browser_draws_every_chart_without_the_network(folder: Path, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    page = folder / "index.html"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
+    options += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path}"]
+    # no name resolves, and the page's own policy makes every attempt an error on the console
+    options += ["--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--virtual-time-budget=20000"]
+    done = subprocess.run(
+        [chromium, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "CONSOLE" not in done.stderr
+    plots = re.findall(r'class="plot[^"]*" id="plot-', done.stdout)
+    drawn = re.findall(r'class="plot js-plotly-plot" id="plot-', done.stdout)
+    assert len(plots) == len(drawn) == len(re.findall(r'class="plot" id=', page.read_text()))
