@@ -60,17 +60,17 @@ def export_peft(
         factors[name] = (torch.zeros(1, shape.fan_in), torch.zeros(shape.fan_out, 1))
     ranks = {name: len(A) for name, (A, _) in factors.items()}
     default = max(ranks.values())
-    # PEFT takes the first pattern that matches the end of a name: longest first, so no key shadows another
-    others = {name: rank for name, rank in sorted(ranks.items(), key=lambda item: -len(item[0])) if rank != default}
-    escaped = {re.escape(name): rank for name, rank in others.items()}
+    # PEFT reads a key as a regular expression over the end of a name, the first match wins, its file keeps no order:
+    # anchored, a key is one module's whole name
+    others = {f"^{re.escape(name)}": rank for name, rank in ranks.items() if rank != default}
     config = LoraConfig(
         task_type=task_type,
         base_model_name_or_path=base_model,
         revision=revision,
         r=default,
         lora_alpha=default,
-        rank_pattern=escaped,
-        alpha_pattern=dict(escaped),
+        rank_pattern=others,
+        alpha_pattern=dict(others),
         target_modules=_targets(model, list(factors)),
         modules_to_save=list(head) or None,
         fan_in_fan_out=any(layers[name].transposed for name in factors),
@@ -106,6 +106,8 @@ def import_peft(model: nn.Module, folder: Path, *, max_rank: int | None = None) 
     if config.get("peft_type") != "LORA" or unsupported:
         kind = unsupported[0] if unsupported else config.get("peft_type")
         raise ValueError(f"{folder}: only plain LoRA adapters can be imported, this one is {kind}")
+    if not isinstance(config.get("lora_alpha"), int | float):
+        raise ValueError(f"{folder}: the adapter is corrupt ({CONFIG} has no lora_alpha)")
     factors = {}
     modules = dict(model.named_modules())
     for key in list(tensors):
@@ -113,8 +115,16 @@ def import_peft(model: nn.Module, folder: Path, *, max_rank: int | None = None) 
             name = key.removeprefix(PREFIX).removesuffix(".lora_A.weight")
             if name not in modules:
                 raise ValueError(f"{folder}: the adapter has a module {name!r} that this model lacks")
-            factors[name] = (tensors.pop(key), tensors.pop(key.replace("lora_A", "lora_B")))
-    layers = inject(model, factors, max_rank or max(len(A) for A, _ in factors.values()), Scale("unit", 1.0))
+            A, B = tensors.pop(key), tensors.pop(f"{PREFIX}{name}.lora_B.weight", None)
+            if B is None or A.ndim != 2 or B.ndim != 2 or len(A) != B.shape[1]:
+                raise ValueError(f"{folder}: the adapter is corrupt (no matching lora_A and lora_B for {name})")
+            factors[name] = (A, B)
+    if not factors:
+        raise ValueError(f"{folder}: the adapter has no lora_A weights")
+    largest = max(len(A) for A, _ in factors.values())
+    if max_rank is not None and max_rank < largest:
+        raise ValueError(f"{folder}: the adapter has rank {largest}, more than model.max_rank {max_rank}")
+    layers = inject(model, factors, max_rank or largest, Scale("unit", 1.0))
     for name, (A, B) in factors.items():
         rank = len(A)
         alpha = _pattern_value(config.get("alpha_pattern") or {}, name, config["lora_alpha"])
@@ -129,6 +139,8 @@ def import_peft(model: nn.Module, folder: Path, *, max_rank: int | None = None) 
             name = key.removeprefix(PREFIX)
             if name not in state:
                 raise ValueError(f"{folder}: the adapter has a tensor {name!r} that this model lacks")
+            if state[name].shape != value.shape:
+                raise ValueError(f"{folder}: {name} is {tuple(value.shape)}, the model {tuple(state[name].shape)}")
             state[name].copy_(value)
     return layers
 
@@ -149,10 +161,15 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         tensors = load_file(folder / WEIGHTS)
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder}: no adapter here, {Path(error.filename or WEIGHTS).name} is missing") from None
-    except (json.JSONDecodeError, SafetensorError) as error:
-        raise ValueError(f"{folder}: the adapter is corrupt ({error})") from None
+    except FileNotFoundError:
+        missing = next(name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file())
+        raise ValueError(f"{folder}: no adapter here, {missing} is missing") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise ValueError(f"{folder}: the adapter is corrupt ({str(error).splitlines()[0]})") from None
+    except OSError as error:
+        raise ValueError(f"{folder}: the adapter cannot be read ({error.strerror})") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder}: the adapter is corrupt ({CONFIG} is no mapping)")
     return config, tensors
 
 

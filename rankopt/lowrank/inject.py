@@ -51,6 +51,8 @@ def target_names(model: nn.Module, target_modules: str | Sequence[str], head: It
         if not found:
             raise ValueError(f"model.target_modules {target_modules!r} matches no linear map{_nearest('', names)}")
         return found
+    if not target_modules:
+        raise ValueError("model.target_modules must not be an empty list")
     for target in target_modules:
         if not any(_ends(name, target) for name in names):
             raise ValueError(f"model.target_modules {target!r} matches no linear map{_nearest(target, names)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,7 @@ class LowRankLinear(nn.Module):
     """
 
     m: Tensor
+    _index: Tensor | None
 
     def __init__(self, base: nn.Linear | Conv1D, max_rank: int, scale: Scale, dropout: float = 0.0) -> None:
         super().__init__()
@@ -87,12 +88,14 @@ class LowRankLinear(nn.Module):
         self.B = nn.Parameter(torch.zeros(fan_out, max_rank, device=device))
         self.g = nn.Parameter(torch.ones(max_rank, device=device), requires_grad=False)
         self.register_buffer("m", torch.zeros(max_rank, dtype=torch.bool, device=device))
+        self.register_buffer("_index", None, persistent=False)  # a buffer, so that it moves with the model
         self.scale = scale
         self.initial = 0
         self.frozen = 0
         self.changed = False
         self._unmerged: Tensor | None = None
-        self.mask(self.m)
+        self.train(base.training)
+        self.keep(0)
 
     @property
     def max_rank(self) -> int:
@@ -116,13 +119,13 @@ class LowRankLinear(nn.Module):
 
     def keep(self, rank: int) -> None:
         """Mask all but the first `rank` components."""
-        self.mask(torch.arange(self.max_rank, device=self.m.device) < rank)
+        self.mask(torch.arange(self.max_rank, device="cpu") < rank)
 
     def mask(self, m: Tensor) -> None:
-        """Set the mask `(R,)`; the only place where it changes."""
+        """Set the mask `(R,)`, on any device; the only place where it changes."""
         self.m.copy_(m)
-        self._rank = int(self.m.sum())
-        self._index = None if self._rank == self.max_rank else self.m.nonzero().squeeze(1)
+        self._rank = int(m.sum())
+        self._index = None if self._rank == self.max_rank else m.nonzero().squeeze(1).to(self.m.device)
 
     def active(self) -> tuple[Tensor, Tensor, Tensor]:
         """The active components: A `(r, in)`, B `(out, r)`, g `(r,)`; the first `frozen` of them detached."""
@@ -155,8 +158,8 @@ class LowRankLinear(nn.Module):
     def replace(self, A: Tensor, B: Tensor) -> None:
         """Put other components first: A `(k, in)`, B `(out, k)`, gates 1; the rest is zeroed."""
         k = len(A)
-        self.A.zero_()[:k] = A
-        self.B.zero_()[:, :k] = B
+        self.A[:k], self.A[k:] = A, 0.0
+        self.B[:, :k], self.B[:, k:] = B, 0.0
         self.g.fill_(1.0)
         self.changed = True
 
@@ -183,6 +186,10 @@ class LowRankLinear(nn.Module):
         if self._unmerged is not None:
             self.base.weight.copy_(self._unmerged)
             self._unmerged = None
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.mask(self.m)
 
     def extra_repr(self) -> str:
         return f"rank={self._rank}/{self.max_rank}, s={self.s:g}"

@@ -1,0 +1,77 @@
+"""Tiny random transformers of the families that people adapt, made from configs: no download."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    DebertaV2Config,
+    GPT2Config,
+    PreTrainedModel,
+    RobertaConfig,
+)
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 40,
+    "num_labels": 3,
+    "pad_token_id": 1,
+}
+CONFIGS: dict[str, Callable[[], Any]] = {
+    "bert": lambda: BertConfig(**SIZES),
+    "roberta": lambda: RobertaConfig(**SIZES),
+    "deberta": lambda: DebertaV2Config(
+        **SIZES, relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=8, share_att_key=True
+    ),
+    "gpt2": lambda: GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, num_labels=3, pad_token_id=1),
+}
+HEADS = {
+    "bert": ("classifier",),
+    "roberta": ("classifier",),
+    "deberta": ("pooler", "classifier"),
+    "gpt2": ("score",),
+}
+
+
+def make(family: str, seed: int = 0) -> PreTrainedModel:
+    """A model of a family in evaluation mode; the same weights for the same seed."""
+    torch.manual_seed(seed)
+    return AutoModelForSequenceClassification.from_config(CONFIGS[family]()).eval()
+
+
+@torch.no_grad()
+def logits(model: Any) -> Tensor:
+    """Its answer on a fixed padded batch."""
+    ids = torch.randint(2, 50, (4, 9), generator=torch.Generator().manual_seed(7))
+    ids[0, 6:] = 1
+    return model(input_ids=ids, attention_mask=(ids != 1).long()).logits
+
+
+@pytest.fixture(params=list(CONFIGS))
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def build() -> Callable[..., PreTrainedModel]:
+    return make
+
+
+@pytest.fixture
+def answer() -> Callable[[Any], Tensor]:
+    return logits
+
+
+@pytest.fixture
+def heads() -> dict[str, tuple[str, ...]]:
+    return HEADS
