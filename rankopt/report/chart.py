@@ -65,6 +65,11 @@ class Curves:
     x: Axis
     y: Axis
 
+    @property
+    def bars(self) -> int:
+        """The number of intervals below one another; they need height."""
+        return sum(len(one.x) for one in self.series if one.kind == "interval")
+
 
 @dataclass(frozen=True)
 class Grid:

@@ -30,14 +30,14 @@ def figures(chart: Chart) -> list[Json]:
 
 def _curves(panel: Curves) -> Json:
     layout: Json = {
-        "height": 360,
+        "height": max(360 if not panel.bars else 200, 110 + 15 * panel.bars),
         "margin": {"l": 62, "r": 12, "t": 8, "b": 62},
         "showlegend": False,
         "hovermode": "closest",
         "xaxis": _axis(panel.x),
         "yaxis": _axis(panel.y),
     }
-    if any(one.kind == "interval" for one in panel.series):
+    if panel.bars:
         layout["xaxis"] |= {"zeroline": True, "zerolinewidth": 2}
     return {"data": [_trace(one) for one in panel.series], "layout": layout}
 

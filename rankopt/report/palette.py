@@ -9,11 +9,11 @@ from rankopt.report.chart import Style
 CONTROLS = {"uniform": Style("#7a7a7a", "circle"), "random": Style("#a98a5b", "x")}
 """The two references are neutral wherever they appear."""
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito 2008, without black and yellow, which vanish on dark and on white paper."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a5cd0", "#9c5221")
+"""Okabe and Ito 2008 without black and yellow, which vanish on dark and on white paper, then violet and brown."""
 
 MARKERS = ("square", "diamond", "triangle-up", "star", "triangle-down", "pentagon", "hexagon")
-"""Seven beside six colours, so that 42 names pass before a pair repeats."""
+"""Seven beside eight colours, so that 56 names pass before a pair repeats."""
 
 NEUTRAL = Style("#7a7a7a", "none")
 

@@ -81,13 +81,13 @@ def draw(chart: Chart) -> Figure:
 
 def _size(panel: Curves | Grid) -> tuple[float, float]:
     if isinstance(panel, Curves):
-        return 5.2, 3.7
+        return 5.2, max(3.7 if not panel.bars else 2.4, 1.3 + 0.14 * panel.bars)
     return 1.4 + 0.55 * len(panel.columns), 1.5 + 0.26 * len(panel.rows)
 
 
 def _curves(ax: Any, panel: Curves) -> None:
     ax.grid(True)
-    if any(one.kind == "interval" for one in panel.series):
+    if panel.bars:
         ax.axvline(0, color="#777777", linewidth=1.2)
         ax.grid(False, axis="y")
     for one in panel.series:

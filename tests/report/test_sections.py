@@ -167,6 +167,6 @@ def test_layer_names_of_other_models() -> None:
 
 
 def test_styles_are_distinct_and_depend_on_the_set_only() -> None:
-    names = [f"method{k}" for k in range(40)]
-    assert len(set(styles(names).values())) == 42
+    names = [f"method{k}" for k in range(56)]
+    assert len(set(styles(names).values())) == 58
     assert styles(names) == styles(names[::-1])
