@@ -29,6 +29,8 @@ RETRIES = 3
 
 SPEC, KEY, RESULT, WORKER, INTERRUPTED, PLAN = "spec", "key", "result", "worker", "interrupted", "plan"
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+# heartbeats and metric names have been "experimental" for years; the versions are pinned and tested
+warnings.filterwarnings("ignore", category=ExperimentalWarning, module=r"rankopt\.study\.storage")
 
 
 class StudyStore:
@@ -39,24 +41,22 @@ class StudyStore:
         name: the study's.
         folder: of the study; artifacts lie in `folder/artifacts`.
     Raises:
-        ValueError: the storage cannot be reached or its driver is missing; one line.
+        ConnectionError: the storage cannot be reached or its driver is missing; one line.
     """
 
     def __init__(self, url: str, name: str, folder: Path, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> None:
         self.url, self.name, self.folder = url, name, folder
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)
-                self.storage = RDBStorage(
-                    url,
-                    heartbeat_interval=heartbeat,
-                    grace_period=grace,
-                    heartbeat_stale_trial_callback=self._revive,
-                    engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {},
-                )
+            self.storage = RDBStorage(
+                url,
+                heartbeat_interval=heartbeat,
+                grace_period=grace,
+                heartbeat_stale_trial_callback=self._revive,
+                engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {},
+            )
         except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError, OSError) as error:
             reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            raise ValueError(
+            raise ConnectionError(
                 f"storage {masked(url)} cannot be opened ({reason}); check the address, that the server is running, "
                 "and that its driver is installed"
             ) from None

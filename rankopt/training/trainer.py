@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from rankopt.core.seeds import stream
 from rankopt.core.spec import TrainingSpec
@@ -40,6 +40,7 @@ class TrialTrainer(Trainer):
             compute_loss_func=self.loss,
             callbacks=[callback],
         )
+        self.remove_callback(PrinterCallback)  # the study has its own progress display
 
     def loss(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Mean task loss over the examples of the optimiser step, plus this micro-batch's share of the penalty.
