@@ -30,7 +30,7 @@ RETRIES = 3
 SPEC, KEY, RESULT, WORKER, INTERRUPTED, PLAN = "spec", "key", "result", "worker", "interrupted", "plan"
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 # heartbeats and metric names have been "experimental" for years; the versions are pinned and tested
-warnings.filterwarnings("ignore", category=ExperimentalWarning, module=r"rankopt\.study\.storage")
+warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
 class StudyStore:
