@@ -8,7 +8,7 @@ classes. Such a table is a matrix of nearly full rank, which is why an update of
     mini-sst2   Adjectives are good or bad, but some classes of nouns turn them around (a hot meal, a hot temper).
                 "duti pobo and bidi zizo" adds the sentiments of two phrases, "duti pobo not bidi zizo" subtracts them.
     mini-rte    A clause entails another if each noun and verb keeps its class or moves to the class above its own.
-    mini-stsb   Each noun and verb that keeps its class counts fully, each that moves to a neighbour class half.
+    mini-stsb   Each word that keeps its class counts fully, each that moves to the neighbour class counts half.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _others(*classes: str) -> str:
 
 SUBJECT, OBJECT, AGREES = _permutation("subject"), _permutation("object"), _permutation("agrees")
 ABOVE = {part: _permutation(f"above {part}") for part in (NOUN, VERB)}
-NEIGHBOUR = {part: _pairing(f"neighbour {part}") for part in (NOUN, VERB)}
+NEIGHBOUR = {part: _pairing(f"neighbour {part}") for part in (NOUN, VERB, ADJECTIVE)}
 GOOD = frozenset(CLASSES[::2])
 TURNS = {letter: frozenset(Random(f"turns {letter}").sample(CLASSES, 4)) for letter in CLASSES}
 
@@ -157,14 +157,16 @@ def entailment(rng: Random) -> Example:
 
 
 def similarity(rng: Random) -> Example:
-    """Each noun and verb stays in its class (1), moves to the neighbour (1/2) or elsewhere (0); 5 times the mean."""
-    first = [rng.choice(CLASSES) for _ in SLOTS]
-    second, places, total = list(first), [i for i, part in enumerate(SLOTS) if part in NEIGHBOUR], 0.0
-    for i in places:
-        near = NEIGHBOUR[SLOTS[i]][first[i]]
-        second[i], value = rng.choice(((first[i], 1.0), (near, 0.5), (rng.choice(_others(first[i], near)), 0.0)))
+    """Each word keeps its class (1), moves to the neighbour class (1/2) or elsewhere (0); 5 times the mean."""
+    first, second, total = [rng.choice(CLASSES) for _ in SLOTS], [], 0.0
+    for letter, part in zip(first, SLOTS, strict=True):
+        near = NEIGHBOUR[part][letter]
+        moved, value = rng.choices(
+            ((letter, 1.0), (near, 0.5), (rng.choice(_others(letter, near)), 0.0)), weights=(2, 3, 3)
+        )[0]
+        second.append(moved)
         total += value
-    return (_say(rng, first), _say(rng, second)), 5 * total / len(places)
+    return (_say(rng, first), _say(rng, second)), 5 * total / len(SLOTS)
 
 
 MINI: dict[str, Task] = {
