@@ -1,6 +1,15 @@
-"""What every test shares: one thread, and property tests that try the same examples on every run."""
+"""What every test shares: one thread, the same property-test examples on every run, and a world small enough to train.
+
+The small world is a random BERT of two blocks with a word-level tokenizer, and GLUE-shaped folders of invented
+sentences whose label is a rule that such a model can learn.
+"""
 
 from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -8,8 +17,120 @@ from hypothesis import settings
 settings.register_profile("rankopt", deadline=None, derandomize=True, print_blob=False)
 settings.load_profile("rankopt")
 
+GOOD, BAD = ("bright", "lovely", "brave", "warm"), ("dull", "sour", "flat", "cold")
+PLAIN = ("film", "road", "song", "window", "river", "coat", "letter", "garden")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Any:
+    """One token per word, BERT's special tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *GOOD, *BAD, *PLAIN)
+    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Path:
+    """A folder with a random BERT encoder (no head), its config and its tokenizer."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
+    config = BertConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=40,
+        pad_token_id=0,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.2,
+    )
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_glue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in GLUE's layout: `sst2` (good or bad words?) and `stsb` (5 times the share of words in common)."""
+    import pandas as pd
+
+    folder, draw = tmp_path_factory.mktemp("glue"), random.Random(0)
+    for split, rows in (("train", 104), ("validation", 24)):
+        for task, make in (("sst2", _opinion), ("stsb", _pair)):
+            (folder / task).mkdir(exist_ok=True)
+            pd.DataFrame([make(draw, i) for i in range(rows)]).to_parquet(folder / task / f"{split}.parquet")
+    return folder
+
+
+def _opinion(draw: random.Random, index: int) -> dict[str, Any]:
+    words = draw.choices(GOOD if index % 2 else BAD, k=draw.randint(1, 4)) + draw.choices(PLAIN, k=draw.randint(1, 8))
+    draw.shuffle(words)
+    return {"sentence": " ".join(words), "label": index % 2}
+
+
+def _pair(draw: random.Random, index: int) -> dict[str, Any]:
+    first = draw.sample(GOOD + BAD + PLAIN, k=6)
+    second = [word if draw.random() < index % 7 / 6 else draw.choice(GOOD + BAD + PLAIN) for word in first]
+    same = sum(a == b for a, b in zip(first, second, strict=True))
+    return {"sentence1": " ".join(first), "sentence2": " ".join(second), "label": 5.0 * same / 6}
+
+
+@pytest.fixture(scope="session")
+def tiny_trial(tiny_model: Path, tiny_glue: Path) -> Callable[..., dict[str, Any]]:
+    """Plain data of a trial in the small world; dotted paths, written with `__`, change it."""
+    from rankopt.core.spec import with_path
+
+    def make(**changes: Any) -> dict[str, Any]:
+        data: dict[str, Any] = {
+            "task": {"name": "sst2", "data_dir": str(tiny_glue), "search_examples": 24},
+            "model": {"name": str(tiny_model), "max_rank": 4, "alpha": 4.0},
+            "allocator": {"name": "uniform"},
+            "budget": {"mean_rank": 2},
+            "training": {"steps": 12, "batch_size": 16, "lr": 5.0e-3},
+        }
+        for path, value in changes.items():
+            data = with_path(data, path.replace("__", "."), value)
+        return data
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_spec(tiny_trial: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
+    """The same as a `TrialSpec`."""
+    from rankopt.core.spec import TrialSpec, decode
+
+    return lambda **changes: decode(TrialSpec, tiny_trial(**changes))
+
+
+@pytest.fixture
+def tiny_study(tmp_path: Path, tiny_trial: Callable[..., dict[str, Any]]) -> Callable[..., Path]:
+    """Writes a study file of the small world and returns its path."""
+    from rankopt.core.yaml import write
+
+    def make(name: str = "tiny", space: dict[str, Any] | None = None, **changes: Any) -> Path:
+        path = tmp_path / f"{name}.yaml"
+        write({"name": name, "base": tiny_trial(**changes), "space": space or {"seed": [0, 1]}}, path)
+        return path
+
+    return make

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -50,9 +51,10 @@ def model_source(spec: ModelSpec) -> str:
 
 
 def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) -> Adapted:
-    """Load a model in float32, freeze it, give it a fresh head, and put adapters in place.
+    """Load a model in float32, freeze it, give it a head, and put adapters in place.
 
-    The head's weights are drawn from a stream of their own: they are the same for every allocator of a seed.
+    The head is fresh unless the checkpoint has one of the right size. Its weights are drawn from a stream of their own:
+    they are the same for every allocator of a seed.
 
     Args:
         spec: which model, and where it is adapted.
@@ -73,10 +75,14 @@ def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) ->
             revision=spec.revision,
             num_labels=max(1, len(task.labels)),
             dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # a head for another number of classes
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise _unreadable(spec, error) from None
+    for key, found, expected in sorted(report["mismatched_keys"]):
+        if key.startswith(f"{net.base_model_prefix}."):
+            raise _unreadable(spec, ValueError(f"{key} has shape {tuple(found)}, its config says {tuple(expected)}"))
     net.config.pad_token_id = tokenizer.pad_token_id
     head = head_of(net, set(report["missing_keys"]))
     net.requires_grad_(False)
@@ -101,6 +107,8 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_source(spec), revision=spec.revision)
     except (OSError, ValueError, KeyError) as error:
         raise _unreadable(spec, error) from None
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without one
+        raise _unreadable(spec, ValueError("no tokenizer: its vocabulary holds no words"))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -1,0 +1,88 @@
+"""A checkpoint is whole or absent; a damaged one is named, with what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rankopt.training.checkpoint import SEAL, latest, load_adapter, save_adapter, seal
+
+
+def checkpoint(folder: Path, step: int, *, sealed: bool = True) -> Path:
+    path = folder / f"checkpoint-{step}"
+    save_adapter(path, {"step": step, "weights": torch.arange(4.0)})
+    (path / "trainer_state.json").write_text("{}")
+    if sealed:
+        seal(path)
+    return path
+
+
+def test_the_newest_by_number(tmp_path: Path) -> None:
+    """10 is newer than 9: by number, not by name; none at all is None, also before the folder exists."""
+    assert latest(tmp_path / "nowhere") is None
+    for step in (9, 10, 2):
+        checkpoint(tmp_path, step)
+    assert latest(tmp_path) == tmp_path / "checkpoint-10"
+    content = load_adapter(tmp_path / "checkpoint-10")
+    assert content["step"] == 10
+    assert content["weights"].tolist() == [0, 1, 2, 3]
+
+
+def test_an_unsealed_one_never_was(tmp_path: Path) -> None:
+    """A kill while writing leaves no seal: the folder is removed and the one before it counts; a seal half written is
+    a draft under another name."""
+    checkpoint(tmp_path, 5)
+    torn = checkpoint(tmp_path, 6, sealed=False)
+    (torn / (SEAL + ".draft")).write_text('{"adap')
+    assert latest(tmp_path) == tmp_path / "checkpoint-5"
+    assert not torn.exists()
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "seal", "seal-bytes", "seal-list"])
+def test_a_damaged_one_is_one_line(tmp_path: Path, damage: str) -> None:
+    """A flipped bit, a cut or missing file and a mangled seal are each refused in one line: which folder, which file,
+    what to do, and where the trial would then continue. Nothing is deleted."""
+    checkpoint(tmp_path, 5)
+    path = checkpoint(tmp_path, 10)
+    file = path / "adapter.pt"
+    content = bytearray(file.read_bytes())
+    match damage:
+        case "flip":
+            content[len(content) // 2] ^= 1
+            file.write_bytes(content)
+        case "truncate":
+            file.write_bytes(content[:-1])
+        case "remove":
+            file.unlink()
+        case "seal":
+            (path / SEAL).write_text('{"adapter.pt": ')
+        case "seal-bytes":
+            (path / SEAL).write_bytes(b"\xff\xfe\x00")
+        case "seal-list":
+            (path / SEAL).write_text("[]")
+    with pytest.raises(ValueError, match="is corrupt") as caught:
+        latest(tmp_path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    assert ("seal.json" if damage.startswith("seal") else "adapter.pt") in message
+    assert "delete that folder and run again" in message
+    assert "continues from step 5" in message
+    assert file.exists() or damage == "remove"
+    (tmp_path / "checkpoint-5" / SEAL).unlink()
+    with pytest.raises(ValueError, match="continues from its beginning"):
+        latest(tmp_path)
+
+
+def test_loading_runs_nothing(tmp_path: Path) -> None:
+    """A pickle that would run code is refused: weights only."""
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (Path("boom"),))  # type: ignore[return-value]
+
+    torch.save({"x": Bomb()}, tmp_path / "adapter.pt")
+    with pytest.raises(Exception, match="Weights only"):
+        load_adapter(tmp_path)
