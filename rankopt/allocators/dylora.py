@@ -24,7 +24,7 @@ class DyLoRA(Allocator):
 
     Args:
         frozen: only component b receives gradient, those below it act but are detached (the shipped default of the
-            authors' code); otherwise the whole prefix trains.
+            authors' code); the smallest prefix, r_min, trains as a whole. Otherwise every prefix trains as a whole.
         draw: "network" draws one rank for all layers, as published; "layer" draws for every layer on its own.
         r_min: smallest rank drawn.
     Example:
@@ -57,12 +57,12 @@ class DyLoRA(Allocator):
             who = name if self.draw == "layer" else "network"
             b = Random(stream(state["seed"], "draw", who, step)).randint(self.r_min, state["top"])
             layer.keep(min(b, state["ranks"][name]))
-            layer.frozen = max(layer.rank - 1, 0) if self.frozen else 0
+            layer.frozen = layer.rank - 1 if self.frozen and layer.rank > self.r_min else 0
 
     def finish(self, state: State, layers: Layers) -> tuple[RankPattern, ...]:
         own = RankPattern(state["ranks"])
         for name, layer in layers.items():
             layer.frozen = 0
             layer.keep(own[name])
-        smaller = [2**k for k in range(state["top"].bit_length()) if 2**k < state["top"]]
+        smaller = [2**k for k in range(state["top"].bit_length()) if self.r_min <= 2**k < state["top"]]
         return (own, *(RankPattern({name: min(rank, b) for name, rank in own.items()}) for b in reversed(smaller)))

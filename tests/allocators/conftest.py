@@ -1,0 +1,184 @@
+"""A tiny random transformer, a task that it can learn, and the loop that drives an allocator through a training."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import BertConfig, BertForSequenceClassification
+
+from rankopt.allocators.base import Allocator
+from rankopt.core.budget import Budget
+from rankopt.core.pattern import RankPattern
+from rankopt.lowrank.inject import inject, target_names
+from rankopt.lowrank.linear import Layers, LowRankLinear, Scale
+
+TARGETS = ["query", "intermediate.dense", "layer.1.output.dense"]
+HEAD = "classifier"
+MAX_RANK = 4
+CONFIG = BertConfig(
+    vocab_size=30,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=24,
+    max_position_embeddings=8,
+    num_labels=2,
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+)
+IDS = torch.randint(2, 30, (32, 6), generator=torch.Generator().manual_seed(1))
+LABELS = (IDS[:, 0] >= 16).long()
+
+
+def base_model() -> BertForSequenceClassification:
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(CONFIG).eval()
+    with torch.no_grad():
+        model.classifier.weight.mul_(25.0)  # so that the adapters, and not the head, have something to learn
+    return model
+
+
+def adapted(scale: Scale, max_rank: int = MAX_RANK) -> tuple[BertForSequenceClassification, dict[str, LowRankLinear]]:
+    """The model, frozen and injected, and its layers."""
+    model = base_model().requires_grad_(False)
+    return model, dict(inject(model, target_names(model, TARGETS, [HEAD]), max_rank, scale))
+
+
+@torch.no_grad()
+def logits(model: Any) -> Tensor:
+    return model(input_ids=IDS).logits
+
+
+class Training:
+    """One training of the tiny model under one allocator, step by step.
+
+    Args:
+        allocator: the one under test.
+        budget: a rank or parameter budget.
+        steps: T.
+        seed: the trial's.
+        reverse: hand the layers over in the opposite order.
+        lr: peak learning rate.
+        scale: policy; the allocator's own when absent.
+    """
+
+    def __init__(
+        self,
+        allocator: Allocator,
+        budget: Budget,
+        *,
+        steps: int = 12,
+        seed: int = 0,
+        reverse: bool = False,
+        lr: float = 0.02,
+        scale: Any = None,
+        decay: float = 0.0,
+    ) -> None:
+        self.allocator, self.budget, self.steps, self.step = allocator, budget, steps, 0
+        self.model, layers = adapted(Scale(scale or allocator.scale, 4.0))
+        self.layers: Layers = dict(reversed(layers.items())) if reverse else layers
+        self.head = self.model.get_submodule(HEAD).requires_grad_(True)
+        self.state = allocator.start(self.layers, budget, steps, seed)
+        self.optimizer = torch.optim.AdamW(self.trained(), lr=lr, weight_decay=decay)
+        self.trace: list[RankPattern] = [allocator.allocated(self.state, self.layers)]
+        self.losses: list[float] = []
+
+    def trained(self) -> list[nn.Parameter]:
+        return [parameter for _, parameter in sorted(self.model.named_parameters()) if parameter.requires_grad]
+
+    def loss(self, step: int) -> Tensor:
+        rows = torch.arange(16) + 16 * (step % 2)
+        return functional.cross_entropy(self.model(input_ids=IDS[rows]).logits, LABELS[rows])
+
+    def advance(self, until: int | None = None) -> Training:
+        """The steps up to and including `until`, as `training/callback.py` writes them down."""
+        while self.step < (until or self.steps):
+            self.step += 1
+            self.allocator.before_step(self.state, self.layers, self.step)
+            loss = self.loss(self.step)
+            self.losses.append(float(loss.detach()))
+            penalty = self.allocator.penalty(self.state, self.layers)
+            (loss if penalty is None else loss + penalty).backward()
+            nn.utils.clip_grad_norm_(self.trained(), 1.0)
+            self.optimizer.step()
+            self.allocator.after_step(self.state, self.layers, self.step)
+            self.void_moments()
+            self.optimizer.zero_grad()
+            self.trace.append(self.allocator.allocated(self.state, self.layers))
+        return self
+
+    def void_moments(self) -> None:
+        for layer in self.layers.values():
+            if layer.changed:
+                for parameter in (layer.A, layer.B, layer.g):
+                    for key, value in self.optimizer.state.get(parameter, {}).items():
+                        if key != "step":
+                            value.zero_()
+                layer.changed = False
+
+    def finish(self) -> tuple[RankPattern, ...]:
+        return self.allocator.finish(self.state, self.layers)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Factors, gates, masks and head."""
+        found = {
+            f"{name}.{key}": getattr(layer, key) for name, layer in self.layers.items() for key in ("A", "B", "g", "m")
+        }
+        return {key: value.detach().clone() for key, value in {**found, **self.head.state_dict()}.items()}
+
+    def save(self, path: Path) -> None:
+        """What a checkpoint holds."""
+        torch.save(
+            {
+                "weights": self.weights(),
+                "state": self.state,
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+            },
+            path,
+        )
+
+    @torch.no_grad()
+    def load(self, path: Path) -> Training:
+        """Put a checkpoint back into a training that was begun afresh."""
+        saved = torch.load(path, weights_only=True)
+        for name, layer in self.layers.items():
+            for key in ("A", "B", "g"):
+                getattr(layer, key).copy_(saved["weights"][f"{name}.{key}"])
+            layer.mask(saved["weights"][f"{name}.m"])
+        self.head.load_state_dict({key: saved["weights"][key] for key in self.head.state_dict()})
+        self.state, self.step = saved["state"], saved["step"]
+        self.optimizer.load_state_dict(saved["optimizer"])
+        return self
+
+
+TRAINED: dict[str, Training] = {}
+
+
+def trained(allocator: Allocator, budget: Budget) -> Training:
+    """A whole training, run once for all tests and copied for each."""
+    key = f"{type(allocator).__name__} {allocator!r} {budget!r}"
+    if key not in TRAINED:
+        TRAINED[key] = Training(allocator, budget).advance()
+    return copy.deepcopy(TRAINED[key])
+
+
+@pytest.fixture(scope="session")
+def lab() -> SimpleNamespace:
+    """What is above, for tests: a conftest cannot be imported."""
+    return SimpleNamespace(
+        Training=Training,
+        trained=trained,
+        base_model=base_model,
+        logits=logits,
+        inject=adapted,
+        MAX_RANK=MAX_RANK,
+        HEAD=HEAD,
+    )
