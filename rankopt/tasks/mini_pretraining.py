@@ -13,7 +13,8 @@ classifier needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ CONFIG = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }
-TRAINING = {"seed": 0, "pairs": 20_000, "steps": 1000, "batch": 32, "lr": 3e-3, "masked": 0.2}
+TRAINING = {"threads": 1, "seed": 0, "pairs": 20_000, "steps": 1000, "batch": 32, "lr": 3e-3, "masked": 0.2}
 SPECIAL = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
@@ -60,6 +61,19 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Few threads for small matrices: more of them wait for each other, and would make another encoder."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def pretrain(folder: Path, progress: Callable[[int, int], None] | None = None) -> None:
     """Train the encoder from scratch on the CPU and write it and its tokenizer; the caller's random state is kept.
 
@@ -85,7 +99,7 @@ def pretrain(folder: Path, progress: Callable[[int, int], None] | None = None) -
     reworded = (kinds[:, 1 : length + 1] == kinds[:, second]).float()  # (pairs, 5)
 
     steps, batch = int(TRAINING["steps"]), int(TRAINING["batch"])
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), _threads(int(TRAINING["threads"])):
         torch.manual_seed(int(TRAINING["seed"]))
         model = BertModel(BertConfig.from_dict({**CONFIG, "vocab_size": len(tokenizer)}))
         with torch.no_grad():

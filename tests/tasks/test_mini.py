@@ -202,7 +202,7 @@ def test_two_processes_at_once_make_one_encoder(tmp_path):
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in folders[0].iterdir()}
 
 
-def test_pretraining_repeats_itself_and_keeps_the_random_state(monkeypatch, tmp_path):
+def test_pretraining_repeats_itself_and_keeps_the_random_state_and_the_threads(monkeypatch, tmp_path):
     import torch
 
     from rankopt.tasks import mini_pretraining
@@ -213,8 +213,10 @@ def test_pretraining_repeats_itself_and_keeps_the_random_state(monkeypatch, tmp_
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         torch.manual_seed(len(weights))
+        torch.set_num_threads(2 - len(weights))
         state = torch.get_rng_state()
         mini_pretraining.pretrain(tmp_path / name)
+        assert torch.get_num_threads() == 2 - len(weights)
         assert torch.equal(torch.get_rng_state(), state)
         weights.append((tmp_path / name / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
