@@ -201,6 +201,7 @@ class StudySpec(Spec):
         name: also the name of the study's folder.
         base: fields of a trial; together with one value of every dimension they must make a valid trial.
         space: dotted path of a trial's field -> a list of values, `{int: [low, high]}` or `{float: [low, high]}`.
+            Several paths, separated by commas, vary together: their list holds one list of values per combination.
         search: who proposes.
         objectives: what is optimised, "score" (search split) and "parameters" (kept).
     """
@@ -219,9 +220,13 @@ class StudySpec(Spec):
     def _dimension_kinds(cls, space: Any) -> Any:
         for path, value in space.items() if isinstance(space, dict) else ():
             kinds = [kind for kind in ("int", "float") if isinstance(value, dict) and kind in value]
+            together = paths_of(path)
             if isinstance(value, list):
                 if not value:
                     raise ValueError(f"dimension {path!r} must not be an empty list")
+                for item in value if len(together) > 1 else ():
+                    if not isinstance(item, list) or len(item) != len(together):
+                        raise ValueError(f"dimension {path!r} must list {len(together)} values at a time, got {item!r}")
             elif len(kinds) != 1:
                 raise ValueError(
                     f"dimension {path!r} must be a list of values, {{int: [low, high]}} or {{float: [low, high]}}, "
@@ -239,8 +244,20 @@ class StudySpec(Spec):
         """The trial at one point of the space."""
         data = self.base
         for path, value in choice.items():
-            data = with_path(data, path, value)
+            together = paths_of(path)
+            for part, item in zip(together, value if len(together) > 1 else [value], strict=True):
+                data = with_path(data, part, item)
         return decode(TrialSpec, data)
+
+
+def paths_of(dimension: str) -> list[str]:
+    """The dotted paths of a dimension.
+
+    Example:
+        >>> paths_of("task.name, training.lr")
+        ['task.name', 'training.lr']
+    """
+    return [path.strip() for path in dimension.split(",")]
 
 
 def split_path(path: str) -> list[str]:

@@ -12,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 
 from rankopt.core.problems import InvalidSpecError, Problem, dotted, problems
 from rankopt.core.problems import Path as Place
-from rankopt.core.spec import StudySpec, TrialSpec, decode, split_path, with_path
+from rankopt.core.spec import StudySpec, TrialSpec, decode, paths_of, split_path, with_path
 from rankopt.core.yaml import Document
 
 Choice = dict[str, Any]
@@ -58,11 +58,14 @@ class StudyFile:
         """A problem of the trial at `choice` as one line, placed where the wrong value stands in the file."""
         place: Place = ("base", *problem.path)
         for path, value in choice.items():
-            parts = tuple(split_path(path))
-            if problem.path[: len(parts)] == parts:
-                dimension = self.study.space[path]
-                index = (_index(dimension, value),) if isinstance(dimension, list) else ()
-                place = ("space", path, *index, *problem.path[len(parts) :])
+            together = paths_of(path)
+            for position, path_ in enumerate(together):
+                parts = tuple(split_path(path_))
+                if problem.path[: len(parts)] == parts:
+                    dimension = self.study.space[path]
+                    index: Place = (_index(dimension, value),) if isinstance(dimension, list) else ()
+                    index += (position,) if len(together) > 1 else ()
+                    place = ("space", path, *index, *problem.path[len(parts) :])
         return self.at(place, problem.message)
 
     def at(self, place: Place, message: str) -> str:
@@ -99,8 +102,9 @@ class StudyFile:
         space = dict(data.get("space") or {})
         parts = split_path(path)
         for dimension in space:
-            other = split_path(dimension)
-            if len(other) < len(parts) and parts[: len(other)] == other:
+            together = paths_of(dimension)
+            others = [split_path(part) for part in together]
+            if any(parts[: len(other)] == other and (len(other) < len(parts) or len(together) > 1) for other in others):
                 raise ValueError(f"{dimension} is a dimension of the space; set space.{dimension} instead")
         if path in space and isinstance(value, list):
             self.overridden["space", path] = text
