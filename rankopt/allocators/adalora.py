@@ -67,7 +67,8 @@ class AdaLoRA(Allocator):
                 f"got {warmup} + {final}; give them as fractions, or train longer"
             )
         level = sum(budget.cost(shape) for shape in shapes.values())
-        rank = min(smallest_max_rank(layers), math.ceil(self.initial * budget.amount(shapes) / level))
+        # 1.1 x 10 is 11, and not the 12 that its rounding error would make of it
+        rank = min(smallest_max_rank(layers), math.ceil(self.initial * budget.amount(shapes) / level - 1e-9))
         for name, layer in layers.items():
             init_triplets(layer, name, seed)
             layer.open(rank)
