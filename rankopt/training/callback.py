@@ -7,7 +7,7 @@ for step in 1..T:
         loss = task loss + allocator.penalty()      # `TrialTrainer.compute_loss`; a non-finite loss stops the trial
         loss.backward()
     clip gradients                                  # the allocator sees clipped gradients
-    optimizer.step()
+    optimizer.step()                                # weights that are not finite stop the trial
     allocator.after_step(step)                      # on_optimizer_step: gradients are still there
     void the moments of layers whose factors were replaced
     lr_scheduler.step(); zero gradients
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rankopt.allocators.base import Allocator, State
@@ -100,7 +101,11 @@ class AllocatorCallback(TrainerCallback):
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.allocator.after_step(self.state, self.layers, state.global_step + 1)
+        step = state.global_step + 1
+        trained = [p for group in kwargs["optimizer"].param_groups for p in group["params"]]
+        if not torch.isfinite(nn.utils.get_total_norm([p.detach() for p in trained])):
+            raise FloatingPointError(f"the weights are no longer finite at step {step} of {state.max_steps}")
+        self.allocator.after_step(self.state, self.layers, step)
         for layer in self.layers.values():
             if layer.changed:
                 void_moments(kwargs["optimizer"], [layer.A, layer.B, layer.g])
@@ -118,8 +123,8 @@ class AllocatorCallback(TrainerCallback):
         self._report(step, state.max_steps)
         if self.stop():
             self.stopped = control.should_training_stop = True
-        last = step == state.max_steps
-        control.should_save = self.stopped or (step % self.checkpoint_steps == 0 and not last)
+        # after the last step too, so that a trial interrupted while it is scored need not be trained again
+        control.should_save = self.stopped or step % self.checkpoint_steps == 0 or step == state.max_steps
 
     def trace(self) -> tuple[tuple[RankEvent, ...], tuple[LossEvent, ...]]:
         """The record, thinned to about `EVENTS` events, the first and last ones kept."""

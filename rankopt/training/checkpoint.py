@@ -28,7 +28,7 @@ def latest(folder: Path) -> Path | None:
     Raises:
         ValueError: a sealed checkpoint has a missing or altered file; says which, and what to do.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    found = sorted(folder.glob("checkpoint-*"), key=step_of)
     for path in found:
         if not (path / SEAL).exists():
             shutil.rmtree(path)
@@ -42,12 +42,22 @@ def latest(folder: Path) -> Path | None:
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
         bad = [SEAL]
     if bad:
-        earlier = f"step {complete[-2].name.rpartition('-')[2]}" if len(complete) > 1 else "its beginning"
+        earlier = f"step {step_of(complete[-2])}" if len(complete) > 1 else "its beginning"
         raise ValueError(
             f"checkpoint {path} is corrupt: {bad[0]} is missing or differs from its hash; delete that folder and run "
             f"again, and the trial continues from {earlier}"
         )
     return path
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimiser steps that a checkpoint has behind it.
+
+    Example:
+        >>> step_of(Path("checkpoints/checkpoint-40"))
+        40
+    """
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def save_adapter(folder: Path, content: dict[str, Any]) -> None:

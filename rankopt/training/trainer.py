@@ -108,13 +108,17 @@ class TrialTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         seal(self.folder / f"checkpoint-{self.state.global_step}")
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        content = load_adapter(Path(resume_from_checkpoint))
+    def load(self, checkpoint: Path) -> None:
+        """Put back what `_save` wrote; the optimiser and the generators are the Trainer's own to restore."""
+        content = load_adapter(checkpoint)
         restore_layers(self.adapted.layers, content["layers"])
         for part, state in content["head"].items():
             self.adapted.net.get_submodule(part).load_state_dict(state)
         self.events.state = content["state"]
         self.events.restore(content["records"])
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        self.load(Path(resume_from_checkpoint))
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from rankopt.tasks.encode import encode
 from rankopt.tasks.metrics import evaluate
 from rankopt.tasks.splits import read_splits
 from rankopt.training.callback import AllocatorCallback
-from rankopt.training.checkpoint import latest
+from rankopt.training.checkpoint import latest, step_of
 from rankopt.training.environment import environment
 from rankopt.training.evaluate import predict
 from rankopt.training.model import load_adapted, model_source
@@ -94,7 +94,10 @@ def run_trial(
         | {"data": splits.fingerprint, "model": adapted.fingerprint, "task_version": str(task.version)},
     )
     try:
-        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        if resumed and step_of(resumed) == steps:
+            trainer.load(resumed)  # it was interrupted while being scored
+        else:
+            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
         if callback.stopped:
             raise InterruptedTrialError
         began = time.perf_counter()

@@ -1,0 +1,488 @@
+"""One trial, end to end, for every allocator of the table: what it yields, and that a kill changes nothing of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rankopt.allocators import ALLOCATORS
+from rankopt.core.result import Progress, TrialResult
+from rankopt.core.spec import TrialSpec
+from rankopt.training import trial as trial_module
+from rankopt.training.callback import AllocatorCallback
+from rankopt.training.trial import InterruptedTrialError, run_trial
+
+Spec = Callable[..., TrialSpec]
+
+
+def without_seconds(result: TrialResult) -> dict[str, Any]:
+    """A result as JSON, less the seconds it took."""
+    data = result.model_dump(mode="json")
+    if data["cost"]:
+        data["cost"] |= {"train_seconds": 0, "evaluate_seconds": 0}
+    return data
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch, snapshot: Callable[[Any], Any]) -> list[dict[str, Any]]:
+    """What every training in this process ends with: factors, gates, masks, head, the allocator's state, moments and
+    the record, bit for bit."""
+    ends: list[dict[str, Any]] = []
+
+    class Watched(AllocatorCallback):
+        def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+            super().on_train_end(*args, **kwargs)
+            net, optimizer = kwargs["model"], kwargs["optimizer"]
+            trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
+            ends.append(
+                {
+                    "step": args[1].global_step,
+                    "weights": snapshot(trained),
+                    "masks": {n: (snapshot(y.m), y.rank, y.initial, y.s, y.frozen) for n, y in self.layers.items()},
+                    "state": snapshot(self.state),
+                    "moments": snapshot([optimizer.state[p] for p in trained.values()]),
+                    "record": snapshot([self.losses, self.ranks, self.sums]),
+                }
+            )
+
+    monkeypatch.setattr(trial_module, "AllocatorCallback", Watched)
+    return ends
+
+
+@pytest.mark.parametrize("name", ALLOCATORS)
+def test_every_allocator_end_to_end(name: str, tiny_spec: Spec, tmp_path: Path) -> None:
+    """A complete result that survives JSON: points within budget, the first one the trial's own; scores on both splits
+    recomputed from the saved logits; counts, trace, cost and provenance filled."""
+    spec = tiny_spec(allocator__name=name, training__steps=8)
+    seen: list[Progress] = []
+    result = run_trial(spec, tmp_path, observe=seen.append)
+    assert result.status == "complete", result.reason
+    assert TrialResult.model_validate_json(result.model_dump_json()) == result
+    assert TrialResult.model_validate_json(json.dumps(result.model_dump(mode="json"))) == result
+    assert result.key == spec.key
+    assert TrialSpec.model_validate_json(json.dumps(result.spec)) == spec
+    assert len(result.layers) == 12
+    limit = 2 * len(result.layers)
+    assert result.points[0].label == "budget"
+    assert len({point.label for point in result.points}) == len(result.points)
+    arrays = np.load(tmp_path / "predictions.npz")
+    for point in result.points:
+        assert set(point.pattern) == set(result.layers)
+        assert point.pattern.total <= limit
+        assert point.kept == point.pattern.parameters(result.layers)
+        for split, scores in (("search", point.search), *point.report.items()):
+            logits, labels = arrays[f"logits/{point.label}/{split}"], arrays[f"labels/{split}"]
+            assert logits.shape == (24, 2)
+            assert scores["accuracy"] == pytest.approx((logits.argmax(1) == labels).mean())
+    assert result.parameters is not None
+    assert result.parameters.kept == result.own.kept <= result.parameters.trained
+    assert result.parameters.head == 2 * 32 + 2
+    assert result.cost is not None
+    assert result.cost.steps == 8
+    assert result.cost.tokens <= result.cost.padded_tokens
+    assert [event.step for event in result.losses] == list(range(1, 9))
+    assert result.ranks[0].step == 0
+    assert {"data", "model", "code", "torch", "threads"} <= set(result.environment)
+    assert [p.step for p in seen if p.stage == "train"] == list(range(1, 9))
+    assert [p.step for p in seen if p.stage == "evaluate"] == list(range(1, len(result.points) + 1))
+
+
+@pytest.mark.parametrize("name", ALLOCATORS)
+def test_the_exported_adapter_is_the_scored_model(
+    name: str, tiny_spec: Spec, tmp_path: Path, tiny_model: Path, tiny_glue: Path, tiny_tokenizer: Any
+) -> None:
+    """PEFT, loading the adapter on the plain model, gives the logits saved for the trial's own pattern."""
+    import pandas as pd
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    spec = tiny_spec(allocator__name=name, training__steps=8, training__lr=2e-2)
+    result = run_trial(spec, tmp_path)
+    assert result.status == "complete", result.reason
+    base = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=2)
+    model = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    sentences = pd.read_parquet(tiny_glue / "sst2" / "validation.parquet")["sentence"].tolist()
+    with torch.no_grad():
+        logits = model(**tiny_tokenizer(sentences, padding=True, return_tensors="pt")).logits.numpy()
+    saved = np.load(tmp_path / "predictions.npz")["logits/budget/validation"]
+    assert np.abs(logits - saved).max() < 1e-5
+    if result.own.pattern.total:
+        with torch.no_grad(), model.disable_adapter():
+            plain = model(**tiny_tokenizer(sentences, padding=True, return_tensors="pt")).logits.numpy()
+        assert np.abs(plain - saved).max() > 1e-3, "the adapter must matter for this test to prove something"
+
+
+def test_the_task_is_learned(tiny_spec: Spec, tmp_path: Path) -> None:
+    """Enough steps of uniform LoRA beat the majority class clearly on both held-out splits."""
+    result = run_trial(tiny_spec(training__steps=80, training__lr=1e-2), tmp_path)
+    assert result.score("search") > 0.8
+    assert result.score("report") > 0.8
+
+
+def test_a_regression(tiny_spec: Spec, tmp_path: Path) -> None:
+    """An STS-B shaped task trains a single output on squared error and is scored by correlations of it."""
+    result = run_trial(tiny_spec(task__name="stsb", training__steps=15, training__lr=1e-2), tmp_path)
+    assert result.status == "complete", result.reason
+    assert result.metrics == ("pearson", "spearman")
+    arrays = np.load(tmp_path / "predictions.npz")
+    logits, labels = arrays["logits/budget/validation"], arrays["labels/validation"]
+    assert logits.shape == (24, 1)
+    assert result.score() == pytest.approx(np.corrcoef(logits[:, 0], labels)[0, 1], abs=1e-6)
+    assert result.losses[-1].loss < result.losses[0].loss
+
+
+def test_the_papers_protocol(tiny_spec: Spec, tmp_path: Path) -> None:
+    """Under "paper" everything is trained on, and the search score is the report score."""
+    result = run_trial(
+        tiny_spec(task__protocol="paper", task__search_examples=None, training={"epochs": 1.0, "batch_size": 16}),
+        tmp_path,
+    )
+    assert result.own.search == result.own.report["validation"]
+    assert result.cost is not None
+    assert result.cost.steps == 7, "104 rows, none cut off, in batches of 16"
+
+
+def test_the_same_twice(tiny_spec: Spec, tmp_path: Path, watched: list[dict[str, Any]]) -> None:
+    """Same spec, same everything but the seconds, whatever the global generators hold; another seed, another result."""
+    spec = tiny_spec(allocator__name="adalora", model__dropout=0.2, training__steps=9)
+    first = run_trial(spec, tmp_path / "a")
+    torch.rand(3), np.random.rand(3)
+    second = run_trial(spec, tmp_path / "b")
+    assert without_seconds(first) == without_seconds(second)
+    assert watched[0] == watched[1]
+    run_trial(tiny_spec(allocator__name="adalora", model__dropout=0.2, training__steps=9, seed=1), tmp_path / "c")
+    assert watched[0]["weights"] != watched[2]["weights"]
+
+
+def test_common_random_numbers(tiny_spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All allocators of a seed see the same batches in the same order and start from the same head."""
+    batches: dict[str, list[Any]] = {}
+    heads: dict[str, bytes] = {}
+    collate = trial_module.TrialTrainer.__init__.__globals__["collate"]
+    load = trial_module.load_adapted
+    now = ""
+
+    def watch(items: Any, tokenizer: Any) -> Any:
+        batches.setdefault(now, []).append([item["input_ids"].tolist() for item in items])
+        return collate(items, tokenizer)
+
+    def watch_head(*args: Any) -> Any:
+        adapted = load(*args)
+        heads[now] = adapted.net.classifier.weight.detach().numpy().tobytes()
+        return adapted
+
+    monkeypatch.setitem(trial_module.TrialTrainer.__init__.__globals__, "collate", watch)
+    monkeypatch.setattr(trial_module, "load_adapted", watch_head)
+    for now in ALLOCATORS:
+        run_trial(tiny_spec(allocator__name=now, training__steps=7), tmp_path / now)
+    assert len({json.dumps(seen) for seen in batches.values()}) == 1
+    assert len(batches["uniform"]) >= 7
+    assert len(set(heads.values())) == 1
+
+
+def test_cost_counts_the_tokens_that_went_through(tiny_spec: Spec, tmp_path: Path, monkeypatch: Any) -> None:
+    """Tokens in the result equal the tokens the collator saw, with accumulation and a remainder."""
+    collate = trial_module.TrialTrainer.__init__.__globals__["collate"]
+    seen = [0, 0]
+
+    def watch(items: Any, tokenizer: Any) -> Any:
+        batch = collate(items, tokenizer)
+        seen[0] += int(batch["attention_mask"].sum())
+        seen[1] += batch["attention_mask"].numel()
+        return batch
+
+    monkeypatch.setitem(trial_module.TrialTrainer.__init__.__globals__, "collate", watch)
+    result = run_trial(tiny_spec(training={"epochs": 2.0, "batch_size": 12, "accumulation": 3}), tmp_path)
+    assert result.cost is not None
+    assert [result.cost.tokens, result.cost.padded_tokens] == seen
+
+
+@pytest.mark.parametrize("name", ALLOCATORS)
+def test_divergence_is_a_recorded_failure(name: str, tiny_spec: Spec, tmp_path: Path) -> None:
+    """A learning rate of 1e30 ends at once in a failed result that says at which step; no points, no artifacts."""
+    spec = tiny_spec(allocator__name=name, training__lr=1e30, training__warmup=0.0, training__steps=10)
+    result = run_trial(spec, tmp_path)
+    assert result.status == "failed"
+    assert "\n" not in result.reason
+    assert "at step" in result.reason
+    assert not result.points
+    assert not (tmp_path / "adapter").exists()
+    assert TrialResult.model_validate_json(result.model_dump_json()) == result
+
+
+def test_a_poisoned_weight_is_found_at_the_first_step(tiny_spec: Spec, tmp_path: Path, monkeypatch: Any) -> None:
+    """A NaN anywhere in the model stops the trial at step 1."""
+    load = trial_module.load_adapted
+
+    def poison(*args: Any) -> Any:
+        adapted = load(*args)
+        with torch.no_grad():
+            adapted.net.bert.encoder.layer[0].output.LayerNorm.weight[0] = float("nan")
+        return adapted
+
+    monkeypatch.setattr(trial_module, "load_adapted", poison)
+    result = run_trial(tiny_spec(), tmp_path)
+    assert result.status == "failed"
+    assert result.reason == "the loss became nan at step 1 of 12"
+
+
+@pytest.mark.parametrize("name", ["uniform", "adalora", "spectral"])
+def test_an_infinite_gradient_stops_the_step_it_happens_in(
+    name: str, tiny_spec: Spec, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """The loss may be finite where its gradient is not: the step is recorded as a failure before the allocator measures
+    anything, also when it is the last step of all."""
+    load = trial_module.load_adapted
+
+    def overflow(*args: Any) -> Any:
+        adapted = load(*args)
+        calls = []
+
+        def hook(gradient: Any) -> Any:
+            calls.append(1)
+            return gradient * (float("inf") if len(calls) == 12 else 1.0)
+
+        adapted.net.classifier.bias.register_hook(hook)
+        return adapted
+
+    monkeypatch.setattr(trial_module, "load_adapted", overflow)
+    result = run_trial(tiny_spec(allocator__name=name), tmp_path)
+    assert (result.status, result.reason) == ("failed", "the weights are no longer finite at step 12 of 12")
+
+
+def test_a_model_that_breaks_on_held_out_data_fails(tiny_spec: Spec, tmp_path: Path, monkeypatch: Any) -> None:
+    """Outputs that are not finite after training are a failure, not a score."""
+    finish = ALLOCATORS["uniform"].finish
+
+    def poison(self: Any, state: Any, layers: Any) -> Any:
+        next(iter(layers.values())).A.data[0, 0] = float("inf")
+        return finish(self, state, layers)
+
+    monkeypatch.setattr(ALLOCATORS["uniform"], "finish", poison)
+    result = run_trial(tiny_spec(), tmp_path)
+    assert result.status == "failed"
+    assert "not finite" in result.reason
+
+
+REFUSED = {
+    "budget must be at most 48 ranks for 12 layers of model.max_rank 4, got 100": {"budget": {"ranks": 100}},
+    "budget must be given for the allocator 'uniform'": {"budget": None},
+    "allocator.name must be one of uniform,": {"allocator": {"name": "nobody"}},
+    "model.scale must be published or one of init, rs, unit for the allocator 'adalora', got 'active'": {
+        "allocator": {"name": "adalora"},
+        "model__scale": "active",
+    },
+    "allocator.warmup + allocator.final must be fewer than the trial's 12 steps": {
+        "allocator": {"name": "adalora", "warmup": 6, "final": 6}
+    },
+    "task.search_examples must be between 1 and 103": {"task__search_examples": 104},
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_is_refused(message: str, tiny_spec: Spec, tmp_path: Path) -> None:
+    """A wrong spec is one line that names the field, the rule and the value."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        run_trial(tiny_spec(**REFUSED[message]), tmp_path)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+NURSERY = """
+import json, os, signal, sys
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from rankopt.core.spec import TrialSpec, decode
+from rankopt.training import trainer
+from rankopt.training.trial import run_trial
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+for line in sys.stdin:
+    order = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        def observe(progress):
+            if progress.stage == "train" and progress.step == order["at"]:
+                kill()
+        if order["before_seal"]:
+            seal = trainer.seal
+            trainer.seal = lambda f: kill() if f.name.endswith("-%d" % order["before_seal"]) else seal(f)
+        spec = decode(TrialSpec, order["spec"])
+        run_trial(spec, Path(order["folder"]), observe=observe, checkpoint_steps=order["every"])
+        os._exit(0)
+    print(json.dumps(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def run_and_kill() -> Iterator[Callable[..., None]]:
+    """Runs a trial in a process of its own, which kills itself with SIGKILL right after a step, or between the last
+    byte of a checkpoint and its seal. One nursery process imports once and forks."""
+    nursery = subprocess.Popen(
+        [sys.executable, "-c", NURSERY],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"},
+    )
+    assert nursery.stdin is not None
+    assert nursery.stdout is not None
+
+    def run(spec: TrialSpec, folder: Path, every: int, at: int = 0, before_seal: int = 0) -> None:
+        order = {"spec": spec.model_dump(mode="json"), "folder": str(folder), "every": every}
+        print(json.dumps(order | {"at": at, "before_seal": before_seal}), file=nursery.stdin, flush=True)
+        status = json.loads(nursery.stdout.readline())
+        assert os.WIFSIGNALED(status), status
+        assert os.WTERMSIG(status) == signal.SIGKILL
+
+    yield run
+    nursery.stdin.close()
+    nursery.wait(timeout=30)
+
+
+def steps_in(folder: Path) -> list[int]:
+    return sorted(int(path.name.split("-")[1]) for path in (folder / "checkpoints").glob("checkpoint-*"))
+
+
+KILLS: dict[str, tuple[dict[str, Any], int, int]] = {
+    # name: the trial, checkpoint interval, the step after which it dies; five steps are an epoch
+    **{name: ({"allocator": {"name": name}}, 3, 8) for name in ALLOCATORS},
+    "at the end of an epoch": ({"allocator": {"name": "adalora"}}, 5, 7),
+    "before the first checkpoint": ({"allocator": {"name": "adalora"}}, 5, 4),
+    "adalora in its final phase": ({"allocator": {"name": "adalora", "interval": 2}}, 5, 12),
+    "adalora, dropout and accumulation": (
+        {"allocator": {"name": "adalora", "interval": 1}, "model__dropout": 0.3, "training__accumulation": 2},
+        4,
+        6,
+    ),
+    "dylora, dropout, every layer its own draw": (
+        {"allocator": {"name": "dylora", "draw": "layer", "frozen": False}, "model__dropout": 0.3},
+        3,
+        8,
+    ),
+    "spectral, before its cut": ({"allocator": {"name": "spectral", "recovery": 6}}, 3, 7),
+    "spectral, after its cut": ({"allocator": {"name": "spectral", "recovery": 6}, "model__dropout": 0.2}, 5, 12),
+    "a parameter budget": ({"allocator": {"name": "adalora"}, "budget": {"parameters": 1500}}, 3, 8),
+    "regression": ({"allocator": {"name": "spectral", "recovery": 5}, "task__name": "stsb"}, 4, 11),
+}
+
+
+@pytest.mark.parametrize("case", KILLS)
+def test_a_kill_changes_nothing(
+    case: str, tiny_spec: Spec, tmp_path: Path, run_and_kill: Callable[..., None], watched: list[dict[str, Any]]
+) -> None:
+    """Killed mid-schedule in another process and run again here, a trial ends with the weights, masks, allocator state,
+    moments, record, result and predictions of the run that nobody disturbed, bit for bit."""
+    changes, every, at = KILLS[case]
+    spec = tiny_spec(training__steps=14, **changes)
+    whole = run_trial(spec, tmp_path / "whole", checkpoint_steps=every)
+    assert whole.status == "complete", whole.reason
+    run_and_kill(spec, tmp_path / "killed", every, at=at)
+    last = at // every * every
+    assert max(steps_in(tmp_path / "killed"), default=0) == last < at, "the kill must lie between two checkpoints"
+    seen: list[int] = []
+    again = run_trial(spec, tmp_path / "killed", checkpoint_steps=every, observe=lambda p: seen.append(p.step))
+    assert seen[0] == last + 1, "it continued from its checkpoint"
+    assert watched[0] == watched[1]
+    assert without_seconds(again) == without_seconds(whole)
+    first, second = (np.load(tmp_path / folder / "predictions.npz") for folder in ("whole", "killed"))
+    assert sorted(first) == sorted(second)
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_three_deaths_change_nothing(
+    tiny_spec: Spec, tmp_path: Path, run_and_kill: Callable[..., None], watched: list[dict[str, Any]]
+) -> None:
+    """Killed between two checkpoints, then while a checkpoint is written (complete but unsealed), then right after one
+    was taken up again: still the same end."""
+    spec = tiny_spec(allocator__name="adalora", model__dropout=0.1, training__steps=14)
+    whole = run_trial(spec, tmp_path / "whole", checkpoint_steps=3)
+    folder = tmp_path / "killed"
+    run_and_kill(spec, folder, 3, at=5)
+    run_and_kill(spec, folder, 3, before_seal=9)
+    assert steps_in(folder)[-1] == 9
+    run_and_kill(spec, folder, 3, at=7)
+    assert steps_in(folder)[-1] == 6, "the unsealed checkpoint was not used"
+    again = run_trial(spec, folder, checkpoint_steps=3)
+    assert watched[0] == watched[1]
+    assert without_seconds(again) == without_seconds(whole)
+
+
+@pytest.mark.parametrize("at", [1, 5, 8, 13, 14])
+def test_stopping_changes_nothing(at: int, tiny_spec: Spec, tmp_path: Path, watched: list[dict[str, Any]]) -> None:
+    """Asked to stop after a step (also the last of an epoch, and the very last), a trial checkpoints that step and
+    raises; run again, it does the remaining steps and ends as if nobody had asked."""
+    spec = tiny_spec(allocator={"name": "spectral", "recovery": 6}, training__steps=14)
+    whole = run_trial(spec, tmp_path / "whole", checkpoint_steps=100)
+    steps: list[int] = []
+    with pytest.raises(InterruptedTrialError):
+        run_trial(
+            spec, tmp_path / "stopped", checkpoint_steps=100,
+            observe=lambda p: steps.append(p.step), stop=lambda: len(steps) == at,
+        )  # fmt: skip
+    assert steps[-1] == at
+    assert not (tmp_path / "stopped" / "adapter").exists()
+    again = run_trial(
+        spec, tmp_path / "stopped", observe=lambda p: steps.append(p.step) if p.stage == "train" else None
+    )
+    assert steps == list(range(1, 15))
+    if at < 14:
+        assert watched[0] == watched[2]
+    assert without_seconds(again) == without_seconds(whole)
+    assert (tmp_path / "stopped" / "adapter").exists()
+
+
+def test_stopping_while_scoring(tiny_spec: Spec, tmp_path: Path, watched: list[dict[str, Any]]) -> None:
+    """A request that comes during evaluation is heard before the next batch, and the trial can be run again."""
+    spec = tiny_spec(allocator__name="dylora", training__steps=10)
+    whole = run_trial(spec, tmp_path / "whole")
+    seen: list[str] = []
+    with pytest.raises(InterruptedTrialError):
+        run_trial(spec, tmp_path / "stopped", observe=lambda p: seen.append(p.stage), stop=lambda: "evaluate" in seen)
+    assert seen.count("evaluate") == 1
+    seen.clear()
+    again = run_trial(spec, tmp_path / "stopped", observe=lambda p: seen.append(p.stage))
+    assert set(seen) == {"evaluate"}, "nothing is trained twice"
+    assert without_seconds(again) == without_seconds(whole)
+
+
+def test_a_corrupt_checkpoint_is_one_line(tiny_spec: Spec, tmp_path: Path) -> None:
+    """Damage is refused before training, in one line, and following its advice works."""
+    import shutil
+
+    spec, steps = tiny_spec(training__steps=9), [0]
+    with pytest.raises(InterruptedTrialError):
+        run_trial(
+            spec, tmp_path, checkpoint_steps=3,
+            observe=lambda p: steps.append(p.step), stop=lambda: steps[-1] == 7,
+        )  # fmt: skip
+    damaged = tmp_path / "checkpoints" / "checkpoint-7"
+    (damaged / "optimizer.pt").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"checkpoint-7 is corrupt: optimizer\.pt .* continues from step 6"):
+        run_trial(spec, tmp_path)
+    shutil.rmtree(damaged)
+    seen: list[int] = []
+    assert run_trial(spec, tmp_path, observe=lambda p: seen.append(p.step)).status == "complete"
+    assert seen[0] == 7
+
+
+def test_few_checkpoints_are_kept(tiny_spec: Spec, tmp_path: Path) -> None:
+    """Two at most, and none of the frozen model's weights in them: less than the factors' moments would explain."""
+    run_trial(tiny_spec(training__steps=12), tmp_path, checkpoint_steps=2)
+    assert steps_in(tmp_path) == [10, 12]
+    saved = torch.load(tmp_path / "checkpoints" / "checkpoint-12" / "adapter.pt", weights_only=True)
+    assert set(saved) == {"layers", "head", "state", "records"}
+    assert not list((tmp_path / "checkpoints" / "checkpoint-12").glob("*.safetensors"))
