@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rankopt import __version__
+from rankopt import __version__, listing, printing
 
 if TYPE_CHECKING:
     from rankopt.core.spec import StudySpec
@@ -81,7 +80,7 @@ def run(
     from rankopt.study.run import run_study
     from rankopt.study.storage import sqlite_url
 
-    console = _console()
+    console = printing.console()
     trials = checked_trials(file)
     _prepare_encoder(file, console)
     preflight(file, trials)
@@ -101,7 +100,7 @@ def run(
         heartbeat=heartbeat,
         grace=grace,
     )
-    console.print(f"{_counts(outcome.counts)}; rankopt report {file.study.name}", highlight=False)
+    console.print(f"{printing.counts(outcome.counts)}; rankopt report {file.study.name}", highlight=False)
     if outcome.refusal:
         _fail(3, outcome.refusal)
     if outcome.interrupted:
@@ -125,13 +124,13 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
     from rankopt.study.plan import checked_trials, preflight, seconds_per_flop
 
     trials = checked_trials(file)
-    _prepare_encoder(file, _console(stderr=True))
+    _prepare_encoder(file, printing.console(stderr=True))
     planned = preflight(file, trials)
     pace = seconds_per_flop()
     rows = [
         {
             "key": trial.spec.key,
-            **{path: _short(value) for path, value in trial.choice.items()},
+            **{path: printing.short(value) for path, value in trial.choice.items()},
             "steps": trial.steps,
             "tokens": trial.tokens,
             "seconds": round(trial.flops * pace, 1),
@@ -141,11 +140,11 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
     if as_json:
         print(json.dumps({"study": file.study.name, "trials": rows}, indent=2))
         return
-    _table(rows, f"{file.study.name}: {len(rows)} trials")
+    printing.table(rows, f"{file.study.name}: {len(rows)} trials")
     total = sum(trial.flops for trial in planned)
     print(
         f"{sum(t.steps for t in planned):,} steps, {sum(t.tokens for t in planned):,} tokens, {total:.3g} operations; "
-        f"at the pace of a matrix product timed here just now at least {_duration(total * pace)} of training "
+        f"at the pace of a matrix product timed here just now at least {printing.duration(total * pace)} of training "
         "(an estimate from below: no evaluation, no overhead)"
     )
 
@@ -158,16 +157,16 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List allocators, tasks, searches, or the layers of a model that would be adapted."""
-    tables = {"allocators": _allocators, "tasks": _tasks, "searches": _searches}
+    tables = {"allocators": listing.allocators, "tasks": listing.tasks, "searches": listing.searches}
     if what not in (*tables, "layers"):
         from rankopt.core.problems import nearest
 
         raise ValueError(f"list must be given a known kind, got {what!r}{nearest(what, [*tables, 'layers'])}")
-    rows = _layers(model, target_modules) if what == "layers" else tables[what]()
+    rows = listing.layers(model, target_modules) if what == "layers" else tables[what]()
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
-        _table(rows, what)
+        printing.table(rows, what)
 
 
 @app.command()
@@ -193,7 +192,7 @@ def show(
                 "key": result.key,
                 "task": result.spec["task"]["name"],
                 "allocator": result.spec["allocator"]["name"],
-                "budget": _short(result.spec.get("budget")),
+                "budget": printing.short(result.spec.get("budget")),
                 "seed": result.spec.get("seed", 0),
                 "kept": f"{best.kept:,}" if best else "",
                 "search": f"{result.score('search'):.4f}" if best else "",
@@ -201,7 +200,7 @@ def show(
                 "status": result.status if result.status == "complete" else f"failed: {result.reason}",
             }
         )
-    _table(rows, f"{spec.name}: {_counts(store.counts())}")
+    printing.table(rows, f"{spec.name}: {printing.counts(store.counts())}")
 
 
 @app.command()
@@ -258,9 +257,8 @@ def _path(study: str, directory: Path) -> Path:
     from rankopt.core.problems import nearest
 
     known = sorted(path.parent.name for path in directory.glob("*/study.yaml"))
-    raise ValueError(
-        f"no study file and no study in {directory}/ is called {study!r}{nearest(study, known or ['none'])}"
-    )
+    hint = nearest(study, known) if known else "; no study was run here yet"
+    raise ValueError(f"no study file and no study in {directory}/ is called {study!r}{hint}")
 
 
 def _keep(study: StudySpec, folder: Path) -> None:
@@ -306,92 +304,6 @@ def _prepare_encoder(file: StudyFile, console: Any) -> None:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task("pretraining the embedded encoder (first use only)", total=None)
         encoder_path(lambda step, steps: bars.update(task, completed=step, total=steps))
-
-
-def _allocators() -> list[dict[str, Any]]:
-    from rankopt.allocators import ALLOCATORS
-
-    return [
-        {
-            "name": name,
-            "what": (kind.__doc__ or "").strip().splitlines()[0],
-            "options": ", ".join(f"{key}={value}" for key, value in kind().model_dump().items()),
-        }
-        for name, kind in ALLOCATORS.items()
-    ]
-
-
-def _tasks() -> list[dict[str, Any]]:
-    from rankopt.tasks import TASKS
-
-    return [
-        {
-            "name": name,
-            "columns": ", ".join(task.columns),
-            "labels": ", ".join(task.labels) or "a number",
-            "metrics": ", ".join(task.metrics),
-            "report splits": ", ".join(task.reports),
-        }
-        for name, task in TASKS.items()
-    ]
-
-
-def _searches() -> list[dict[str, Any]]:
-    from rankopt.search import SEARCHES
-
-    return [
-        {"name": name, "what": (kind.__doc__ or "").strip().splitlines()[0]} for name, kind in SEARCHES.items()
-    ]  # fmt: skip
-
-
-def _layers(model: str, target_modules: str) -> list[dict[str, Any]]:
-    from rankopt.core.spec import ModelSpec
-    from rankopt.training.model import meta_layers
-
-    layers, _ = meta_layers(ModelSpec(name=model, target_modules=target_modules), "unit")
-    return [
-        {"layer": name, "in": layer.shape.fan_in, "out": layer.shape.fan_out, "cost of a component": layer.shape.cost}
-        for name, layer in layers.items()
-    ]
-
-
-def _short(value: Any) -> Any:
-    if isinstance(value, dict) and "name" in value:
-        rest = ", ".join(f"{key}={item}" for key, item in value.items() if key != "name")
-        return f"{value['name']}({rest})" if rest else value["name"]
-    if isinstance(value, dict):
-        return ", ".join(
-            f"{key} {item:g}" if isinstance(item, float) else f"{key} {item}" for key, item in value.items()
-        )
-    return value
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{number} {state}" for state, number in counts.items())
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-
-
-def _table(rows: list[dict[str, Any]], title: str) -> None:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for column in rows[0] if rows else ["nothing"]:
-        numeric = bool(rows) and all(isinstance(row[column], int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
-    _console().print(table)
-
-
-def _console(stderr: bool = False) -> Any:
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160  # a pipe has no width of its own
-    return Console(stderr=stderr, width=width)
 
 
 def _fail(code: int, text: str) -> None:
