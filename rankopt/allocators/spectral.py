@@ -12,7 +12,7 @@ from rankopt.allocators.base import Allocator, State, Steps, smallest_max_rank, 
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern, Shapes
 from rankopt.importance.spectral import energy, energy_ranks, spectrum
-from rankopt.lowrank.linear import Layers, LowRankLinear, ScalePolicy, apply_pattern, shapes_of
+from rankopt.lowrank.linear import Layers, LowRankLinear, ScalePolicy, apply_pattern, pattern_of, shapes_of
 
 Rule = Literal["global", "cost", "energy"]
 
@@ -66,11 +66,13 @@ class Spectral(Allocator):
         if not state["spectra"]:
             self._truncate(state, layers)
         shapes, unit = shapes_of(layers), state["unit"]
-        patterns: list[RankPattern] = []
-        for share in (1, 2, 4):
+        patterns = [pattern_of(layers)]
+        for share in (2, 4):
             pattern = spectral_pattern(state["spectra"], Budget.of(state["amount"] // share, unit), shapes, self.rule)
-            if pattern not in patterns:
-                patterns.append(pattern)
+            # a layer that the whole budget passed over as too dear may look better under half of it: still a cut
+            cut = RankPattern({name: min(rank, patterns[0][name]) for name, rank in pattern.items()})
+            if cut not in patterns:
+                patterns.append(cut)
         return tuple(patterns)
 
     def _truncate(self, state: State, layers: Layers) -> None:

@@ -47,8 +47,8 @@ def energy(S: Tensor) -> Tensor:
         >>> [round(value, 3) for value in energy(torch.tensor([2.0, 1.0])).tolist()]
         [0.8, 1.0]
     """
-    squares = S.square()
-    return squares.cumsum(0) / squares.sum().clamp_min(torch.finfo(S.dtype).tiny)
+    mass = S.double().square().cumsum(0)
+    return mass / mass[-1:].clamp_min(torch.finfo(mass.dtype).tiny)  # by its own last: never above 1
 
 
 def stable_rank(S: Tensor) -> float:
@@ -89,7 +89,6 @@ def energy_ranks(spectra: dict[str, Tensor], tau: float) -> dict[str, int]:
         {'q': 2, 'v': 0}
     """
     return {
-        # at tau = 1 rounding may leave the last share a hair below 1
-        name: min(len(S), int((energy(S) < tau).sum()) + 1) if tau > 0 and float(S.sum()) > 0 else 0
+        name: int((energy(S) < tau).sum()) + 1 if tau > 0 and float(S.sum()) > 0 else 0
         for name, S in spectra.items()
     }

@@ -78,7 +78,8 @@ def test_the_unit_does_not_matter(scale: float) -> None:
     """Shares, ranks and measures are the same for tiny and huge updates in float32."""
     S = torch.tensor([3.0, 2.0, 1.0])
     torch.testing.assert_close(energy(S * scale), energy(S))
-    assert energy_ranks({"q": S * scale}, 0.9) == energy_ranks({"q": S}, 0.9) == {"q": 2}
+    torch.testing.assert_close(energy(S * scale**2), energy(S))
+    assert energy_ranks({"q": S * scale**2}, 0.9) == energy_ranks({"q": S}, 0.9) == {"q": 2}
     assert stable_rank(S * scale) == pytest.approx(stable_rank(S))
     assert effective_rank(S * scale) == pytest.approx(effective_rank(S))
 
@@ -101,11 +102,19 @@ def test_measures_by_hand() -> None:
     assert effective_rank(S) == pytest.approx(math.exp(0.5 * math.log(2) + 2 * 0.25 * math.log(4)))
 
 
+@given(SPECTRA)
+def test_energy_rises_to_exactly_one(S: Tensor) -> None:
+    """No rounding takes a share above the whole, or the last one below it: else an equal share would keep a zero."""
+    shares = energy(torch.cat([S, torch.zeros(1)])).tolist()
+    assert shares == sorted(shares)
+    assert shares[-2:] == [1.0, 1.0]
+
+
 @given(SPECTRA, st.floats(0, 1))
 def test_energy_ranks_is_the_smallest_that_holds_the_share(S: Tensor, tau: float) -> None:
     rank = energy_ranks({"q": S}, tau)["q"]
     shares = [0.0, *energy(S).tolist()]
-    assert shares[rank] >= tau or rank == len(S)
+    assert shares[rank] >= tau
     assert rank == 0 or shares[rank - 1] < tau or tau == 0
 
 
