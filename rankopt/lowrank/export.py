@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
@@ -85,7 +86,10 @@ def export_peft(
             tensors[f"{PREFIX}{part}.{key}"] = value
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(str(folder))
-    save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, folder / WEIGHTS)
+    try:
+        save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, folder / WEIGHTS)
+    except SafetensorError as error:
+        raise OSError(errno.EIO, f"the adapter cannot be written ({error})", str(folder / WEIGHTS)) from error
     return pattern_of(layers)
 
 

@@ -32,7 +32,7 @@ class Display:
         self.console = console
         self.log = log.open("a", encoding="utf-8")
         self.total = sum(counts.values())
-        self.done = counts["complete"] + (counts["failed"] if not counts["waiting"] else 0)
+        self.done = counts["complete"] + counts["failed"]
         self.bars = Progress(
             TextColumn("{task.description}", table_column=None),
             BarColumn(bar_width=24),
@@ -63,7 +63,7 @@ class Display:
 
     def show(self, event: Event) -> None:
         """React to what a worker tells."""
-        name = f"trial {event.trial} {event.label}"
+        name = f"trial {event.trial} {event.label}" if event.trial >= 0 else f"worker {event.worker}"
         match event.kind:
             case "start":
                 if event.worker not in self.tasks:

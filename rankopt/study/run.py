@@ -96,7 +96,9 @@ def run_study(
         ]
         left = before["waiting"] + before["running"]
         interrupted, refusal = _run_workers(jobs, display) if left else (False, "")
-        outcome = Outcome(store.counts(), interrupted, refusal, store.results())
+        counts = store.counts()
+        interrupted |= not refusal and counts["waiting"] + counts["running"] > 0  # somebody stopped a worker itself
+        outcome = Outcome(counts, interrupted, refusal, store.results())
         if not interrupted and not refusal and left:
             publish_study(wandb, folder, spec.name, spec.model_dump(mode="json", by_alias=True), outcome.results)
     return outcome

@@ -7,6 +7,7 @@ import shutil
 import socket
 import warnings
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import optuna
 import psutil
 import sqlalchemy.exc
 from optuna.artifacts import FileSystemArtifactStore, download_artifact, get_all_artifact_meta, upload_artifact
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
@@ -45,7 +46,7 @@ class StudyStore:
     """
 
     def __init__(self, url: str, name: str, folder: Path, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> None:
-        self.url, self.name, self.folder = url, name, folder
+        self.url, self.name, self.folder, self.grace = url, name, folder, timedelta(seconds=grace)
         try:
             self.storage = RDBStorage(
                 url,
@@ -55,10 +56,9 @@ class StudyStore:
                 engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {},
             )
         except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError, OSError) as error:
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             raise ConnectionError(
-                f"storage {masked(url)} cannot be opened ({reason}); check the address, that the server is running, "
-                "and that its driver is installed"
+                f"storage {masked(url)} cannot be opened ({_reason(error)}); check the address, that the server is "
+                "running, and that its driver is installed"
             ) from None
 
     def exists(self) -> bool:
@@ -117,15 +117,26 @@ class StudyStore:
         self.study.set_user_attr(PLAN, plan)
         return added
 
+    def plan(self) -> list[str]:
+        """The keys that the study wants now, in order."""
+        return list(self.study.user_attrs.get(PLAN, []))
+
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """The study's trials, of some states or all."""
         return self.study.get_trials(deepcopy=False, states=states or None)
 
     def recover(self) -> None:
-        """Put trials of dead workers back into the queue: no heartbeat, or a process of this machine that is gone."""
+        """Put trials of dead workers back into the queue: no heartbeat, or a process of this machine that is gone.
+
+        A worker that died before it signed its trial left neither; such a trial is dead after the grace period.
+        """
         for trial in self.trials(TrialState.RUNNING):
             worker = trial.user_attrs.get(WORKER)
-            if worker and worker["host"] == socket.gethostname() and not _alive(worker):
+            if worker:
+                dead = worker["host"] == socket.gethostname() and not _alive(worker)
+            else:
+                dead = datetime.now() - (trial.datetime_start or datetime.min) > self.grace
+            if dead:
                 try:
                     self.study.tell(trial.number, state=TrialState.FAIL)
                 except (ValueError, UpdateFinishedTrialError):
@@ -159,7 +170,7 @@ class StudyStore:
                 result = TrialResult.model_validate_json(json.dumps(trial.user_attrs[RESULT]))
                 if result.key not in best or best[result.key].status == "failed":
                     best[result.key] = result
-        plan = self.study.user_attrs.get(PLAN, list(best))
+        plan = self.plan()
         others = [] if planned else [key for key in best if key not in set(plan)]
         return [best[key] for key in (*plan, *others) if key in best]
 
@@ -169,7 +180,7 @@ class StudyStore:
         for trial in self.trials(TrialState.RUNNING, TrialState.WAITING):
             if status.get(trial.user_attrs.get(KEY, "")) != "complete":
                 status[trial.user_attrs.get(KEY, "")] = trial.state.name.lower()
-        states = [status.get(key, "waiting") for key in self.study.user_attrs.get(PLAN, [])]
+        states = [status.get(key, "waiting") for key in self.plan()]
         return {state: states.count(state) for state in ("complete", "failed", "running", "waiting")}
 
     def _revive(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -224,6 +235,23 @@ def masked(url: str) -> str:
     scheme, colon, rest = head.partition("://")
     user = rest.partition(":")[0]
     return f"{scheme}{colon}{user}:***@{tail}" if at and ":" in rest else url
+
+
+def storage_failure(error: BaseException | None) -> str:
+    """The database's own words when an error comes from its server, file or disk, else "".
+
+    Looks at what the error followed, too: when the storage fails, Optuna's clean-up fails for other reasons.
+    """
+    while error is not None:
+        if isinstance(error, StorageInternalError | sqlalchemy.exc.SQLAlchemyError):
+            return _reason(error)
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+    return str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
 
 
 def this_worker() -> dict[str, Any]:

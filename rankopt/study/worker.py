@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.spec import TrialSpec, decode
-from rankopt.study.storage import INTERRUPTED, KEY, RESULT, SPEC, WORKER, StudyStore, this_worker
+from rankopt.study.storage import INTERRUPTED, KEY, RESULT, SPEC, WORKER, StudyStore, storage_failure, this_worker
 from rankopt.study.tracking import Mode, make_tracker
 
 POLL = 0.5
@@ -74,9 +74,12 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
 
     def objective(trial: optuna.Trial) -> list[float]:
         key = trial.user_attrs.get(KEY)
+        if key not in store.plan():
+            raise optuna.TrialPruned  # an empty ask after the queue ran dry, or a trial that is no longer wanted
         twins = [t for t in store.trials(TrialState.COMPLETE, TrialState.RUNNING) if t.user_attrs.get(KEY) == key]
-        if key is None or any(t.state == TrialState.COMPLETE or t.number < trial.number for t in twins):
-            raise optuna.TrialPruned  # an empty ask after the queue ran dry, or work that another worker has
+        twins = [t for t in twins if INTERRUPTED not in t.user_attrs]  # given back, though not yet closed
+        if any(t.state == TrialState.COMPLETE or t.number < trial.number for t in twins):
+            raise optuna.TrialPruned  # work that another worker has or had
         trial.set_user_attr(WORKER, this_worker())
         spec = decode(TrialSpec, trial.user_attrs[SPEC])
         label = trial_label(spec)
@@ -130,15 +133,21 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
         return [values[name] for name in study_spec.objectives]
 
     while not stop():
-        store.recover()
-        if store.trials(TrialState.WAITING):
-            try:
+        try:
+            store.recover()
+            if store.trials(TrialState.WAITING):
                 store.study.optimize(objective, n_trials=1, catch=(TrialFailedError,))
-            except StopWorkingError:
+            elif store.trials(TrialState.RUNNING):
+                time.sleep(POLL)
+            else:
                 return
-        elif store.trials(TrialState.RUNNING):
-            time.sleep(POLL)
-        else:
+        except StopWorkingError:
+            return
+        except Exception as error:  # the trial, if any, is taken up again as one of a dead worker
+            reason = storage_failure(error)
+            if not reason:
+                raise
+            tell(Event(job.slot, "refuse", text=f"the storage failed ({reason}); mend it and run again"))
             return
 
 

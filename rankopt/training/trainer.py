@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,11 @@ class TrialTrainer(Trainer):
         )
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        try:
+            super()._save_checkpoint(model, trial)
+        except RuntimeError as error:  # torch.save's word for a disk that takes no more
+            reason = f"the checkpoint cannot be written ({str(error).splitlines()[0]})"
+            raise OSError(errno.EIO, reason, str(self.folder)) from error
         seal(self.folder / f"checkpoint-{self.state.global_step}")
 
     def load(self, checkpoint: Path) -> None:

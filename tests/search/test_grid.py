@@ -1,0 +1,62 @@
+"""The grid: every combination once, in a stated order, and one line for a space that is no grid."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from rankopt.core.spec import StudySpec
+from rankopt.search import SEARCHES
+from rankopt.search.grid import Grid
+
+
+def study(space: dict[str, Any], **more: Any) -> StudySpec:
+    return StudySpec.model_validate({"name": "s", "base": {}, "space": space} | more)
+
+
+def test_all_combinations_the_last_dimension_fastest() -> None:
+    """The queue is the product of the lists in the order of the file, each combination once, values untouched."""
+    space = {"allocator": [{"name": "uniform"}, {"name": "ramp"}], "budget.mean_rank": [1, 2.5], "seed": [3, 1, 2]}
+    queue = list(Grid().queue(study(space)))
+    assert queue == [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    assert [point["seed"] for point in queue[:4]] == [3, 1, 2, 3]
+
+
+def test_dimensions_that_vary_together_count_once() -> None:
+    """Several paths in one dimension give one point per listed combination, not their product."""
+    queue = list(Grid().queue(study({"task.name, training.lr": [["rte", 1e-3], ["cola", 2e-3]], "seed": [0, 1]})))
+    assert [point["task.name, training.lr"] for point in queue] == [["rte", 1e-3]] * 2 + [["cola", 2e-3]] * 2
+
+
+def test_no_space_is_one_trial() -> None:
+    """The base alone is a study of one."""
+    assert list(Grid().queue(study({}))) == [{}]
+
+
+def test_it_needs_no_result() -> None:
+    """Asked twice, it says the same: nothing is remembered."""
+    grid, spec = Grid(), study({"seed": [0, 1]})
+    assert list(grid.queue(spec)) == list(grid.queue(spec))
+
+
+@pytest.mark.parametrize("dimension", [{"int": [0, 4]}, {"float": [0.1, 0.2]}])
+def test_a_range_is_no_list(dimension: dict[str, Any]) -> None:
+    """A range has no combinations to run."""
+    with pytest.raises(ValueError, match=r"space\.training\.lr must be a list of values under the search 'grid'"):
+        list(Grid().queue(study({"training.lr": dimension})))
+
+
+def test_it_takes_no_number_of_trials() -> None:
+    """A number of trials would be ignored; it is refused instead."""
+    with pytest.raises(ValueError, match=r"search\.trials must be left out"):
+        list(Grid().queue(study({}, search={"name": "grid", "trials": 5})))
+
+
+def test_the_table() -> None:
+    """Registered by its own name, with a first line that a list can show."""
+    assert SEARCHES["grid"] is Grid
+    for name, kind in SEARCHES.items():
+        assert name == name.lower()
+        assert (kind.__doc__ or "").strip().splitlines()[0]

@@ -1,0 +1,60 @@
+"""A study of the small world in a SQLite file, and results as trials would leave them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rankopt.core.pattern import RankPattern, Shape
+from rankopt.core.result import Point, TrialResult
+from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.study.storage import StudyStore, sqlite_url
+
+Trials = list[tuple[dict[str, Any], TrialSpec]]
+
+
+def finished(spec: TrialSpec, score: float = 0.75, **changes: Any) -> TrialResult:
+    """A small complete result of a trial."""
+    pattern = RankPattern({"a": 2, "b": 1})
+    point = Point(
+        label="budget",
+        pattern=pattern,
+        kept=24,
+        search={"accuracy": score},
+        report={"validation": {"accuracy": score - 0.1}},
+    )
+    complete: dict[str, Any] = {
+        "key": spec.key,
+        "spec": spec.model_dump(mode="json", exclude_defaults=True),
+        "status": "complete",
+        "metrics": ("accuracy",),
+        "layers": {"a": Shape(4, 4), "b": Shape(4, 4)},
+        "points": (point,),
+    }
+    return TrialResult(**(complete | changes))
+
+
+@pytest.fixture
+def result() -> Callable[..., TrialResult]:
+    return finished
+
+
+@pytest.fixture
+def study_of(tiny_trial: Callable[..., dict[str, Any]]) -> Callable[..., tuple[StudySpec, Trials]]:
+    """A study over seeds (or another space), and its trials."""
+
+    def make(space: dict[str, Any] | None = None, name: str = "tiny", **more: Any) -> tuple[StudySpec, Trials]:
+        space = {"seed": [0, 1, 2]} if space is None else space
+        study = StudySpec.model_validate({"name": name, "base": tiny_trial(), "space": space} | more)
+        return study, [(choice, study.trial(choice)) for choice in study.choices()]
+
+    return make
+
+
+@pytest.fixture
+def open_store(tmp_path: Path) -> Callable[..., StudyStore]:
+    """Another look at the same SQLite file."""
+    return lambda name="tiny", **more: StudyStore(sqlite_url(tmp_path), name, tmp_path, **more)

@@ -1,0 +1,373 @@
+"""Optuna's storage as queue and record: queued once, recorded for good, dead workers' trials back in the queue."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from rankopt.core.result import TrialResult
+from rankopt.core.spec import StudySpec
+from rankopt.study.storage import (
+    INTERRUPTED,
+    KEY,
+    RESULT,
+    SPEC,
+    WORKER,
+    StudyStore,
+    masked,
+    sqlite_url,
+    this_worker,
+)
+
+# the package quiets these itself; pytest forgets that before every test
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
+    pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed to be used"),  # here `ask` is enough
+]
+
+Open = Callable[..., StudyStore]
+Study = Callable[..., Any]
+
+
+def created(open_store: Open, study: StudySpec) -> StudyStore:
+    store = open_store(study.name)
+    store.create(study)
+    return store
+
+
+def record(store: StudyStore, result: Callable[..., TrialResult], **changes: Any) -> str:
+    """Take the next waiting trial and record a result of it, as a worker does; returns its key."""
+    from rankopt.core.spec import TrialSpec, decode
+
+    trial = store.study.ask()
+    made = result(decode(TrialSpec, trial.user_attrs[SPEC]), **changes)
+    trial.set_user_attr(RESULT, made.model_dump(mode="json"))
+    if made.status == "complete":
+        store.study.tell(trial, [made.score("search"), made.own.kept])
+    else:
+        store.study.tell(trial, state=TrialState.FAIL)
+    return made.key
+
+
+def dead_worker() -> dict[str, Any]:
+    """A process of this machine that is gone."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return this_worker() | {"pid": process.pid}
+
+
+def test_enqueue_once(open_store: Open, study_of: Study, result: Any) -> None:
+    """Queued trials are not queued again, whether they wait, run or are recorded, by this store or another; the queue
+    keeps the order of the plan."""
+    study, trials = study_of()
+    store = created(open_store, study)
+    assert store.enqueue(trials) == 3
+    assert store.enqueue(trials) == 0
+    store.study.ask()
+    record(store, result)
+    other = created(open_store, study)
+    assert other.enqueue(trials) == 0
+    assert [trial.user_attrs[KEY] for trial in other.trials()] == [spec.key for _, spec in trials]
+    assert other.counts() == {"complete": 1, "failed": 0, "running": 1, "waiting": 1}
+    assert other.open() == study
+
+
+def test_equal_trials_of_a_plan_are_one(open_store: Open, study_of: Study) -> None:
+    """A point listed twice is one trial."""
+    study, trials = study_of()
+    store = created(open_store, study)
+    assert store.enqueue([*trials, trials[0]]) == 3
+
+
+def test_a_larger_grid_keeps_results(open_store: Open, study_of: Study, result: Any) -> None:
+    """Seeds added later are queued, the finished ones stay; a smaller grid counts and shows only its own trials and
+    forgets nothing."""
+    study, trials = study_of({"seed": [0, 1]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    done = {record(store, result) for _ in trials}
+    more, larger = study_of({"seed": [2, 0, 1, 3]})
+    store.create(more)
+    assert store.enqueue(larger) == 2
+    assert {r.key for r in store.results()} == done
+    assert store.counts() == {"complete": 2, "failed": 0, "running": 0, "waiting": 2}
+    record(store, result)
+    assert [r.key for r in store.results()] == [larger[0][1].key, *(spec.key for _, spec in trials)], "the plan's order"
+    less, smaller = study_of({"seed": [1]})
+    store.create(less)
+    assert store.enqueue(smaller) == 0
+    assert [r.key for r in store.results()] == [smaller[0][1].key]
+    assert len(store.results(planned=False)) == 3
+    assert store.counts() == {"complete": 1, "failed": 0, "running": 0, "waiting": 0}
+
+
+def test_complete_beats_failed(open_store: Open, study_of: Study, result: Any) -> None:
+    """One result per key: a failure is shown until a later try completes, and never after."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    failure = {"status": "failed", "points": (), "reason": "the loss became nan at step 3 of 9"}
+    record(store, result, **failure)
+    assert store.enqueue(trials) == 0, "a failure is a record: it is not repeated unasked"
+    assert [r.reason for r in store.results()] == ["the loss became nan at step 3 of 9"]
+    assert store.counts() == {"complete": 0, "failed": 1, "running": 0, "waiting": 0}
+    assert store.retry_failed() == 1
+    assert store.retry_failed() == 0, "it waits already"
+    assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 1}
+    record(store, result, score=0.9)
+    for _ in range(2):
+        assert [(r.status, r.score("search")) for r in store.results()] == [("complete", 0.9)]
+        store.study.add_trial(  # a failure that arrives late
+            optuna.trial.create_trial(
+                state=TrialState.FAIL,
+                user_attrs={KEY: trials[0][1].key, RESULT: result(trials[0][1], **failure).model_dump(mode="json")},
+            )
+        )
+    assert store.counts()["complete"] == 1
+    assert store.retry_failed() == 0
+
+
+def test_the_points_coordinates_are_shown(open_store: Open, study_of: Study) -> None:
+    """Each trial carries its point of the space in plain values, for the dashboard."""
+    allocators = [{"name": "uniform"}, {"name": "spectral", "rule": "cost"}]
+    study, trials = study_of({"allocator": allocators, "task.name, training.lr": [["sst2", 0.001]], "seed": [4]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    attrs = [trial.user_attrs for trial in store.trials()]
+    assert [a["allocator"] for a in attrs] == ["uniform", "spectral(rule=cost)"]
+    assert attrs[0]["seed"] == 4
+
+
+def test_objectives_cannot_change(open_store: Open, study_of: Study) -> None:
+    """A study made for two objectives is not reopened for one; the message says what to do."""
+    created(open_store, study_of()[0])
+    other, _ = study_of(objectives={"score": "maximize"})
+    with pytest.raises(ValueError, match=r"objectives must stay .*choose another name"):
+        open_store().create(other)
+
+
+def test_an_unknown_study_is_named(open_store: Open, study_of: Study) -> None:
+    """Asking for a study that is not there lists those that are."""
+    created(open_store, study_of()[0])
+    with pytest.raises(ValueError, match=r"study 'other' must be in the storage .* holds: tiny"):
+        open_store("other").open()
+
+
+def test_masked() -> None:
+    """No password is ever printed."""
+    assert masked("postgresql://me:pass@word@host:5432/db") == "postgresql://me:***@host:5432/db"
+    assert masked("postgresql://me@host/db") == "postgresql://me@host/db"
+    assert masked("sqlite:////a/b.db") == "sqlite:////a/b.db"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret@127.0.0.1:1/db",
+        "mysql+nodriver://me:secret@127.0.0.1:1/db",
+        "sqlite:////no/such/folder/study.db",
+        "no url",
+        "sqlite:///{tmp}/garbage.db",
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_one_line(url: str, tmp_path: Path) -> None:
+    """Wrong address, missing driver or folder, no URL, no database: the machine's refusal, one line, no password."""
+    (tmp_path / "garbage.db").write_bytes(b"this is no database, and never was one" * 40)
+    with pytest.raises(ConnectionError, match="cannot be opened") as caught:
+        StudyStore(url.format(tmp=tmp_path), "s", tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "check the address" in str(caught.value)
+
+
+def test_a_dead_workers_trial_is_queued_again(open_store: Open, study_of: Study) -> None:
+    """A running trial of a process that is gone from this machine is recorded as fallen and queued anew with its spec;
+    one of a living process, or of another machine, is left alone."""
+    study, trials = study_of()
+    store = created(open_store, study)
+    store.enqueue(trials)
+    workers = (dead_worker(), this_worker(), dead_worker() | {"host": "elsewhere"})
+    for worker in workers:
+        store.study.ask().set_user_attr(WORKER, worker)
+    open_store().open()
+    for _ in range(2):
+        store.recover()
+        states = [trial.state.name for trial in store.trials()]
+        assert states == ["FAIL", "RUNNING", "RUNNING", "WAITING"], "and once only"
+    again = store.trials()[3]
+    assert again.user_attrs[KEY] == trials[0][1].key
+    assert again.user_attrs[SPEC] == trials[0][1].model_dump(mode="json", exclude_defaults=True)
+    assert WORKER not in again.user_attrs
+    assert store.counts() == {"complete": 0, "failed": 0, "running": 2, "waiting": 1}
+    assert store.enqueue(trials) == 0
+
+
+def test_a_recycled_process_id_is_not_the_worker(open_store: Open, study_of: Study) -> None:
+    """The same number, started at another time, is another process."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    worker = this_worker()
+    store.study.ask().set_user_attr(WORKER, worker | {"started": worker["started"] - 100})
+    store.recover()
+    assert [trial.state.name for trial in store.trials()] == ["FAIL", "WAITING"]
+
+
+def test_four_deaths_are_a_failure(open_store: Open, study_of: Study) -> None:
+    """A trial is tried again after three deaths; the fourth is a recorded failure that says so, and nothing waits."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    for death in range(4):
+        assert store.counts()["waiting"] == 1, death
+        store.study.ask().set_user_attr(WORKER, dead_worker())
+        store.recover()
+    assert store.counts() == {"complete": 0, "failed": 1, "running": 0, "waiting": 0}
+    failure = store.results()[0]
+    assert failure.reason == "its worker died 4 times (killed, or out of memory)"
+    assert TrialResult.model_validate_json(failure.model_dump_json()) == failure
+    assert store.retry_failed() == 1
+    again = store.trials(TrialState.WAITING)[0]
+    assert set(again.user_attrs) == {SPEC, KEY, "seed"}
+
+
+def test_interruptions_are_no_deaths(open_store: Open, study_of: Study) -> None:
+    """A trial given back five times is still only waiting."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    for _ in range(5):
+        trial = store.study.ask()
+        trial.set_user_attr(WORKER, dead_worker())
+        trial.set_user_attr(INTERRUPTED, True)
+        store.requeue(store.storage.get_trial(trial._trial_id))
+        store.study.tell(trial, state=TrialState.FAIL)
+    store.study.ask().set_user_attr(WORKER, dead_worker())
+    store.recover()
+    assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 1}
+
+
+def test_requeue_keeps_what_was_queued(open_store: Open, study_of: Study) -> None:
+    """The copy has the attributes of the original without the traces of its run."""
+    study, trials = study_of({"allocator": [{"name": "ramp"}], "seed": [5]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    before = dict(store.trials()[0].user_attrs)
+    trial = store.study.ask()
+    for name in (WORKER, INTERRUPTED, RESULT):
+        trial.set_user_attr(name, {"x": 1})
+    store.requeue(store.storage.get_trial(trial._trial_id))
+    assert store.trials(TrialState.WAITING)[0].user_attrs == before
+
+
+def test_a_death_between_taking_and_signing(open_store: Open, study_of: Study) -> None:
+    """A worker killed after it took a trial and before it signed it leaves no worker and no heartbeat; such a trial is
+    taken up too once it has been silent for the grace period, and not before."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    store.study.ask()
+    store.recover()
+    assert store.counts()["running"] == 1
+    impatient = open_store(heartbeat=1, grace=1)
+    impatient.open()
+    time.sleep(1.1)
+    impatient.recover()
+    assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 1}
+
+
+def test_many_recoveries_at_once(open_store: Open, study_of: Study) -> None:
+    """Four workers that notice the same death at the same time leave one try to be run, or twins of which a worker runs
+    one; none of them crashes."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    store.study.ask().set_user_attr(WORKER, dead_worker())
+    stores = [open_store() for _ in range(4)]
+    for one in stores:
+        one.open()
+    errors: list[BaseException] = []
+    gate = threading.Barrier(4)
+
+    def go(one: StudyStore) -> None:
+        gate.wait()
+        try:
+            one.recover()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=go, args=(one,)) for one in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert store.counts()["waiting"] == 1
+    assert not store.trials(TrialState.RUNNING)
+
+
+def test_artifacts(open_store: Open, study_of: Study, tmp_path: Path) -> None:
+    """A file and a folder come back as they were, the folder as a zip; a missing one is a line."""
+    import zipfile
+
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    trial = store.study.ask()
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "weights").write_bytes(b"abc")
+    (tmp_path / "predictions.npz").write_bytes(b"xyz")
+    for name in ("adapter", "predictions.npz"):
+        store.upload(trial, tmp_path / name)
+    frozen = store.trials()[0]
+    store.download(frozen, "predictions.npz", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b"xyz"
+    store.download(frozen, "adapter.zip", tmp_path / "back.zip")
+    assert zipfile.ZipFile(tmp_path / "back.zip").read("weights") == b"abc"
+    with pytest.raises(ValueError, match="must have an artifact 'nothing'"):
+        store.download(frozen, "nothing", tmp_path / "x")
+
+
+def test_the_dashboard_opens_the_storage(open_store: Open, study_of: Study, result: Any, tmp_path: Path) -> None:
+    """optuna-dashboard's application lists the study and serves its trials, with our attributes and artifacts."""
+    dashboard = pytest.importorskip("optuna_dashboard")
+    study, trials = study_of()
+    store = created(open_store, study)
+    store.enqueue(trials)
+    key = record(store, result)
+    app = dashboard.wsgi(sqlite_url(tmp_path))
+
+    def get(path: str) -> Any:
+        status: list[str] = []
+        environ = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": path,
+            "QUERY_STRING": "",
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "80",
+            "wsgi.input": io.BytesIO(),
+            "wsgi.errors": io.StringIO(),
+            "wsgi.url_scheme": "http",
+        }
+        body = b"".join(app(environ, lambda code, headers, info=None: status.append(code)))
+        assert status[0].startswith("200"), (path, status, body[:300])
+        return json.loads(body)
+
+    listed = get("/api/studies")
+    rows = listed.get("studies") or listed["study_summaries"]
+    assert [row["study_name"] for row in rows] == ["tiny"]
+    detail = get(f"/api/studies/{rows[0]['study_id']}")
+    assert len(detail["trials"]) == 3
+    assert key in json.dumps(detail["trials"][0]["user_attrs"])
+    assert detail["objective_names"] == ["score", "parameters"]

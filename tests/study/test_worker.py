@@ -1,0 +1,237 @@
+"""One worker's loop, in this process and with stand-in trials: what it records, what it gives back, what it leaves."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from rankopt.core.result import Progress, TrialResult
+from rankopt.study.storage import INTERRUPTED, KEY, RESULT, WORKER, StudyStore, sqlite_url
+from rankopt.study.worker import Event, Job, work
+from rankopt.training import trial as trial_module
+from rankopt.training.trial import InterruptedTrialError
+
+# the package quiets these itself; pytest forgets that before every test
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """A worker's handlers end with the test."""
+    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in saved.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def queue(open_store: Callable[..., StudyStore], study_of: Run) -> Callable[..., StudyStore]:
+    """A store with a study's trials queued."""
+
+    def make(space: dict[str, Any] | None = None, **more: Any) -> StudyStore:
+        study, trials = study_of(space, **more)
+        store = open_store()
+        store.create(study)
+        store.enqueue(trials)
+        return store
+
+    return make
+
+
+@pytest.fixture
+def work_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: Run) -> Callable[..., list[Event]]:
+    """Runs one worker over the queue with a stand-in for `run_trial`, and returns what it told."""
+
+    def go(stand_in: Run | None = None, steps: int = 1) -> list[Event]:
+        def run(spec: Any, folder: Path, *, observe: Run, stop: Run, checkpoint_steps: int | None) -> Any:
+            (folder / "adapter").mkdir(parents=True, exist_ok=True)
+            (folder / "adapter" / "weights").write_text(spec.key)
+            (folder / "predictions.npz").write_text(spec.key)
+            for step in range(1, steps + 1):
+                observe(Progress(step, steps, "train", {"loss": 1.0}, {"a": 2}))
+            if stand_in is not None and (made := stand_in(spec, stop)) is not None:
+                return made
+            return result(spec, 0.5 + spec.seed / 100)
+
+        monkeypatch.setattr(trial_module, "run_trial", run)
+        events: list[Event] = []
+        work(Job(0, sqlite_url(tmp_path), "tiny", tmp_path, "disabled", 1, None, 15, 90), events.append)
+        return events
+
+    return go
+
+
+def kinds(events: list[Event]) -> list[str]:
+    return [event.kind for event in events if event.kind != "step"]
+
+
+def test_everything_once(queue: Run, work_through: Run, tmp_path: Path) -> None:
+    """Each trial is run, recorded with its values in the order of the objectives, its artifacts stored, its folder
+    removed; a second worker finds nothing to do."""
+    store = queue(objectives={"parameters": "minimize", "score": "maximize"})
+    events = work_through()
+    assert kinds(events) == ["start", "end"] * 3
+    assert store.counts() == {"complete": 3, "failed": 0, "running": 0, "waiting": 0}
+    trials = store.trials()
+    assert [trial.values for trial in trials] == [[24.0, 0.5], [24.0, 0.51], [24.0, 0.52]]
+    for trial in trials:
+        for name in ("predictions.npz", "adapter.zip"):
+            store.download(trial, name, tmp_path / f"{trial.number}-{name}")
+        assert (tmp_path / f"{trial.number}-predictions.npz").read_text() == trial.user_attrs[KEY]
+        assert trial.user_attrs[WORKER]["pid"] > 0
+    assert not any((tmp_path / "trials").iterdir())
+    assert events[-1].text == "accuracy 0.5200, 24 parameters"
+    assert work_through() == []
+
+
+def test_a_failure_is_recorded_and_passed_over(queue: Run, work_through: Run) -> None:
+    """Wrong input is recorded by its message, a crash by its type and message with the traceback in the log, a trial
+    that says it failed by its own reason; the others complete."""
+    store = queue({"seed": [0, 1, 2, 3]})
+
+    def fail(spec: Any, stop: Run) -> Any:
+        if spec.seed == 0:
+            raise ValueError("task.max_length must be at least 3, got 1")
+        if spec.seed == 1:
+            raise RuntimeError("shapes differ")
+        if spec.seed == 2:
+            return trial_result(spec)
+        return None
+
+    def trial_result(spec: Any) -> Any:
+
+        return TrialResult(
+            key=spec.key, spec=spec.model_dump(mode="json"), status="failed", reason="the loss became nan"
+        )
+
+    events = work_through(fail)
+    assert [r.reason for r in store.results()] == [
+        "task.max_length must be at least 3, got 1",
+        "RuntimeError: shapes differ",
+        "the loss became nan",
+        "",
+    ]
+    assert store.counts() == {"complete": 1, "failed": 3, "running": 0, "waiting": 0}
+    assert [trial.state.name for trial in store.trials()] == ["FAIL", "FAIL", "FAIL", "COMPLETE"]
+    assert "Traceback" in next(event.text for event in events if event.kind == "log")
+    assert [event.text for event in events if event.kind == "end"][2] == "failed: the loss became nan"
+    assert work_through() == [], "a recorded failure is not run again"
+
+
+def test_a_full_disk_is_not_the_trials_fault(queue: Run, work_through: Run) -> None:
+    """The trial goes back into the queue with nothing recorded against it, its folder stays, the worker says why in
+    one line and stops; later it is run as if nothing had been."""
+    store = queue()
+
+    def full(spec: Any, stop: Run) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device", "/x/checkpoint")
+
+    events = work_through(full)
+    assert kinds(events) == ["start", "refuse"]
+    assert events[-1].text == "No space left on device (/x/checkpoint); free or mend it and run again"
+    assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 3}
+    assert (store.folder / "trials" / store.trials()[0].user_attrs[KEY] / "adapter").exists()
+    work_through()
+    assert store.counts()["complete"] == 3
+
+
+def test_a_storage_that_fails_is_one_line(queue: Run, work_through: Run, tmp_path: Path) -> None:
+    """A database that fails while a trial runs stops the worker with a line and no traceback; mended,
+    the study is whole."""
+    store = queue()
+    other = sqlite3.connect(tmp_path / "study.db")
+
+    def break_it(spec: Any, stop: Run) -> Any:
+        other.execute("ALTER TABLE trial_user_attributes RENAME TO elsewhere")
+        other.commit()
+
+    events = work_through(break_it)
+    assert kinds(events) == ["start", "refuse"]
+    assert events[-1].text == "the storage failed (no such table: trial_user_attributes); mend it and run again"
+    other.execute("ALTER TABLE elsewhere RENAME TO trial_user_attributes")
+    other.commit()
+    dead = store.trials(TrialState.RUNNING)[0]
+    store.storage.set_trial_user_attr(dead._trial_id, WORKER, dead.user_attrs[WORKER] | {"started": 0.0})
+    work_through()
+    assert store.counts() == {"complete": 3, "failed": 0, "running": 0, "waiting": 0}
+
+
+def test_an_interruption_gives_the_trial_back(queue: Run, work_through: Run) -> None:
+    """SIGTERM reaches the trial through `stop`; the trial waits again, first come first served, and the worker ends."""
+    store = queue()
+
+    def interrupted(spec: Any, stop: Run) -> Any:
+        assert not stop()
+        signal.raise_signal(signal.SIGTERM)
+        assert stop()
+        raise InterruptedTrialError
+
+    assert kinds(work_through(interrupted)) == ["start", "requeue"]
+    assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 3}
+    assert store.trials()[0].state == TrialState.FAIL
+    assert store.trials()[0].user_attrs[INTERRUPTED]
+    assert RESULT not in store.trials()[0].user_attrs
+    work_through()
+    assert store.counts()["complete"] == 3
+
+
+def test_a_trial_given_back_can_be_taken_at_once(queue: Run, work_through: Run, monkeypatch: Any) -> None:
+    """Another worker that takes the copy before the first one's trial is closed runs it, and does not drop it as a twin
+    of one that is still running."""
+    store = queue({"seed": [0]})
+    requeue, nested = StudyStore.requeue, []
+
+    def requeue_and_run(self: StudyStore, trial: Any) -> None:
+        requeue(self, trial)
+        monkeypatch.setattr(StudyStore, "requeue", requeue)
+        monkeypatch.setattr("time.sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))  # no second look
+        nested.extend(work_through())
+
+    monkeypatch.setattr(StudyStore, "requeue", requeue_and_run)
+
+    def interrupted(spec: Any, stop: Run) -> Any:
+        raise InterruptedTrialError
+
+    work_through(interrupted)
+    assert kinds(nested) == ["start", "end"]
+    assert store.counts() == {"complete": 1, "failed": 0, "running": 0, "waiting": 0}
+
+
+def test_twins_are_run_once(queue: Run, work_through: Run) -> None:
+    """Two waiting copies of a key (two stores that queued at the same moment) are one trial."""
+    store = queue({"seed": [0]})
+    store.study.enqueue_trial({}, user_attrs=store.trials()[0].user_attrs)
+    assert kinds(work_through()) == ["start", "end"]
+    assert [trial.state.name for trial in store.trials()] == ["COMPLETE", "PRUNED"]
+
+
+def test_what_the_study_no_longer_plans_is_not_run(queue: Run, work_through: Run, study_of: Run) -> None:
+    """After a grid was narrowed only its own trials run; widened again, the dropped ones come back."""
+    store = queue({"seed": [0, 1, 2, 3]})
+    study, trials = study_of({"seed": [2]})
+    store.create(study)
+    assert store.enqueue(trials) == 0
+    assert [event.label[-1] for event in work_through() if event.kind == "end"] == ["2"]
+    assert store.counts() == {"complete": 1, "failed": 0, "running": 0, "waiting": 0}
+    study, trials = study_of({"seed": [0, 1, 2, 3]})
+    store.create(study)
+    assert store.enqueue(trials) == 3
+    work_through()
+    assert store.counts()["complete"] == 4
+
+
+def test_progress_is_told_in_moderation(queue: Run, work_through: Run) -> None:
+    """Five thousand quick steps are not five thousand messages, and the last one is among them."""
+    queue({"seed": [0]})
+    steps = [event.progress.step for event in work_through(steps=5000) if event.progress]
+    assert steps[-1] == 5000
+    assert len(steps) < 50
