@@ -1,0 +1,108 @@
+"""What a person sees: bars on a terminal, plain lines elsewhere, the same lines with times in the log."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from rankopt.core.result import Progress
+from rankopt.study import progress as progress_module
+from rankopt.study.progress import Display
+from rankopt.study.worker import Event
+
+COUNTS = {"complete": 1, "failed": 0, "running": 0, "waiting": 2}
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d ")
+
+
+def events() -> Iterator[Event]:
+    """Two trials of one worker: one completes, one fails."""
+    for trial, text in ((1, "accuracy 0.7500, 24 parameters"), (2, "failed: the loss became nan at step 3 of 9")):
+        label = f"sst2 uniform mean rank 2 seed {trial}"
+        yield Event(0, "start", trial, label)
+        yield Event(0, "step", trial, label, Progress(5, 10, "train", {"loss": 0.51234, "budget": 24.0}))
+        yield Event(0, "end", trial, label, text=text)
+
+
+def shown(tmp_path: Path, *more: Event, terminal: bool = False, counts: dict[str, int] = COUNTS) -> tuple[str, str]:
+    """What the console and the log hold after the events."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=120)
+    with Display(console, tmp_path / "log.txt", counts, 1) as display:
+        display.say("study tiny: 3 trials")
+        for event in (*events(), *more):
+            display.show(event)
+    return out.getvalue(), (tmp_path / "log.txt").read_text()
+
+
+def test_lines_elsewhere(tmp_path: Path) -> None:
+    """Into a pipe or file go whole lines, one per finished trial, counted from what was done before; no control
+    character, no bar, and no line is folded."""
+    text, _ = shown(tmp_path)
+    assert text.splitlines() == [
+        "study tiny: 3 trials",
+        "[2/3] trial 1 sst2 uniform mean rank 2 seed 1: accuracy 0.7500, 24 parameters",
+        "[3/3] trial 2 sst2 uniform mean rank 2 seed 2: failed: the loss became nan at step 3 of 9",
+    ]
+    long = "x" * 400
+    text, _ = shown(tmp_path, Event(0, "refuse", 3, "sst2", text=long))
+    assert text.splitlines()[-1] == f"trial 3 sst2: {long}"
+
+
+def test_bars_on_a_terminal(tmp_path: Path) -> None:
+    """A terminal shows an overall bar and one for the worker, with counts and the latest values; the lines too."""
+    text, _ = shown(tmp_path, terminal=True)
+    assert "\x1b[" in text
+    assert "trials" in text
+    assert "3/3" in text
+    assert "5/10" in text
+    assert "train loss 0.5123, budget 24" in text
+    assert "[2/3] trial 1" in text
+
+
+def test_the_log_has_times_and_more(tmp_path: Path) -> None:
+    """Every line of the log is stamped; starts, ends and tracebacks are in it; a second run appends."""
+    _, log = shown(tmp_path, Event(0, "log", 2, "sst2", text="Traceback: boom"))
+    lines = log.splitlines()
+    assert all(STAMP.match(line) for line in lines)
+    assert [STAMP.sub("", line) for line in lines] == [
+        "study tiny: 3 trials",
+        "trial 1 sst2 uniform mean rank 2 seed 1: started by worker 0",
+        "[2/3] trial 1 sst2 uniform mean rank 2 seed 1: accuracy 0.7500, 24 parameters",
+        "trial 2 sst2 uniform mean rank 2 seed 2: started by worker 0",
+        "[3/3] trial 2 sst2 uniform mean rank 2 seed 2: failed: the loss became nan at step 3 of 9",
+        "trial 2 sst2: Traceback: boom",
+    ]
+    _, log = shown(tmp_path)
+    assert len(log.splitlines()) == len(lines) + 5
+
+
+def test_earlier_failures_are_done_too(tmp_path: Path) -> None:
+    """The count begins at all recorded trials, so it ends at the total also when some failed in an earlier run."""
+    text, _ = shown(tmp_path, counts={"complete": 1, "failed": 1, "running": 0, "waiting": 2})
+    assert "[3/4] trial 1" in text
+    assert "[4/4] trial 2" in text
+
+
+def test_a_long_silence_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without bars a step is mentioned once nothing was said for a while; on a terminal the bar says it."""
+    monkeypatch.setattr(progress_module, "QUIET", -1.0)
+    text, _ = shown(tmp_path)
+    assert "trial 1 sst2 uniform mean rank 2 seed 1: step 5/10, train loss 0.5123, budget 24" in text
+    text, _ = shown(tmp_path, terminal=True)
+    assert "step 5/10" not in text
+
+
+def test_interruptions_and_refusals(tmp_path: Path) -> None:
+    """An interrupted trial says how it goes on; a refusal without a trial names the worker; markup is no markup."""
+    text, _ = shown(
+        tmp_path,
+        Event(1, "requeue", 7, "sst2"),
+        Event(1, "refuse", text="the storage failed (disk I/O error) [bold]"),
+    )
+    assert "trial 7 sst2: interrupted; it continues from its checkpoint when the study is run again" in text
+    assert "worker 1: the storage failed (disk I/O error) [bold]" in text
