@@ -81,8 +81,10 @@ def placed(message: str) -> Problem:
     Example:
         >>> placed("budget.mean_rank must be at most 16, got 40").path
         ('budget', 'mean_rank')
+        >>> placed("model.target_modules 'qeury' matches no linear map").path
+        ('model', 'target_modules')
     """
-    named = re.match(r"([a-z_]+(?:\.[a-z_]+)*) (must .*)", message)
+    named = re.match(r"([a-z_]+(?:\.[a-z_]+)+|[a-z_]+(?= must )) (.*)", message)
     return Problem(tuple(named[1].split(".")), named[2]) if named else Problem((), message)
 
 

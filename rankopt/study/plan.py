@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from rankopt.core.problems import InvalidSpecError, Problem, nearest, placed
+from rankopt.core.problems import InvalidSpecError, Path, Problem, nearest, placed
 from rankopt.core.spec import ModelSpec, TaskSpec, TrainingSpec, TrialSpec, content_hash
 from rankopt.core.study_file import StudyFile, check_options
 from rankopt.search import SEARCHES
@@ -93,16 +93,20 @@ def preflight(file: StudyFile, trials: list[tuple[Choice, TrialSpec]]) -> list[P
 
     planned, lines, tried = [], [], set()
     for choice, spec in trials:
+        where: Path = ("task", "data_dir" if spec.task.data_dir else "name")  # for a message that names no field
         try:
             steps, tokens = _length(spec.task, spec.model, spec.training)
+            where = ("model", "name")
             layers, weights = _layers(spec.model)
+            where = ("allocator",)
             start = (content_hash(spec.model_dump(mode="json", include={"allocator", "budget", "model"})), steps)
             if start not in tried:
                 build_allocator(spec).start(layers, absolute_budget(spec, layers), steps, spec.seed)
                 tried.add(start)
             planned.append(PlannedTrial(choice, spec, steps, tokens, 4.0 * weights * tokens))
         except ValueError as error:
-            lines.append(file.line(placed(str(error)), choice))
+            problem = placed(str(error))
+            lines.append(file.line(problem if problem.path else Problem(where, problem.message), choice))
     if lines:
         raise InvalidSpecError(lines)
     return planned

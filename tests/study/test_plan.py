@@ -1,0 +1,183 @@
+"""Checked before anything runs: what is wrong with a study is one line each, with its place in the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rankopt.core.problems import InvalidSpecError
+from rankopt.core.study_file import StudyFile
+from rankopt.study.plan import checked_trials, preflight, seconds_per_flop
+from rankopt.training.trial import run_trial
+
+Make = Callable[..., Path]
+
+PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
+    # what is wrong: the change, the dotted path, what the line says after it
+    "an unknown task": (
+        {"task__name": "sst3"},
+        "base.task.name",
+        "must be a known task, got 'sst3'; did you mean 'sst2'?",
+    ),
+    "an unknown allocator": (
+        {"allocator": {"name": "adalroa"}},
+        "base.allocator.name",
+        "must be a known allocator, got 'adalroa'; did you mean 'adalora'?",
+    ),
+    "an unknown option": (
+        {"allocator": {"name": "adalora", "warmpu": 3}},
+        "base.allocator.warmpu",
+        "is no known field; did you mean 'warmup'?",
+    ),
+    "a wrong option": (
+        {"allocator": {"name": "dylora", "draw": "nework"}},
+        "base.allocator.draw",
+        "must be one of network, layer, got 'nework'; did you mean 'network'?",
+    ),
+    "no budget": ({"budget": None}, "base.budget", "must be given for the allocator 'uniform'"),
+    "a scale policy that changes the function": (
+        {"allocator": {"name": "spectral"}, "model__scale": "active"},
+        "base.model.scale",
+        "must be published or one of init, rs, unit for the allocator 'spectral', got 'active'",
+    ),
+    "a missing data folder": (
+        {"task__data_dir": "/no/such/folder"},
+        "base.task.data_dir",
+        "/no/such/folder must exist",
+    ),
+    "a data folder without the task": ({"task__name": "rte"}, "base.task.data_dir", "rte must exist"),
+    "a missing model": ({"model__name": "/no/model"}, "base.model.name", "must be a local folder"),
+    "a target that matches nothing": (
+        {"model__target_modules": ["qeury"]},
+        "base.model.target_modules",
+        "'qeury' matches no linear map; did you mean 'query'?",
+    ),
+    "a regular expression that is none": ({"model__target_modules": "query("}, "base.model.target_modules", "'query('"),
+    "a budget beyond the layers": (
+        {"budget": {"ranks": 49}},
+        "base.budget",
+        "must be at most 48 ranks for 12 layers of model.max_rank 4, got 49",
+    ),
+    "a static pattern over its budget": (
+        {"allocator": {"name": "static", "ranks": {"*": 3}}},
+        "base.allocator.ranks",
+        "must fit the budget of 24 ranks, got 36",
+    ),
+    "a glob that matches nothing": (
+        {"allocator": {"name": "static", "ranks": {"*.qery": 3}}},
+        "base.allocator",
+        "the glob '*.qery' matches no adapted layer",
+    ),
+    "phases longer than the training": (
+        {"allocator": {"name": "adalora", "warmup": 5, "final": 7}},
+        "base.allocator.warmup",
+        "must be fewer than the trial's 12 steps, got 5 + 7",
+    ),
+    "recovery as long as the training": (
+        {"allocator": {"name": "spectral", "recovery": 12}},
+        "base.allocator.recovery",
+        "must be fewer than the trial's 12 steps, got 12",
+    ),
+    "more search examples than rows": (
+        {"task__search_examples": 104},
+        "base.task.search_examples",
+        "got 104",
+    ),
+    "no room for text": ({"task__max_length": 4, "task__name": "stsb"}, "base.task.max_length", "must be at least 5"),
+}
+
+
+def problem_lines(path: Path) -> list[str]:
+    file = StudyFile(path)
+    with pytest.raises(InvalidSpecError) as caught:
+        preflight(file, checked_trials(file))
+    return caught.value.lines
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_a_problem_is_one_line_with_its_place(case: str, tiny_study: Make) -> None:
+    """One line: file, line number of the value, dotted path, rule, value. One, although two trials have it."""
+    changes, dotted, message = PROBLEMS[case]
+    path = tiny_study(space={"seed": [0, 1]}, **changes)
+    lines = problem_lines(path)
+    assert len(lines) == 1, lines
+    found = re.match(rf"{re.escape(str(path))}:(\d+): (\S+) ", lines[0])
+    assert found, lines[0]
+    assert message in lines[0]
+    assert found[2] == dotted
+    key = dotted.split(".")[-1]
+    assert key in path.read_text().splitlines()[int(found[1]) - 1] or key == "budget"
+
+
+def test_a_problem_in_the_space_is_placed_there(tiny_study: Make) -> None:
+    """A wrong value of a dimension is named with its index, on its own line; good values beside it are not."""
+    path = tiny_study(space={"allocator": [{"name": "uniform"}, {"name": "adalora", "final": 30}], "seed": [0, 1]})
+    (line,) = problem_lines(path)
+    assert "space.allocator[1].warmup + allocator.final must be fewer than the trial's 12 steps, got 2 + 30" in line
+    number = int(line.removeprefix(f"{path}:").split(":")[0])
+    assert path.read_text().splitlines()[number - 1].strip() in ("final: 30", "- name: adalora")
+
+
+def test_several_problems_are_several_lines(tiny_study: Make) -> None:
+    """All problems of a study come at once."""
+    space = {"allocator": [{"name": "nobody"}, {"name": "uniform"}, {"name": "ramp", "ratio": 0.5}]}
+    lines = problem_lines(tiny_study(space=space))
+    assert len(lines) == 2
+    assert "space.allocator[0].name" in lines[0]
+    assert "space.allocator[2].ratio" in lines[1]
+
+
+def test_an_unknown_search(tiny_study: Make, tmp_path: Path) -> None:
+    """Named with the nearest, in the place where it stands."""
+    path = tiny_study()
+    path.write_text(path.read_text() + "search: {name: gird}\n")
+    with pytest.raises(InvalidSpecError, match=r"search\.name must be a known search, got 'gird'; did you mean 'grid'"):
+        checked_trials(StudyFile(path))
+
+
+def test_a_range_under_the_grid(tiny_study: Make) -> None:
+    """A search that cannot use the space says so with the dimension's line."""
+    path = tiny_study(space={"training.lr": {"float": [1e-4, 1e-3]}})
+    with pytest.raises(InvalidSpecError, match=rf"{re.escape(str(path))}:\d+: space\.training\.lr must be a list"):
+        checked_trials(StudyFile(path))
+
+
+def test_defaults_make_no_other_trial(tiny_study: Make) -> None:
+    """An option spelled out at its default is the same trial as one left out, and is planned once."""
+    allocators = [{"name": "adalora"}, {"name": "adalora", "beta1": 0.85}, {"name": "adalora", "beta1": 0.9}]
+    trials = checked_trials(StudyFile(tiny_study(space={"allocator": allocators})))
+    assert [spec.allocator.options for _, spec in trials] == [{}, {"beta1": 0.9}]
+
+
+def test_the_plan_tells_the_cost(tiny_study: Make, tmp_path: Path) -> None:
+    """Steps and tokens of the plan are those that the trial then reports; twice the epochs are twice the operations."""
+    file = StudyFile(tiny_study(space={"training.epochs": [1.0, 2.0]}, training={"batch_size": 16, "accumulation": 2}))
+    one, two = preflight(file, checked_trials(file))
+    result = run_trial(one.spec, tmp_path / "trial")
+    assert result.cost is not None
+    assert result.cost.steps == one.steps == 3
+    assert two.steps == 6
+    # padding depends on the seed's batches, the tokens in them do not
+    assert one.tokens == pytest.approx(result.cost.padded_tokens, rel=0.15)
+    assert two.flops == pytest.approx(2 * one.flops, rel=0.15)
+    weights = 2 * (4 * 32 * 32 + 2 * 32 * 48)
+    assert one.flops >= 4 * weights * result.cost.tokens
+
+
+def test_a_pace_is_plausible() -> None:
+    """Some machine's flop takes between 1e-15 and 1e-7 seconds."""
+    assert 1e-15 < seconds_per_flop(0.05) < 1e-7
+
+
+def test_nothing_is_loaded(tiny_study: Make, tiny_model: Path, monkeypatch: Any) -> None:
+    """A preflight reads configs, tokenizers and data, never weights, however many trials there are."""
+    from transformers import PreTrainedModel
+
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", None)
+    space = {"allocator": [{"name": "uniform"}, {"name": "adalora"}, {"name": "spectral"}], "seed": list(range(20))}
+    file = StudyFile(tiny_study(space=space))
+    assert len(preflight(file, checked_trials(file))) == 60
