@@ -1,5 +1,7 @@
 # Both targets set up .venv by themselves and may be run again at any time.
-PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(shell command -v $(p) 2>/dev/null)))
+# the first of these that runs here and is new enough (a version manager's shim may be there and not run)
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,8 +24,7 @@ check: $(VENV)/ready
 	$(BIN)/lint-imports
 
 $(VENV)/ready: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "rankopt needs Python 3.11 or newer, $(PYTHON) is older; say PYTHON=/path/to/python3.11 make"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "rankopt needs Python 3.11 or newer with venv; say: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
