@@ -227,6 +227,10 @@ class StudySpec(Spec):
                 for item in value if len(together) > 1 else ():
                     if not isinstance(item, list) or len(item) != len(together):
                         raise ValueError(f"dimension {path!r} must list {len(together)} values at a time, got {item!r}")
+            elif len(together) > 1:
+                raise ValueError(
+                    f"dimension {path!r} must be a list of values, because it varies several fields together"
+                )
             elif len(kinds) != 1:
                 raise ValueError(
                     f"dimension {path!r} must be a list of values, {{int: [low, high]}} or {{float: [low, high]}}, "

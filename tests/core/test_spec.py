@@ -21,6 +21,7 @@ from rankopt.core.spec import (
     TrialSpec,
     content_hash,
     decode,
+    paths_of,
     split_path,
     with_path,
 )
@@ -305,6 +306,20 @@ def test_grid_choices() -> None:
     assert list(study().choices()) == [{}]
 
 
+def test_dimensions_that_vary_together() -> None:
+    """Several paths in one dimension take their values side by side, and count as one dimension of the grid."""
+    space = {"task.name, training.lr": [["rte", 1e-3], ["cola", 5e-4]], "seed": [0, 1]}
+    spec = study(space=space)
+    trials = [spec.trial(choice) for choice in spec.choices()]
+    assert [(t.task.name, t.training.lr, t.seed) for t in trials] == [
+        ("rte", 1e-3, 0),
+        ("rte", 1e-3, 1),
+        ("cola", 5e-4, 0),
+        ("cola", 5e-4, 1),
+    ]
+    assert paths_of("seed") == ["seed"]
+
+
 def test_the_trial_of_a_choice() -> None:
     """A chosen mapping replaces the base's; a longer path goes into it."""
     choice = {"allocator": {"name": "static"}, "allocator.ranks[*.query]": 3, "budget": None, "training.epochs": 1}
@@ -324,6 +339,9 @@ def test_the_trial_of_a_choice() -> None:
         ({"space": {"seed": 3}}, "'seed' must be a list of values"),
         ({"space": {"seed": {"int": [0, 1], "float": [0, 1]}}}, "'seed' must be a list of values"),
         ({"space": {"seed": {"integer": [0, 1]}}}, "'seed' must be a list of values"),
+        ({"space": {"seed,task.name": [[0, "rte"], [1]]}}, r"'seed,task.name' must list 2 values at a time, got \[1\]"),
+        ({"space": {"seed,task.name": [0, 1]}}, "must list 2 values at a time, got 0"),
+        ({"space": {"seed,training.steps": {"int": [0, 1]}}}, "'seed,training.steps' must be a list of values"),
         ({"space": {"seed": {"int": [0, 1.5]}}}, "int"),
         ({"space": {"seed": {"int": [0, 1, 2]}}}, "int"),
         ({"space": {"seed": {"int": [0, 4], "step": 0}}}, "step"),
