@@ -89,6 +89,5 @@ def energy_ranks(spectra: dict[str, Tensor], tau: float) -> dict[str, int]:
         {'q': 2, 'v': 0}
     """
     return {
-        name: int((energy(S) < tau).sum()) + 1 if tau > 0 and float(S.sum()) > 0 else 0
-        for name, S in spectra.items()
+        name: int((energy(S) < tau).sum()) + 1 if tau > 0 and float(S.sum()) > 0 else 0 for name, S in spectra.items()
     }
