@@ -6,7 +6,10 @@ sentences whose label is a rule that such a model can learn.
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,3 +137,39 @@ def tiny_study(tmp_path: Path, tiny_trial: Callable[..., dict[str, Any]]) -> Cal
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def rankopt() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command line in a process of its own, on one thread: `rankopt("run", path, cwd=folder)`."""
+
+    def run(*words: object, cwd: Path, **more: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "rankopt", *map(str, words)]
+        how: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 280, "env": plain_environment()}
+        return subprocess.run(command, cwd=cwd, **(how | more))
+
+    return run
+
+
+def plain_environment() -> dict[str, str]:
+    """This process's environment, on one thread and away from any W&B or cache settings of the machine."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "COLUMNS"))}
+    return kept | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="session")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_trial: Callable[..., dict[str, Any]],
+    rankopt: Callable[..., subprocess.CompletedProcess[str]],
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder in which `rankopt run` has run the study `tiny` with two workers and W&B offline, and what it printed:
+    two allocators by two seeds, four trials. Look, and leave it as it is."""
+    from rankopt.core.yaml import write
+
+    folder = tmp_path_factory.mktemp("finished")
+    space = {"allocator": [{"name": "uniform"}, {"name": "dylora"}], "seed": [0, 1]}
+    write({"name": "tiny", "base": tiny_trial(), "space": space}, folder / "tiny.yaml")
+    done = rankopt("run", "tiny.yaml", "--workers", 2, "--wandb", "offline", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done

@@ -103,7 +103,7 @@ class AllocatorCallback(TrainerCallback):
     ) -> None:
         step = state.global_step + 1
         trained = [p for group in kwargs["optimizer"].param_groups for p in group["params"]]
-        if not torch.isfinite(nn.utils.get_total_norm([p.detach() for p in trained])):
+        if not torch.isfinite(nn.utils.get_total_norm([p.detach() for p in trained], norm_type=float("inf"))):
             raise FloatingPointError(f"the weights are no longer finite at step {step} of {state.max_steps}")
         self.allocator.after_step(self.state, self.layers, step)
         for layer in self.layers.values():

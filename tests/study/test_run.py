@@ -1,0 +1,269 @@
+"""Studies run by real processes: each trial exactly once, whatever is killed, interrupted, failing or full."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from rankopt.core.result import TrialResult
+from rankopt.core.study_file import StudyFile
+from rankopt.study.plan import checked_trials
+from rankopt.study.storage import KEY, RESULT, WORKER, StudyStore, sqlite_url
+from rankopt.training.checkpoint import SEAL
+from rankopt.training.trial import run_trial
+
+# the package quiets these itself; pytest forgets that before every test
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+LONG = {"steps": 200, "batch_size": 16, "lr": 5.0e-3}  # some seconds: long enough to be hit in the middle
+QUICKLY = ("--wandb", "disabled", "--heartbeat", "1", "--grace", "4")
+
+
+def store_in(folder: Path, name: str = "tiny") -> StudyStore:
+    store = StudyStore(sqlite_url(folder / "runs" / name), name, folder / "runs" / name)
+    store.open()
+    return store
+
+
+def complete_keys(store: StudyStore) -> Counter[str]:
+    return Counter(trial.user_attrs[KEY] for trial in store.trials(TrialState.COMPLETE))
+
+
+def without_seconds(result: TrialResult) -> dict[str, Any]:
+    data = result.model_dump(mode="json")
+    data["cost"] |= {"train_seconds": 0, "evaluate_seconds": 0}
+    data["environment"]["code"] = ""  # the checkout may be edited while tests run
+    return data
+
+
+def wait_for(what: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 120) -> Any:
+    """What becomes true while a process runs."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if (found := what()) or process.poll() is not None:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts the command line in a session of its own, and ends what is left of it after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def go(*words: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rankopt", *map(str, words)],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        started.append(process)
+        return process
+
+    yield go
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def running_with_checkpoint(folder: Path, name: str = "tiny") -> list[Any]:
+    """The running trials that have a sealed checkpoint."""
+    if not (folder / "runs" / name / "study.db").exists():
+        return []
+    try:
+        store = store_in(folder, name)
+        running = [t for t in store.trials(TrialState.RUNNING) if WORKER in t.user_attrs]
+    except (ValueError, ConnectionError):  # not made yet
+        return []
+    trials = folder / "runs" / name / "trials"
+    return [t for t in running if list(trials.glob(f"{t.user_attrs[KEY]}/checkpoints/*/{SEAL}"))]
+
+
+def test_two_workers_run_everything_once(finished: tuple[Path, Any], rankopt: Callable[..., Any]) -> None:
+    """Four trials, two workers: each key is complete exactly once, its artifacts are stored, both workers took part,
+    nothing is left in the working folder; run once more, it runs nothing and says so."""
+    folder, done = finished
+    store = store_in(folder)
+    assert sorted(complete_keys(store).values()) == [1, 1, 1, 1]
+    assert [trial.state.name for trial in store.trials() if trial.state != TrialState.PRUNED] == ["COMPLETE"] * 4
+    assert len({trial.user_attrs[WORKER]["pid"] for trial in store.trials(TrialState.COMPLETE)}) == 2
+    assert all(
+        len(list(os.scandir(folder / "runs" / "tiny" / name))) == n for name, n in (("trials", 0), ("artifacts", 8))
+    )
+    assert "study tiny: 4 trials, 4 new, 0 complete" in done.stdout
+    assert "[4/4]" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("4 complete, 0 failed, 0 running, 0 waiting")
+    assert done.stderr == ""
+    before = store.trials()
+    began = time.monotonic()
+    again = rankopt("run", "tiny", "--wandb", "disabled", cwd=folder)
+    assert again.returncode == 0
+    assert "4 trials, 0 new, 4 complete" in again.stdout
+    assert [trial.number for trial in store.trials()] == [trial.number for trial in before]
+    assert time.monotonic() - began < 60
+
+
+def test_results_are_those_of_the_trial_alone(finished: tuple[Path, Any], tmp_path: Path) -> None:
+    """What a worker process recorded is what `run_trial` gives here, but for the seconds."""
+    folder, _ = finished
+    spec = checked_trials(StudyFile(folder / "tiny.yaml"))[2][1]
+    stored = next(result for result in store_in(folder).results() if result.key == spec.key)
+    assert without_seconds(stored) == without_seconds(run_trial(spec, tmp_path))
+
+
+@pytest.mark.slow
+def test_a_failing_trial(tiny_study: Callable[..., Path], rankopt: Callable[..., Any], tmp_path: Path) -> None:
+    """It is recorded with its reason, the others complete, the exit code is 1 and stays 1 without running anything
+    again; `--retry-failed` tries the failed one only."""
+    path = tiny_study(space={"training.lr": [1e30, 5e-3]})
+    done = rankopt("run", path, "--wandb", "disabled", cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 complete, 1 failed" in done.stdout
+    assert "failed: the loss became nan at step" in done.stdout
+    store = store_in(tmp_path)
+    assert [result.status for result in store.results()] == ["failed", "complete"]
+    count = len(store.trials())
+    again = rankopt("run", path, "--wandb", "disabled", cwd=tmp_path)
+    assert again.returncode == 1
+    assert len(store.trials()) == count
+    retried = rankopt("run", path, "--wandb", "disabled", "--retry-failed", cwd=tmp_path)
+    assert retried.returncode == 1
+    assert "1 failed trials are tried again" in retried.stdout
+    recorded = Counter(trial.user_attrs[KEY] for trial in store.trials() if RESULT in trial.user_attrs)
+    assert sorted(recorded.values()) == [1, 2]
+    shown = rankopt("show", "tiny", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert "failed: the loss became nan at step" in shown.stdout
+
+
+@pytest.mark.slow
+def test_a_killed_worker(tiny_study: Callable[..., Path], start: Callable[..., Any], tmp_path: Path) -> None:
+    """SIGKILL for one of two workers in the middle of a trial: the study completes in the same run, every key exactly
+    once; the killed try is recorded as fallen, and its second try's result is that of an undisturbed run."""
+    path = tiny_study(space={"seed": [0, 1, 2]}, training=LONG, allocator={"name": "adalora"})
+    run = start("run", path, "--workers", 2, "--checkpoint-steps", 20, *QUICKLY)
+    victims = wait_for(lambda: running_with_checkpoint(tmp_path), run)
+    assert victims, run.communicate()[0]
+    os.kill(victims[0].user_attrs[WORKER]["pid"], signal.SIGKILL)
+    text, _ = run.communicate(timeout=200)
+    assert run.returncode == 0, text
+    assert "died (exit -9); its trial goes back into the queue" in text
+    store = store_in(tmp_path)
+    assert sorted(complete_keys(store).values()) == [1, 1, 1]
+    fallen = store.trials(TrialState.FAIL)
+    assert [trial.number for trial in fallen] == [victims[0].number]
+    key = victims[0].user_attrs[KEY]
+    spec = next(spec for _, spec in checked_trials(StudyFile(path)) if spec.key == key)
+    stored = next(result for result in store.results() if result.key == key)
+    assert without_seconds(stored) == without_seconds(run_trial(spec, tmp_path / "alone"))
+
+
+@pytest.mark.slow
+def test_an_interrupt(tiny_study: Callable[..., Path], start: Callable[..., Any], tmp_path: Path) -> None:
+    """Ctrl-C (SIGINT to the whole group) ends the run with 130 after the current step, no trial failed, checkpoints of
+    that step kept; the same command continues from them and ends with the result of an undisturbed run."""
+    path = tiny_study(space={"seed": [0, 1]}, training=LONG, allocator={"name": "spectral", "recovery": 0.3})
+    words = ("run", path, "--workers", 2, "--checkpoint-steps", 1000, *QUICKLY)
+    run = start(*words)
+    folder = tmp_path / "runs" / "tiny"
+    wait_for(lambda: _text(folder / "log.txt").count("started by worker") == 2, run)
+    time.sleep(2)
+    os.killpg(run.pid, signal.SIGINT)
+    text, _ = run.communicate(timeout=60)
+    assert run.returncode == 130, text
+    assert "stopping after the current step" in text
+    assert "interrupted; it continues from its checkpoint when the study is run again" in text
+    assert text.splitlines()[-1] == "rankopt: interrupted; run again to continue"
+    assert "Traceback" not in text
+    store = store_in(tmp_path)
+    assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 2}
+    checkpoint, *_ = folder.glob("trials/*/checkpoints/checkpoint-*")
+    assert (checkpoint / SEAL).exists()
+    step = int(checkpoint.name.split("-")[1])
+    assert 0 < step < 200
+    again = start(*words)
+    text, _ = again.communicate(timeout=200)
+    assert again.returncode == 0, text
+    assert sorted(complete_keys(store).values()) == [1, 1]
+    key = checkpoint.parent.parent.name
+    spec = next(spec for _, spec in checked_trials(StudyFile(path)) if spec.key == key)
+    stored = next(result for result in store.results() if result.key == key)
+    assert without_seconds(stored) == without_seconds(run_trial(spec, tmp_path / "alone"))
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of half a megabyte."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = shutil.which("mount")
+    command = [mount or "mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)]
+    if not mount or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk(
+    tiny_study: Callable[..., Path], rankopt: Callable[..., Any], tmp_path: Path, small_disk: Path
+) -> None:
+    """The study's folder lies on a disk that fills up while the first checkpoint is written: exit code 3, one line that
+    names the place, the trial back in the queue and not failed; with room again the same command finishes."""
+    path = tiny_study(space={"seed": [0, 1]})
+    words = ("run", path, "--dir", small_disk, "--storage", sqlite_url(tmp_path), *QUICKLY)
+    filler = small_disk / "filler"
+    filler.write_bytes(b"x" * 440_000)
+    done = rankopt(*words, cwd=tmp_path)
+    assert done.returncode == 3, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "free or mend it and run again" in line
+    assert str(small_disk) in line
+    store = StudyStore(sqlite_url(tmp_path), "tiny", small_disk / "tiny")
+    store.open()
+    assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 2}
+    filler.unlink()
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    done = rankopt(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(complete_keys(store).values()) == [1, 1]
+
+
+@pytest.mark.slow
+def test_a_full_disk_with_the_storage_on_it(
+    tiny_study: Callable[..., Path], rankopt: Callable[..., Any], tmp_path: Path, small_disk: Path
+) -> None:
+    """With the storage on the same full disk nothing can be recorded at all: still exit code 3 and no traceback, and
+    nothing is lost once there is room."""
+    path = tiny_study(space={"seed": [0, 1]})
+    words = ("run", path, "--dir", small_disk, *QUICKLY)
+    filler = small_disk / "filler"
+    filler.write_bytes(b"x" * 250_000)
+    done = rankopt(*words, cwd=tmp_path)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    filler.unlink()
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    done = rankopt(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,193 @@
+"""W&B as a mirror: the offline files, read back with wandb's own reader, hold every point of the study."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from rankopt.core.result import TrialResult
+from rankopt.study.storage import StudyStore, sqlite_url
+from rankopt.study.tracking import NullTracker, check_mode, default_mode, make_tracker, point_rows, publish_study
+
+# the package quiets these itself; pytest forgets that before every test
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+
+class Mirror(NamedTuple):
+    """One offline run, as read back."""
+
+    header: dict[str, Any]  # group, job type, name, configuration
+    history: list[dict[str, Any]]
+    summary: dict[str, Any]
+    state: str
+    exit_code: int
+    folder: Path
+
+    def table(self, place: str) -> list[dict[str, Any]]:
+        """The rows of a logged table."""
+        data = json.loads((self.folder / "files" / place).read_text())
+        return [dict(zip(data["columns"], row, strict=True)) for row in data["data"]]
+
+
+def read_back(folder: Path) -> list[Mirror]:
+    """All offline runs under a folder, by `wandb leet inspect`."""
+    tool = Path(sys.executable).with_name("wandb")
+    runs = []
+    for run in sorted(folder.glob("offline-run-*")):
+        command = [str(tool) if tool.exists() else shutil.which("wandb") or "wandb", "leet", "inspect", "--json"]
+        text = subprocess.run([*command, str(run)], capture_output=True, text=True, timeout=60, check=True).stdout
+        records = [json.loads(line) for line in text.splitlines()]
+        text = subprocess.run([*command, "--summary", str(run)], capture_output=True, text=True, check=True).stdout
+        last = json.loads(text)
+        runs.append(
+            Mirror(
+                header=next(record["run"] for record in records if record["type"] == "run"),
+                history=[record["history"]["item"] for record in records if record["type"] == "history"],
+                summary=last["summary"],
+                state=last["state"],
+                exit_code=last["exit_code"],
+                folder=run,
+            )
+        )
+    return runs
+
+
+@pytest.fixture(scope="module")
+def mirrors(finished: tuple[Path, Any]) -> list[Mirror]:
+    pytest.importorskip("wandb")
+    return read_back(finished[0] / "runs" / "tiny" / "wandb")
+
+
+@pytest.fixture
+def results(finished: tuple[Path, Any]) -> dict[str, TrialResult]:
+    folder = finished[0] / "runs" / "tiny"
+    store = StudyStore(sqlite_url(folder), "tiny", folder)
+    store.open()
+    return {result.key: result for result in store.results()}
+
+
+def test_a_run_per_trial_and_one_for_the_study(mirrors: list[Mirror], results: dict[str, TrialResult]) -> None:
+    """Group is the study, job type the allocator, the configuration the trial's spec, all finished well."""
+    assert {run.header["run_group"] for run in mirrors} == {"tiny"}
+    assert {run.header["project"] for run in mirrors} == {"rankopt"}
+    assert all(run.state == "finished" and run.exit_code == 0 for run in mirrors)
+    trials = [run for run in mirrors if run.header["job_type"] != "study"]
+    assert len(mirrors) == len(trials) + 1 == 5
+    for run in trials:
+        result = results[run.summary["key"]]
+        assert run.header["job_type"] == result.spec["allocator"]["name"]
+        assert run.header["display_name"].endswith(f"seed {result.spec.get('seed', 0)}")
+        config = {key: value for key, value in run.header["config"]["update"].items() if key != "_wandb"}
+        assert config == result.spec
+    assert {run.summary["key"] for run in trials} == set(results)
+
+
+def test_the_curves_of_a_trial(mirrors: list[Mirror], results: dict[str, TrialResult]) -> None:
+    """Every step from 1 to the last has its loss and budget, equal to the recorded ones; the ranks by layer over time
+    are the recorded trace."""
+    for run in mirrors:
+        if run.header["job_type"] == "study":
+            continue
+        result = results[run.summary["key"]]
+        rows = [row for row in run.history if "step" in row]
+        assert [row["step"] for row in rows] == list(range(1, 13))
+        assert [row["loss"] for row in rows] == pytest.approx([event.loss for event in result.losses])
+        trace = {event.step: event for event in result.ranks}
+        ranks, amount = result.ranks[0].ranks, result.ranks[0].amount
+        shown: dict[str, int] = {}
+        for row in rows:
+            if row["step"] in trace:
+                ranks, amount = trace[row["step"]].ranks, trace[row["step"]].amount
+            shown |= {key.removeprefix("ranks/"): value for key, value in row.items() if key.startswith("ranks/")}
+            assert shown == dict(zip(result.layers, ranks, strict=True)), row["step"]
+            assert row["budget"] == amount
+
+
+def test_every_point_is_there(mirrors: list[Mirror], results: dict[str, TrialResult]) -> None:
+    """The study's table has one row per point of every trial with its scores and parameters, and so has each trial's
+    own; the summary holds the trial's own point."""
+    expected = point_rows(list(results.values()))
+    assert len(expected) == sum(len(result.points) for result in results.values()) > len(results)
+    (study,) = [run for run in mirrors if run.header["job_type"] == "study"]
+    assert study.table(study.summary["tradeoff_points"]["path"]) == expected
+    assert (study.summary["trials"], study.summary["complete"], study.summary["failed"]) == (4, 4, 0)
+    for run in mirrors:
+        if run is study:
+            continue
+        result = results[run.summary["key"]]
+        assert run.table(run.summary["points"]["path"]) == point_rows([result])
+        assert run.summary["kept_parameters"] == result.own.kept
+        assert run.summary["search/accuracy"] == result.own.search["accuracy"]
+        assert run.summary["validation/accuracy"] == result.own.report["validation"]["accuracy"]
+
+
+def test_the_tradeoff_curve(mirrors: list[Mirror], results: dict[str, TrialResult]) -> None:
+    """The study run draws the mean score over seeds against kept parameters, one line per allocator."""
+    (study,) = [run for run in mirrors if run.header["job_type"] == "study"]
+    (place,) = [row[key] for row in study.history for key in row if key == "tradeoff/sst2_table.path"]
+    curves = {(row["lineKey"], row["step"]): row["lineVal"] for row in study.table(place)}
+    expected: dict[tuple[str, int], list[float]] = {}
+    for result in results.values():
+        expected.setdefault((result.spec["allocator"]["name"], result.own.kept), []).append(result.score())
+    assert curves == {place: pytest.approx(sum(scores) / len(scores)) for place, scores in expected.items()}
+    assert {allocator for allocator, _ in curves} == {"uniform", "dylora"}
+
+
+def test_a_failure_and_an_interruption(tmp_path: Path, result: Callable[..., TrialResult], tiny_spec: Any) -> None:
+    """A failed trial's run says so with its reason and a bad exit code; an interrupted one just ends; neither needs a
+    point. A study of failures only is published too."""
+    pytest.importorskip("wandb")
+    spec = tiny_spec()
+    failed = result(spec, status="failed", points=(), reason="the loss became nan at step 3 of 9")
+    tracker = make_tracker("offline", tmp_path)
+    for outcome in (failed, None):
+        tracker.start("tiny", 3, "sst2 uniform", "uniform", {"seed": 0})
+        tracker.finish(outcome)
+    tracker.finish(None)  # one that never started
+    publish_study("offline", tmp_path, "tiny", {}, [failed])
+    runs = read_back(tmp_path / "wandb")
+    assert [run.exit_code for run in runs] == [1, 1, 0]
+    assert runs[0].summary["reason"] == failed.reason
+    assert "key" not in runs[1].summary
+    assert runs[2].summary["failed"] == 1
+
+
+def test_disabled_needs_no_wandb(tmp_path: Path) -> None:
+    """Where wandb cannot be imported, the default is disabled, disabled works and asking for more is one line."""
+    code = f"""
+import sys
+sys.modules["wandb"] = None
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "wandb" else find(name, *rest)
+from pathlib import Path
+from rankopt.study.tracking import check_mode, default_mode, make_tracker, publish_study
+assert default_mode() == "disabled"
+tracker = make_tracker("disabled", Path({str(tmp_path)!r}))
+tracker.start("s", 0, "l", "a", {{}})
+tracker.finish(None)
+publish_study("disabled", Path({str(tmp_path)!r}), "s", {{}}, [])
+try:
+    check_mode("offline")
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("--wandb must be disabled where wandb is not installed, got offline; pip install")
+    assert not list(tmp_path.iterdir())
+
+
+def test_modes() -> None:
+    """With wandb installed the default writes files only."""
+    pytest.importorskip("wandb")
+    assert default_mode() == "offline"
+    check_mode("online")
+    assert isinstance(make_tracker("disabled", Path("nowhere")), NullTracker)
