@@ -71,7 +71,8 @@ class StudyFile:
     def at(self, place: Place, message: str) -> str:
         """A message about a place of the study as one line."""
         for prefix, text in self.overridden.items():
-            if place[: len(prefix)] == prefix:
+            above = len(place) > 1 and prefix[: len(place)] == place  # a whole that the override made wrong
+            if place[: len(prefix)] == prefix or above:
                 return f"--set {text}: {dotted(place)} {message}"
         return f"{self.document.path}:{self.document.line(place)}: {dotted(place)} {message}"
 

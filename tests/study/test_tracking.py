@@ -96,7 +96,7 @@ def test_the_curves_of_a_trial(mirrors: list[Mirror], results: dict[str, TrialRe
         if run.header["job_type"] == "study":
             continue
         result = results[run.summary["key"]]
-        rows = [row for row in run.history if "step" in row]
+        rows = [row for row in run.history if "loss" in row]
         assert [row["step"] for row in rows] == list(range(1, 13))
         assert [row["loss"] for row in rows] == pytest.approx([event.loss for event in result.losses])
         trace = {event.step: event for event in result.ranks}

@@ -479,6 +479,30 @@ def test_a_corrupt_checkpoint_is_one_line(tiny_spec: Spec, tmp_path: Path) -> No
     assert seen[0] == 7
 
 
+def test_a_disk_that_is_full_is_no_failure_of_the_trial(tiny_spec: Spec, tmp_path: Path, monkeypatch: Any) -> None:
+    """torch.save calls a full disk a RuntimeError; the trial raises the OSError that it is, with the place, and the
+    checkpoint that could not be finished is not used later."""
+    from rankopt.training import trainer
+
+    save = trainer.save_adapter
+
+    def full(folder: Path, content: dict[str, Any]) -> None:
+        if folder.name == "checkpoint-6":
+            folder.mkdir()
+            raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 704 vs 598\nmore")
+        save(folder, content)
+
+    monkeypatch.setattr(trainer, "save_adapter", full)
+    with pytest.raises(OSError, match="the checkpoint cannot be written") as caught:
+        run_trial(tiny_spec(), tmp_path, checkpoint_steps=3)
+    assert "\n" not in str(caught.value)
+    assert caught.value.filename == str(tmp_path / "checkpoints")
+    monkeypatch.undo()
+    seen: list[int] = []
+    assert run_trial(tiny_spec(), tmp_path, observe=lambda p: seen.append(p.step)).status == "complete"
+    assert seen[0] == 4
+
+
 def test_few_checkpoints_are_kept(tiny_spec: Spec, tmp_path: Path) -> None:
     """Two at most, and none of the frozen model's weights in them: less than the factors' moments would explain."""
     run_trial(tiny_spec(training__steps=12), tmp_path, checkpoint_steps=2)

@@ -1,0 +1,319 @@
+"""The command line as a person or a script meets it: what it prints, how it exits, how fast it says no."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rankopt.allocators import ALLOCATORS
+from rankopt.search import SEARCHES
+from rankopt.tasks import TASKS
+
+Rankopt = Callable[..., subprocess.CompletedProcess[str]]
+HEAVY = ("torch", "transformers", "datasets", "optuna", "wandb", "pandas", "sklearn", "matplotlib", "plotly", "peft")
+
+
+def loaded(words: list[str], cwd: Path) -> tuple[int, str, set[str], float]:
+    """Exit code, standard error, heavy packages imported and seconds of a command in a fresh process."""
+    code = f"""
+import sys, time
+began = time.perf_counter()
+sys.argv = ["rankopt", *{words!r}]
+from rankopt.cli import main
+code = 0
+try:
+    main()
+except SystemExit as end:
+    code = end.code or 0
+print(code, time.perf_counter() - began, *[name for name in {HEAVY!r} if name in sys.modules], file=sys.__stdout__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=60)
+    number, seconds, *names = done.stdout.splitlines()[-1].split()
+    return int(number), done.stderr, set(names), float(seconds)
+
+
+@pytest.fixture
+def fine(tiny_study: Callable[..., Path]) -> Path:
+    """A valid study of two trials."""
+    return tiny_study(space={"seed": [0, 1]})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["--version"],
+        *[[c, "--help"] for c in ("run", "validate", "plan", "list", "show", "report", "export")],
+    ],
+)
+def test_help_is_light(words: list[str], tmp_path: Path) -> None:
+    """Help and version import nothing heavy; the fastest of three tries is under half a second (a busy machine is not
+    the program's fault)."""
+    runs = [loaded(words, tmp_path) for _ in range(3 if words == ["--help"] else 1)]
+    assert runs[0][0] == 0
+    assert runs[0][2] == set()
+    assert min(run[3] for run in runs) < (0.5 if words == ["--help"] else 5)
+
+
+def test_help_documents_exit_codes(rankopt: Rankopt, tmp_path: Path) -> None:
+    """The codes that scripts depend on are on the first page; without a command there is help."""
+    text = " ".join(rankopt("--help", cwd=tmp_path).stdout.split())
+    assert "0 done, 1 trials failed, 2 wrong input, 3 refused by the machine, 130 interrupted" in text
+    done = rankopt(cwd=tmp_path)
+    assert "Usage" in done.stdout + done.stderr
+
+
+STRUCTURE: dict[str, tuple[str, list[str]]] = {
+    # the line that is added or the override, and what the message holds
+    "an unknown field": ("serch: {name: grid}", ["serch is no known field; did you mean 'search'?"]),
+    "a wrong type": ("description: [1]", ["description must be", "got [1]"]),
+    "a duplicate key": ("name: again", ["duplicate key"]),
+    "no YAML": ("name: [", [": not valid YAML"]),
+}
+
+
+@pytest.mark.parametrize("case", STRUCTURE)
+def test_a_wrong_structure_is_refused_at_once(case: str, fine: Path, tmp_path: Path) -> None:
+    """File, line, path, rule; exit code 2; no torch, no transformers, not even Optuna."""
+    line, messages = STRUCTURE[case]
+    fine.write_text(fine.read_text() + line + "\n")
+    code, stderr, heavy, _ = loaded(["validate", str(fine)], tmp_path)
+    assert code == 2
+    assert heavy == set()
+    assert stderr.startswith(f"rankopt: {fine}:")
+    assert "Traceback" not in stderr
+    for message in messages:
+        assert message in stderr
+
+
+def test_a_wrong_trial_is_refused_without_torch(tiny_study: Callable[..., Path], tmp_path: Path) -> None:
+    """A field of a trial in the base or in the space, too: under a second on an idle machine, nothing heavy loaded."""
+    path = tiny_study(space={"training.lr": [1e-3, -1.0]})
+    runs = [loaded(["validate", str(path)], tmp_path) for _ in range(2)]
+    code, stderr, heavy, _ = runs[0]
+    assert (code, heavy) == (2, set())
+    assert "space.training.lr[1] must be greater than 0, got -1.0" in stderr
+    assert min(run[3] for run in runs) < 2
+
+
+def test_validate(rankopt: Rankopt, fine: Path, tmp_path: Path) -> None:
+    """A valid study says how many trials it has; an allocator's own options are checked too."""
+    done = rankopt("validate", fine, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"{fine}: valid, 2 trials\n")
+    done = rankopt("validate", fine, "--set", "allocator={name: adalora, beta1: 1.5}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "rankopt: --set allocator={name: adalora, beta1: 1.5}: base.allocator.beta1 must be less than 1, got 1.5\n"
+    )
+
+
+SETS: dict[str, tuple[list[str], Any]] = {
+    "a number": (["training.epochs=2.5"], lambda rows, spec: spec["training"]["epochs"] == 2.5),
+    "an exponent": (["training.lr=1e-4"], lambda rows, spec: spec["training"]["lr"] == 1e-4),
+    "a mapping": (["allocator={name: spectral, rule: cost}"], lambda rows, spec: spec["allocator"]["rule"] == "cost"),
+    "a dimension's list": (["seed=[3, 4, 5]"], lambda rows, spec: len(rows) == 3),
+    "a fixed value for a dimension": (["seed=7"], lambda rows, spec: len(rows) == 1 and spec["seed"] == 7),
+    "a new dimension": (["space.budget.mean_rank=[1, 2]"], lambda rows, spec: len(rows) == 4),
+    "two at once": (["seed=0", "task.name=stsb"], lambda rows, spec: spec["task"]["name"] == "stsb" and len(rows) == 1),
+    "a glob": (["allocator.ranks[*.query]=2", "allocator.name=static"], lambda rows, spec: spec["allocator"]["ranks"]),
+    "the study's own": (["name=other"], lambda rows, spec: True),
+}
+
+
+@pytest.mark.parametrize("case", SETS)
+def test_overrides(case: str, fine: Path) -> None:
+    """Every form of `--set` reaches the trials."""
+    from rankopt.core.study_file import StudyFile
+
+    sets, holds = SETS[case]
+    study = StudyFile(fine, sets).study
+    trials = [study.trial(choice) for choice in study.choices()]
+    assert holds(trials, trials[0].model_dump(mode="json", exclude_defaults=True))
+
+
+REFUSED: dict[str, tuple[list[str], str]] = {
+    "an override without a value": (["validate", "{fine}", "--set", "seed"], "--set needs path=value, got 'seed'"),
+    "an override of nothing": (
+        ["validate", "{fine}", "--set", "trainin.lr=1"],
+        "--set trainin.lr=1: base.trainin is no known field; did you mean 'training'?",
+    ),
+    "an override that does not go with the file": (
+        ["validate", "{fine}", "--set", "budget.ranks=3"],
+        "--set budget.ranks=3: base.budget is not valid: give exactly one of mean_rank, ranks, parameters",
+    ),
+    "no such file": (["validate", "nothing.yaml"], "nothing.yaml: no such file"),
+    "no such study": (["show", "tinny"], "is called 'tinny'; did you mean 'tiny'?"),
+    "a kind that cannot be listed": (["list", "alocators"], "got 'alocators'; did you mean 'allocators'?"),
+    "a W&B mode": (["run", "{fine}", "--wandb", "of"], "--wandb must be offline, online or disabled, got 'of'"),
+    "a study never run": (["show", "{fine}"], "study 'tiny' must be run first"),
+    "a study never run, exported": (["export", "{fine}", "--out", "x"], "study 'tiny' must be run first"),
+    "a folder that exists": (["export", "tiny", "--out", "runs"], "--out must not exist yet, got runs"),
+    "no workers": (["run", "{fine}", "--workers", "0"], "--workers"),
+    "layers of no model": (["list", "layers", "--model", "/no/model"], "model.name must be a local folder"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_wrong_input_is_exit_code_2(case: str, rankopt: Rankopt, fine: Path, tmp_path: Path) -> None:
+    """One line on standard error that says what to do, nothing on standard output, no traceback."""
+    words, message = REFUSED[case]
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    shutil.copy(fine, tmp_path / "runs" / "tiny" / "study.yaml")
+    done = rankopt(*[word.format(fine=fine) for word in words], cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    if case != "no workers":  # the parser's own, with its usage line
+        assert done.stderr.startswith("rankopt: ")
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("storage", ["sqlite:////no/such/folder/s.db", "postgresql://me:secret@127.0.0.1:1/db"])
+def test_a_storage_that_cannot_be_reached_is_exit_code_3(
+    storage: str, rankopt: Rankopt, fine: Path, tmp_path: Path
+) -> None:
+    """For running as for showing: one line, no password, nothing run."""
+    words = ["run", fine, "--wandb", "disabled"] if storage.startswith("sqlite") else ["show", "tiny"]
+    done = rankopt(*words, "--storage", storage, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "cannot be opened" in line
+    assert "secret" not in line
+
+
+def test_a_folder_that_cannot_be_written_is_exit_code_3(rankopt: Rankopt, fine: Path, tmp_path: Path) -> None:
+    """A file where the folder of studies should be: the machine's refusal, with the place."""
+    (tmp_path / "blocked").write_text("")
+    done = rankopt("run", fine, "--dir", "blocked", "--wandb", "disabled", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "blocked" in line
+
+
+TABLES = {"allocators": ALLOCATORS, "tasks": TASKS, "searches": SEARCHES}
+
+
+@pytest.mark.parametrize("what", TABLES)
+def test_lists(what: str, rankopt: Rankopt, tmp_path: Path) -> None:
+    """The tables themselves, as JSON and as text; every row says something."""
+    done = rankopt("list", what, "--json", cwd=tmp_path)
+    rows = json.loads(done.stdout)
+    assert [row["name"] for row in rows] == list(TABLES[what])
+    assert all(all(str(value) for key, value in row.items() if key != "options") for row in rows)
+    text = rankopt("list", what, cwd=tmp_path).stdout
+    assert all(name in text for name in TABLES[what])
+
+
+def test_layers(rankopt: Rankopt, tiny_model: Path, tmp_path: Path) -> None:
+    """A model's adaptable layers with their shapes and what a component costs; targets narrow them."""
+    rows = json.loads(rankopt("list", "layers", "--model", tiny_model, "--json", cwd=tmp_path).stdout)
+    assert len(rows) == 12
+    assert rows[0] == {
+        "layer": "bert.encoder.layer.0.attention.self.query",
+        "in": 32,
+        "out": 32,
+        "cost of a component": 64,
+    }
+    words = ("list", "layers", "--model", tiny_model, "--target-modules", r".*\.query")
+    assert rankopt(*words, cwd=tmp_path).stdout.count("query") == 2
+
+
+def test_plan(rankopt: Rankopt, fine: Path, tmp_path: Path) -> None:
+    """What would run, with steps, tokens and an estimate, as a table and as JSON; nothing is written."""
+    before = sorted(tmp_path.rglob("*"))
+    data = json.loads(rankopt("plan", fine, "--json", cwd=tmp_path).stdout)
+    assert data["study"] == "tiny"
+    assert [(row["seed"], row["steps"]) for row in data["trials"]] == [(0, 12), (1, 12)]
+    assert all(row["tokens"] > 0 and row["seconds"] >= 0 for row in data["trials"])
+    text = rankopt("plan", fine, cwd=tmp_path).stdout
+    assert "tiny: 2 trials" in text
+    assert "24 steps" in text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_show(finished: tuple[Path, Any], rankopt: Rankopt) -> None:
+    """Every trial with its scores, by the study's name or its file; JSON holds whole results."""
+    from rankopt.core.result import TrialResult
+
+    folder, _ = finished
+    text = rankopt("show", "tiny", cwd=folder).stdout
+    assert "tiny: 4 complete, 0 failed, 0 running, 0 waiting" in text
+    data = json.loads(rankopt("show", "tiny.yaml", "--json", cwd=folder).stdout)
+    assert data["counts"]["complete"] == 4
+    results = [TrialResult.model_validate_json(json.dumps(result)) for result in data["results"]]
+    for result in results:
+        assert result.key in text
+        assert f"{result.score('report'):.4f}" in text
+    assert data["study"]["name"] == "tiny"
+
+
+def test_show_with_a_storage_and_a_name(finished: tuple[Path, Any], rankopt: Rankopt, tmp_path: Path) -> None:
+    """Away from the study's folder the storage's address and the study's name are enough; a wrong name lists those
+    that are there."""
+    url = f"sqlite:///{finished[0]}/runs/tiny/study.db"
+    assert "4 complete" in rankopt("show", "tiny", "--storage", url, cwd=tmp_path).stdout
+    done = rankopt("show", "other", "--storage", url, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "which holds: tiny" in done.stderr
+
+
+def test_report(finished: tuple[Path, Any], rankopt: Rankopt, tmp_path: Path) -> None:
+    """A page, Markdown and data; its path is all that is printed; torch is not needed."""
+    done = rankopt("report", "tiny", "--out", tmp_path / "page", cwd=finished[0])
+    assert done.returncode == 0, done.stderr
+    page = Path(done.stdout.strip())
+    assert page == tmp_path / "page" / "index.html"
+    assert page.stat().st_size > 10_000
+    assert {"report.md", "data.csv"} <= {path.name for path in page.parent.iterdir()}
+    code, _, heavy, _ = loaded(["report", "tiny", "--out", str(tmp_path / "again")], finished[0])
+    assert code == 0
+    assert not heavy & {"torch", "transformers", "datasets", "peft"}
+
+
+def test_export(finished: tuple[Path, Any], rankopt: Rankopt, tmp_path: Path, tiny_model: Path) -> None:
+    """The best trial by its search score, or the one named by the beginning of its key, as a folder that PEFT loads."""
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    folder, _ = finished
+    results = json.loads(rankopt("show", "tiny", "--json", cwd=folder).stdout)["results"]
+    best = max(results, key=lambda result: result["points"][0]["search"]["accuracy"])
+    done = rankopt("export", "tiny", "--out", tmp_path / "best", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert best["key"] in done.stdout
+    base = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=2)
+    model = PeftModel.from_pretrained(base, tmp_path / "best")
+    assert sum(p.numel() for name, p in model.named_parameters() if "lora_" in name) == best["points"][0]["kept"]
+    other = results[-1]["key"]
+    done = rankopt("export", "tiny", "--trial", other[:6], "--out", tmp_path / "deep" / "other", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert other in done.stdout
+    done = rankopt("export", "tiny", "--trial", "zzz", "--out", tmp_path / "none", cwd=folder)
+    assert done.returncode == 2
+    assert "--trial must be the key of a complete trial, got 'zzz'" in done.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_exporting_an_artifact_that_is_gone(finished: tuple[Path, Any], rankopt: Rankopt, tmp_path: Path) -> None:
+    """One line and no half-made folder."""
+    shutil.copytree(finished[0] / "runs", tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs" / "tiny" / "artifacts")
+    done = rankopt("export", "tiny", "--out", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode in (2, 3), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_closed_pipe_is_no_traceback(rankopt: Rankopt, tmp_path: Path) -> None:
+    """`rankopt list tasks | head -1` ends quietly."""
+    command = f"{sys.executable} -m rankopt list tasks --json | head -1"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,76 @@
+"""Every shipped study is valid, and the one on real GLUE takes its first steps wherever data and model lie beside the
+repository."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from rankopt.core.study_file import StudyFile
+from rankopt.study.plan import checked_trials
+from rankopt.training.trial import run_trial
+
+ROOT = Path(__file__).parents[1]
+STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
+GLUE = ROOT.parent / "shared" / "glue"
+MODEL = ROOT.parent / "shared" / "models" / "minilm-l6-h384"
+
+needs_real_data = pytest.mark.skipif(
+    not (GLUE.is_dir() and MODEL.is_dir()), reason="GLUE and a pretrained encoder do not lie beside the repository"
+)
+
+
+def test_there_are_studies() -> None:
+    """The folder is found, and holds the study that the README runs."""
+    assert "quickstart" in {path.stem for path in STUDIES}
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_shipped_study_is_valid(path: Path) -> None:
+    """Structure, names and every allocator's options of all its trials; its name is its file's; no two points of its
+    space are the same trial by accident; each trial is compared with uniform LoRA at the same budget."""
+    file = StudyFile(path)
+    trials = checked_trials(file)
+    assert file.study.name == path.stem
+    assert len(trials) == math.prod(len(dimension) for dimension in file.study.space.values())  # type: ignore[arg-type]
+    assert "uniform" in {spec.allocator.name for _, spec in trials}
+    assert path.read_text().startswith("#"), "it begins by saying what it is for"
+
+
+def test_the_quickstart_is_a_comparison() -> None:
+    """At least four allocators, three budgets and two seeds, on the embedded task and encoder."""
+    trials = [spec for _, spec in checked_trials(StudyFile(ROOT / "studies" / "quickstart.yaml"))]
+    assert len({spec.allocator.name for spec in trials}) >= 4
+    assert len({spec.budget.mean_rank for spec in trials if spec.budget}) >= 3
+    assert len({spec.seed for spec in trials}) >= 2
+    assert {spec.model.name for spec in trials} == {"mini"}
+    assert all(spec.task.name.startswith("mini-") for spec in trials)
+
+
+@needs_real_data
+@pytest.mark.slow
+@pytest.mark.parametrize("allocator", ["uniform", "adalora", "dylora", "spectral"])
+def test_the_first_steps_on_real_glue(allocator: str, tmp_path: Path) -> None:
+    """Two steps of `compare_glue` on CoLA's own sentences with a real encoder: finite losses, ranks within the budget,
+    every validation sentence scored."""
+    sets = [
+        f"task.data_dir={GLUE}",
+        f"model.name={MODEL}",
+        f"allocator={{name: {allocator}}}",
+        "task.name=cola",
+        "task.train_examples=64",
+        "task.search_examples=8",
+        "training.steps=2",
+        "budget.mean_rank=2",
+        "seed=0",
+    ]
+    ((_, spec),) = checked_trials(StudyFile(ROOT / "studies" / "compare_glue.yaml", sets))
+    result = run_trial(spec, tmp_path)
+    assert result.status == "complete", result.reason
+    assert len(result.layers) == 36
+    assert result.own.pattern.total <= 72
+    assert all(math.isfinite(event.loss) for event in result.losses)
+    assert {"matthews"} == set(result.own.report["validation"])
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
