@@ -13,8 +13,12 @@ from typing import Any
 import pytest
 
 from rankopt.allocators import ALLOCATORS
+from rankopt.cli import main
 from rankopt.search import SEARCHES
 from rankopt.tasks import TASKS
+
+# the package quiets these itself; pytest forgets that before every test
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 Rankopt = Callable[..., subprocess.CompletedProcess[str]]
 HEAVY = ("torch", "transformers", "datasets", "optuna", "wandb", "pandas", "sklearn", "matplotlib", "plotly", "peft")
@@ -37,6 +41,27 @@ print(code, time.perf_counter() - began, *[name for name in {HEAVY!r} if name in
     done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=60)
     number, seconds, *names = done.stdout.splitlines()[-1].split()
     return int(number), done.stderr, set(names), float(seconds)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Rankopt:
+    """The command line in this process, which has imported everything already: `here("show", "tiny", cwd=folder)`."""
+
+    def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        command = ["rankopt", *map(str, words)]
+        with monkeypatch.context() as patch:
+            patch.chdir(cwd)
+            patch.setattr("sys.argv", command)
+            patch.delenv("COLUMNS", raising=False)
+            code: Any = 0
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code or 0
+        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture
@@ -103,11 +128,11 @@ def test_a_wrong_trial_is_refused_without_torch(tiny_study: Callable[..., Path],
     assert min(run[3] for run in runs) < 2
 
 
-def test_validate(rankopt: Rankopt, fine: Path, tmp_path: Path) -> None:
+def test_validate(here: Rankopt, fine: Path, tmp_path: Path) -> None:
     """A valid study says how many trials it has; an allocator's own options are checked too."""
-    done = rankopt("validate", fine, cwd=tmp_path)
+    done = here("validate", fine, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, f"{fine}: valid, 2 trials\n")
-    done = rankopt("validate", fine, "--set", "allocator={name: adalora, beta1: 1.5}", cwd=tmp_path)
+    done = here("validate", fine, "--set", "allocator={name: adalora, beta1: 1.5}", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
         "rankopt: --set allocator={name: adalora, beta1: 1.5}: base.allocator.beta1 must be less than 1, got 1.5\n"
@@ -161,12 +186,12 @@ REFUSED: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_wrong_input_is_exit_code_2(case: str, rankopt: Rankopt, fine: Path, tmp_path: Path) -> None:
+def test_wrong_input_is_exit_code_2(case: str, here: Rankopt, fine: Path, tmp_path: Path) -> None:
     """One line on standard error that says what to do, nothing on standard output, no traceback."""
     words, message = REFUSED[case]
     (tmp_path / "runs" / "tiny").mkdir(parents=True)
     shutil.copy(fine, tmp_path / "runs" / "tiny" / "study.yaml")
-    done = rankopt(*[word.format(fine=fine) for word in words], cwd=tmp_path)
+    done = here(*[word.format(fine=fine) for word in words], cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert done.stdout == ""
@@ -178,21 +203,21 @@ def test_wrong_input_is_exit_code_2(case: str, rankopt: Rankopt, fine: Path, tmp
 
 @pytest.mark.parametrize("storage", ["sqlite:////no/such/folder/s.db", "postgresql://me:secret@127.0.0.1:1/db"])
 def test_a_storage_that_cannot_be_reached_is_exit_code_3(
-    storage: str, rankopt: Rankopt, fine: Path, tmp_path: Path
+    storage: str, here: Rankopt, fine: Path, tmp_path: Path
 ) -> None:
     """For running as for showing: one line, no password, nothing run."""
     words = ["run", fine, "--wandb", "disabled"] if storage.startswith("sqlite") else ["show", "tiny"]
-    done = rankopt(*words, "--storage", storage, cwd=tmp_path)
+    done = here(*words, "--storage", storage, cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     (line,) = done.stderr.splitlines()
     assert "cannot be opened" in line
     assert "secret" not in line
 
 
-def test_a_folder_that_cannot_be_written_is_exit_code_3(rankopt: Rankopt, fine: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_exit_code_3(here: Rankopt, fine: Path, tmp_path: Path) -> None:
     """A file where the folder of studies should be: the machine's refusal, with the place."""
     (tmp_path / "blocked").write_text("")
-    done = rankopt("run", fine, "--dir", "blocked", "--wandb", "disabled", cwd=tmp_path)
+    done = here("run", fine, "--dir", "blocked", "--wandb", "disabled", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     (line,) = done.stderr.splitlines()
     assert "blocked" in line
@@ -202,19 +227,19 @@ TABLES = {"allocators": ALLOCATORS, "tasks": TASKS, "searches": SEARCHES}
 
 
 @pytest.mark.parametrize("what", TABLES)
-def test_lists(what: str, rankopt: Rankopt, tmp_path: Path) -> None:
+def test_lists(what: str, here: Rankopt, tmp_path: Path) -> None:
     """The tables themselves, as JSON and as text; every row says something."""
-    done = rankopt("list", what, "--json", cwd=tmp_path)
+    done = here("list", what, "--json", cwd=tmp_path)
     rows = json.loads(done.stdout)
     assert [row["name"] for row in rows] == list(TABLES[what])
     assert all(all(str(value) for key, value in row.items() if key != "options") for row in rows)
-    text = rankopt("list", what, cwd=tmp_path).stdout
+    text = here("list", what, cwd=tmp_path).stdout
     assert all(name in text for name in TABLES[what])
 
 
-def test_layers(rankopt: Rankopt, tiny_model: Path, tmp_path: Path) -> None:
+def test_layers(here: Rankopt, tiny_model: Path, tmp_path: Path) -> None:
     """A model's adaptable layers with their shapes and what a component costs; targets narrow them."""
-    rows = json.loads(rankopt("list", "layers", "--model", tiny_model, "--json", cwd=tmp_path).stdout)
+    rows = json.loads(here("list", "layers", "--model", tiny_model, "--json", cwd=tmp_path).stdout)
     assert len(rows) == 12
     assert rows[0] == {
         "layer": "bert.encoder.layer.0.attention.self.query",
@@ -223,30 +248,30 @@ def test_layers(rankopt: Rankopt, tiny_model: Path, tmp_path: Path) -> None:
         "cost of a component": 64,
     }
     words = ("list", "layers", "--model", tiny_model, "--target-modules", r".*\.query")
-    assert rankopt(*words, cwd=tmp_path).stdout.count("query") == 2
+    assert here(*words, cwd=tmp_path).stdout.count("query") == 2
 
 
-def test_plan(rankopt: Rankopt, fine: Path, tmp_path: Path) -> None:
+def test_plan(here: Rankopt, fine: Path, tmp_path: Path) -> None:
     """What would run, with steps, tokens and an estimate, as a table and as JSON; nothing is written."""
     before = sorted(tmp_path.rglob("*"))
-    data = json.loads(rankopt("plan", fine, "--json", cwd=tmp_path).stdout)
+    data = json.loads(here("plan", fine, "--json", cwd=tmp_path).stdout)
     assert data["study"] == "tiny"
     assert [(row["seed"], row["steps"]) for row in data["trials"]] == [(0, 12), (1, 12)]
     assert all(row["tokens"] > 0 and row["seconds"] >= 0 for row in data["trials"])
-    text = rankopt("plan", fine, cwd=tmp_path).stdout
+    text = here("plan", fine, cwd=tmp_path).stdout
     assert "tiny: 2 trials" in text
     assert "24 steps" in text
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_show(finished: tuple[Path, Any], rankopt: Rankopt) -> None:
+def test_show(finished: tuple[Path, Any], here: Rankopt) -> None:
     """Every trial with its scores, by the study's name or its file; JSON holds whole results."""
     from rankopt.core.result import TrialResult
 
     folder, _ = finished
-    text = rankopt("show", "tiny", cwd=folder).stdout
+    text = here("show", "tiny", cwd=folder).stdout
     assert "tiny: 4 complete, 0 failed, 0 running, 0 waiting" in text
-    data = json.loads(rankopt("show", "tiny.yaml", "--json", cwd=folder).stdout)
+    data = json.loads(here("show", "tiny.yaml", "--json", cwd=folder).stdout)
     assert data["counts"]["complete"] == 4
     results = [TrialResult.model_validate_json(json.dumps(result)) for result in data["results"]]
     for result in results:
@@ -255,19 +280,19 @@ def test_show(finished: tuple[Path, Any], rankopt: Rankopt) -> None:
     assert data["study"]["name"] == "tiny"
 
 
-def test_show_with_a_storage_and_a_name(finished: tuple[Path, Any], rankopt: Rankopt, tmp_path: Path) -> None:
+def test_show_with_a_storage_and_a_name(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:
     """Away from the study's folder the storage's address and the study's name are enough; a wrong name lists those
     that are there."""
     url = f"sqlite:///{finished[0]}/runs/tiny/study.db"
-    assert "4 complete" in rankopt("show", "tiny", "--storage", url, cwd=tmp_path).stdout
-    done = rankopt("show", "other", "--storage", url, cwd=tmp_path)
+    assert "4 complete" in here("show", "tiny", "--storage", url, cwd=tmp_path).stdout
+    done = here("show", "other", "--storage", url, cwd=tmp_path)
     assert done.returncode == 2
     assert "which holds: tiny" in done.stderr
 
 
-def test_report(finished: tuple[Path, Any], rankopt: Rankopt, tmp_path: Path) -> None:
+def test_report(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:
     """A page, Markdown and data; its path is all that is printed; torch is not needed."""
-    done = rankopt("report", "tiny", "--out", tmp_path / "page", cwd=finished[0])
+    done = here("report", "tiny", "--out", tmp_path / "page", cwd=finished[0])
     assert done.returncode == 0, done.stderr
     page = Path(done.stdout.strip())
     assert page == tmp_path / "page" / "index.html"
@@ -278,41 +303,41 @@ def test_report(finished: tuple[Path, Any], rankopt: Rankopt, tmp_path: Path) ->
     assert not heavy & {"torch", "transformers", "datasets", "peft"}
 
 
-def test_export(finished: tuple[Path, Any], rankopt: Rankopt, tmp_path: Path, tiny_model: Path) -> None:
+def test_export(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path, tiny_model: Path) -> None:
     """The best trial by its search score, or the one named by the beginning of its key, as a folder that PEFT loads."""
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
     folder, _ = finished
-    results = json.loads(rankopt("show", "tiny", "--json", cwd=folder).stdout)["results"]
+    results = json.loads(here("show", "tiny", "--json", cwd=folder).stdout)["results"]
     best = max(results, key=lambda result: result["points"][0]["search"]["accuracy"])
-    done = rankopt("export", "tiny", "--out", tmp_path / "best", cwd=folder)
+    done = here("export", "tiny", "--out", tmp_path / "best", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert best["key"] in done.stdout
     base = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=2)
     model = PeftModel.from_pretrained(base, tmp_path / "best")
     assert sum(p.numel() for name, p in model.named_parameters() if "lora_" in name) == best["points"][0]["kept"]
     other = results[-1]["key"]
-    done = rankopt("export", "tiny", "--trial", other[:6], "--out", tmp_path / "deep" / "other", cwd=folder)
+    done = here("export", "tiny", "--trial", other[:6], "--out", tmp_path / "deep" / "other", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert other in done.stdout
-    done = rankopt("export", "tiny", "--trial", "zzz", "--out", tmp_path / "none", cwd=folder)
+    done = here("export", "tiny", "--trial", "zzz", "--out", tmp_path / "none", cwd=folder)
     assert done.returncode == 2
     assert "--trial must be the key of a complete trial, got 'zzz'" in done.stderr
     assert not (tmp_path / "none").exists()
 
 
-def test_exporting_an_artifact_that_is_gone(finished: tuple[Path, Any], rankopt: Rankopt, tmp_path: Path) -> None:
+def test_exporting_an_artifact_that_is_gone(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:
     """One line and no half-made folder."""
     shutil.copytree(finished[0] / "runs", tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs" / "tiny" / "artifacts")
-    done = rankopt("export", "tiny", "--out", tmp_path / "out", cwd=tmp_path)
+    done = here("export", "tiny", "--out", tmp_path / "out", cwd=tmp_path)
     assert done.returncode in (2, 3), done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_a_closed_pipe_is_no_traceback(rankopt: Rankopt, tmp_path: Path) -> None:
+def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     """`rankopt list tasks | head -1` ends quietly."""
     command = f"{sys.executable} -m rankopt list tasks --json | head -1"
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60)
