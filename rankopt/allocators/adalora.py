@@ -81,6 +81,7 @@ class AdaLoRA(Allocator):
             "schedule": schedule.model_dump(),
             "unit": budget.unit,
             "ranks": dict.fromkeys(layers, rank),
+            "notes": [f"max_rank {rank} leaves adalora nothing to drop"] if 0 < end == rank * level else [],
             "mean": moments,
             "variation": {name: {k: v.clone() for k, v in tensors.items()} for name, tensors in moments.items()},
         }

@@ -16,7 +16,10 @@ from rankopt.core.seeds import stream
 from rankopt.lowrank.linear import Layers, LowRankLinear, ScalePolicy, pattern_of
 
 State = dict[str, Any]
-"""Plain data (numbers, strings, lists, dicts, tensors): it is saved with a checkpoint, restored and compared."""
+"""Plain data (numbers, strings, lists, dicts, tensors): it is saved with a checkpoint, restored and compared.
+
+A list "notes" in it holds remarks that the trial's reader should see.
+"""
 
 Steps = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A fraction of the trial's steps when below 1, else a number of steps."""

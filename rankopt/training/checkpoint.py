@@ -66,9 +66,9 @@ def save_adapter(folder: Path, content: dict[str, Any]) -> None:
     torch.save(content, folder / ADAPTER)
 
 
-def load_adapter(folder: Path) -> dict[str, Any]:
-    """Read what `save_adapter` wrote; nothing in it is executed."""
-    content: dict[str, Any] = torch.load(folder / ADAPTER, weights_only=True)
+def load_adapter(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read what `save_adapter` wrote, tensors onto `device`; nothing in it is executed."""
+    content: dict[str, Any] = torch.load(folder / ADAPTER, map_location=device, weights_only=True)
     return content
 
 

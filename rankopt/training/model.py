@@ -94,7 +94,10 @@ def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) ->
     for part in head:
         module = net.get_submodule(part).requires_grad_(True)
         head_parameters += sum(p.numel() for p in module.parameters())
-    return Adapted(net, tokenizer, layers, head, base_parameters, head_parameters, _fingerprint(frozen))
+    fingerprint = _fingerprint(frozen)
+    # before the allocator starts: what it remembers of the factors must lie where they do
+    net.to("cuda" if torch.cuda.is_available() else "cpu")
+    return Adapted(net, tokenizer, layers, head, base_parameters, head_parameters, fingerprint)
 
 
 def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:

@@ -115,7 +115,7 @@ class TrialTrainer(Trainer):
 
     def load(self, checkpoint: Path) -> None:
         """Put back what `_save` wrote; the optimiser and the generators are the Trainer's own to restore."""
-        content = load_adapter(checkpoint)
+        content = load_adapter(checkpoint, self.args.device)
         restore_layers(self.adapted.layers, content["layers"])
         for part, state in content["head"].items():
             self.adapted.net.get_submodule(part).load_state_dict(state)

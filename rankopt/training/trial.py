@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rankopt.allocators import ALLOCATORS
 from rankopt.allocators.base import Allocator
@@ -105,22 +104,16 @@ def run_trial(
         points, arrays = [], {f"labels/{name}": data.labels for name, data in encoded.items()}
         for index, pattern in enumerate(patterns):
             apply_pattern(layers, pattern)
-            logits: dict[str, NDArray[np.float32]] = {}
-            for name, data in encoded.items():
-                logits[name] = predict(adapted, data, how.eval_batch_size, how.precision, _unless(stop))
-            scores = {name: evaluate(task, logits[name], data.labels) for name, data in encoded.items()}
             label = "budget" if index == 0 else f"mean rank {pattern.mean:.4g}"
-            points.append(
-                Point(
-                    label=label,
-                    pattern=pattern,
-                    kept=pattern.parameters(shapes),
-                    search=scores.pop("search"),
-                    report=scores,
-                )
-            )
+            logits = {
+                name: predict(adapted, data, how.eval_batch_size, how.precision, _unless(stop))
+                for name, data in encoded.items()
+            }
+            scores = {name: evaluate(task, logits[name], data.labels) for name, data in encoded.items()}
+            search, kept = scores.pop("search"), pattern.parameters(shapes)
+            points.append(Point(label=label, pattern=pattern, kept=kept, search=search, report=scores))
             arrays |= {f"logits/{label}/{name}": values for name, values in logits.items()}
-            observe(Progress(index + 1, len(patterns), "evaluate", {"score": points[-1].search[task.metrics[0]]}))
+            observe(Progress(index + 1, len(patterns), "evaluate", {"score": search[task.metrics[0]]}))
     except (NonFiniteLossError, FloatingPointError) as error:
         return record.model_copy(update={"reason": str(error)})
     apply_pattern(layers, patterns[0])
@@ -139,6 +132,7 @@ def run_trial(
             "points": tuple(points),
             "ranks": ranks,
             "losses": losses,
+            "notes": tuple(callback.state.get("notes", ())),
             "parameters": Parameters(
                 base=adapted.base_parameters,
                 head=adapted.head_parameters,
