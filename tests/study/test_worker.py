@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from rankopt.core.result import Progress, TrialResult
-from rankopt.study.storage import INTERRUPTED, KEY, RESULT, WORKER, StudyStore, sqlite_url
+from rankopt.study.storage import INTERRUPTED, KEY, RESULT, WORKER, StudyStore, sqlite_url, this_worker
 from rankopt.study.worker import Event, Job, work
 from rankopt.training import trial as trial_module
 from rankopt.training.trial import InterruptedTrialError
@@ -212,6 +212,29 @@ def test_twins_are_run_once(queue: Run, work_through: Run) -> None:
     store.study.enqueue_trial({}, user_attrs=store.trials()[0].user_attrs)
     assert kinds(work_through()) == ["start", "end"]
     assert [trial.state.name for trial in store.trials()] == ["COMPLETE", "PRUNED"]
+
+
+def test_a_twin_that_another_worker_runs_is_left_to_it(queue: Run, work_through: Run, monkeypatch: Any) -> None:
+    """While the earlier copy runs elsewhere the later one is dropped, not run beside it."""
+    store = queue({"seed": [0]})
+    attrs = dict(store.trials()[0].user_attrs)
+    number = store.trials()[0]._trial_id
+    store.storage.set_trial_state_values(number, TrialState.RUNNING)
+    store.storage.set_trial_user_attr(number, WORKER, this_worker())
+    store.study.enqueue_trial({}, user_attrs=attrs)
+    monkeypatch.setattr("time.sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))  # one look is enough
+    assert kinds(work_through()) == []
+    assert [trial.state.name for trial in store.trials()] == ["RUNNING", "PRUNED"]
+
+
+def test_a_twin_that_is_already_complete_is_enough(queue: Run, work_through: Run, result: Run, study_of: Run) -> None:
+    """Also when the complete copy is the later one."""
+    store = queue({"seed": [0]})
+    made = result(study_of({"seed": [0]})[1][0][1])
+    attrs = store.trials()[0].user_attrs | {RESULT: made.model_dump(mode="json")}
+    store.study.add_trial(create_trial(state=TrialState.COMPLETE, values=[0.75, 24.0], user_attrs=attrs))
+    assert kinds(work_through()) == []
+    assert [trial.state.name for trial in store.trials()] == ["PRUNED", "COMPLETE"]
 
 
 def test_what_the_study_no_longer_plans_is_not_run(queue: Run, work_through: Run, study_of: Run) -> None:
