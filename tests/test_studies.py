@@ -58,7 +58,7 @@ def test_the_first_steps_on_real_glue(allocator: str, tmp_path: Path) -> None:
     sets = [
         f"task.data_dir={GLUE}",
         f"model.name={MODEL}",
-        f"allocator={{name: {allocator}}}",
+        f"space.allocator, training.lr=[[{{name: {allocator}}}, 1.0e-3]]",
         "task.name=cola",
         "task.train_examples=64",
         "task.search_examples=8",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -212,12 +212,14 @@ class StudySpec(Spec):
     space: dict[str, Dimension] = Field(default_factory=dict)
     search: SearchSpec = SearchSpec()
     objectives: dict[Literal["score", "parameters"], Literal["maximize", "minimize"]] = Field(
-        default={"score": "maximize", "parameters": "minimize"}
+        min_length=1, default={"score": "maximize", "parameters": "minimize"}
     )
 
     @field_validator("space", mode="before")
     @classmethod
     def _dimension_kinds(cls, space: Any) -> Any:
+        if isinstance(space, dict):
+            refuse_overlap(space)
         for path, value in space.items() if isinstance(space, dict) else ():
             kinds = [kind for kind in ("int", "float") if isinstance(value, dict) and kind in value]
             together = paths_of(path)
@@ -252,6 +254,28 @@ class StudySpec(Spec):
             for part, item in zip(together, value if len(together) > 1 else [value], strict=True):
                 data = with_path(data, part, item)
         return decode(TrialSpec, data)
+
+
+def refuse_overlap(dimensions: Iterable[str]) -> None:
+    """Raise when two dimensions set the same field, or one sets a field inside what the other sets.
+
+    Raises:
+        ValueError: the later one would silently overrule the earlier one.
+
+    Example:
+        >>> refuse_overlap(["allocator", "budget.mean_rank"])
+    """
+    seen: list[tuple[list[str], str]] = []
+    for dimension in dimensions:
+        for path in paths_of(dimension):
+            parts = split_path(path)
+            for other, name in seen:
+                shared = min(len(parts), len(other))
+                if parts[:shared] == other[:shared]:
+                    raise ValueError(
+                        f"dimensions must not overlap, and {'.'.join(other)!r} (in {name!r}) and {path!r} do"
+                    )
+            seen.append((parts, dimension))
 
 
 def paths_of(dimension: str) -> list[str]:

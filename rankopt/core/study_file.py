@@ -91,6 +91,10 @@ class StudyFile:
         except YAMLError:
             raise InvalidSpecError([f"--set {text}: the value is not valid YAML"]) from None
         try:
+            path = path.removeprefix("base.")  # base.seed and seed are the same field
+            for part in ("base", "space"):
+                if not isinstance(data.get(part) or {}, dict):
+                    raise ValueError(f"{part} must be a mapping in {self.document.path}, got {data[part]!r}")
             first = split_path(path)[0]
             if first in StudySpec.model_fields and first not in TrialSpec.model_fields:
                 self.overridden[_study_place(path)] = text

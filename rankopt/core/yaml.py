@@ -11,6 +11,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 Path_ = tuple[str | int, ...]
+MOST, DEEPEST = 100_000, 50
 
 
 class Document:
@@ -30,6 +31,8 @@ class Document:
             raise ValueError(f"{path}: no such file") from None
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: cannot be read ({error})") from None
+        except RecursionError:
+            raise ValueError(f"{path}: nested too deeply for a study file") from None
         except YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -37,6 +40,7 @@ class Document:
             raise ValueError(f"{path}{place}: not valid YAML: {problem}") from None
         if not isinstance(self._root, dict):
             raise ValueError(f"{path}:1: a study file must be a mapping, got {_kind(self._root)}")
+        self._left = MOST
         self.data: dict[str, Any] = self._plain(self._root, ())
 
     def line(self, path: Path_) -> int:
@@ -53,6 +57,12 @@ class Document:
 
     def _plain(self, node: Any, path: Path_) -> Any:
         """ruamel's round-trip nodes as ordinary Python values."""
+        self._left -= 1
+        if self._left < 0 or len(path) > DEEPEST:
+            raise ValueError(
+                f"{self.path}:{self.line(path[:DEEPEST])}: a study file must hold at most {MOST:,} values, aliases "
+                f"counted where they are used, nested at most {DEEPEST} deep"
+            )
         if isinstance(node, dict):
             plain: dict[str, Any] = {}
             for key, value in node.items():

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -54,6 +53,8 @@ def export_peft(
     Raises:
         OSError: when the folder cannot be written.
     """
+    from peft import LoraConfig  # slow to import, and needed only here
+
     factors = {name: _absorbed(layer) for name, layer in layers.items() if layer.rank}
     if not factors:
         name = min(layers, key=lambda name: layers[name].shape.cost)
@@ -86,6 +87,7 @@ def export_peft(
             tensors[f"{PREFIX}{part}.{key}"] = value
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(str(folder))
+    _sort_lists(folder / CONFIG)
     try:
         save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, folder / WEIGHTS)
     except SafetensorError as error:
@@ -147,6 +149,13 @@ def import_peft(model: nn.Module, folder: Path, *, max_rank: int | None = None) 
                 raise ValueError(f"{folder}: {name} is {tuple(value.shape)}, the model {tuple(state[name].shape)}")
             state[name].copy_(value)
     return layers
+
+
+def _sort_lists(path: Path) -> None:
+    """PEFT keeps the targets as a set and writes them in any order; the same adapter should be the same bytes."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config = {key: sorted(value, key=str) if isinstance(value, list) else value for key, value in config.items()}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _absorbed(layer: Any) -> tuple[Tensor, Tensor]:

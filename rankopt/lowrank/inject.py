@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
-from rankopt.lowrank.linear import Layers, LowRankLinear, Scale
+from rankopt.lowrank.linear import Layers, LowRankLinear, Scale, is_conv1d
 
 
 def linear_names(model: nn.Module, head: Iterable[str] = ()) -> list[str]:
@@ -18,7 +18,7 @@ def linear_names(model: nn.Module, head: Iterable[str] = ()) -> list[str]:
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and not any(_inside(name, part) for part in excluded)
+        if is_linear(module) and not any(_inside(name, part) for part in excluded)
     ]
 
 
@@ -78,12 +78,17 @@ def inject(model: nn.Module, names: Iterable[str], max_rank: int, scale: Scale, 
     layers = {}
     for name in names:
         base = model.get_submodule(name)
-        if not isinstance(base, nn.Linear | Conv1D):
+        if not is_linear(base):
             raise ValueError(f"only linear maps can be adapted, {name!r} is {type(base).__name__}")
         parent, _, child = name.rpartition(".")
-        layers[name] = LowRankLinear(base, max_rank, scale, dropout)
+        layers[name] = LowRankLinear(cast(nn.Linear, base), max_rank, scale, dropout)
         setattr(model.get_submodule(parent), child, layers[name])
     return layers
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear map that can be adapted."""
+    return isinstance(module, nn.Linear) or is_conv1d(module)
 
 
 def _inside(name: str, part: str) -> bool:

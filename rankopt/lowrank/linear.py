@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.pytorch_utils import Conv1D
 
 from rankopt.core.pattern import RankPattern, Shape
+
+if TYPE_CHECKING:
+    from transformers.pytorch_utils import Conv1D
 
 ScalePolicy = Literal["init", "active", "rs", "unit"]
 
@@ -79,7 +81,7 @@ class LowRankLinear(nn.Module):
     def __init__(self, base: nn.Linear | Conv1D, max_rank: int, scale: Scale, dropout: float = 0.0) -> None:
         super().__init__()
         self.base = base.requires_grad_(False)
-        self.transposed = isinstance(base, Conv1D)
+        self.transposed = is_conv1d(base)
         fan_out, fan_in = reversed(base.weight.shape) if self.transposed else base.weight.shape
         self.shape = Shape(fan_in, fan_out)
         self.dropout = nn.Dropout(dropout)
@@ -197,6 +199,12 @@ class LowRankLinear(nn.Module):
 
 Layers = Mapping[str, LowRankLinear]
 """The adapted layers by full module name. An allocator is handed this once and looks for nothing else."""
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether a module is GPT-2's transposed linear map; told by name, because importing its class is slow."""
+    kind = type(module)
+    return (kind.__module__, kind.__qualname__) == ("transformers.pytorch_utils", "Conv1D")
 
 
 def shapes_of(layers: Layers) -> dict[str, Shape]:

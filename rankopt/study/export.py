@@ -6,8 +6,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from optuna.trial import TrialState
-
 from rankopt.core.result import TrialResult
 from rankopt.study.storage import KEY, StudyStore
 
@@ -31,11 +29,11 @@ def export_adapter(store: StudyStore, out: Path, key: str | None = None) -> Tria
     if not found:
         raise ValueError(f"--trial must be the key of a complete trial, got {key!r}; rankopt show {store.name}")
     result = max(found, key=lambda result: result.score("search"))
-    trial = next(t for t in store.trials(TrialState.COMPLETE) if t.user_attrs.get(KEY) == result.key)
-    with tempfile.TemporaryDirectory() as scratch:
+    attempts = [trial for trial in store.trials() if trial.user_attrs.get(KEY) == result.key]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         archive = Path(scratch, "adapter.zip")
-        store.download(trial, archive.name, archive)
-        draft = out.with_name(out.name + ".draft")
-        shutil.unpack_archive(archive, draft)
-        draft.rename(out)
+        store.download(attempts, archive.name, archive)
+        shutil.unpack_archive(archive, Path(scratch, "adapter"))
+        Path(scratch, "adapter").rename(out)
     return result

@@ -49,7 +49,7 @@ def checked_trials(file: StudyFile) -> list[tuple[Choice, TrialSpec]]:
         InvalidSpecError: one line per problem, placed in the file.
     """
     from rankopt.allocators import ALLOCATORS
-    from rankopt.training.trial import build_allocator
+    from rankopt.allocators.build import build_allocator
 
     study = file.study
     if study.search.name not in SEARCHES:
@@ -89,15 +89,20 @@ def preflight(file: StudyFile, trials: list[tuple[Choice, TrialSpec]]) -> list[P
         InvalidSpecError: a missing folder, an unknown model, a target that matches no layer, a budget that no pattern
             can meet, ...
     """
-    from rankopt.training.trial import absolute_budget, build_allocator
+    from rankopt.allocators.build import absolute_budget, build_allocator
 
     planned, lines, tried = [], [], set()
     for choice, spec in trials:
         where: Path = ("task", "data_dir" if spec.task.data_dir else "name")  # for a message that names no field
         try:
-            steps, tokens = _length(spec.task, spec.model, spec.training)
+            steps, tokens, longest = _length(spec.task, spec.model, spec.training)
             where = ("model", "name")
             layers, weights = _layers(spec.model)
+            if (most := _positions(spec.model)) and longest > most:
+                raise ValueError(
+                    f"task.max_length must be at most {most} for {spec.model.name!r}, which has no more positions, "
+                    f"got {spec.task.max_length}"
+                )
             where = ("allocator",)
             start = (content_hash(spec.model_dump(mode="json", include={"allocator", "budget", "model"})), steps)
             if start not in tried:
@@ -141,8 +146,15 @@ def _layers(spec: ModelSpec) -> tuple[Layers, int]:
 
 
 @cache
-def _length(task: TaskSpec, model: ModelSpec, how: TrainingSpec) -> tuple[int, int]:
-    """Optimiser steps and padded tokens of a training."""
+def _positions(spec: ModelSpec) -> int | None:
+    from rankopt.training.model import longest_input
+
+    return longest_input(spec)
+
+
+@cache
+def _length(task: TaskSpec, model: ModelSpec, how: TrainingSpec) -> tuple[int, int, int]:
+    """Optimiser steps and padded tokens of a training, and the longest example of any split."""
     from rankopt.tasks.encode import encode
     from rankopt.tasks.splits import read_splits
     from rankopt.training.model import load_tokenizer
@@ -156,6 +168,10 @@ def _length(task: TaskSpec, model: ModelSpec, how: TrainingSpec) -> tuple[int, i
         train_examples=task.train_examples,
         protocol=task.protocol,
     )
-    lengths = encode(member, splits.train, load_tokenizer(model), task.max_length).lengths
+    tokenizer = load_tokenizer(model)
+    lengths = encode(member, splits.train, tokenizer, task.max_length).lengths
+    held_out = [splits.search, *splits.reports.values()]
+    longest = max(int(encode(member, part, tokenizer, task.max_length).lengths.max()) for part in held_out)
     steps = total_steps(how.epochs, how.steps, len(lengths), how.batch_size, how.accumulation)
-    return steps, Order(lengths, how.batch_size, 0, how.group_by_length).count(steps, how.accumulation)[1]
+    tokens = Order(lengths, how.batch_size, 0, how.group_by_length).count(steps, how.accumulation)[1]
+    return steps, tokens, max(longest, int(lengths.max()))

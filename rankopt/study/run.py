@@ -100,7 +100,10 @@ def run_study(
         interrupted |= not refusal and counts["waiting"] + counts["running"] > 0  # somebody stopped a worker itself
         outcome = Outcome(counts, interrupted, refusal, store.results())
         if not interrupted and not refusal and left:
-            publish_study(wandb, folder, spec.name, spec.model_dump(mode="json", by_alias=True), outcome.results)
+            try:
+                publish_study(wandb, folder, spec.name, spec.model_dump(mode="json", by_alias=True), outcome.results)
+            except Exception as error:  # a mirror must not break the study
+                display.say(f"W&B has no run of the study: {type(error).__name__}: {error}")
     return outcome
 
 

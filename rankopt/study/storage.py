@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import time
 import warnings
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from typing import Any
 
 import optuna
 import psutil
+import sqlalchemy
 import sqlalchemy.exc
 from optuna.artifacts import FileSystemArtifactStore, download_artifact, get_all_artifact_meta, upload_artifact
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
@@ -27,6 +29,8 @@ HEARTBEAT = 15
 GRACE = 90
 """Seconds without one after which another worker takes the trial up."""
 RETRIES = 3
+OPENINGS = 5
+"""Tries to open a storage that somebody else is just making."""
 
 SPEC, KEY, RESULT, WORKER, INTERRUPTED, PLAN = "spec", "key", "result", "worker", "interrupted", "plan"
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -46,20 +50,30 @@ class StudyStore:
     """
 
     def __init__(self, url: str, name: str, folder: Path, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> None:
-        self.url, self.name, self.folder, self.grace = url, name, folder, timedelta(seconds=grace)
-        try:
-            self.storage = RDBStorage(
-                url,
-                heartbeat_interval=heartbeat,
-                grace_period=grace,
-                heartbeat_stale_trial_callback=self._revive,
-                engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {},
+        if grace < 2 * heartbeat:
+            raise ValueError(
+                f"--grace must be at least twice --heartbeat {heartbeat}, got {grace}: live trials would die"
             )
-        except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError, OSError) as error:
-            raise ConnectionError(
-                f"storage {masked(url)} cannot be opened ({_reason(error)}); check the address, that the server is "
-                "running, and that its driver is installed"
-            ) from None
+        self.url, self.name, self.folder, self.grace = url, name, folder, timedelta(seconds=grace)
+        for attempt in range(OPENINGS):
+            try:
+                self.storage = RDBStorage(
+                    url,
+                    heartbeat_interval=heartbeat,
+                    grace_period=grace,
+                    heartbeat_stale_trial_callback=self._revive,
+                    engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {},
+                )
+                return
+            except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError, OSError) as error:
+                # two runs that start at once both make the tables; the slower one finds them there when it looks again
+                if "already exists" in str(error) and attempt < OPENINGS - 1:
+                    time.sleep(1)
+                    continue
+                raise ConnectionError(
+                    f"storage {masked(url)} cannot be opened ({_reason(error)}); check the address, that the server is "
+                    "running, and that its driver is installed"
+                ) from None
 
     def exists(self) -> bool:
         """Whether the storage holds a study of this name."""
@@ -206,17 +220,19 @@ class StudyStore:
             artifact_store=self.artifacts(), file_path=str(path), study_or_trial=trial, storage=self.storage
         )
 
-    def download(self, trial: FrozenTrial, name: str, path: Path) -> None:
-        """Fetch an artifact of a trial by its file name.
+    def download(self, attempts: Iterable[FrozenTrial], name: str, path: Path) -> None:
+        """Fetch an artifact by its file name from whichever attempt at a trial stored it.
 
         Raises:
-            ValueError: the trial has none of that name.
+            ValueError: none did.
         """
-        for meta in get_all_artifact_meta(trial, storage=self.storage):
-            if meta.filename == name:
-                download_artifact(artifact_store=self.artifacts(), file_path=str(path), artifact_id=meta.artifact_id)
-                return
-        raise ValueError(f"trial {trial.number} must have an artifact {name!r}, it has none of that name")
+        for trial in attempts:
+            for meta in get_all_artifact_meta(trial, storage=self.storage):
+                if meta.filename == name:
+                    store = self.artifacts()
+                    download_artifact(artifact_store=store, file_path=str(path), artifact_id=meta.artifact_id)
+                    return
+        raise ValueError(f"the trial must have an artifact {name!r}, and no attempt at it stored one")
 
     def artifacts(self) -> FileSystemArtifactStore:
         folder = self.folder / "artifacts"
@@ -226,7 +242,8 @@ class StudyStore:
 
 def sqlite_url(folder: Path) -> str:
     """The default storage: a file in the study's folder."""
-    return f"sqlite:///{(folder / 'study.db').resolve()}"
+    url = sqlalchemy.URL.create("sqlite", database=str((folder / "study.db").resolve()))
+    return url.render_as_string(hide_password=False)
 
 
 def masked(url: str) -> str:

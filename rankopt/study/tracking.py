@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,6 +84,34 @@ class WandbTracker(Tracker):
         self._run = None
 
 
+class SafeTracker(Tracker):
+    """Passes everything on until it fails once; then says why and stays silent: a mirror must not break a trial.
+
+    Args:
+        tracker: the one that may fail.
+        warn: told the reason.
+    """
+
+    def __init__(self, tracker: Tracker, warn: Callable[[str], None]) -> None:
+        self._tracker, self._warn = tracker, warn
+
+    def start(self, study: str, number: int, label: str, allocator: str, spec: dict[str, Any]) -> None:
+        self._try(lambda: self._tracker.start(study, number, label, allocator, spec))
+
+    def log(self, progress: Progress) -> None:
+        self._try(lambda: self._tracker.log(progress))
+
+    def finish(self, result: TrialResult | None) -> None:
+        self._try(lambda: self._tracker.finish(result))
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            self._tracker = NullTracker()
+            self._warn(f"W&B failed and is left out from here on: {type(error).__name__}: {error}")
+
+
 def make_tracker(mode: Mode, folder: Path) -> Tracker:
     """The tracker of a mode.
 
@@ -100,6 +128,11 @@ def check_mode(mode: Mode) -> None:
         raise ValueError(
             f"--wandb must be disabled where wandb is not installed, got {mode}; pip install 'rankopt[wandb]'"
         )
+    if mode == "online":
+        import wandb
+
+        if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+            raise ValueError("--wandb online needs a login: wandb login, or WANDB_API_KEY; or say --wandb offline")
 
 
 def default_mode() -> Mode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from optuna.trial import TrialState
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.spec import TrialSpec, decode
 from rankopt.study.storage import INTERRUPTED, KEY, RESULT, SPEC, WORKER, StudyStore, storage_failure, this_worker
-from rankopt.study.tracking import Mode, make_tracker
+from rankopt.study.tracking import Mode, SafeTracker, make_tracker
 
 POLL = 0.5
 """Seconds between looks at the queue while other workers still run trials."""
@@ -70,7 +71,11 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
     torch.set_num_threads(job.threads)
     store = StudyStore(job.url, job.name, job.folder, heartbeat=job.heartbeat, grace=job.grace)
     study_spec = store.open()
-    tracker = make_tracker(job.wandb, job.folder)
+    tracker = SafeTracker(make_tracker(job.wandb, job.folder), lambda text: tell(Event(job.slot, "log", text=text)))
+
+    def values(result: TrialResult) -> list[float]:
+        named = {"score": result.score("search"), "parameters": float(result.own.kept)}
+        return [named[name] for name in study_spec.objectives]
 
     def objective(trial: optuna.Trial) -> list[float]:
         key = trial.user_attrs.get(KEY)
@@ -81,6 +86,10 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
         if any(t.state == TrialState.COMPLETE or t.number < trial.number for t in twins):
             raise optuna.TrialPruned  # work that another worker has or had
         trial.set_user_attr(WORKER, this_worker())
+        if RESULT in trial.user_attrs:  # a worker died between recording it and closing the trial
+            recorded = TrialResult.model_validate_json(json.dumps(trial.user_attrs[RESULT]))
+            if recorded.status == "complete":
+                return values(recorded)
         spec = decode(TrialSpec, trial.user_attrs[SPEC])
         label = trial_label(spec)
         tell(Event(job.slot, "start", trial.number, label))
@@ -96,6 +105,7 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
                 tell(Event(job.slot, "step", trial.number, label, progress))
 
         result: TrialResult | None = None
+        surprised = False
         try:
             tracker.start(job.name, trial.number, label, spec.allocator.name, trial.user_attrs[SPEC])
             result = run_trial(spec, folder, observe=observe, stop=stop, checkpoint_steps=job.checkpoint_steps)
@@ -106,13 +116,15 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
             _give_back(store, trial)
             tell(Event(job.slot, "requeue", trial.number, label))
             raise StopWorkingError from None
-        except OSError as error:  # a full disk, a lost mount: not the trial's fault
+        except OSError as error:  # a full disk, a lost mount, a damaged checkpoint: not the trial's fault
             result = None
             _give_back(store, trial)
-            text = f"{error.strerror or error} ({error.filename or job.folder}); free or mend it and run again"
+            place = f" ({error.filename or job.folder}); free or mend it and run again"
+            text = f"{error.strerror}{place}" if error.strerror else str(error)
             tell(Event(job.slot, "refuse", trial.number, label, text=text))
             raise StopWorkingError from None
         except Exception as error:
+            surprised = True
             result = TrialResult(
                 key=key,
                 spec=trial.user_attrs[SPEC],
@@ -123,14 +135,14 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
         finally:
             tracker.finish(result)
         trial.set_user_attr(RESULT, result.model_dump(mode="json"))
-        shutil.rmtree(folder, ignore_errors=True)
+        if not surprised:  # after an unforeseen error its checkpoints may still serve a second try
+            shutil.rmtree(folder, ignore_errors=True)
         if result.status == "failed":
             tell(Event(job.slot, "end", trial.number, label, text=f"failed: {result.reason}"))
             raise TrialFailedError
         score, metric = result.score("search"), result.metrics[0]
         tell(Event(job.slot, "end", trial.number, label, text=f"{metric} {score:.4f}, {result.own.kept:,} parameters"))
-        values = {"score": score, "parameters": float(result.own.kept)}
-        return [values[name] for name in study_spec.objectives]
+        return values(result)
 
     while not stop():
         try:

@@ -14,6 +14,10 @@ ADAPTER = "adapter.pt"
 SEAL = "seal.json"
 
 
+class CorruptCheckpointError(OSError):
+    """A complete checkpoint has changed on disk; nothing was deleted."""
+
+
 def seal(folder: Path) -> None:
     """Declare a checkpoint complete: write the SHA-256 of each of its files, atomically."""
     hashes = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != SEAL}
@@ -26,7 +30,7 @@ def latest(folder: Path) -> Path | None:
     """The newest complete checkpoint of a trial; unsealed ones (a kill while writing) are deleted.
 
     Raises:
-        ValueError: a sealed checkpoint has a missing or altered file; says which, and what to do.
+        CorruptCheckpointError: a sealed checkpoint has a missing or altered file; says which, and what to do.
     """
     found = sorted(folder.glob("checkpoint-*"), key=step_of)
     for path in found:
@@ -43,7 +47,7 @@ def latest(folder: Path) -> Path | None:
         bad = [SEAL]
     if bad:
         earlier = f"step {step_of(complete[-2])}" if len(complete) > 1 else "its beginning"
-        raise ValueError(
+        raise CorruptCheckpointError(
             f"checkpoint {path} is corrupt: {bad[0]} is missing or differs from its hash; delete that folder and run "
             f"again, and the trial continues from {earlier}"
         )

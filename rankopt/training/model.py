@@ -131,6 +131,15 @@ def meta_layers(spec: ModelSpec, policy: ScalePolicy) -> tuple[Layers, int]:
     return inject(net, target_names(net, spec.target_modules, head), spec.max_rank, Scale(policy, 1.0)), weights
 
 
+def longest_input(spec: ModelSpec) -> int | None:
+    """The most tokens that a model with learned absolute positions can take; None without such a limit."""
+    for name, module in _skeleton(spec).named_modules():
+        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in ("position_embeddings", "wpe"):
+            # RoBERTa and its kin begin to count after the padding index
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
+
+
 def head_of(net: nn.Module, missing: set[str]) -> tuple[str, ...]:
     """Names of the modules trained in full: all outside the backbone that hold weights, and any newly made inside it.
 

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rankopt.allocators import ALLOCATORS
-from rankopt.allocators.base import Allocator
-from rankopt.core.budget import Budget
+from rankopt.allocators.build import absolute_budget, build_allocator, scale_policy
 from rankopt.core.pattern import RankPattern
 from rankopt.core.result import Cost, Observer, Parameters, Point, Progress, TrialResult
-from rankopt.core.spec import TrialSpec, decode
+from rankopt.core.spec import TrialSpec
 from rankopt.lowrank.export import export_peft
-from rankopt.lowrank.linear import Layers, ScalePolicy, apply_pattern, shapes_of
+from rankopt.lowrank.linear import apply_pattern, shapes_of
 from rankopt.tasks import TASKS
 from rankopt.tasks.encode import encode
 from rankopt.tasks.metrics import evaluate
@@ -56,7 +54,7 @@ def run_trial(
     Raises:
         ValueError: a wrong spec, data or model; one line that says what to do.
         InterruptedTrialError: `stop` said so.
-        OSError: nothing can be written.
+        OSError: nothing can be written, or the checkpoint to continue from is corrupt.
     """
     allocator = build_allocator(spec)
     task = TASKS[spec.task.name]
@@ -148,50 +146,6 @@ def run_trial(
             ),
         }
     )
-
-
-def build_allocator(spec: TrialSpec) -> Allocator:
-    """The allocator of a trial, its options validated.
-
-    Raises:
-        ValueError: an unknown name, a missing budget, or a scale policy under which the method would change its own
-            function; pydantic's ValidationError for a wrong option.
-    """
-    kind = ALLOCATORS.get(spec.allocator.name)
-    if kind is None:
-        raise ValueError(f"allocator.name must be one of {', '.join(ALLOCATORS)}, got {spec.allocator.name!r}")
-    allocator = decode(kind, spec.allocator.options)
-    if spec.budget is None and kind.needs_budget:
-        raise ValueError(f"budget must be given for the allocator {spec.allocator.name!r}")
-    policy = spec.model.scale
-    if policy != "published" and policy not in kind.scales:
-        raise ValueError(
-            f"model.scale must be published or one of {', '.join(sorted(kind.scales))} for the allocator "
-            f"{spec.allocator.name!r}, got {policy!r}"
-        )
-    return allocator
-
-
-def scale_policy(spec: TrialSpec, allocator: Allocator) -> ScalePolicy:
-    """The scale policy of a trial."""
-    return allocator.scale if spec.model.scale == "published" else spec.model.scale
-
-
-def absolute_budget(spec: TrialSpec, layers: Layers) -> Budget:
-    """The trial's budget as an absolute amount; everything the layers can hold when there is none.
-
-    Raises:
-        ValueError: more than the layers can hold at `model.max_rank`.
-    """
-    shapes = shapes_of(layers)
-    full = Budget(mean_rank=spec.model.max_rank, unit=spec.budget.unit if spec.budget else "ranks")
-    budget = spec.budget or full
-    if budget.amount(shapes) > full.amount(shapes):
-        raise ValueError(
-            f"budget must be at most {full.amount(shapes)} {budget.unit} for {len(shapes)} layers of model.max_rank "
-            f"{spec.model.max_rank}, got {budget.amount(shapes)}"
-        )
-    return Budget.of(budget.amount(shapes), budget.unit)
 
 
 def _unless(stop: Callable[[], bool]) -> Callable[[], None]:

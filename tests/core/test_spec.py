@@ -367,3 +367,20 @@ def test_study_defaults_and_round_trip() -> None:
     assert spec.search == SearchSpec(name="grid", trials=None, seed=0)
     assert spec.objectives == {"score": "maximize", "parameters": "minimize"}
     assert decode(StudySpec, json.loads(spec.model_dump_json(by_alias=True))) == spec
+
+
+@pytest.mark.parametrize(
+    "dimensions",
+    [
+        ("allocator", "allocator.name"),
+        ("training", "budget", "training.lr"),
+        ("seed", "seed, training.lr"),
+        ("allocator.ranks[*.query]", "allocator.ranks"),
+    ],
+)
+def test_overlapping_dimensions_are_refused(dimensions: tuple[str, ...]) -> None:
+    """One of them would silently overrule the other."""
+    with pytest.raises(ValidationError, match="must not overlap"):
+        StudySpec(
+            name="s", base={}, space={dimension: [1] if "," not in dimension else [[1, 2]] for dimension in dimensions}
+        )

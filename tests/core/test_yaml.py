@@ -154,3 +154,18 @@ def test_what_is_written_is_read(data: dict[str, Any]) -> None:
         found = Document(path).data
     assert found == data
     assert repr(found) == repr(data)
+
+
+def test_bombs_are_refused(tmp_path: Path) -> None:
+    """Aliases that multiply, and nesting without end, are one line and quick."""
+    bomb = tmp_path / "bomb.yaml"
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
+    bomb.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"bomb.yaml:\d+: a study file must hold at most 100,000 values"):
+        Document(bomb)
+    deep = tmp_path / "deep.yaml"
+    for depth in (60, 3000):
+        deep.write_text("a: " + "[" * depth + "]" * depth)
+        with pytest.raises(ValueError, match=r"nested"):
+            Document(deep)

@@ -87,6 +87,12 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "base.task.search_examples",
         "got 104",
     ),
+    "a budget that pays for no component": (
+        {"budget": {"parameters": 10}},
+        "base.budget",
+        "must pay for at least one component (64 parameters), got 10 which pays for none; 0 trains the head alone",
+    ),
+    "a mean rank that rounds to none": ({"budget": {"mean_rank": 0.01}}, "base.budget", "must pay for at least one"),
     "no room for text": ({"task__max_length": 4, "task__name": "stsb"}, "base.task.max_length", "must be at least 5"),
 }
 
@@ -181,3 +187,18 @@ def test_nothing_is_loaded(tiny_study: Make, tiny_model: Path, monkeypatch: Any)
     space = {"allocator": [{"name": "uniform"}, {"name": "adalora"}, {"name": "spectral"}], "seed": list(range(20))}
     file = StudyFile(tiny_study(space=space))
     assert len(preflight(file, checked_trials(file))) == 60
+
+
+def test_texts_longer_than_the_models_positions(tiny_study: Make, tiny_model: Path, tmp_path: Path) -> None:
+    """A model with fewer positions than the longest text is refused before it would fail in training."""
+    import json
+    import shutil
+
+    from transformers import BertConfig, BertModel
+
+    short = tmp_path / "short"
+    shutil.copytree(tiny_model, short)
+    config = json.loads((short / "config.json").read_text())
+    BertModel(BertConfig(**{**config, "max_position_embeddings": 4})).save_pretrained(short)
+    (line,) = problem_lines(tiny_study(model__name=str(short)))
+    assert "base.task.max_length must be at most 4 for" in line

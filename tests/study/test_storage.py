@@ -280,7 +280,7 @@ def test_a_death_between_taking_and_signing(open_store: Open, study_of: Study) -
     store.study.ask()
     store.recover()
     assert store.counts()["running"] == 1
-    impatient = open_store(heartbeat=1, grace=1)
+    impatient = open_store(heartbeat=1, grace=2)
     impatient.open()
     time.sleep(1.1)
     impatient.recover()
@@ -331,12 +331,57 @@ def test_artifacts(open_store: Open, study_of: Study, tmp_path: Path) -> None:
     for name in ("adapter", "predictions.npz"):
         store.upload(trial, tmp_path / name)
     frozen = store.trials()[0]
-    store.download(frozen, "predictions.npz", tmp_path / "back")
+    store.download([frozen], "predictions.npz", tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == b"xyz"
-    store.download(frozen, "adapter.zip", tmp_path / "back.zip")
+    store.download([frozen], "adapter.zip", tmp_path / "back.zip")
     assert zipfile.ZipFile(tmp_path / "back.zip").read("weights") == b"abc"
     with pytest.raises(ValueError, match="must have an artifact 'nothing'"):
-        store.download(frozen, "nothing", tmp_path / "x")
+        store.download([frozen], "nothing", tmp_path / "x")
+
+
+def test_an_earlier_attempts_artifact_is_found(open_store: Open, study_of: Study, tmp_path: Path) -> None:
+    """A worker that died after storing the adapter left it with its attempt; the trial's later attempt finds it."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    (tmp_path / "predictions.npz").write_bytes(b"xyz")
+    store.upload(store.study.ask(), tmp_path / "predictions.npz")
+    store.requeue(store.trials()[0])
+    store.download(reversed(store.trials()), "predictions.npz", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b"xyz"
+
+
+def test_a_grace_shorter_than_two_heartbeats_is_refused(open_store: Open) -> None:
+    """It would declare living trials dead."""
+    with pytest.raises(ValueError, match="--grace must be at least twice --heartbeat 60, got 100"):
+        open_store(heartbeat=60, grace=100)
+
+
+@pytest.mark.parametrize("name", ["plain", "odd ?dir#%41 é&x=1"])
+def test_the_database_lies_in_the_folder(name: str, tmp_path: Path) -> None:
+    """Whatever characters a folder's name has, its database is in it and nowhere else."""
+    folder = tmp_path / name
+    folder.mkdir()
+    StudyStore(sqlite_url(folder), "s", folder)
+    assert (folder / "study.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_storages_made_at_once(tmp_path: Path) -> None:
+    """Several processes that start the same study at the same moment all open it."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, pathlib; from rankopt.study.storage import *; f = pathlib.Path(sys.argv[1]);"
+        " StudyStore(sqlite_url(f), 's', f)"
+    )
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    errors = [run.communicate(timeout=120)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0] * 4, errors
 
 
 def test_the_dashboard_opens_the_storage(open_store: Open, study_of: Study, result: Any, tmp_path: Path) -> None:

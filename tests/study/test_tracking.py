@@ -12,9 +12,17 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from rankopt.core.result import TrialResult
+from rankopt.core.result import Progress, TrialResult
 from rankopt.study.storage import StudyStore, sqlite_url
-from rankopt.study.tracking import NullTracker, check_mode, default_mode, make_tracker, point_rows, publish_study
+from rankopt.study.tracking import (
+    NullTracker,
+    SafeTracker,
+    check_mode,
+    default_mode,
+    make_tracker,
+    point_rows,
+    publish_study,
+)
 
 # the package quiets these itself; pytest forgets that before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -191,3 +199,29 @@ def test_modes() -> None:
     assert default_mode() == "offline"
     check_mode("online")
     assert isinstance(make_tracker("disabled", Path("nowhere")), NullTracker)
+
+
+def test_a_failing_mirror_is_left_out() -> None:
+    """The first failure is told once; what follows is shown to nobody, and nothing is raised."""
+
+    class Broken(NullTracker):
+        def log(self, progress: Progress) -> None:
+            raise ConnectionError("no route")
+
+    told: list[str] = []
+    tracker = SafeTracker(Broken(), told.append)
+    tracker.start("s", 0, "l", "uniform", {})
+    for step in (1, 2):
+        tracker.log(Progress(step, 2, "train"))
+    tracker.finish(None)
+    assert told == ["W&B failed and is left out from here on: ConnectionError: no route"]
+
+
+def test_online_needs_a_login(monkeypatch: Any) -> None:
+    """It is refused before anything runs."""
+    import wandb
+
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setattr(type(wandb.api), "api_key", property(lambda self: None))
+    with pytest.raises(ValueError, match="--wandb online needs a login"):
+        check_mode("online")

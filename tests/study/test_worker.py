@@ -16,6 +16,7 @@ from rankopt.core.result import Progress, TrialResult
 from rankopt.study.storage import INTERRUPTED, KEY, RESULT, WORKER, StudyStore, sqlite_url, this_worker
 from rankopt.study.worker import Event, Job, work
 from rankopt.training import trial as trial_module
+from rankopt.training.checkpoint import CorruptCheckpointError
 from rankopt.training.trial import InterruptedTrialError
 
 # the package quiets these itself; pytest forgets that before every test
@@ -85,7 +86,7 @@ def test_everything_once(queue: Run, work_through: Run, tmp_path: Path) -> None:
     assert [trial.values for trial in trials] == [[24.0, 0.5], [24.0, 0.51], [24.0, 0.52]]
     for trial in trials:
         for name in ("predictions.npz", "adapter.zip"):
-            store.download(trial, name, tmp_path / f"{trial.number}-{name}")
+            store.download([trial], name, tmp_path / f"{trial.number}-{name}")
         assert (tmp_path / f"{trial.number}-predictions.npz").read_text() == trial.user_attrs[KEY]
         assert trial.user_attrs[WORKER]["pid"] > 0
     assert not any((tmp_path / "trials").iterdir())
@@ -258,3 +259,42 @@ def test_progress_is_told_in_moderation(queue: Run, work_through: Run) -> None:
     steps = [event.progress.step for event in work_through(steps=5000) if event.progress]
     assert steps[-1] == 5000
     assert len(steps) < 50
+
+
+def test_a_corrupt_checkpoint_loses_nothing(queue: Run, work_through: Run, tmp_path: Path) -> None:
+    """The trial goes back into the queue, its folder stays as it is, and the line says what to do."""
+    store = queue({"seed": [0]})
+
+    def corrupt(spec: Any, stop: Run) -> Any:
+        raise CorruptCheckpointError("checkpoint x is corrupt: delete that folder and run again")
+
+    events = work_through(corrupt)
+    assert kinds(events) == ["start", "refuse"]
+    assert events[-1].text == "checkpoint x is corrupt: delete that folder and run again"
+    assert store.counts()["waiting"] == 1
+    assert len(list((tmp_path / "trials").iterdir())) == 1
+
+
+def test_an_unforeseen_error_keeps_the_checkpoints(queue: Run, work_through: Run, tmp_path: Path) -> None:
+    """So that a second try need not begin anew."""
+    queue({"seed": [0]})
+
+    def crash(spec: Any, stop: Run) -> Any:
+        raise RuntimeError("boom")
+
+    work_through(crash)
+    assert len(list((tmp_path / "trials").iterdir())) == 1
+
+
+def test_a_result_recorded_before_a_death_is_not_made_again(queue: Run, work_through: Run, result: Run) -> None:
+    """A worker that died between recording a result and closing its trial: the next one closes it, trains nothing."""
+    store = queue({"seed": [0]})
+    trial = store.study.ask()
+    from rankopt.core.spec import TrialSpec, decode
+
+    spec = decode(TrialSpec, trial.user_attrs["spec"])
+    trial.set_user_attr(RESULT, result(spec, 0.75).model_dump(mode="json"))
+    trial.set_user_attr(WORKER, {**this_worker(), "pid": 2**22 + 1})
+    assert kinds(work_through()) == []
+    assert store.counts() == {"complete": 1, "failed": 0, "running": 0, "waiting": 0}
+    assert store.trials(TrialState.COMPLETE)[0].values[0] == 0.75

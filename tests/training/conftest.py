@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from rankopt.allocators.build import absolute_budget, build_allocator, scale_policy
 from rankopt.core.spec import TrialSpec
 from rankopt.tasks import TASKS
 from rankopt.tasks.encode import Encoded, encode
@@ -16,7 +17,6 @@ from rankopt.training.callback import AllocatorCallback
 from rankopt.training.model import Adapted, load_adapted
 from rankopt.training.order import Order, total_steps
 from rankopt.training.trainer import TrialTrainer
-from rankopt.training.trial import absolute_budget, build_allocator, scale_policy
 
 
 class Training(NamedTuple):

@@ -62,7 +62,7 @@ def test_a_damaged_one_is_one_line(tmp_path: Path, damage: str) -> None:
             (path / SEAL).write_bytes(b"\xff\xfe\x00")
         case "seal-list":
             (path / SEAL).write_text("[]")
-    with pytest.raises(ValueError, match="is corrupt") as caught:
+    with pytest.raises(OSError, match="is corrupt") as caught:
         latest(tmp_path)
     message = str(caught.value)
     assert "\n" not in message

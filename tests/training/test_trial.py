@@ -471,7 +471,7 @@ def test_a_corrupt_checkpoint_is_one_line(tiny_spec: Spec, tmp_path: Path) -> No
         )  # fmt: skip
     damaged = tmp_path / "checkpoints" / "checkpoint-7"
     (damaged / "optimizer.pt").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"checkpoint-7 is corrupt: optimizer\.pt .* continues from step 6"):
+    with pytest.raises(OSError, match=r"checkpoint-7 is corrupt: optimizer\.pt .* continues from step 6"):
         run_trial(spec, tmp_path)
     shutil.rmtree(damaged)
     seen: list[int] = []

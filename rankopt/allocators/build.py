@@ -1,0 +1,60 @@
+"""From a trial's spec to its allocator, scale policy and budget."""
+
+from __future__ import annotations
+
+from rankopt.allocators import ALLOCATORS
+from rankopt.allocators.base import Allocator
+from rankopt.core.budget import Budget
+from rankopt.core.spec import TrialSpec, decode
+from rankopt.lowrank.linear import Layers, ScalePolicy, shapes_of
+
+
+def build_allocator(spec: TrialSpec) -> Allocator:
+    """The allocator of a trial, its options validated.
+
+    Raises:
+        ValueError: an unknown name, a missing budget, or a scale policy under which the method would change its own
+            function; pydantic's ValidationError for a wrong option.
+    """
+    kind = ALLOCATORS.get(spec.allocator.name)
+    if kind is None:
+        raise ValueError(f"allocator.name must be one of {', '.join(ALLOCATORS)}, got {spec.allocator.name!r}")
+    allocator = decode(kind, spec.allocator.options)
+    if spec.budget is None and kind.needs_budget:
+        raise ValueError(f"budget must be given for the allocator {spec.allocator.name!r}")
+    policy = spec.model.scale
+    if policy != "published" and policy not in kind.scales:
+        raise ValueError(
+            f"model.scale must be published or one of {', '.join(sorted(kind.scales))} for the allocator "
+            f"{spec.allocator.name!r}, got {policy!r}"
+        )
+    return allocator
+
+
+def scale_policy(spec: TrialSpec, allocator: Allocator) -> ScalePolicy:
+    """The scale policy of a trial."""
+    return allocator.scale if spec.model.scale == "published" else spec.model.scale
+
+
+def absolute_budget(spec: TrialSpec, layers: Layers) -> Budget:
+    """The trial's budget as an absolute amount; everything the layers can hold when there is none.
+
+    Raises:
+        ValueError: more than the layers can hold at `model.max_rank`, or more than nothing and less than a component.
+    """
+    shapes = shapes_of(layers)
+    full = Budget(mean_rank=spec.model.max_rank, unit=spec.budget.unit if spec.budget else "ranks")
+    budget = spec.budget or full
+    least = min(budget.cost(shape) for shape in shapes.values())
+    asked = max(budget.mean_rank or 0, budget.ranks or 0, budget.parameters or 0)
+    if asked > 0 and budget.amount(shapes) < least:
+        raise ValueError(
+            f"budget must pay for at least one component ({least} {budget.unit}), got {asked:g} which pays for none; "
+            "0 trains the head alone"
+        )
+    if budget.amount(shapes) > full.amount(shapes):
+        raise ValueError(
+            f"budget must be at most {full.amount(shapes)} {budget.unit} for {len(shapes)} layers of model.max_rank "
+            f"{spec.model.max_rank}, got {budget.amount(shapes)}"
+        )
+    return Budget.of(budget.amount(shapes), budget.unit)
