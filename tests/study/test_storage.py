@@ -282,7 +282,7 @@ def test_a_death_between_taking_and_signing(open_store: Open, study_of: Study) -
     assert store.counts()["running"] == 1
     impatient = open_store(heartbeat=1, grace=2)
     impatient.open()
-    time.sleep(1.1)
+    time.sleep(2.1)
     impatient.recover()
     assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 1}
 
