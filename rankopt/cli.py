@@ -13,7 +13,7 @@ import typer
 from rankopt import __version__, listing, printing
 
 if TYPE_CHECKING:
-    from rankopt.core.spec import StudySpec
+    from rankopt.core.spec import StudySpec, TrialSpec
     from rankopt.core.study_file import StudyFile
     from rankopt.study.storage import StudyStore
 
@@ -33,6 +33,10 @@ Sets = Annotated[
 ]
 Runs = Annotated[Path, typer.Option("--dir", help="Where studies live.")]
 Storage = Annotated[str | None, typer.Option(help="An Optuna storage URL; the study's own SQLite file by default.")]
+Artifacts = Annotated[
+    str | None,
+    typer.Option(help="Where adapters and predictions go: a folder, s3://bucket/prefix or gs://bucket/prefix."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RUNS = Path("runs")
 
@@ -72,17 +76,18 @@ def run(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials once more.")] = False,
     heartbeat: Annotated[int, typer.Option(min=1, help="Seconds between a running trial's signs of life.")] = 15,
     grace: Annotated[int, typer.Option(min=2, help="Silent seconds after which a trial counts as dead.")] = 90,
+    artifacts: Artifacts = None,
 ) -> None:
     """Run what is not yet done of a study; run it again to resume."""
     file = _file(study, sets, directory)
     mode = _mode(wandb)
+    from rankopt.study.database import sqlite_url
     from rankopt.study.plan import checked_trials, preflight
     from rankopt.study.run import run_study
-    from rankopt.study.storage import sqlite_url
 
     console = printing.console()
     trials = checked_trials(file)
-    _prepare_encoder(file, console)
+    _prepare_encoder(trials, console)
     preflight(file, trials)
     folder = directory / file.study.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,6 +104,7 @@ def run(
         retry_failed=retry_failed,
         heartbeat=heartbeat,
         grace=grace,
+        artifacts=_place(artifacts),
     )
     console.print(f"{printing.counts(outcome.counts)}; rankopt report {file.study.name}", highlight=False)
     if outcome.refusal:
@@ -114,7 +120,9 @@ def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
     file = _file(study, sets, directory)
     from rankopt.study.plan import checked_trials
 
-    print(f"{file.document.path}: valid, {len(checked_trials(file))} trials")
+    trials = checked_trials(file)
+    count = file.study.search.options["trials"] if file.sampled else len(trials)
+    print(f"{file.document.path}: valid, {count} trials")
 
 
 @app.command()
@@ -124,7 +132,7 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
     from rankopt.study.plan import checked_trials, preflight, seconds_per_flop
 
     trials = checked_trials(file)
-    _prepare_encoder(file, printing.console(stderr=True))
+    _prepare_encoder(trials, printing.console(stderr=True))
     planned = preflight(file, trials)
     pace = seconds_per_flop()
     rows = [
@@ -140,10 +148,14 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
     if as_json:
         print(json.dumps({"study": file.study.name, "trials": rows}, indent=2))
         return
-    printing.table(rows, f"{file.study.name}: {len(rows)} trials")
-    total = sum(trial.flops for trial in planned)
+    count = file.study.search.options["trials"] if file.sampled else len(rows)
+    examples = f", for example these {len(rows)} and what lies between them" if file.sampled else ""
+    printing.table(rows, f"{file.study.name}: {count} trials{examples}")
+    share = count / len(planned)  # a search's trials cost as much as its examples do on average
+    total = share * sum(trial.flops for trial in planned)
+    steps, tokens = (share * sum(getattr(trial, part) for trial in planned) for part in ("steps", "tokens"))
     print(
-        f"{sum(t.steps for t in planned):,} steps, {sum(t.tokens for t in planned):,} tokens, {total:.3g} operations; "
+        f"{steps:,.0f} steps, {tokens:,.0f} tokens, {total:.3g} operations; "
         f"at the pace of a matrix product timed here just now at least {printing.duration(total * pace)} of training "
         "(an estimate from below: no evaluation, no overhead)"
     )
@@ -271,7 +283,8 @@ def _keep(study: StudySpec, folder: Path) -> None:
 
 
 def _store(study: str, storage: str | None, directory: Path) -> tuple[StudyStore, StudySpec]:
-    from rankopt.study.storage import StudyStore, sqlite_url
+    from rankopt.study.database import sqlite_url
+    from rankopt.study.storage import StudyStore
 
     named = storage and not Path(study).is_file()
     name = study if named else _file(study, None, directory).study.name
@@ -293,9 +306,20 @@ def _mode(wandb: str | None) -> Any:
     return wandb
 
 
-def _prepare_encoder(file: StudyFile, console: Any) -> None:
+def _place(artifacts: str | None) -> str | None:
+    """A place of artifacts that means the same in every process, its driver there."""
+    if not artifacts:
+        return None
+    from rankopt.study.artifacts import artifact_store
+
+    place = artifacts if "://" in artifacts else str(Path(artifacts).resolve())
+    artifact_store(place)
+    return place
+
+
+def _prepare_encoder(trials: list[tuple[dict[str, Any], TrialSpec]], console: Any) -> None:
     """Make the embedded encoder before any worker needs it, with a bar."""
-    if not any(file.study.trial(choice).model.name == "mini" for choice in file.study.choices()):
+    if not any(spec.model.name == "mini" for _, spec in trials):
         return
     from rich.progress import Progress
 

@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 from rankopt.core.result import TrialResult
-from rankopt.study.storage import KEY, StudyStore
+from rankopt.study.ledger import KEY
+from rankopt.study.storage import StudyStore
 
 
 def export_adapter(store: StudyStore, out: Path, key: str | None = None) -> TrialResult:

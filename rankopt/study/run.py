@@ -16,10 +16,12 @@ from rich.console import Console
 
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.study.database import PATIENCE
+from rankopt.study.job import Event, Job
 from rankopt.study.progress import Display
 from rankopt.study.storage import GRACE, HEARTBEAT, StudyStore
 from rankopt.study.tracking import Mode, check_mode, publish_study
-from rankopt.study.worker import Event, Job, work
+from rankopt.study.worker import work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,12 +61,13 @@ def run_study(
     retry_failed: bool = False,
     heartbeat: int = HEARTBEAT,
     grace: int = GRACE,
+    artifacts: str | None = None,
 ) -> Outcome:
     """Run whatever of a study is not yet done. Running it again resumes, and repeats nothing.
 
     Args:
         spec: the study.
-        trials: its trials, checked; each with its point of the space.
+        trials: its trials, checked; each with its point of the space. None for a search, which proposes them.
         folder: of the study: artifacts, trials in progress, W&B files and `log.txt` lie in it.
         url: of the storage.
         console: progress goes there.
@@ -74,24 +77,32 @@ def run_study(
         retry_failed: queue failed trials once more.
         heartbeat: seconds between a running trial's signs of life.
         grace: seconds of silence after which a trial is taken up by another worker.
+        artifacts: a folder or bucket for adapters and predictions; the study's folder when absent.
     Raises:
         ValueError: the storage cannot be opened, or wandb is missing.
         OSError: the folder cannot be written.
     """
     check_mode(wandb)
     folder.mkdir(parents=True, exist_ok=True)
-    store = StudyStore(url, spec.name, folder, heartbeat=heartbeat, grace=grace)
+    store = StudyStore(
+        url, spec.name, folder, heartbeat=heartbeat, grace=grace, artifacts=artifacts, patience=PATIENCE,
+        say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+    )  # fmt: skip
     store.create(spec)
     store.recover()
-    added = store.enqueue(trials)
+    search = store.search.trials is not None
+    added = 0 if search else store.enqueue(trials)
     retried = store.retry_failed() if retry_failed else 0
     before = store.counts()
     with Display(console, folder / "log.txt", before, workers) as display:
-        display.say(f"study {spec.name}: {len(trials)} trials, {added} new, {before['complete']} complete")
+        planned = (
+            f"{store.search.trials} trials by {spec.search.name}" if search else f"{len(trials)} trials, {added} new"
+        )
+        display.say(f"study {spec.name}: {planned}, {before['complete']} complete")
         if retried:
             display.say(f"{retried} failed trials are tried again")
         jobs = [
-            Job(slot, url, spec.name, folder, wandb, _threads(workers), checkpoint_steps, heartbeat, grace)
+            Job(slot, url, spec.name, folder, wandb, _threads(workers), checkpoint_steps, heartbeat, grace, artifacts)
             for slot in range(min(workers, max(1, before["waiting"] + before["running"])))
         ]
         left = before["waiting"] + before["running"]
