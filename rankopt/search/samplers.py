@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
 from pydantic import Field
 
 from rankopt.core.seeds import stream
@@ -141,9 +143,22 @@ class CMAES(_Sampled):
         super().check(study)
 
     def sampler(self, index: int) -> BaseSampler:
-        return optuna.samplers.CmaEsSampler(
-            n_startup_trials=self.startup, seed=self._seed(index), warn_independent_sampling=False
-        )
+        return _Numbered(index, n_startup_trials=self.startup, seed=self._seed(index), warn_independent_sampling=False)
+
+
+class _Numbered(optuna.samplers.CmaEsSampler):
+    """Adds the proposal's number to its seed, where Optuna adds the trial's, which moves when a trial dies."""
+
+    def __init__(self, index: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._index = index
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        numbered = copy.copy(trial)
+        numbered.number = self._index
+        return super().sample_relative(study, numbered, search_space)
 
 
 class NSGA2(_Sampled):

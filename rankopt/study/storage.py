@@ -44,7 +44,11 @@ HEARTBEAT = 15
 GRACE = 90
 """Seconds without one after which another worker takes the trial up."""
 RETRIES = 3
+FAILURES = 10
+"""A search gives up after as many failed trials as it was asked for in all, but not before this number."""
 ARTIFACTS = "artifacts"
+OWN = ("artifacts:", "constraints:")
+"""What Optuna notes on a trial that a copy of it has to earn itself."""
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 # heartbeats, metric names and some samplers have been "experimental" for years; the versions are pinned and tested
 warnings.filterwarnings("ignore", category=ExperimentalWarning)
@@ -135,9 +139,9 @@ class StudyStore:
             plan.append(spec.key)
             if spec.key not in known:
                 known.add(spec.key)
-                shown = {path: shown(value) for path, value in choice.items()}
+                place = {path: shown(value) for path, value in choice.items()}
                 data = spec.model_dump(mode="json", exclude_defaults=True)
-                self.study.enqueue_trial({}, user_attrs={SPEC: data, KEY: spec.key, **shown})
+                self.study.enqueue_trial({}, user_attrs={SPEC: data, KEY: spec.key, **place})
                 added += 1
         self.study.set_user_attr(PLAN, plan)
         return added
@@ -153,7 +157,7 @@ class StudyStore:
         return str(trial.user_attrs.get(KEY)) if self.search.trials is None else origin(trial)
 
     def wants(self) -> bool:
-        """Whether a search is to propose more: too few trials that did not fail, and fewer failed than it asked for."""
+        """Whether a search is to propose more: too few trials that did not fail, and not too many that did."""
         counts = self.counts()
         return self.search.trials is not None and counts["waiting"] > 0
 
@@ -195,8 +199,14 @@ class StudyStore:
     def _copy(study: optuna.Study, trial: FrozenTrial, without: set[str]) -> None:
         # what it showed while it trained is shown again from its checkpoint
         attrs = {key: value for key, value in trial.user_attrs.items() if key not in without | {INTERIM}}
-        # the parameters too: a search's sampler learns from the copy's
-        study.enqueue_trial(trial.params, user_attrs={**attrs, ORIGIN: origin(trial)})
+        # its point of the space and what the sampler noted on it too: to a search the copy is the trial
+        noted = {key: value for key, value in trial.system_attrs.items() if not key.startswith(OWN)}
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.WAITING, params=trial.params, distributions=trial.distributions,
+                user_attrs={**attrs, ORIGIN: origin(trial)}, system_attrs=noted,
+            )
+        )  # fmt: skip
 
     def retry_failed(self) -> int:
         """Queue every planned trial whose record is a failure once more; returns how many."""
@@ -240,7 +250,7 @@ class StudyStore:
     def _proposals(self, wanted: int) -> dict[str, int]:
         found = list(fates(self.trials()).values())
         counts = {state: found.count(state) for state in ("complete", "pruned", "failed", "running", "waiting")}
-        if counts["failed"] < wanted:  # else it has shown that it fails
+        if counts["failed"] < max(wanted, FAILURES):
             counts["waiting"] += max(0, wanted - (len(found) - counts["failed"]))
         return counts
 

@@ -39,7 +39,8 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
         patience=PATIENCE, say=say,
     )  # fmt: skip
     study = store.open()
-    store.study.sampler = ProposalSampler(store.search, store.trials)
+    if store.search.trials is not None:
+        store.study.sampler = ProposalSampler(store.search, store.trials)
     if store.search.pruner:
         store.study.pruner = build_pruner(store.search.pruner).build()
     tracker = SafeTracker(make_tracker(job.wandb, job.folder), lambda text: tell(Event(job.slot, "log", text=text)))
