@@ -14,6 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 SPEC, KEY, RESULT, WORKER, INTERRUPTED, PLAN = "spec", "key", "result", "worker", "interrupted", "plan"
 ORIGIN = "origin"
 """Number of the trial that a copy continues."""
+INDEX = "index"
+"""How many proposals were made before a search's trial."""
 DROPPED = "dropped"
 """Why a trial was put aside untouched: another worker has it, or it is not wanted. It counts for nothing."""
 INTERIM = "interim"
@@ -33,12 +35,21 @@ def is_open(trial: FrozenTrial) -> bool:
 
 
 def proposal_index(trials: Iterable[FrozenTrial], number: int) -> int:
-    """How many proposals were made before the trial of a number; a trial that died before it had a spec is none."""
-    earlier = (trial for trial in trials if trial.number < number and origin(trial) == trial.number)
-    return sum(
-        (trial.state != TrialState.FAIL or KEY in trial.user_attrs) and DROPPED not in trial.user_attrs
-        for trial in earlier
-    )
+    """How many proposals were made before the trial of a number.
+
+    One that died before it had a spec is none, so that the next one takes its place; but a place that was handed out
+    after it stays taken.
+
+    Args:
+        trials: of a study, in order.
+        number: of the trial that asks.
+    """
+    index = 0
+    for trial in trials:
+        void = DROPPED in trial.user_attrs or (trial.state == TrialState.FAIL and KEY not in trial.user_attrs)
+        if trial.number < number and origin(trial) == trial.number and not void:
+            index = int(trial.user_attrs.get(INDEX, index)) + 1
+    return index
 
 
 def fates(trials: Iterable[FrozenTrial]) -> dict[int, Fate]:
@@ -49,6 +60,11 @@ def fates(trials: Iterable[FrozenTrial]) -> dict[int, Fate]:
         if fate and found.get(origin(trial)) not in ("complete", "pruned"):
             found[origin(trial)] = fate
     return found
+
+
+def has_failed(trial: FrozenTrial) -> bool:
+    """Whether a failure is recorded; else it died, perhaps with its result recorded, or was given back."""
+    return trial.state == TrialState.FAIL and trial.user_attrs.get(RESULT, {}).get("status") == "failed"
 
 
 def _fate(trial: FrozenTrial) -> Fate | None:
@@ -63,8 +79,8 @@ def _fate(trial: FrozenTrial) -> Fate | None:
             return "running"
         case TrialState.WAITING:
             return "waiting"
-        case _:  # without a result it died, was given back, or was never wanted
-            return "failed" if RESULT in trial.user_attrs else None
+        case _:  # without a failure on record it died or was given back, and waits for its copy
+            return "failed" if has_failed(trial) else "waiting" if KEY in trial.user_attrs else None
 
 
 def orphans(trials: Iterable[FrozenTrial], proposal: Callable[[FrozenTrial], str | int]) -> list[FrozenTrial]:
@@ -80,5 +96,4 @@ def orphans(trials: Iterable[FrozenTrial], proposal: Callable[[FrozenTrial], str
         done = group in last and last[group].state in (TrialState.COMPLETE, TrialState.PRUNED)
         if KEY in trial.user_attrs and DROPPED not in trial.user_attrs and not done:
             last[group] = trial
-    fallen = (trial for trial in last.values() if trial.state == TrialState.FAIL)
-    return [trial for trial in fallen if RESULT not in trial.user_attrs]
+    return [trial for trial in last.values() if trial.state == TrialState.FAIL and not has_failed(trial)]

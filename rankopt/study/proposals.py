@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rankopt.core.space import Dimension, IntRange, settle
 from rankopt.search.base import Search
-from rankopt.study.ledger import proposal_index
+from rankopt.study.ledger import INDEX, KEY, proposal_index
 from rankopt.study.storage import shown
 
 
@@ -33,7 +33,10 @@ class ProposalSampler(BaseSampler):
         self._sampler: BaseSampler = optuna.samplers.RandomSampler(seed=0)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._sampler = self._search.sampler(proposal_index(self._trials(), trial.number))
+        index = proposal_index(self._trials(), trial.number)
+        if KEY not in trial.user_attrs:
+            study._storage.set_trial_user_attr(trial._trial_id, INDEX, index)
+        self._sampler = self._search.sampler(index)
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

@@ -33,6 +33,7 @@ from rankopt.study.ledger import (
     RESULT,
     SPEC,
     WORKER,
+    Fate,
     fates,
     is_open,
     origin,
@@ -158,8 +159,7 @@ class StudyStore:
 
     def wants(self) -> bool:
         """Whether a search is to propose more: too few trials that did not fail, and not too many that did."""
-        counts = self.counts()
-        return self.search.trials is not None and counts["waiting"] > 0
+        return self.search.trials is not None and self._missing(list(fates(self.trials()).values())) > 0
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """The study's trials, of some states or all."""
@@ -186,10 +186,14 @@ class StudyStore:
                     continue  # another worker was faster
                 self._revive(self.study, trial)
         fail_stale_trials(self.study)
-        plan = set(self.plan())
-        for trial in orphans(self.trials(), self.proposal):
-            if trial.user_attrs[KEY] in plan:
+        for trial in self.fallen():
+            if datetime.now() - (trial.datetime_complete or datetime.min) > timedelta(seconds=self.heartbeat):
                 self._revive(self.study, trial)
+
+    def fallen(self) -> list[FrozenTrial]:
+        """Trials that fell and are not queued again yet, or never will be if who was to do it fell too."""
+        plan = set(self.plan())
+        return [trial for trial in orphans(self.trials(), self.proposal) if trial.user_attrs[KEY] in plan]
 
     def requeue(self, trial: FrozenTrial) -> None:
         """Queue a trial once more, as it was when it was first queued; it continues from its checkpoint."""
@@ -239,7 +243,7 @@ class StudyStore:
         Of a grid, the trials of its plan; of a search, its proposals, and waiting are those still to be made.
         """
         if self.search.trials is not None:
-            return self._proposals(self.search.trials)
+            return self._proposals()
         status: dict[str, str] = {result.key: result.status for result in self.results()}
         for trial in self.trials(TrialState.RUNNING, TrialState.WAITING):
             if status.get(trial.user_attrs.get(KEY, "")) != "complete":
@@ -247,12 +251,16 @@ class StudyStore:
         states = [status.get(key, "waiting") for key in self.plan()]
         return {state: states.count(state) for state in ("complete", "failed", "running", "waiting")}
 
-    def _proposals(self, wanted: int) -> dict[str, int]:
+    def _proposals(self) -> dict[str, int]:
         found = list(fates(self.trials()).values())
         counts = {state: found.count(state) for state in ("complete", "pruned", "failed", "running", "waiting")}
-        if counts["failed"] < max(wanted, FAILURES):
-            counts["waiting"] += max(0, wanted - (len(found) - counts["failed"]))
+        counts["waiting"] += self._missing(found)
         return counts
+
+    def _missing(self, found: list[Fate]) -> int:
+        """How many proposals a search is still to make."""
+        wanted, failed = self.search.trials or 0, found.count("failed")
+        return 0 if failed >= max(wanted, FAILURES) else max(0, wanted - (len(found) - failed))
 
     def _revive(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """What becomes of a trial whose worker died: another try, or after `RETRIES` a recorded failure."""

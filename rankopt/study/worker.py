@@ -50,7 +50,7 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
             store.recover()
             if store.trials(TrialState.WAITING) or store.wants():
                 store.study.optimize(objective, n_trials=1, catch=(TrialFailedError,))
-            elif store.trials(TrialState.RUNNING):
+            elif store.trials(TrialState.RUNNING) or store.fallen():
                 time.sleep(POLL)
             else:
                 return
