@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,10 @@ class PatientStorage(RDBStorage):
                     self._mark_back()
                 return result
 
+    def record_heartbeat(self, trial_id: int) -> None:
+        with suppress(StorageInternalError, sqlalchemy.exc.SQLAlchemyError):  # its thread could only print a traceback
+            self.patiently(partial(super().record_heartbeat, trial_id))
+
     def _mark_away(self, reason: str) -> None:
         with self._lock:  # heartbeats are sent by a thread of their own
             if not self._away_since:
@@ -92,7 +97,7 @@ def _patient(name: str) -> Callable[..., Any]:
 for _name in (
     "create_new_study", "delete_study", "get_all_studies", "get_study_directions", "get_study_id_from_name",
     "get_study_name_from_id", "get_study_system_attrs", "get_study_user_attrs", "set_study_system_attr",
-    "set_study_user_attr", "get_trial", "get_trial_id_from_study_id_trial_number", "record_heartbeat",
+    "set_study_user_attr", "get_trial", "get_trial_id_from_study_id_trial_number",
     "set_trial_intermediate_value", "set_trial_state_values", "set_trial_system_attr", "set_trial_user_attr",
     "_create_new_trial", "_get_best_trial_id", "_get_stale_trial_ids", "_get_trials", "_set_trial_param",
 ):  # fmt: skip

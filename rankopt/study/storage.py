@@ -186,8 +186,9 @@ class StudyStore:
                     continue  # another worker was faster
                 self._revive(self.study, trial)
         fail_stale_trials(self.study)
+        alone = not self.trials(TrialState.RUNNING)  # else another worker may be about to
         for trial in self.fallen():
-            if datetime.now() - (trial.datetime_complete or datetime.min) > timedelta(seconds=self.heartbeat):
+            if alone or datetime.now() - (trial.datetime_complete or datetime.min) > timedelta(seconds=self.heartbeat):
                 self._revive(self.study, trial)
 
     def fallen(self) -> list[FrozenTrial]:
