@@ -15,6 +15,7 @@ from rankopt import __version__, listing, printing
 if TYPE_CHECKING:
     from rankopt.core.spec import StudySpec, TrialSpec
     from rankopt.core.study_file import StudyFile
+    from rankopt.study.run import Outcome
     from rankopt.study.storage import StudyStore
 
 app = typer.Typer(
@@ -106,12 +107,7 @@ def run(
         grace=grace,
         artifacts=_place(artifacts),
     )
-    console.print(f"{printing.counts(outcome.counts)}; rankopt report {file.study.name}", highlight=False)
-    if outcome.refusal:
-        _fail(3, outcome.refusal)
-    if outcome.interrupted:
-        _fail(130, "interrupted; run again to continue")
-    raise typer.Exit(1 if outcome.counts["failed"] else 0)
+    _finish(outcome, file.study.name, console)
 
 
 @app.command()
@@ -224,10 +220,114 @@ def report(
 ) -> None:
     """Write the report of a study: a page, Markdown, data and figures."""
     store, spec = _store(study, storage, directory)
+    from rankopt.analysis.search import Proposal, SearchRecord
     from rankopt.report import write_report
+    from rankopt.study.importance import importances
 
-    page = write_report(spec, store.results(), out or Path("reports") / spec.name, counts=store.counts())
-    print(page)
+    record = None
+    if store.search.trials is not None:
+        record = SearchRecord([Proposal(*row) for row in store.proposals()], importances(store, spec))
+    folder = out or Path("reports") / spec.name
+    print(write_report(spec, store.results(), folder, counts=store.counts(), search=record))
+
+
+@app.command()
+def best(
+    study: Study,
+    budget: Annotated[int | None, typer.Option(min=0, help="Adapter parameters kept at most.")] = None,
+    storage: Storage = None,
+    directory: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """The best pattern on the search split within a budget, or without one the Pareto front."""
+    store, spec = _store(study, storage, directory)
+    from rankopt.analysis.frame import tidy
+    from rankopt.analysis.search import best as best_of
+
+    results = {result.key: result for result in store.results()}
+    found = best_of(tidy(results.values()), budget)
+    if found.empty:
+        bound = f" within {budget:,} parameters" if budget is not None else ""
+        raise ValueError(f"study {spec.name!r} must have a complete trial{bound}, it has none")
+    patterns = [
+        dict(next(point.pattern for point in results[row.key].points if point.label == row.point))
+        for row in found.itertuples()
+    ]
+    rows = found.rename(columns={"setting": "task", "n": "seeds", "score": "report"}).to_dict("records")
+    if as_json:
+        print(json.dumps([{**row, "pattern": pattern} for row, pattern in zip(rows, patterns, strict=True)], indent=2))
+        return
+    formats = {"kept": ",.0f", "mean_rank": ".2f", "search": ".4f", "report": ".4f"}
+    shown = [{name: format(value, formats.get(name, "")) for name, value in row.items()} for row in rows]
+    printing.table(shown, f"{spec.name}: best {'front' if budget is None else f'within {budget:,} parameters'}")
+    for row, pattern in zip(rows, patterns, strict=True) if budget is not None else ():
+        printing.table([{"layer": name, "rank": rank} for name, rank in pattern.items()], f"ranks of {row['key']}")
+
+
+@app.command()
+def importance(study: Study, storage: Storage = None, directory: Runs = RUNS, as_json: Json = False) -> None:
+    """Which dimensions of a search matter: shares by PED-ANOVA."""
+    store, spec = _store(study, storage, directory)
+    from rankopt.study.importance import LEAST, importances
+
+    found = importances(store, spec)
+    if not found:
+        raise ValueError(
+            f"study {spec.name!r} must have {LEAST} complete trials and two dimensions that a search proposed, "
+            "to tell which matter"
+        )
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    names = next(iter(found.values()))
+    rows = [
+        {"dimension": name, **{asked: f"{shares.get(name, 0.0):.1%}" for asked, shares in found.items()}}
+        for name in names
+    ]
+    printing.table(rows, f"{spec.name}: importance of its dimensions")
+
+
+@app.command()
+def worker(
+    study: Annotated[str, typer.Argument(help="The name of a study that the storage holds.")],
+    storage: Annotated[str, typer.Option(help="An Optuna storage URL.")],
+    workers: Annotated[int, typer.Option(min=1, help="Local worker processes.")] = 1,
+    directory: Runs = RUNS,
+    wandb: Annotated[str | None, typer.Option(help="offline, online or disabled; offline where installed.")] = None,
+    checkpoint_steps: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
+    heartbeat: Annotated[int, typer.Option(min=1, help="Seconds between a running trial's signs of life.")] = 15,
+    grace: Annotated[int, typer.Option(min=2, help="Silent seconds after which a trial counts as dead.")] = 90,
+    artifacts: Artifacts = None,
+) -> None:
+    """Join a study that another machine runs: needs its name and its storage only, and queues nothing."""
+    mode = _mode(wandb)
+    from rankopt.study.plan import checked_trials, preflight
+    from rankopt.study.run import run_study
+    from rankopt.study.storage import StudyStore
+
+    folder = directory / study
+    spec = StudyStore(storage, study, folder).open()
+    folder.mkdir(parents=True, exist_ok=True)
+    _keep(spec, folder)
+    file = _file(study, None, directory)
+    console = printing.console()
+    trials = checked_trials(file)
+    _prepare_encoder(trials, console)
+    preflight(file, trials)  # data that is missing on this machine must not fail the study's trials
+    outcome = run_study(
+        spec,
+        None,
+        folder=folder,
+        url=storage,
+        console=console,
+        workers=workers,
+        wandb=mode,
+        checkpoint_steps=checkpoint_steps,
+        heartbeat=heartbeat,
+        grace=grace,
+        artifacts=_place(artifacts),
+    )
+    _finish(outcome, study, console)
 
 
 @app.command()
@@ -235,21 +335,35 @@ def export(
     study: Study,
     out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
     trial: Annotated[str | None, typer.Option(help="A trial's key; the best search score by default.")] = None,
+    budget: Annotated[int | None, typer.Option(min=0, help="The best that keeps at most so many parameters.")] = None,
     storage: Storage = None,
     directory: Runs = RUNS,
+    artifacts: Artifacts = None,
 ) -> None:
     """Take a trial's trained adapter home: an ordinary PEFT adapter folder."""
     if out.exists():
         raise ValueError(f"--out must not exist yet, got {out}")
-    store, _ = _store(study, storage, directory)
+    if trial and budget is not None:
+        raise ValueError("--trial and --budget must not be given together: the one names a trial, the other finds one")
+    store, _ = _store(study, storage, directory, artifacts)
     from rankopt.study.export import export_adapter
 
-    result = export_adapter(store, out, trial)
+    result = export_adapter(store, out, trial, budget)
     own = result.own
     print(
         f"{out}: {result.spec['allocator']['name']} on {result.spec['task']['name']} (trial {result.key}), "
         f"{own.kept:,} parameters, search score {result.score('search'):.4f}, report score {result.score('report'):.4f}"
     )
+
+
+def _finish(outcome: Outcome, study: str, console: Any) -> None:
+    """The last line of a run, and its exit code."""
+    console.print(f"{printing.counts(outcome.counts)}; rankopt report {study}", highlight=False)
+    if outcome.refusal:
+        _fail(3, outcome.refusal)
+    if outcome.interrupted:
+        _fail(130, "interrupted; run again to continue")
+    raise typer.Exit(1 if outcome.counts["failed"] else 0)
 
 
 def _file(study: str, sets: list[str] | None, directory: Path) -> StudyFile:
@@ -282,7 +396,9 @@ def _keep(study: StudySpec, folder: Path) -> None:
     draft.replace(folder / "study.yaml")
 
 
-def _store(study: str, storage: str | None, directory: Path) -> tuple[StudyStore, StudySpec]:
+def _store(
+    study: str, storage: str | None, directory: Path, artifacts: str | None = None
+) -> tuple[StudyStore, StudySpec]:
     from rankopt.study.database import sqlite_url
     from rankopt.study.storage import StudyStore
 
@@ -291,7 +407,7 @@ def _store(study: str, storage: str | None, directory: Path) -> tuple[StudyStore
     folder = directory / name
     if not storage and not (folder / "study.db").is_file():
         raise ValueError(f"study {name!r} must be run first: there is no {folder / 'study.db'}")
-    store = StudyStore(storage or sqlite_url(folder), name, folder)
+    store = StudyStore(storage or sqlite_url(folder), name, folder, artifacts=_place(artifacts))
     return store, store.open()
 
 

@@ -50,7 +50,7 @@ class Outcome:
 
 def run_study(
     spec: StudySpec,
-    trials: Sequence[tuple[dict[str, Any], TrialSpec]],
+    trials: Sequence[tuple[dict[str, Any], TrialSpec]] | None,
     *,
     folder: Path,
     url: str,
@@ -67,7 +67,8 @@ def run_study(
 
     Args:
         spec: the study.
-        trials: its trials, checked; each with its point of the space. None for a search, which proposes them.
+        trials: its trials, checked, each with its point of the space; of a search, which proposes its own, none are
+            queued. None joins a study that somebody else runs, and changes nothing about it.
         folder: of the study: artifacts, trials in progress, W&B files and `log.txt` lie in it.
         url: of the storage.
         console: progress goes there.
@@ -88,16 +89,17 @@ def run_study(
         url, spec.name, folder, heartbeat=heartbeat, grace=grace, artifacts=artifacts, patience=PATIENCE,
         say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
     )  # fmt: skip
-    store.create(spec)
+    if trials is None:
+        store.open()
+    else:
+        store.create(spec)
     store.recover()
-    search = store.search.trials is not None
-    added = 0 if search else store.enqueue(trials)
+    added = store.enqueue(trials) if trials is not None and store.search.trials is None else 0
     retried = store.retry_failed() if retry_failed else 0
     before = store.counts()
     with Display(console, folder / "log.txt", before, workers) as display:
-        planned = (
-            f"{store.search.trials} trials by {spec.search.name}" if search else f"{len(trials)} trials, {added} new"
-        )
+        planned = f"{store.search.trials or len(store.plan())} trials"
+        planned += f", {added} new" if store.search.trials is None else f" by {spec.search.name}"
         display.say(f"study {spec.name}: {planned}, {before['complete']} complete")
         if retried:
             display.say(f"{retried} failed trials are tried again")

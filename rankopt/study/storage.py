@@ -252,6 +252,12 @@ class StudyStore:
         states = [status.get(key, "waiting") for key in self.plan()]
         return {state: states.count(state) for state in ("complete", "failed", "running", "waiting")}
 
+    def proposals(self) -> list[tuple[str, Fate]]:
+        """Key and fate of a search's proposals, in the order in which they were made; one that is just being made has
+        no key yet and is left out."""
+        keys = {origin(trial): trial.user_attrs[KEY] for trial in self.trials() if KEY in trial.user_attrs}
+        return [(keys[number], fate) for number, fate in sorted(fates(self.trials()).items()) if number in keys]
+
     def _proposals(self) -> dict[str, int]:
         found = list(fates(self.trials()).values())
         counts = {state: found.count(state) for state in ("complete", "pruned", "failed", "running", "waiting")}
