@@ -39,7 +39,7 @@ def importances(store: StudyStore, spec: StudySpec) -> dict[str, dict[str, float
 
     def shares(objective: int | None = None, sign: float = 1.0) -> dict[str, float]:
         def target(trial: FrozenTrial) -> float:
-            return sign * trial.values[objective or 0]
+            return sign * float(trial.values[objective or 0])
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a target is minimised, which the sign sees to
@@ -49,7 +49,7 @@ def importances(store: StudyStore, spec: StudySpec) -> dict[str, dict[str, float
 
     if len(spec.objectives) == 1:
         return {next(iter(spec.objectives)): shares()}
-    each = {
+    each: dict[str, dict[str, float]] = {
         name: shares(place, -1.0 if direction == "maximize" else 1.0)
         for place, (name, direction) in enumerate(spec.objectives.items())
     }

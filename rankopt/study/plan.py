@@ -51,7 +51,10 @@ def checked_trials(file: StudyFile) -> list[tuple[Choice, TrialSpec]]:
     Raises:
         InvalidSpecError: one line per problem, placed in the file.
     """
+    from rankopt.allocators import ALLOCATORS
+
     _check_search(file)
+    pruned = "pruner" in file.study.search.options
     lines, trials, seen = [], [], set()
     for number, choice in enumerate(file.choices()):
         try:
@@ -63,12 +66,21 @@ def checked_trials(file: StudyFile) -> list[tuple[Choice, TrialSpec]]:
                 continue
             lines += [file.line(problem, choice) for problem in error.problems]
         else:
+            if pruned and not ALLOCATORS[spec.allocator.name].is_fixed():
+                problem = Problem(("allocator", "name"), UNFIXED.format(spec.allocator.name))
+                lines.append(file.line(problem, choice))
             if spec.key not in seen:
                 seen.add(spec.key)
                 trials.append((choice, spec))
     if lines:
         raise InvalidSpecError(lines)
     return trials
+
+
+UNFIXED = (
+    "must fix its pattern before training where search.pruner stops trials early, and {!r} changes it on the way; leave "
+    "the pruner out, or make training.epochs a dimension: a shorter training then has its own complete schedule"
+)
 
 
 class InvalidTrialError(ValueError):
