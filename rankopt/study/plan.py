@@ -78,8 +78,8 @@ def checked_trials(file: StudyFile) -> list[tuple[Choice, TrialSpec]]:
 
 
 UNFIXED = (
-    "must fix its pattern before training where search.pruner stops trials early, and {!r} changes it on the way; leave "
-    "the pruner out, or make training.epochs a dimension: a shorter training then has its own complete schedule"
+    "must fix its pattern before training where search.pruner stops trials early, and {!r} changes it on the way; "
+    "leave the pruner out, or make training.epochs a dimension: a shorter training then has its own complete schedule"
 )
 
 
