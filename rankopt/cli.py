@@ -241,11 +241,11 @@ def best(
 ) -> None:
     """The best pattern on the search split within a budget, or without one the Pareto front."""
     store, spec = _store(study, storage, directory)
-    from rankopt.analysis.frame import tidy
+    from rankopt.analysis.frame import VARIANTS, tidy
     from rankopt.analysis.search import best as best_of
 
     results = {result.key: result for result in store.results()}
-    found = best_of(tidy(results.values()), budget)
+    found = best_of(tidy(results.values(), variants=1 if store.search.trials else VARIANTS), budget)
     if found.empty:
         bound = f" within {budget:,} parameters" if budget is not None else ""
         raise ValueError(f"study {spec.name!r} must have a complete trial{bound}, it has none")

@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from rankopt.analysis.comparison import average, compare
-from rankopt.analysis.frame import tidy
+from rankopt.analysis.frame import VARIANTS, tidy
 from rankopt.analysis.search import SearchRecord
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec, decode
@@ -62,7 +62,7 @@ class Evidence:
     @cached_property
     def points(self) -> pd.DataFrame:
         """See `rankopt.analysis.frame.tidy`."""
-        return tidy(self.results)
+        return tidy(self.results, VARIANTS if self.study.search.name == "grid" else 1)
 
     @cached_property
     def averages(self) -> pd.DataFrame:
