@@ -42,8 +42,8 @@ def hypervolume(parameters: Sequence[float], scores: Sequence[float], reference:
         scores: higher is better.
         reference: parameters and score of the corner; a point beyond it wins nothing.
     Example:
-        >>> hypervolume([10, 20], [0.5, 0.7], (40, 0.4))
-        7.0
+        >>> hypervolume([10, 20], [0.50, 0.75], (40, 0.25))
+        12.5
 
     Source: Zitzler and Thiele 1998 (PPSN V), in two dimensions.
     """

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ from optuna.trial import TrialState
 from rankopt.core.spec import StudySpec
 from rankopt.study.database import sqlite_url
 from rankopt.study.job import Event, Job
-from rankopt.study.ledger import DROPPED, INTERIM, KEY, ORIGIN, RESULT, SPEC, proposal_index
+from rankopt.study.ledger import DROPPED, INTERIM, KEY, ORIGIN, RESULT, SPEC, WORKER, proposal_index
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
@@ -277,3 +281,66 @@ def test_a_copy_continues_its_original(search_in: Run) -> None:
     assert second.user_attrs[ORIGIN] == 0
     assert first.params == second.params
     assert first.user_attrs[KEY] == second.user_attrs[KEY]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tpe", "nsga2"])
+def test_a_killed_search_is_the_uninterrupted_one(name: str, tiny_trial: Run, tmp_path: Path) -> None:
+    """A real `rankopt run` with one worker, whose process is killed with SIGKILL in the middle of trials and whose whole
+    command is killed once and started again, trains what an undisturbed one trains, with the same scores."""
+    from rankopt.core.yaml import write
+
+    options = {"startup": 3} if name == "tpe" else {"population": 3}
+    study = {
+        "name": "tiny",
+        "base": tiny_trial(training={"steps": 60, "batch_size": 16, "lr": 5e-3}),
+        "space": SPACE,
+        "search": {"name": name, "trials": 8, **options},
+    }
+    write(study, tmp_path / "tiny.yaml")
+    words = ["run", str(tmp_path / "tiny.yaml"), "--wandb", "disabled", "--heartbeat", "1", "--grace", "4"]
+
+    def start(where: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "rankopt", *words, "--dir", str(tmp_path / where), "--checkpoint-steps", "20"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True, **quiet)
+
+    def trials(where: str) -> list[Any]:
+        folder = tmp_path / where / "tiny"
+        store = StudyStore(sqlite_url(folder), "tiny", folder)
+        store.open()
+        return store.trials()
+
+    straight = start("straight")
+    broken = start("broken")
+    killed: set[int] = set()
+    deadline = time.monotonic() + 250
+    while broken.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+        if not (tmp_path / "broken" / "tiny" / "study.db").exists():
+            continue
+        try:
+            running = [t for t in trials("broken") if t.state == TrialState.RUNNING and KEY in t.user_attrs]
+        except (ValueError, ConnectionError):  # not made yet
+            continue
+        for trial in running:
+            if trial.number in (2, 4, 6) and trial.number not in killed:
+                killed.add(trial.number)
+                time.sleep(0.3)
+                if trial.number == 4:  # the whole command, parent and worker
+                    os.killpg(broken.pid, signal.SIGKILL)
+                    broken.wait()
+                    broken = start("broken")
+                else:
+                    os.kill(trial.user_attrs[WORKER]["pid"], signal.SIGKILL)
+    assert broken.wait(60) == 0
+    assert straight.wait(120) == 0
+    assert len(killed) >= 2
+    trained = {}
+    for where in ("straight", "broken"):
+        complete = [trial for trial in trials(where) if trial.state == TrialState.COMPLETE]
+        trained[where] = [(trial.user_attrs[SPEC], trial.values) for trial in complete]
+    assert len(trained["broken"]) == 8
+    assert any(ORIGIN in trial.user_attrs for trial in trials("broken"))
+    assert trained["broken"] == trained["straight"]
