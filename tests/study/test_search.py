@@ -286,7 +286,7 @@ def test_a_copy_continues_its_original(search_in: Run) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tpe", "nsga2"])
 def test_a_killed_search_is_the_uninterrupted_one(name: str, tiny_trial: Run, tmp_path: Path) -> None:
-    """A real `rankopt run` with one worker, whose process is killed with SIGKILL in the middle of trials and whose whole
+    """A real `rankopt run` with one worker, whose process is killed with SIGKILL amid trials and whose whole
     command is killed once and started again, trains what an undisturbed one trains, with the same scores."""
     from rankopt.core.yaml import write
 
