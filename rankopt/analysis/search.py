@@ -54,6 +54,6 @@ def best(points: pd.DataFrame, budget: int | None = None) -> pd.DataFrame:
             chosen = means.iloc[front(means["kept"].tolist(), means["search"].tolist())]
         else:
             affordable = means[means["kept"] <= budget]
-            chosen = affordable.sort_values(["search", "kept"], ascending=[False, True], kind="stable").head(1)
+            chosen = affordable.sort_values(["search", "kept", "key"], ascending=[False, True, True]).head(1)
         found.append(chosen[BEST])
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=BEST)

@@ -104,12 +104,13 @@ for _name in (
     setattr(PatientStorage, _name, _patient(_name))  # what Optuna's own cache asks of a storage
 
 
-def open_database(url: str, *, patience: float = 0.0, say: Say = print, **more: Any) -> RDBStorage:
+def open_database(url: str, *, patience: float = 0.0, known: bool = False, say: Say = print, **more: Any) -> RDBStorage:
     """An Optuna storage, its tables made where they are missing.
 
     Args:
         url: an SQLAlchemy URL, for example `sqlite:///runs/quickstart/study.db`.
-        patience: seconds to wait for a server that does not answer, now and later.
+        patience: seconds to wait for a server that stops answering.
+        known: somebody has seen it answer, so it is waited for now too; else a wrong address would be.
         say: told about it.
         more: see `RDBStorage`.
     Raises:
@@ -118,7 +119,7 @@ def open_database(url: str, *, patience: float = 0.0, say: Say = print, **more: 
     driver = url.partition(":")[0]
     is_file = driver.startswith("sqlite")
     arguments = {"connect_args": CONNECT.get(driver, {}), "pool_pre_ping": not is_file}
-    end, openings = time.monotonic() + patience, OPENINGS
+    end, openings = time.monotonic() + patience * known, OPENINGS
     while True:
         try:
             if is_file:
@@ -128,7 +129,7 @@ def open_database(url: str, *, patience: float = 0.0, say: Say = print, **more: 
             openings -= 1
             # two runs that start at once both make the tables; the slower one finds them there when it looks again
             beaten = "already exists" in str(error) or "UniqueViolation" in str(error)
-            if (beaten and openings) or (is_away(error) and time.monotonic() < end):
+            if (beaten and openings) or (not is_file and is_away(error) and time.monotonic() < end):
                 time.sleep(PAUSE)
                 continue
             raise ConnectionError(

@@ -33,7 +33,7 @@ def export_adapter(store: StudyStore, out: Path, key: str | None = None, budget:
     if budget is not None and not (found := [result for result in found if result.own.kept <= budget]):
         least = min(result.own.kept for result in complete)
         raise ValueError(f"--budget must be at least {least:,}, which the smallest adapter keeps, got {budget:,}")
-    result = max(found, key=lambda result: result.score("search"))
+    result = min(found, key=lambda result: (-result.score("search"), result.own.kept, result.key))
     attempts = [trial for trial in store.trials() if trial.user_attrs.get(KEY) == result.key]
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:

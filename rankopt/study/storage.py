@@ -63,7 +63,8 @@ class StudyStore:
         name: the study's.
         folder: of the study; artifacts lie in `folder/artifacts` unless another place is given or recorded.
         artifacts: that place; see `artifacts.artifact_store`.
-        patience: seconds to wait for a server that does not answer.
+        patience: seconds to wait for a server that stops answering.
+        known: it has answered before, so its being away at the start is waited for too.
         say: told about it.
     Raises:
         ConnectionError: the storage cannot be reached or its driver is missing; one line.
@@ -71,7 +72,7 @@ class StudyStore:
 
     def __init__(
         self, url: str, name: str, folder: Path, *, heartbeat: int = HEARTBEAT, grace: int = GRACE,
-        artifacts: str | None = None, patience: float = 0.0, say: Say = print,
+        artifacts: str | None = None, patience: float = 0.0, known: bool = False, say: Say = print,
     ) -> None:  # fmt: skip
         if grace < 2 * heartbeat:
             raise ValueError(
@@ -80,7 +81,7 @@ class StudyStore:
         self.url, self.name, self.folder = url, name, folder
         self.heartbeat, self.grace, self.place = heartbeat, timedelta(seconds=grace), artifacts
         self.storage = open_database(
-            url, patience=patience, say=say, heartbeat_interval=heartbeat, grace_period=grace,
+            url, patience=patience, known=known, say=say, heartbeat_interval=heartbeat, grace_period=grace,
             heartbeat_stale_trial_callback=self._revive,
         )  # fmt: skip
 

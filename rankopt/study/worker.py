@@ -36,7 +36,7 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
 
     store = StudyStore(
         job.url, job.name, job.folder, heartbeat=job.heartbeat, grace=job.grace, artifacts=job.artifacts,
-        patience=PATIENCE, say=say,
+        patience=PATIENCE, known=True, say=say,
     )  # fmt: skip
     study = store.open()
     if store.search.trials is not None:
