@@ -13,8 +13,9 @@ import typer
 from rankopt import __version__, listing, printing
 
 if TYPE_CHECKING:
-    from rankopt.core.spec import StudySpec
+    from rankopt.core.spec import StudySpec, TrialSpec
     from rankopt.core.study_file import StudyFile
+    from rankopt.study.run import Outcome
     from rankopt.study.storage import StudyStore
 
 app = typer.Typer(
@@ -33,6 +34,10 @@ Sets = Annotated[
 ]
 Runs = Annotated[Path, typer.Option("--dir", help="Where studies live.")]
 Storage = Annotated[str | None, typer.Option(help="An Optuna storage URL; the study's own SQLite file by default.")]
+Artifacts = Annotated[
+    str | None,
+    typer.Option(help="Where adapters and predictions go: a folder, s3://bucket/prefix or gs://bucket/prefix."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RUNS = Path("runs")
 
@@ -72,17 +77,18 @@ def run(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials once more.")] = False,
     heartbeat: Annotated[int, typer.Option(min=1, help="Seconds between a running trial's signs of life.")] = 15,
     grace: Annotated[int, typer.Option(min=2, help="Silent seconds after which a trial counts as dead.")] = 90,
+    artifacts: Artifacts = None,
 ) -> None:
     """Run what is not yet done of a study; run it again to resume."""
     file = _file(study, sets, directory)
     mode = _mode(wandb)
+    from rankopt.study.database import sqlite_url
     from rankopt.study.plan import checked_trials, preflight
     from rankopt.study.run import run_study
-    from rankopt.study.storage import sqlite_url
 
     console = printing.console()
     trials = checked_trials(file)
-    _prepare_encoder(file, console)
+    _prepare_encoder(trials, console)
     preflight(file, trials)
     folder = directory / file.study.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,13 +105,9 @@ def run(
         retry_failed=retry_failed,
         heartbeat=heartbeat,
         grace=grace,
+        artifacts=_place(artifacts),
     )
-    console.print(f"{printing.counts(outcome.counts)}; rankopt report {file.study.name}", highlight=False)
-    if outcome.refusal:
-        _fail(3, outcome.refusal)
-    if outcome.interrupted:
-        _fail(130, "interrupted; run again to continue")
-    raise typer.Exit(1 if outcome.counts["failed"] else 0)
+    _finish(outcome, file.study.name, console)
 
 
 @app.command()
@@ -114,7 +116,9 @@ def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
     file = _file(study, sets, directory)
     from rankopt.study.plan import checked_trials
 
-    print(f"{file.document.path}: valid, {len(checked_trials(file))} trials")
+    trials = checked_trials(file)
+    count = file.study.search.options["trials"] if file.sampled else len(trials)
+    print(f"{file.document.path}: valid, {count} trials")
 
 
 @app.command()
@@ -124,7 +128,7 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
     from rankopt.study.plan import checked_trials, preflight, seconds_per_flop
 
     trials = checked_trials(file)
-    _prepare_encoder(file, printing.console(stderr=True))
+    _prepare_encoder(trials, printing.console(stderr=True))
     planned = preflight(file, trials)
     pace = seconds_per_flop()
     rows = [
@@ -140,10 +144,14 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
     if as_json:
         print(json.dumps({"study": file.study.name, "trials": rows}, indent=2))
         return
-    printing.table(rows, f"{file.study.name}: {len(rows)} trials")
-    total = sum(trial.flops for trial in planned)
+    count = file.study.search.options["trials"] if file.sampled else len(rows)
+    examples = f", for example these {len(rows)} and what lies between them" if file.sampled else ""
+    printing.table(rows, f"{file.study.name}: {count} trials{examples}")
+    share = count / len(planned)  # a search's trials cost as much as its examples do on average
+    total = share * sum(trial.flops for trial in planned)
+    steps, tokens = (share * sum(getattr(trial, part) for trial in planned) for part in ("steps", "tokens"))
     print(
-        f"{sum(t.steps for t in planned):,} steps, {sum(t.tokens for t in planned):,} tokens, {total:.3g} operations; "
+        f"{steps:,.0f} steps, {tokens:,.0f} tokens, {total:.3g} operations; "
         f"at the pace of a matrix product timed here just now at least {printing.duration(total * pace)} of training "
         "(an estimate from below: no evaluation, no overhead)"
     )
@@ -212,10 +220,114 @@ def report(
 ) -> None:
     """Write the report of a study: a page, Markdown, data and figures."""
     store, spec = _store(study, storage, directory)
+    from rankopt.analysis.search import Proposal, SearchRecord
     from rankopt.report import write_report
+    from rankopt.study.importance import importances
 
-    page = write_report(spec, store.results(), out or Path("reports") / spec.name, counts=store.counts())
-    print(page)
+    record = None
+    if store.search.trials is not None:
+        record = SearchRecord([Proposal(*row) for row in store.proposals()], importances(store, spec))
+    folder = out or Path("reports") / spec.name
+    print(write_report(spec, store.results(), folder, counts=store.counts(), search=record))
+
+
+@app.command()
+def best(
+    study: Study,
+    budget: Annotated[int | None, typer.Option(min=0, help="Adapter parameters kept at most.")] = None,
+    storage: Storage = None,
+    directory: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """The best pattern on the search split within a budget, or without one the Pareto front."""
+    store, spec = _store(study, storage, directory)
+    from rankopt.analysis.frame import VARIANTS, tidy
+    from rankopt.analysis.search import best as best_of
+
+    results = {result.key: result for result in store.results()}
+    found = best_of(tidy(results.values(), variants=1 if store.search.trials else VARIANTS), budget)
+    if found.empty:
+        bound = f" within {budget:,} parameters" if budget is not None else ""
+        raise ValueError(f"study {spec.name!r} must have a complete trial{bound}, it has none")
+    patterns = [
+        dict(next(point.pattern for point in results[row.key].points if point.label == row.point))
+        for row in found.itertuples()
+    ]
+    rows = found.rename(columns={"setting": "task", "n": "seeds", "score": "report"}).to_dict("records")
+    if as_json:
+        print(json.dumps([{**row, "pattern": pattern} for row, pattern in zip(rows, patterns, strict=True)], indent=2))
+        return
+    formats = {"kept": ",.0f", "mean_rank": ".2f", "search": ".4f", "report": ".4f"}
+    shown = [{name: format(value, formats.get(name, "")) for name, value in row.items()} for row in rows]
+    printing.table(shown, f"{spec.name}: best {'front' if budget is None else f'within {budget:,} parameters'}")
+    for row, pattern in zip(rows, patterns, strict=True) if budget is not None else ():
+        printing.table([{"layer": name, "rank": rank} for name, rank in pattern.items()], f"ranks of {row['key']}")
+
+
+@app.command()
+def importance(study: Study, storage: Storage = None, directory: Runs = RUNS, as_json: Json = False) -> None:
+    """Which dimensions of a search matter: shares by PED-ANOVA."""
+    store, spec = _store(study, storage, directory)
+    from rankopt.study.importance import LEAST, importances
+
+    found = importances(store, spec)
+    if not found:
+        raise ValueError(
+            f"study {spec.name!r} must have {LEAST} complete trials and two dimensions that a search proposed, "
+            "to tell which matter"
+        )
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    names = next(iter(found.values()))
+    rows = [
+        {"dimension": name, **{asked: f"{shares.get(name, 0.0):.1%}" for asked, shares in found.items()}}
+        for name in names
+    ]
+    printing.table(rows, f"{spec.name}: importance of its dimensions")
+
+
+@app.command()
+def worker(
+    study: Annotated[str, typer.Argument(help="The name of a study that the storage holds.")],
+    storage: Annotated[str, typer.Option(help="An Optuna storage URL.")],
+    workers: Annotated[int, typer.Option(min=1, help="Local worker processes.")] = 1,
+    directory: Runs = RUNS,
+    wandb: Annotated[str | None, typer.Option(help="offline, online or disabled; offline where installed.")] = None,
+    checkpoint_steps: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
+    heartbeat: Annotated[int, typer.Option(min=1, help="Seconds between a running trial's signs of life.")] = 15,
+    grace: Annotated[int, typer.Option(min=2, help="Silent seconds after which a trial counts as dead.")] = 90,
+    artifacts: Artifacts = None,
+) -> None:
+    """Join a study that another machine runs: needs its name and its storage only, and queues nothing."""
+    mode = _mode(wandb)
+    from rankopt.study.plan import checked_trials, preflight
+    from rankopt.study.run import run_study
+    from rankopt.study.storage import StudyStore
+
+    folder = directory / study
+    spec = StudyStore(storage, study, folder).open()
+    folder.mkdir(parents=True, exist_ok=True)
+    _keep(spec, folder)
+    file = _file(study, None, directory)
+    console = printing.console()
+    trials = checked_trials(file)
+    _prepare_encoder(trials, console)
+    preflight(file, trials)  # data that is missing on this machine must not fail the study's trials
+    outcome = run_study(
+        spec,
+        None,
+        folder=folder,
+        url=storage,
+        console=console,
+        workers=workers,
+        wandb=mode,
+        checkpoint_steps=checkpoint_steps,
+        heartbeat=heartbeat,
+        grace=grace,
+        artifacts=_place(artifacts),
+    )
+    _finish(outcome, study, console)
 
 
 @app.command()
@@ -223,21 +335,35 @@ def export(
     study: Study,
     out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
     trial: Annotated[str | None, typer.Option(help="A trial's key; the best search score by default.")] = None,
+    budget: Annotated[int | None, typer.Option(min=0, help="The best that keeps at most so many parameters.")] = None,
     storage: Storage = None,
     directory: Runs = RUNS,
+    artifacts: Artifacts = None,
 ) -> None:
     """Take a trial's trained adapter home: an ordinary PEFT adapter folder."""
     if out.exists():
         raise ValueError(f"--out must not exist yet, got {out}")
-    store, _ = _store(study, storage, directory)
+    if trial and budget is not None:
+        raise ValueError("--trial and --budget must not be given together: the one names a trial, the other finds one")
+    store, _ = _store(study, storage, directory, artifacts)
     from rankopt.study.export import export_adapter
 
-    result = export_adapter(store, out, trial)
+    result = export_adapter(store, out, trial, budget)
     own = result.own
     print(
         f"{out}: {result.spec['allocator']['name']} on {result.spec['task']['name']} (trial {result.key}), "
         f"{own.kept:,} parameters, search score {result.score('search'):.4f}, report score {result.score('report'):.4f}"
     )
+
+
+def _finish(outcome: Outcome, study: str, console: Any) -> None:
+    """The last line of a run, and its exit code."""
+    console.print(f"{printing.counts(outcome.counts)}; rankopt report {study}", highlight=False)
+    if outcome.refusal:
+        _fail(3, outcome.refusal)
+    if outcome.interrupted:
+        _fail(130, "interrupted; run again to continue")
+    raise typer.Exit(1 if outcome.counts["failed"] else 0)
 
 
 def _file(study: str, sets: list[str] | None, directory: Path) -> StudyFile:
@@ -270,15 +396,18 @@ def _keep(study: StudySpec, folder: Path) -> None:
     draft.replace(folder / "study.yaml")
 
 
-def _store(study: str, storage: str | None, directory: Path) -> tuple[StudyStore, StudySpec]:
-    from rankopt.study.storage import StudyStore, sqlite_url
+def _store(
+    study: str, storage: str | None, directory: Path, artifacts: str | None = None
+) -> tuple[StudyStore, StudySpec]:
+    from rankopt.study.database import sqlite_url
+    from rankopt.study.storage import StudyStore
 
     named = storage and not Path(study).is_file()
     name = study if named else _file(study, None, directory).study.name
     folder = directory / name
     if not storage and not (folder / "study.db").is_file():
         raise ValueError(f"study {name!r} must be run first: there is no {folder / 'study.db'}")
-    store = StudyStore(storage or sqlite_url(folder), name, folder)
+    store = StudyStore(storage or sqlite_url(folder), name, folder, artifacts=_place(artifacts))
     return store, store.open()
 
 
@@ -293,9 +422,20 @@ def _mode(wandb: str | None) -> Any:
     return wandb
 
 
-def _prepare_encoder(file: StudyFile, console: Any) -> None:
+def _place(artifacts: str | None) -> str | None:
+    """A place of artifacts that means the same in every process, its driver there."""
+    if not artifacts:
+        return None
+    from rankopt.study.artifacts import artifact_store
+
+    place = artifacts if "://" in artifacts else str(Path(artifacts).resolve())
+    artifact_store(place)
+    return place
+
+
+def _prepare_encoder(trials: list[tuple[dict[str, Any], TrialSpec]], console: Any) -> None:
     """Make the embedded encoder before any worker needs it, with a bar."""
-    if not any(file.study.trial(choice).model.name == "mini" for choice in file.study.choices()):
+    if not any(spec.model.name == "mini" for _, spec in trials):
         return
     from rich.progress import Progress
 

@@ -32,6 +32,7 @@ def duration(seconds: float) -> str:
 
 def table(rows: list[dict[str, Any]], title: str) -> None:
     """Print rows as a table; columns of numbers are aligned right."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
@@ -39,7 +40,7 @@ def table(rows: list[dict[str, Any]], title: str) -> None:
         numeric = bool(rows) and all(isinstance(row[column], int | float) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else escape(str(value)) for value in row.values()))
     console().print(table)
 
 

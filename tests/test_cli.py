@@ -342,3 +342,133 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     command = f"{sys.executable} -m rankopt list tasks --json | head -1"
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------------------------------------------------------------- searches
+
+
+@pytest.fixture(scope="module")
+def searched(
+    tmp_path_factory: pytest.TempPathFactory, tiny_trial: Callable[..., dict[str, Any]], rankopt: Rankopt
+) -> Path:
+    """A folder in which a search of ten short trials was run, its artifacts in a place of their own."""
+    from rankopt.core.yaml import write
+
+    folder = tmp_path_factory.mktemp("searched")
+    study = {
+        "name": "look",
+        "base": tiny_trial(training={"steps": 2, "batch_size": 16, "lr": 5e-3}, allocator={"name": "profile"}),
+        "space": {"budget.mean_rank": {"int": [1, 4]}, "allocator.slope": {"float": [-2.0, 2.0]}},
+        "search": {"name": "random", "trials": 10},
+    }
+    write(study, folder / "look.yaml")
+    done = rankopt("run", "look.yaml", "--wandb", "disabled", "--artifacts", "shared", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "study look: 10 trials by random, 0 complete" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("10 complete, 0 pruned, 0 failed, 0 running, 0 waiting")
+    return folder
+
+
+def test_best(searched: Path, here: Rankopt) -> None:
+    """The front is cheaper to the top and better to the bottom; a budget gives one pattern with all its ranks; a budget
+    below every trial is refused with a line."""
+    front = json.loads(here("best", "look", "--json", cwd=searched).stdout)
+    assert [row["kept"] for row in front] == sorted(row["kept"] for row in front)
+    assert [row["search"] for row in front] == sorted(row["search"] for row in front)
+    assert all(len(row["pattern"]) == 12 for row in front)
+    most = front[-1]["kept"]
+    (within,) = json.loads(here("best", "look", "--budget", int(most), "--json", cwd=searched).stdout)
+    assert within["key"] in {row["key"] for row in front if row["search"] == front[-1]["search"]}
+    shown = here("best", "look", "--budget", int(most), cwd=searched)
+    assert f"ranks of {within['key']}" in shown.stdout
+    refused = here("best", "look", "--budget", 1, cwd=searched)
+    assert refused.returncode == 2
+    assert refused.stderr == "rankopt: study 'look' must have a complete trial within 1 parameters, it has none\n"
+
+
+def test_export_within_a_budget(searched: Path, here: Rankopt, tmp_path: Path) -> None:
+    """The best of those that keep no more, found where the study says that its artifacts are."""
+    (within,) = json.loads(here("best", "look", "--budget", 1800, "--json", cwd=searched).stdout)
+    done = here("export", "look", "--budget", 1800, "--out", tmp_path / "out", cwd=searched)
+    assert done.returncode == 0, done.stderr
+    assert f"trial {within['key']}" in done.stdout
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+    assert not (searched / "runs" / "look" / "artifacts").exists()
+    refused = here("export", "look", "--budget", 1, "--out", tmp_path / "other", cwd=searched)
+    assert (refused.returncode, (tmp_path / "other").exists()) == (2, False)
+    assert "--budget must be at least" in refused.stderr
+
+
+def test_importance(searched: Path, finished: tuple[Path, Any], here: Rankopt) -> None:
+    """Shares of every dimension for the front and each objective; a study with too few trials is told so."""
+    found = json.loads(here("importance", "look", "--json", cwd=searched).stdout)
+    assert set(found) == {"front", "score", "parameters"}
+    for shares in found.values():
+        assert set(shares) == {"budget.mean_rank", "allocator.slope"}
+        assert sum(shares.values()) == pytest.approx(1.0)
+    assert here("importance", "look", cwd=searched).stdout.startswith("look: importance of its dimensions")
+    refused = here("importance", "tiny", cwd=finished[0])
+    assert refused.returncode == 2
+    assert "must have 10 complete trials and two dimensions" in refused.stderr
+
+
+def test_report_of_a_search(searched: Path, here: Rankopt) -> None:
+    page = here("report", "look", cwd=searched)
+    assert page.returncode == 0, page.stderr
+    text = (searched / "reports" / "look" / "report.md").read_text()
+    assert "## Search" in text
+    assert "## Importances" in text
+    assert "10 proposals: 10 complete." in text
+
+
+def test_a_worker_joins_by_name(searched: Path, here: Rankopt, tmp_path: Path) -> None:
+    """From another folder, with the storage alone; with nothing left to do it says so. A name that is not there is
+    refused with those that are."""
+    url = f"sqlite:///{searched / 'runs' / 'look' / 'study.db'}"
+    joined = here("worker", "look", "--storage", url, "--wandb", "disabled", cwd=tmp_path)
+    assert joined.returncode == 0, joined.stderr
+    assert "10 complete" in joined.stdout
+    assert (tmp_path / "runs" / "look" / "study.yaml").is_file()
+    refused = here("worker", "loook", "--storage", url, "--wandb", "disabled", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "which holds: look" in refused.stderr
+
+
+SEARCH_PROBLEMS: dict[str, tuple[str, str]] = {
+    # what is wrong: the override, the words
+    "an unknown option": ("search={name: tpe, trails: 5}", "search.trails is no known field; did you mean 'trials'?"),
+    "no number of trials": ("search={name: tpe}", "search.trials must be given under the search 'tpe'"),
+    "an unknown search": ("search={name: tpee, trials: 5}", "must be a known search, got 'tpee'; did you mean 'tpe'?"),
+    "an unknown pruner": (
+        "search={name: tpe, trials: 5, pruner: {name: medain}}",
+        "must be a known pruner, got 'medain'; did you mean 'median'?",
+    ),
+    "a wrong option of a pruner": (
+        "search={name: tpe, trials: 5, pruner: {name: median, startpu: 2}}",
+        "search.pruner.startpu is no known field; did you mean 'startup'?",
+    ),
+    "a field that is none": ("space.training.lrr={float: [0.1, 1.0]}", "space.training.lrr is no known field"),
+    "an end of a range that no trial can have": ("space.training.lr={float: [-1.0, 1.0]}", "space.training.lr must be"),
+}
+
+
+@pytest.mark.parametrize("case", SEARCH_PROBLEMS)
+def test_a_wrong_search_is_refused(case: str, searched: Path, here: Rankopt) -> None:
+    """One line, exit code 2, before anything is read."""
+    override, words = SEARCH_PROBLEMS[case]
+    done = here("validate", "look.yaml", "--set", override, cwd=searched)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert words in line
+
+
+def test_a_pruner_needs_fixed_patterns(searched: Path, here: Rankopt) -> None:
+    """An allocator with a schedule is refused beside it, with what to do instead."""
+    search = "search={name: tpe, trials: 5, pruner: {name: median}}"
+    words = ("--set", search, "--set", "objectives={score: maximize}")
+    assert here("validate", "look.yaml", *words, cwd=searched).returncode == 0
+    allocators = "space={allocator: [{name: uniform}, {name: adalora}], seed: {int: [0, 9]}}"
+    done = here("validate", "look.yaml", *words, "--set", allocators, cwd=searched)
+    assert done.returncode == 2
+    assert "must fix its pattern before training" in done.stderr
+    assert "make training.epochs a dimension" in done.stderr

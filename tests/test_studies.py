@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from rankopt.core.space import dimensions
 from rankopt.core.study_file import StudyFile
-from rankopt.study.plan import checked_trials
+from rankopt.study.plan import checked_trials, preflight
 from rankopt.training.trial import run_trial
 
 ROOT = Path(__file__).parents[1]
@@ -29,14 +30,22 @@ def test_there_are_studies() -> None:
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_a_shipped_study_is_valid(path: Path) -> None:
-    """Structure, names and every allocator's options of all its trials; its name is its file's; no two points of its
-    space are the same trial by accident; each trial is compared with uniform LoRA at the same budget."""
+    """Structure, names and every allocator's options; its name is its file's; it begins by saying what it is for.
+
+    A grid's points are all different trials, and each is compared with uniform LoRA at the same budget. A search has no
+    fixed list: every listed value and both ends of every range make a trial, and it says how many it wants."""
     file = StudyFile(path)
     trials = checked_trials(file)
+    space = file.study.space
     assert file.study.name == path.stem
-    assert len(trials) == math.prod(len(dimension) for dimension in file.study.space.values())  # type: ignore[arg-type]
-    assert "uniform" in {spec.allocator.name for _, spec in trials}
-    assert path.read_text().startswith("#"), "it begins by saying what it is for"
+    assert path.read_text().startswith("#")
+    if file.sampled:
+        ends = sum(len(values) - 1 if isinstance(values, list) else 1 for values in dimensions(space).values())
+        assert len(trials) == 1 + ends
+        assert file.study.search.options["trials"] >= 20
+    else:
+        assert len(trials) == math.prod(len(dimension) for dimension in space.values())  # type: ignore[arg-type]
+        assert "uniform" in {spec.allocator.name for _, spec in trials}
 
 
 def test_the_quickstart_is_a_comparison() -> None:
@@ -47,6 +56,17 @@ def test_the_quickstart_is_a_comparison() -> None:
     assert len({spec.seed for spec in trials}) >= 2
     assert {spec.model.name for spec in trials} == {"mini"}
     assert all(spec.task.name.startswith("mini-") for spec in trials)
+
+
+@needs_real_data
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["search_rte", "search_nsga2"])
+def test_a_search_on_real_glue_can_begin(name: str) -> None:
+    """Every example trial of a shipped search has its data, its layers and a pattern that can start."""
+    sets = [f"task.data_dir={GLUE}", f"model.name={MODEL}"]
+    file = StudyFile(ROOT / "studies" / f"{name}.yaml", sets)
+    planned = preflight(file, checked_trials(file))
+    assert len(planned) == 1 + len(file.study.space)
 
 
 @needs_real_data

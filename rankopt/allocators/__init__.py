@@ -5,6 +5,7 @@ from __future__ import annotations
 from rankopt.allocators.adalora import AdaLoRA
 from rankopt.allocators.base import Allocator
 from rankopt.allocators.dylora import DyLoRA
+from rankopt.allocators.profile import Profile
 from rankopt.allocators.ramp import Ramp
 from rankopt.allocators.random import Random
 from rankopt.allocators.spectral import Spectral
@@ -16,6 +17,7 @@ ALLOCATORS: dict[str, type[Allocator]] = {
     "static": Static,
     "random": Random,
     "ramp": Ramp,
+    "profile": Profile,
     "adalora": AdaLoRA,
     "dylora": DyLoRA,
     "spectral": Spectral,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar
 
@@ -52,6 +53,12 @@ class Allocator(BaseModel, ABC):
     scale: ClassVar[ScalePolicy] = "init"
     scales: ClassVar[frozenset[ScalePolicy]] = frozenset({"init", "active", "rs", "unit"})
     needs_budget: ClassVar[bool] = True
+
+    @classmethod
+    def is_fixed(cls) -> bool:
+        """Whether the pattern is settled before training: no hook after `start` changes anything."""
+        hooks = ("before_step", "penalty", "after_step", "allocated", "finish")
+        return all(getattr(cls, hook) is getattr(Allocator, hook) for hook in hooks)
 
     @abstractmethod
     def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
@@ -130,6 +137,17 @@ def start_pattern(layers: Layers, pattern: RankPattern, seed: int) -> State:
 def smallest_max_rank(layers: Layers) -> int:
     """The physical rank that every layer has."""
     return min(layer.max_rank for layer in layers.values())
+
+
+def depth_of(name: str) -> int | None:
+    """The block that a layer belongs to: the first number in its name, if there is one.
+
+    Example:
+        >>> depth_of("bert.encoder.layer.11.output.dense"), depth_of("head")
+        (11, None)
+    """
+    number = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
+    return int(number[1]) if number else None
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rankopt.allocators.base import Allocator, State, smallest_max_rank, start_pattern
+from rankopt.allocators.base import Allocator, State, depth_of, smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
 from rankopt.lowrank.linear import Layers, shapes_of
 
@@ -34,20 +33,9 @@ class Ramp(Allocator):
     ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 3.0
 
     def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
-        depths = {name: depth_of(name) for name in layers}
+        depths = {name: depth_of(name) or 0 for name in layers}
         low, high = min(depths.values()), max(depths.values())
         if self.direction == "down":
             low, high = high, low
         weights = {name: 1 + (self.ratio - 1) * (d - low) / ((high - low) or 1) for name, d in depths.items()}
         return start_pattern(layers, budget.share(weights, shapes_of(layers), smallest_max_rank(layers)), seed)
-
-
-def depth_of(name: str) -> int:
-    """The block that a layer belongs to: the first number in its name.
-
-    Example:
-        >>> depth_of("bert.encoder.layer.11.output.dense"), depth_of("head")
-        (11, 0)
-    """
-    number = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
-    return int(number[1]) if number else 0

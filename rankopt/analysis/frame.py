@@ -19,11 +19,12 @@ VARIANTS = 6
 Flat = dict[str, Any]
 
 
-def tidy(results: Iterable[TrialResult]) -> pd.DataFrame:
+def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFrame:
     """One row per point, with everything that a table or a figure needs.
 
     Args:
         results: of one study; failed ones have no points and give no row.
+        variants: of an allocator are told apart up to this many; 1 tells none apart, as suits a search.
     Returns:
         A frame sorted by setting, allocator, budget and seed, with these columns:
 
@@ -47,6 +48,7 @@ def tidy(results: Iterable[TrialResult]) -> pd.DataFrame:
     allocators = labels(
         [spec.allocator.name for spec in specs],
         [spec.allocator.options if spec.allocator.name != CONTROL else {} for spec in specs],
+        variants,
     )
     rows = [
         {"setting": setting, "allocator": allocator, **_row(result, spec, point, own=index == 0)}
@@ -98,14 +100,15 @@ def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Fl
     }
 
 
-def labels(names: Sequence[str], options: Sequence[Mapping[str, Any]]) -> list[str]:
+def labels(names: Sequence[str], options: Sequence[Mapping[str, Any]], most: int = VARIANTS) -> list[str]:
     """A label for every member: its name, and those of its options in which members of that name differ.
 
     Args:
         names: of the members.
         options: of the members, beside `names`.
+        most: variants that are told apart.
     Returns:
-        Labels beside `names`. A name with more than `VARIANTS` variants is left bare: its variants are the trials of a
+        Labels beside `names`. A name with more than `most` variants is left bare: its variants are the trials of a
         search, not lines of a legend.
     Example:
         >>> labels(["uniform", "adalora", "adalora"], [{}, {"final": 0.1}, {"final": 0.3}])
@@ -117,11 +120,11 @@ def labels(names: Sequence[str], options: Sequence[Mapping[str, Any]]) -> list[s
         seen = variants.setdefault(name, [])
         if option not in seen:
             seen.append(option)
-    return [_label(name, option, variants[name]) for name, option in zip(names, flat, strict=True)]
+    return [_label(name, option, variants[name], most) for name, option in zip(names, flat, strict=True)]
 
 
-def _label(name: str, option: Flat, variants: list[Flat]) -> str:
-    if not 1 < len(variants) <= VARIANTS:
+def _label(name: str, option: Flat, variants: list[Flat], most: int) -> str:
+    if not 1 < len(variants) <= most:
         return name
     paths = sorted({path for variant in variants for path in variant})
     told = [path for path in paths if any(variant.get(path) != variants[0].get(path) for variant in variants)]

@@ -30,3 +30,28 @@ def front(parameters: Sequence[float], scores: Sequence[float]) -> list[int]:
             kept.append(index)
             best, best_cost = loss, cost
     return kept
+
+
+def hypervolume(parameters: Sequence[float], scores: Sequence[float], reference: tuple[float, float]) -> float:
+    """The area that points dominate: how much of the plane a search has won.
+
+        HV = area of the union over i of [parameters_i, reference parameters] x [reference score, score_i]
+
+    Args:
+        parameters: fewer is better.
+        scores: higher is better.
+        reference: parameters and score of the corner; a point beyond it wins nothing.
+    Example:
+        >>> hypervolume([10, 20], [0.50, 0.75], (40, 0.25))
+        12.5
+
+    Source: Zitzler and Thiele 1998 (PPSN V), in two dimensions.
+    """
+    most, least = reference
+    inside = [(cost, score) for cost, score in zip(parameters, scores, strict=True) if cost < most and score > least]
+    costs, values = [cost for cost, _ in inside], [score for _, score in inside]
+    area, reached = 0.0, least
+    for index in front(costs, values):  # parameters rise, and so do scores
+        area += (most - costs[index]) * (values[index] - reached)
+        reached = values[index]
+    return area

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
@@ -22,6 +22,7 @@ class Shape(NamedTuple):
 
 
 Shapes = Mapping[str, Shape]
+V = TypeVar("V")
 
 
 class RankPattern(Mapping[str, int]):
@@ -88,9 +89,6 @@ class RankPattern(Mapping[str, int]):
 def match_globs(globs: Mapping[str, int], names: list[str]) -> RankPattern:
     """The pattern that a few globs describe: every layer takes the rank of the longest glob that matches it, else 0.
 
-    The longest, and of equal length the alphabetically last, so that the order of the mapping is no content: a spec's
-    key and its JSON do not keep it.
-
     Args:
         globs: glob over full layer names -> rank, for example `{"*": 2, "*.query": 8}`.
         names: the adapted layers.
@@ -100,11 +98,30 @@ def match_globs(globs: Mapping[str, int], names: list[str]) -> RankPattern:
         >>> match_globs({"*": 1, "*.value": 3}, ["0.query", "0.value"])
         RankPattern({'0.query': 1, '0.value': 3})
     """
-    ranks = dict.fromkeys(names, 0)
-    for glob, rank in sorted(globs.items(), key=lambda item: (len(item[0]), item[0])):
+    return RankPattern(longest_globs(globs, names, 0))
+
+
+def longest_globs(globs: Mapping[str, V], names: list[str], default: V) -> dict[str, V]:
+    """For every name the value of the longest glob that matches it.
+
+    The longest, and of equal length the alphabetically last, so that the order of the mapping is no content: a spec's
+    key and its JSON do not keep it.
+
+    Args:
+        globs: glob over full layer names -> value.
+        names: the adapted layers.
+        default: where no glob matches.
+    Raises:
+        ValueError: when a glob matches no layer.
+    Example:
+        >>> longest_globs({"*.value": 0.5}, ["0.query", "0.value"], 0.0)
+        {'0.query': 0.0, '0.value': 0.5}
+    """
+    values = dict.fromkeys(names, default)
+    for glob, value in sorted(globs.items(), key=lambda item: (len(item[0]), item[0])):
         hits = [name for name in names if fnmatchcase(name, glob)]
         if not hits:
             example = f", for example {names[0]!r}" if names else ""
             raise ValueError(f"the glob {glob!r} matches no adapted layer{example}")
-        ranks.update(dict.fromkeys(hits, rank))
-    return RankPattern(ranks)
+        values.update(dict.fromkeys(hits, value))
+    return values

@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rankopt.core.budget import Budget
+from rankopt.core.space import Dimension, dimensions, paths_of
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 T = TypeVar("T", bound=BaseModel)
-R = TypeVar("R", "IntRange", "FloatRange")
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -72,8 +71,8 @@ class ModelSpec(Spec):
     dropout: Fraction = 0.0
 
 
-class AllocatorSpec(BaseModel):
-    """An allocator's registered name, and its own hyper-parameters beside it."""
+class Named(BaseModel):
+    """A registered name, and the member's own options beside it."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
@@ -81,8 +80,12 @@ class AllocatorSpec(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The hyper-parameters given."""
+        """The options given."""
         return dict(self.__pydantic_extra__ or {})
+
+
+class AllocatorSpec(Named):
+    """An allocator's registered name, and its own hyper-parameters beside it."""
 
 
 class TrainingSpec(Spec):
@@ -150,48 +153,10 @@ class TrialSpec(Spec):
         return content_hash(self.model_dump(mode="json", exclude_defaults=True))
 
 
-class IntRange(Spec):
-    """A dimension of integers, both ends included."""
-
-    # lists make tuples here whichever way the study was read: the check of `space` sees it as Python, not as JSON
-    bounds: Annotated[tuple[int, int], Field(strict=False)] = Field(alias="int")
-    log: bool = False
-    step: Annotated[int, Field(ge=1)] = 1
-
-    @model_validator(mode="after")
-    def _in_order(self) -> IntRange:
-        return _ordered(self)
-
-
-class FloatRange(Spec):
-    """A dimension of real numbers."""
-
-    bounds: Annotated[tuple[Finite, Finite], Field(strict=False)] = Field(alias="float")
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _in_order(self) -> FloatRange:
-        return _ordered(self)
-
-
-def _ordered(dimension: R) -> R:
-    low, high = dimension.bounds
-    if low > high:
-        raise ValueError(f"a range must go from low to high, got [{low}, {high}]")
-    if dimension.log and low <= 0:
-        raise ValueError(f"a log range must begin above 0, got [{low}, {high}]")
-    return dimension
-
-
-Dimension = list[Any] | IntRange | FloatRange
-
-
-class SearchSpec(Spec):
+class SearchSpec(Named):
     """How trials are proposed: "grid" runs every combination of the space; see `rankopt list searches`."""
 
     name: str = "grid"
-    trials: int | None = Field(None, ge=1)
-    seed: int = Field(0, ge=0)
 
 
 class StudySpec(Spec):
@@ -202,8 +167,11 @@ class StudySpec(Spec):
         base: fields of a trial; together with one value of every dimension they must make a valid trial.
         space: dotted path of a trial's field -> a list of values, `{int: [low, high]}` or `{float: [low, high]}`.
             Several paths, separated by commas, vary together: their list holds one list of values per combination.
+            Inside a listed value a range, or `{choice: [...]}`, is a dimension of its own that exists only where that
+            value is chosen: `{name: adalora, initial: {float: [1.1, 2.0]}}`.
         search: who proposes.
         objectives: what is optimised, "score" (search split) and "parameters" (kept).
+        constraints: what a search's best trials may cost at most: kept parameters.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -214,6 +182,7 @@ class StudySpec(Spec):
     objectives: dict[Literal["score", "parameters"], Literal["maximize", "minimize"]] = Field(
         min_length=1, default={"score": "maximize", "parameters": "minimize"}
     )
+    constraints: dict[Literal["parameters"], Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
 
     @field_validator("space", mode="before")
     @classmethod
@@ -221,7 +190,6 @@ class StudySpec(Spec):
         if isinstance(space, dict):
             refuse_overlap(space)
         for path, value in space.items() if isinstance(space, dict) else ():
-            kinds = [kind for kind in ("int", "float") if isinstance(value, dict) and kind in value]
             together = paths_of(path)
             if isinstance(value, list):
                 if not value:
@@ -233,11 +201,17 @@ class StudySpec(Spec):
                 raise ValueError(
                     f"dimension {path!r} must be a list of values, because it varies several fields together"
                 )
-            elif len(kinds) != 1:
+            elif not isinstance(value, dict) or len({"int", "float"} & set(value)) != 1:
                 raise ValueError(
                     f"dimension {path!r} must be a list of values, {{int: [low, high]}} or {{float: [low, high]}}, "
                     f"got {value!r}"
                 )
+        return space
+
+    @field_validator("space")
+    @classmethod
+    def _inner_dimensions(cls, space: dict[str, Dimension]) -> dict[str, Dimension]:
+        dimensions(space)  # raises where one inside a listed value is wrong
         return space
 
     def choices(self) -> Iterator[dict[str, Any]]:
@@ -248,12 +222,16 @@ class StudySpec(Spec):
 
     def trial(self, choice: dict[str, Any]) -> TrialSpec:
         """The trial at one point of the space."""
+        return decode(TrialSpec, self.plain(choice))
+
+    def plain(self, choice: dict[str, Any]) -> dict[str, Any]:
+        """The same as plain data, which may be no valid trial."""
         data = self.base
         for path, value in choice.items():
             together = paths_of(path)
             for part, item in zip(together, value if len(together) > 1 else [value], strict=True):
                 data = with_path(data, part, item)
-        return decode(TrialSpec, data)
+        return data
 
 
 def refuse_overlap(dimensions: Iterable[str]) -> None:
@@ -276,16 +254,6 @@ def refuse_overlap(dimensions: Iterable[str]) -> None:
                         f"dimensions must not overlap, and {'.'.join(other)!r} (in {name!r}) and {path!r} do"
                     )
             seen.append((parts, dimension))
-
-
-def paths_of(dimension: str) -> list[str]:
-    """The dotted paths of a dimension.
-
-    Example:
-        >>> paths_of("task.name, training.lr")
-        ['task.name', 'training.lr']
-    """
-    return [path.strip() for path in dimension.split(",")]
 
 
 def split_path(path: str) -> list[str]:

@@ -12,7 +12,8 @@ from ruamel.yaml.error import YAMLError
 
 from rankopt.core.problems import InvalidSpecError, Problem, dotted, problems
 from rankopt.core.problems import Path as Place
-from rankopt.core.spec import StudySpec, TrialSpec, decode, paths_of, split_path, with_path
+from rankopt.core.space import could_be, examples, paths_of
+from rankopt.core.spec import StudySpec, TrialSpec, decode, split_path, with_path
 from rankopt.core.yaml import Document
 
 Choice = dict[str, Any]
@@ -40,19 +41,29 @@ class StudyFile:
         for text in overrides:
             data = self._override(data, text)
         self.study = self._decode(data)
-        for choice in self.choices():
+        for number, choice in enumerate(self.choices()):
             try:
                 self.study.trial(choice)
             except ValidationError as error:
+                if number and self.sampled and not any(entry["loc"] for entry in error.errors(include_url=False)):
+                    continue  # fields that do not go together at this point: the search tells such a trial as failed
                 raise InvalidSpecError(self.line(p, choice) for p in problems(error, TrialSpec)) from None
             except ValueError as error:
                 raise InvalidSpecError([f"{path}: {error}"]) from None
 
+    @property
+    def sampled(self) -> bool:
+        """Whether trials are proposed one by one, and not all known beforehand."""
+        return self.study.search.name != "grid"
+
     def choices(self) -> Iterator[Choice]:
-        """Points of the space to check: all combinations of the lists; a range stands in with its low end."""
-        ends = {path: dim.bounds[0] for path, dim in self.study.space.items() if not isinstance(dim, list)}
-        for choice in self.study.choices():
-            yield {**ends, **choice}
+        """Points of the space to check: all of a grid; for a search every value and both ends of every range."""
+        if self.sampled:
+            yield from examples(self.study.space)
+        else:
+            ends = {path: dim.bounds[0] for path, dim in self.study.space.items() if not isinstance(dim, list)}
+            for choice in self.study.choices():
+                yield {**ends, **choice}
 
     def line(self, problem: Problem, choice: Choice) -> str:
         """A problem of the trial at `choice` as one line, placed where the wrong value stands in the file."""
@@ -74,7 +85,8 @@ class StudyFile:
             above = len(place) > 1 and prefix[: len(place)] == place  # a whole that the override made wrong
             if place[: len(prefix)] == prefix or above:
                 return f"--set {text}: {dotted(place)} {message}"
-        return f"{self.document.path}:{self.document.line(place)}: {dotted(place)} {message}"
+        text = f"{dotted(place)} {message}" if place else message
+        return f"{self.document.path}:{self.document.line(place)}: {text}"
 
     def _decode(self, data: dict[str, Any]) -> StudySpec:
         try:
@@ -133,14 +145,14 @@ def _set_study(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 
 def _index(dimension: list[Any], value: Any) -> int:
-    """Where a value stands in its list, told apart by type too (1 is not True)."""
-    return next(i for i, item in enumerate(dimension) if item is value or (type(item), item) == (type(value), value))
+    """Where a value stands in its list."""
+    return next(index for index, item in enumerate(dimension) if item is value or could_be(value, item))
 
 
-def check_options(kind: type[BaseModel], options: dict[str, Any]) -> list[Problem]:
-    """Problems of an allocator's own options, placed below `allocator`."""
+def check_options(kind: type[BaseModel], options: dict[str, Any], *place: str) -> list[Problem]:
+    """Problems of a registered member's own options, placed below `place`."""
     try:
         decode(kind, options)
     except ValidationError as error:
-        return [Problem(("allocator", *p.path), p.message) for p in problems(error, kind)]
+        return [Problem((*place, *p.path), p.message) for p in problems(error, kind)]
     return []

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pandas as pd
+from pydantic import ValidationError
 
 from rankopt.analysis.comparison import average, compare
-from rankopt.analysis.frame import tidy
+from rankopt.analysis.frame import VARIANTS, tidy
+from rankopt.analysis.search import SearchRecord
 from rankopt.core.result import TrialResult
-from rankopt.core.spec import StudySpec
+from rankopt.core.spec import StudySpec, TrialSpec, decode
 from rankopt.report.chart import Style
 from rankopt.report.palette import styles
 
@@ -25,14 +28,19 @@ class Evidence:
         study: the spec.
         results: sorted by key.
         counts: trials of the study's storage by state, for example `{"complete": 12, "waiting": 3}`; may be empty.
+        search: what a search left beside its results; nothing of a grid.
     """
 
     study: StudySpec
     results: tuple[TrialResult, ...]
     counts: Mapping[str, int]
+    search: SearchRecord = field(default_factory=SearchRecord)
 
     @classmethod
-    def of(cls, study: StudySpec, results: Sequence[TrialResult], counts: Mapping[str, int]) -> Evidence:
+    def of(
+        cls, study: StudySpec, results: Sequence[TrialResult], counts: Mapping[str, int],
+        search: SearchRecord | None = None,
+    ) -> Evidence:  # fmt: skip
         """The evidence in results that may come in any order.
 
         A complete result stands for its key: two workers may have run the same trial, and a failed trial may have been
@@ -40,12 +48,21 @@ class Evidence:
         """
         ordered = sorted(results, key=lambda result: (result.key, result.status == "failed", result.model_dump_json()))
         first = {result.key: result for result in reversed(ordered)}
-        return cls(study, tuple(first[key] for key in sorted(first)), counts)
+        return cls(study, tuple(first[key] for key in sorted(first)), counts, search or SearchRecord())
+
+    @cached_property
+    def specs(self) -> list[TrialSpec]:
+        """The specs of the results; what a search proposed in vain may be no valid trial and has none."""
+        found = []
+        for result in self.results:
+            with suppress(ValidationError):
+                found.append(decode(TrialSpec, result.spec))
+        return found
 
     @cached_property
     def points(self) -> pd.DataFrame:
         """See `rankopt.analysis.frame.tidy`."""
-        return tidy(self.results)
+        return tidy(self.results, VARIANTS if self.study.search.name == "grid" else 1)
 
     @cached_property
     def averages(self) -> pd.DataFrame:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec
 
+if TYPE_CHECKING:
+    from rankopt.analysis.search import SearchRecord
+
 
 def write_report(
-    study: StudySpec, results: Sequence[TrialResult], folder: Path, *, counts: Mapping[str, int] | None = None
-) -> Path:
+    study: StudySpec, results: Sequence[TrialResult], folder: Path, *, counts: Mapping[str, int] | None = None,
+    search: SearchRecord | None = None,
+) -> Path:  # fmt: skip
     """Write a study's report: `index.html`, `report.md`, `data.csv` and `figures/`.
 
     A pure function of its arguments: the same results, in any order, give the same bytes.
@@ -21,6 +26,7 @@ def write_report(
         results: of complete and failed trials.
         folder: made where it is missing; the files of an earlier report in it are replaced.
         counts: trials of the study's storage by state, to be shown.
+        search: what a search left beside its results.
     Returns:
         The path of `index.html`.
     Raises:
@@ -34,7 +40,7 @@ def write_report(
     from rankopt.report.sections import SECTIONS
     from rankopt.report.static import save
 
-    evidence = Evidence.of(study, results, counts or {})
+    evidence = Evidence.of(study, results, counts or {}, search)
     blocks = {name: block for name, section in SECTIONS.items() if (block := section.block(evidence))}
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from rankopt.core.spec import StudySpec, decode
 from rankopt.search.base import Search
 from rankopt.search.grid import Grid
+from rankopt.search.samplers import CMAES, GP, NSGA2, NSGA3, QMC, TPE, Random
 
-SEARCHES: dict[str, type[Search]] = {"grid": Grid}
+SEARCHES: dict[str, type[Search]] = {
+    "grid": Grid,
+    "random": Random,
+    "qmc": QMC,
+    "tpe": TPE,
+    "gp": GP,
+    "cmaes": CMAES,
+    "nsga2": NSGA2,
+    "nsga3": NSGA3,
+}
+
+
+def build_search(study: StudySpec) -> Search:
+    """The search of a study, its options validated."""
+    return decode(SEARCHES[study.search.name], study.search.options)

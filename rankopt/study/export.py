@@ -7,16 +7,18 @@ import tempfile
 from pathlib import Path
 
 from rankopt.core.result import TrialResult
-from rankopt.study.storage import KEY, StudyStore
+from rankopt.study.ledger import KEY
+from rankopt.study.storage import StudyStore
 
 
-def export_adapter(store: StudyStore, out: Path, key: str | None = None) -> TrialResult:
+def export_adapter(store: StudyStore, out: Path, key: str | None = None, budget: int | None = None) -> TrialResult:
     """Unpack a trial's adapter into a new folder, whole or not at all.
 
     Args:
         store: an open study.
         out: the folder to make.
         key: the trial's key, or its beginning; the best search score when absent.
+        budget: adapter parameters that the best one keeps at most.
     Returns:
         The trial's result.
     Raises:
@@ -28,7 +30,10 @@ def export_adapter(store: StudyStore, out: Path, key: str | None = None) -> Tria
     found = [result for result in complete if key is None or result.key.startswith(key)]
     if not found:
         raise ValueError(f"--trial must be the key of a complete trial, got {key!r}; rankopt show {store.name}")
-    result = max(found, key=lambda result: result.score("search"))
+    if budget is not None and not (found := [result for result in found if result.own.kept <= budget]):
+        least = min(result.own.kept for result in complete)
+        raise ValueError(f"--budget must be at least {least:,}, which the smallest adapter keeps, got {budget:,}")
+    result = min(found, key=lambda result: (-result.score("search"), result.own.kept, result.key))
     attempts = [trial for trial in store.trials() if trial.user_attrs.get(KEY) == result.key]
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:

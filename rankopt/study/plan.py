@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from rankopt.core.problems import InvalidSpecError, Path, Problem, nearest, placed
 from rankopt.core.spec import ModelSpec, TaskSpec, TrainingSpec, TrialSpec, content_hash
 from rankopt.core.study_file import StudyFile, check_options
-from rankopt.search import SEARCHES
+from rankopt.search import SEARCHES, build_search
+from rankopt.search.pruners import PRUNERS
 from rankopt.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -41,50 +44,104 @@ class PlannedTrial:
 
 
 def checked_trials(file: StudyFile) -> list[tuple[Choice, TrialSpec]]:
-    """All trials of a study whose names and allocator options are valid; nothing is read.
+    """The trials of a study, with valid names and allocator options; nothing is read.
 
-    The allocator's defaults are dropped from its options, so that spelling one out does not make another trial.
+    Of a grid, all of them; of a search, examples: every listed value and both ends of every range, once.
 
     Raises:
         InvalidSpecError: one line per problem, placed in the file.
     """
     from rankopt.allocators import ALLOCATORS
-    from rankopt.allocators.build import build_allocator
 
-    study = file.study
-    if study.search.name not in SEARCHES:
-        message = f"must be a known search, got {study.search.name!r}{nearest(study.search.name, SEARCHES)}"
-        raise InvalidSpecError([file.at(("search", "name"), message)])
+    _check_search(file)
+    pruned = "pruner" in file.study.search.options
     lines, trials, seen = [], [], set()
-    try:
-        queue = list(SEARCHES[study.search.name]().queue(study))
-    except ValueError as error:
-        problem = placed(str(error))
-        raise InvalidSpecError([file.at(problem.path, problem.message)]) from None
-    for choice in queue:
-        spec = study.trial(choice)
-        found = list(_name_problems(spec, ALLOCATORS))
-        if not found:
-            found = check_options(ALLOCATORS[spec.allocator.name], spec.allocator.options)
-        if not found:
-            try:
-                allocator = build_allocator(spec)
-                options = allocator.model_dump(mode="json", exclude_defaults=True)
-                spec = spec.model_copy(update={"allocator": type(spec.allocator)(name=spec.allocator.name, **options)})
-            except ValueError as error:
-                found = [placed(str(error))]
-        lines += [file.line(problem, choice) for problem in found]
-        if not found and spec.key not in seen:
-            seen.add(spec.key)
-            trials.append((choice, spec))
+    for number, choice in enumerate(file.choices()):
+        try:
+            spec = checked(file.study.trial(choice))
+        except ValidationError:
+            continue  # an example whose fields do not go together; see `StudyFile`
+        except InvalidTrialError as error:
+            if number and file.sampled and not error.structural:
+                continue
+            lines += [file.line(problem, choice) for problem in error.problems]
+        else:
+            if pruned and not ALLOCATORS[spec.allocator.name].is_fixed():
+                problem = Problem(("allocator", "name"), UNFIXED.format(spec.allocator.name))
+                lines.append(file.line(problem, choice))
+            if spec.key not in seen:
+                seen.add(spec.key)
+                trials.append((choice, spec))
     if lines:
         raise InvalidSpecError(lines)
     return trials
 
 
+UNFIXED = (
+    "must fix its pattern before training where search.pruner stops trials early, and {!r} changes it on the way; "
+    "leave the pruner out, or make training.epochs a dimension: a shorter training then has its own complete schedule"
+)
+
+
+class InvalidTrialError(ValueError):
+    """A trial that cannot be: its problems, and whether they are there whatever the other fields say."""
+
+    def __init__(self, problems: list[Problem], structural: bool) -> None:
+        self.problems, self.structural = problems, structural
+        super().__init__("; ".join(map(str, problems)))
+
+
+def checked(spec: TrialSpec) -> TrialSpec:
+    """A trial with valid names and allocator options, in its canonical form.
+
+    The allocator's defaults are dropped from its options, so that spelling one out does not make another trial.
+
+    Raises:
+        InvalidTrialError: otherwise.
+    """
+    from rankopt.allocators import ALLOCATORS
+    from rankopt.allocators.build import build_allocator
+
+    found = list(_name_problems(spec, ALLOCATORS)) or check_options(
+        ALLOCATORS[spec.allocator.name], spec.allocator.options, "allocator"
+    )
+    if found:
+        raise InvalidTrialError(found, structural=True)
+    try:
+        allocator = build_allocator(spec)
+    except ValueError as error:
+        raise InvalidTrialError([placed(str(error))], structural=False) from None
+    options = allocator.model_dump(mode="json", exclude_defaults=True)
+    return spec.model_copy(update={"allocator": type(spec.allocator)(name=spec.allocator.name, **options)})
+
+
+def _check_search(file: StudyFile) -> None:
+    """Refuse an unknown search, wrong options of it or of its pruner, and a space that does not suit it."""
+    spec = file.study.search
+    if spec.name not in SEARCHES:
+        raise InvalidSpecError(
+            [file.at(("search", "name"), f"must be a known search, got {spec.name!r}{nearest(spec.name, SEARCHES)}")]
+        )
+    found = check_options(SEARCHES[spec.name], spec.options, "search")
+    pruner = spec.options.get("pruner")
+    if not found and pruner:
+        options = {key: value for key, value in pruner.items() if key != "name"}
+        found = check_options(PRUNERS[pruner["name"]], options, "search", "pruner") if pruner["name"] in PRUNERS else []
+    if found:
+        raise InvalidSpecError(file.at(problem.path, problem.message) for problem in found)
+    try:
+        build_search(file.study).check(file.study)
+    except ValueError as error:
+        problem = placed(str(error))
+        raise InvalidSpecError([file.at(problem.path, problem.message)]) from None
+
+
 def preflight(file: StudyFile, trials: list[tuple[Choice, TrialSpec]]) -> list[PlannedTrial]:
     """Read the data and the models' configs, and try every allocator's start on layers without storage.
 
+    Args:
+        file: the study.
+        trials: all of a grid; of a search examples, the first of which must be able to start.
     Raises:
         InvalidSpecError: a missing folder, an unknown model, a target that matches no layer, a budget that no pattern
             can meet, ...
@@ -92,7 +149,7 @@ def preflight(file: StudyFile, trials: list[tuple[Choice, TrialSpec]]) -> list[P
     from rankopt.allocators.build import absolute_budget, build_allocator
 
     planned, lines, tried = [], [], set()
-    for choice, spec in trials:
+    for number, (choice, spec) in enumerate(trials):
         where: Path = ("task", "data_dir" if spec.task.data_dir else "name")  # for a message that names no field
         try:
             steps, tokens, longest = _length(spec.task, spec.model, spec.training)
@@ -110,6 +167,8 @@ def preflight(file: StudyFile, trials: list[tuple[Choice, TrialSpec]]) -> list[P
                 tried.add(start)
             planned.append(PlannedTrial(choice, spec, steps, tokens, 4.0 * weights * tokens))
         except ValueError as error:
+            if number and file.sampled and where == ("allocator",):
+                continue  # too much for the budget at this point; the search tells such a trial as failed
             problem = placed(str(error))
             lines.append(file.line(problem if problem.path else Problem(where, problem.message), choice))
     if lines:

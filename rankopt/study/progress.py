@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from rankopt.study.worker import Event
+    from rankopt.study.job import Event
 
 QUIET = 30.0
 """Seconds without a line after which a run without bars says where it is."""
@@ -32,7 +32,7 @@ class Display:
         self.console = console
         self.log = log.open("a", encoding="utf-8")
         self.total = sum(counts.values())
-        self.done = counts["complete"] + counts["failed"]
+        self.done = counts["complete"] + counts["failed"] + counts.get("pruned", 0)
         self.bars = Progress(
             TextColumn("{task.description}", table_column=None),
             BarColumn(bar_width=24),
@@ -86,7 +86,7 @@ class Display:
                 self.spoke = time.monotonic()
             case "requeue":
                 self.say(f"{name}: interrupted; it continues from its checkpoint when the study is run again")
-            case "refuse":
+            case "refuse" | "say":
                 self.say(f"{name}: {event.text}")
             case _:
                 self._write(f"{name}: {event.text}")

@@ -16,10 +16,12 @@ from rich.console import Console
 
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.study.database import PATIENCE
+from rankopt.study.job import Event, Job
 from rankopt.study.progress import Display
 from rankopt.study.storage import GRACE, HEARTBEAT, StudyStore
 from rankopt.study.tracking import Mode, check_mode, publish_study
-from rankopt.study.worker import Event, Job, work
+from rankopt.study.worker import work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +50,7 @@ class Outcome:
 
 def run_study(
     spec: StudySpec,
-    trials: Sequence[tuple[dict[str, Any], TrialSpec]],
+    trials: Sequence[tuple[dict[str, Any], TrialSpec]] | None,
     *,
     folder: Path,
     url: str,
@@ -59,12 +61,14 @@ def run_study(
     retry_failed: bool = False,
     heartbeat: int = HEARTBEAT,
     grace: int = GRACE,
+    artifacts: str | None = None,
 ) -> Outcome:
     """Run whatever of a study is not yet done. Running it again resumes, and repeats nothing.
 
     Args:
         spec: the study.
-        trials: its trials, checked; each with its point of the space.
+        trials: its trials, checked, each with its point of the space; of a search, which proposes its own, none are
+            queued. None joins a study that somebody else runs, and changes nothing about it.
         folder: of the study: artifacts, trials in progress, W&B files and `log.txt` lie in it.
         url: of the storage.
         console: progress goes there.
@@ -74,24 +78,33 @@ def run_study(
         retry_failed: queue failed trials once more.
         heartbeat: seconds between a running trial's signs of life.
         grace: seconds of silence after which a trial is taken up by another worker.
+        artifacts: a folder or bucket for adapters and predictions; the study's folder when absent.
     Raises:
         ValueError: the storage cannot be opened, or wandb is missing.
         OSError: the folder cannot be written.
     """
     check_mode(wandb)
     folder.mkdir(parents=True, exist_ok=True)
-    store = StudyStore(url, spec.name, folder, heartbeat=heartbeat, grace=grace)
-    store.create(spec)
+    store = StudyStore(
+        url, spec.name, folder, heartbeat=heartbeat, grace=grace, artifacts=artifacts, patience=PATIENCE,
+        say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+    )  # fmt: skip
+    if trials is None:
+        store.open()
+    else:
+        store.create(spec)
     store.recover()
-    added = store.enqueue(trials)
+    added = store.enqueue(trials) if trials is not None and store.search.trials is None else 0
     retried = store.retry_failed() if retry_failed else 0
     before = store.counts()
     with Display(console, folder / "log.txt", before, workers) as display:
-        display.say(f"study {spec.name}: {len(trials)} trials, {added} new, {before['complete']} complete")
+        planned = f"{store.search.trials or len(store.plan())} trials"
+        planned += f", {added} new" if store.search.trials is None else f" by {spec.search.name}"
+        display.say(f"study {spec.name}: {planned}, {before['complete']} complete")
         if retried:
             display.say(f"{retried} failed trials are tried again")
         jobs = [
-            Job(slot, url, spec.name, folder, wandb, _threads(workers), checkpoint_steps, heartbeat, grace)
+            Job(slot, url, spec.name, folder, wandb, _threads(workers), checkpoint_steps, heartbeat, grace, artifacts)
             for slot in range(min(workers, max(1, before["waiting"] + before["running"])))
         ]
         left = before["waiting"] + before["running"]

@@ -1,4 +1,4 @@
-"""Optuna's storage as a study's queue and record. The only file that opens one."""
+"""A study in an Optuna storage: the queue of its trials, and the record of their results."""
 
 from __future__ import annotations
 
@@ -14,27 +14,44 @@ from typing import Any
 
 import optuna
 import psutil
-import sqlalchemy
-import sqlalchemy.exc
-from optuna.artifacts import FileSystemArtifactStore, download_artifact, get_all_artifact_meta, upload_artifact
-from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.artifacts import download_artifact, get_all_artifact_meta, upload_artifact
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec, decode
+from rankopt.search import build_search
+from rankopt.study.artifacts import artifact_store
+from rankopt.study.database import Say, masked, open_database
+from rankopt.study.ledger import (
+    INTERIM,
+    INTERRUPTED,
+    KEY,
+    ORIGIN,
+    PLAN,
+    RESULT,
+    SPEC,
+    WORKER,
+    Fate,
+    fates,
+    is_open,
+    origin,
+    orphans,
+)  # fmt: skip
 
 HEARTBEAT = 15
 """Seconds between two signs of life of a running trial."""
 GRACE = 90
 """Seconds without one after which another worker takes the trial up."""
 RETRIES = 3
-OPENINGS = 5
-"""Tries to open a storage that somebody else is just making."""
-
-SPEC, KEY, RESULT, WORKER, INTERRUPTED, PLAN = "spec", "key", "result", "worker", "interrupted", "plan"
+FAILURES = 10
+"""A search gives up after as many failed trials as it was asked for in all, but not before this number."""
+ARTIFACTS = "artifacts"
+OWN = ("artifacts:", "constraints:")
+"""What Optuna notes on a trial that a copy of it has to earn itself."""
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-# heartbeats and metric names have been "experimental" for years; the versions are pinned and tested
+# heartbeats, metric names and some samplers have been "experimental" for years; the versions are pinned and tested
 warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
@@ -44,36 +61,29 @@ class StudyStore:
     Args:
         url: an SQLAlchemy URL, for example `sqlite:///runs/quickstart/study.db`.
         name: the study's.
-        folder: of the study; artifacts lie in `folder/artifacts`.
+        folder: of the study; artifacts lie in `folder/artifacts` unless another place is given or recorded.
+        artifacts: that place; see `artifacts.artifact_store`.
+        patience: seconds to wait for a server that stops answering.
+        known: it has answered before, so its being away at the start is waited for too.
+        say: told about it.
     Raises:
         ConnectionError: the storage cannot be reached or its driver is missing; one line.
     """
 
-    def __init__(self, url: str, name: str, folder: Path, *, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> None:
+    def __init__(
+        self, url: str, name: str, folder: Path, *, heartbeat: int = HEARTBEAT, grace: int = GRACE,
+        artifacts: str | None = None, patience: float = 0.0, known: bool = False, say: Say = print,
+    ) -> None:  # fmt: skip
         if grace < 2 * heartbeat:
             raise ValueError(
                 f"--grace must be at least twice --heartbeat {heartbeat}, got {grace}: live trials would die"
             )
-        self.url, self.name, self.folder, self.grace = url, name, folder, timedelta(seconds=grace)
-        for attempt in range(OPENINGS):
-            try:
-                self.storage = RDBStorage(
-                    url,
-                    heartbeat_interval=heartbeat,
-                    grace_period=grace,
-                    heartbeat_stale_trial_callback=self._revive,
-                    engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {},
-                )
-                return
-            except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError, OSError) as error:
-                # two runs that start at once both make the tables; the slower one finds them there when it looks again
-                if "already exists" in str(error) and attempt < OPENINGS - 1:
-                    time.sleep(1)
-                    continue
-                raise ConnectionError(
-                    f"storage {masked(url)} cannot be opened ({_reason(error)}); check the address, that the server is "
-                    "running, and that its driver is installed"
-                ) from None
+        self.url, self.name, self.folder = url, name, folder
+        self.heartbeat, self.grace, self.place = heartbeat, timedelta(seconds=grace), artifacts
+        self.storage = open_database(
+            url, patience=patience, known=known, say=say, heartbeat_interval=heartbeat, grace_period=grace,
+            heartbeat_stale_trial_callback=self._revive,
+        )  # fmt: skip
 
     def exists(self) -> bool:
         """Whether the storage holds a study of this name."""
@@ -83,7 +93,7 @@ class StudyStore:
         """Make the study, or find it; record the spec as the current one.
 
         Raises:
-            ValueError: it exists with other objectives.
+            ValueError: it exists with other objectives, or as another search.
         """
         directions = list(spec.objectives.values())
         self.study = optuna.create_study(
@@ -95,8 +105,13 @@ class StudyStore:
                 f"objectives must stay those of the stored study {self.name!r} ({', '.join(known)}), "
                 f"got {', '.join(directions)}; choose another name for a new study"
             )
+        if SPEC in self.study.user_attrs:
+            _same_search(decode(StudySpec, self.study.user_attrs[SPEC]), spec)
         self.study.set_metric_names(list(spec.objectives))
         self.study.set_user_attr(SPEC, spec.model_dump(mode="json", by_alias=True))
+        if self.place:
+            self.study.set_user_attr(ARTIFACTS, self.place)
+        self.search = build_search(spec)
 
     def open(self) -> StudySpec:
         """Load an existing study and its current spec.
@@ -108,7 +123,9 @@ class StudyStore:
             names = ", ".join(optuna.get_all_study_names(self.storage)) or "none"
             raise ValueError(f"study {self.name!r} must be in the storage {masked(self.url)}, which holds: {names}")
         self.study = optuna.load_study(storage=self.storage, study_name=self.name)
-        return decode(StudySpec, self.study.user_attrs[SPEC])
+        spec = decode(StudySpec, self.study.user_attrs[SPEC])
+        self.search = build_search(spec)
+        return spec
 
     def enqueue(self, specs: Iterable[tuple[dict[str, Any], TrialSpec]]) -> int:
         """Add the trials that are neither waiting, running nor recorded; remember which keys the study wants now.
@@ -118,22 +135,32 @@ class StudyStore:
         Returns:
             How many were added.
         """
-        known = {trial.user_attrs.get(KEY) for trial in self.trials() if _open(trial) or RESULT in trial.user_attrs}
+        known = {trial.user_attrs.get(KEY) for trial in self.trials() if is_open(trial) or RESULT in trial.user_attrs}
         plan, added = [], 0
         for choice, spec in specs:
             plan.append(spec.key)
             if spec.key not in known:
                 known.add(spec.key)
-                shown = {path: _label(value) for path, value in choice.items()}
+                place = {path: shown(value) for path, value in choice.items()}
                 data = spec.model_dump(mode="json", exclude_defaults=True)
-                self.study.enqueue_trial({}, user_attrs={SPEC: data, KEY: spec.key, **shown})
+                self.study.enqueue_trial({}, user_attrs={SPEC: data, KEY: spec.key, **place})
                 added += 1
         self.study.set_user_attr(PLAN, plan)
         return added
 
     def plan(self) -> list[str]:
-        """The keys that the study wants now, in order."""
-        return list(self.study.user_attrs.get(PLAN, []))
+        """The keys that the study wants now, in order; of a search, those that were proposed."""
+        if self.search.trials is None:
+            return list(self.study.user_attrs.get(PLAN, []))
+        return list(dict.fromkeys(trial.user_attrs[KEY] for trial in self.trials() if KEY in trial.user_attrs))
+
+    def proposal(self, trial: FrozenTrial) -> str | int:
+        """What two tries share: of a grid the key, because nothing is planned twice; of a search the origin."""
+        return str(trial.user_attrs.get(KEY)) if self.search.trials is None else origin(trial)
+
+    def wants(self) -> bool:
+        """Whether a search is to propose more: too few trials that did not fail, and not too many that did."""
+        return self.search.trials is not None and self._missing(list(fates(self.trials()).values())) > 0
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """The study's trials, of some states or all."""
@@ -144,6 +171,9 @@ class StudyStore:
 
         A worker that died before it signed its trial left neither; such a trial is dead after the grace period.
         """
+        back_since = getattr(self.storage, "back_since", 0.0)
+        if back_since and time.monotonic() - back_since < 2 * self.heartbeat:
+            return  # after an outage the living first need time to send a heartbeat again
         for trial in self.trials(TrialState.RUNNING):
             worker = trial.user_attrs.get(WORKER)
             if worker:
@@ -157,16 +187,37 @@ class StudyStore:
                     continue  # another worker was faster
                 self._revive(self.study, trial)
         fail_stale_trials(self.study)
+        alone = not self.trials(TrialState.RUNNING)  # else another worker may be about to
+        for trial in self.fallen():
+            if alone or datetime.now() - (trial.datetime_complete or datetime.min) > timedelta(seconds=self.heartbeat):
+                self._revive(self.study, trial)
+
+    def fallen(self) -> list[FrozenTrial]:
+        """Trials that fell and are not queued again yet, or never will be if who was to do it fell too."""
+        plan = set(self.plan())
+        return [trial for trial in orphans(self.trials(), self.proposal) if trial.user_attrs[KEY] in plan]
 
     def requeue(self, trial: FrozenTrial) -> None:
         """Queue a trial once more, as it was when it was first queued; it continues from its checkpoint."""
-        attrs = {key: value for key, value in trial.user_attrs.items() if key not in (RESULT, WORKER, INTERRUPTED)}
-        self.study.enqueue_trial({}, user_attrs=attrs)
+        self._copy(self.study, trial, {RESULT, WORKER, INTERRUPTED})
+
+    @staticmethod
+    def _copy(study: optuna.Study, trial: FrozenTrial, without: set[str]) -> None:
+        # what it showed while it trained is shown again from its checkpoint
+        attrs = {key: value for key, value in trial.user_attrs.items() if key not in without | {INTERIM}}
+        # its point of the space and what the sampler noted on it too: to a search the copy is the trial
+        noted = {key: value for key, value in trial.system_attrs.items() if not key.startswith(OWN)}
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=TrialState.WAITING, params=trial.params, distributions=trial.distributions,
+                user_attrs={**attrs, ORIGIN: origin(trial)}, system_attrs=noted,
+            )
+        )  # fmt: skip
 
     def retry_failed(self) -> int:
         """Queue every planned trial whose record is a failure once more; returns how many."""
         failed = {result.key for result in self.results() if result.status == "failed"}
-        failed -= {trial.user_attrs.get(KEY) for trial in self.trials() if _open(trial)}
+        failed -= {trial.user_attrs.get(KEY) for trial in self.trials() if is_open(trial)}
         last = {trial.user_attrs.get(KEY): trial for trial in self.trials()}
         for key in failed:
             self.requeue(last[key])
@@ -189,7 +240,12 @@ class StudyStore:
         return [best[key] for key in (*plan, *others) if key in best]
 
     def counts(self) -> dict[str, int]:
-        """Trials of the current plan by what became of them: complete, failed, running, waiting."""
+        """Trials by what became of them: complete, failed, running, waiting, and of a search pruned.
+
+        Of a grid, the trials of its plan; of a search, its proposals, and waiting are those still to be made.
+        """
+        if self.search.trials is not None:
+            return self._proposals()
         status: dict[str, str] = {result.key: result.status for result in self.results()}
         for trial in self.trials(TrialState.RUNNING, TrialState.WAITING):
             if status.get(trial.user_attrs.get(KEY, "")) != "complete":
@@ -197,19 +253,36 @@ class StudyStore:
         states = [status.get(key, "waiting") for key in self.plan()]
         return {state: states.count(state) for state in ("complete", "failed", "running", "waiting")}
 
+    def proposals(self) -> list[tuple[str, Fate]]:
+        """Key and fate of a search's proposals, in the order in which they were made; one that is just being made has
+        no key yet and is left out."""
+        keys = {origin(trial): trial.user_attrs[KEY] for trial in self.trials() if KEY in trial.user_attrs}
+        return [(keys[number], fate) for number, fate in sorted(fates(self.trials()).items()) if number in keys]
+
+    def _proposals(self) -> dict[str, int]:
+        found = list(fates(self.trials()).values())
+        counts = {state: found.count(state) for state in ("complete", "pruned", "failed", "running", "waiting")}
+        counts["waiting"] += self._missing(found)
+        return counts
+
+    def _missing(self, found: list[Fate]) -> int:
+        """How many proposals a search is still to make."""
+        wanted, failed = self.search.trials or 0, found.count("failed")
+        return 0 if failed >= max(wanted, FAILURES) else max(0, wanted - (len(found) - failed))
+
     def _revive(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """What becomes of a trial whose worker died: another try, or after `RETRIES` a recorded failure."""
         key = trial.user_attrs.get(KEY)
         if key is None:
             return
-        fallen = [t for t in study.get_trials(states=(TrialState.FAIL,)) if t.user_attrs.get(KEY) == key]
+        fallen = [t for t in self.trials(TrialState.FAIL) if self.proposal(t) == self.proposal(trial)]
         deaths = sum(INTERRUPTED not in t.user_attrs and RESULT not in t.user_attrs for t in fallen)
         if deaths <= RETRIES:
-            study.enqueue_trial({}, user_attrs={k: v for k, v in trial.user_attrs.items() if k != WORKER})
+            self._copy(study, trial, {WORKER, INTERRUPTED})
             return
         reason = f"its worker died {deaths} times (killed, or out of memory)"
         result = TrialResult(key=key, spec=trial.user_attrs[SPEC], status="failed", reason=reason)
-        attrs = {**trial.user_attrs, RESULT: result.model_dump(mode="json")}
+        attrs = {**trial.user_attrs, RESULT: result.model_dump(mode="json"), ORIGIN: origin(trial)}
         study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=attrs))
 
     def upload(self, trial: optuna.Trial, path: Path) -> None:
@@ -234,41 +307,9 @@ class StudyStore:
                     return
         raise ValueError(f"the trial must have an artifact {name!r}, and no attempt at it stored one")
 
-    def artifacts(self) -> FileSystemArtifactStore:
-        folder = self.folder / "artifacts"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileSystemArtifactStore(base_path=str(folder))
-
-
-def sqlite_url(folder: Path) -> str:
-    """The default storage: a file in the study's folder."""
-    url = sqlalchemy.URL.create("sqlite", database=str((folder / "study.db").resolve()))
-    return url.render_as_string(hide_password=False)
-
-
-def masked(url: str) -> str:
-    """A URL without its password."""
-    head, at, tail = url.rpartition("@")
-    scheme, colon, rest = head.partition("://")
-    user = rest.partition(":")[0]
-    return f"{scheme}{colon}{user}:***@{tail}" if at and ":" in rest else url
-
-
-def storage_failure(error: BaseException | None) -> str:
-    """The database's own words when an error comes from its server, file or disk, else "".
-
-    Looks at what the error followed, too: when the storage fails, Optuna's clean-up fails for other reasons.
-    """
-    while error is not None:
-        if isinstance(error, StorageInternalError | sqlalchemy.exc.SQLAlchemyError):
-            return _reason(error)
-        error = error.__cause__ or error.__context__
-    return ""
-
-
-def _reason(error: BaseException) -> str:
-    cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
-    return str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
+    def artifacts(self) -> Any:
+        """The artifact store: at the place given, else where the study says, else in the study's folder."""
+        return artifact_store(self.place or self.study.user_attrs.get(ARTIFACTS) or str(self.folder / "artifacts"))
 
 
 def this_worker() -> dict[str, Any]:
@@ -285,11 +326,7 @@ def _alive(worker: dict[str, Any]) -> bool:
         return False
 
 
-def _open(trial: FrozenTrial) -> bool:
-    return trial.state in (TrialState.WAITING, TrialState.RUNNING)
-
-
-def _label(value: Any) -> Any:
+def shown(value: Any) -> Any:
     """A value as the storage shows it: a mapping with a name becomes that name with its options."""
     if isinstance(value, str | int | float | None):
         return value
@@ -297,3 +334,17 @@ def _label(value: Any) -> Any:
         options = ", ".join(f"{key}={item}" for key, item in value.items() if key != "name")
         return f"{value['name']}({options})" if options else value["name"]
     return json.dumps(value)
+
+
+def _same_search(stored: StudySpec, spec: StudySpec) -> None:
+    """Refuse to go on with a search whose proposals would be answers to another question."""
+    if stored.search.name == "grid" and spec.search.name == "grid":
+        return
+    free: dict[str, Any] = {"description": True, "search": {"trials"}}
+    before, now = (one.model_dump(mode="json", by_alias=True, exclude=free) for one in (stored, spec))
+    for field in before:
+        if before[field] != now[field]:
+            raise ValueError(
+                f"{field} must stay that of the stored study {spec.name!r}, because a search learns from its earlier "
+                "trials (only search.trials may change); choose another name for a new search"
+            )

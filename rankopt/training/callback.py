@@ -11,14 +11,14 @@ for step in 1..T:
     allocator.after_step(step)                      # on_optimizer_step: gradients are still there
     void the moments of layers whose factors were replaced
     lr_scheduler.step(); zero gradients
-    record, report progress, perhaps checkpoint     # on_step_end
+    record, report progress, perhaps score on the search split, perhaps checkpoint     # on_step_end
 allocator.finish()                                  # after the Trainer is done
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from rankopt.allocators.base import Allocator, State
 from rankopt.core.budget import Budget
+from rankopt.core.pattern import RankPattern
 from rankopt.core.result import LossEvent, Observer, Progress, RankEvent
 from rankopt.lowrank.linear import Layers, shapes_of
 from rankopt.training.order import Order
@@ -47,6 +48,8 @@ class AllocatorCallback(TrainerCallback):
         observe: called after every step.
         stop: asked after every step; when true a checkpoint is written and training ends.
         checkpoint_steps: steps between checkpoints.
+        scored: steps after which `score` is asked, and `observe` told.
+        score: the values of a Progress of stage "score": the model as it stands, on the search split.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class AllocatorCallback(TrainerCallback):
         observe: Observer,
         stop: Callable[[], bool],
         checkpoint_steps: int,
+        scored: Collection[int] = (),
+        score: Callable[[RankPattern], dict[str, float]] = lambda pattern: {},
     ) -> None:
         self.allocator, self.state, self.layers, self.budget = allocator, state, layers, budget
         self.order, self.observe, self.stop, self.checkpoint_steps = order, observe, stop, checkpoint_steps
@@ -68,23 +73,30 @@ class AllocatorCallback(TrainerCallback):
         self.sums = [0.0, 0.0, 0]  # loss, penalty and steps since the last loss event
         self.losses: list[dict[str, Any]] = []
         self.ranks: list[dict[str, Any]] = []
+        self.scored, self.score = scored, score
+        self.scores: list[dict[str, Any]] = []
         self.seconds = 0.0
         self._since = time.perf_counter()
 
     def records(self) -> dict[str, Any]:
         """What a checkpoint keeps of the record so far."""
         self._tick()
-        return {"losses": self.losses, "ranks": self.ranks, "sums": self.sums, "seconds": self.seconds}
+        return {
+            "losses": self.losses, "ranks": self.ranks, "sums": self.sums, "seconds": self.seconds,
+            "scores": self.scores,
+        }  # fmt: skip
 
     def restore(self, records: dict[str, Any]) -> None:
         """Continue the record of an interrupted run."""
         self.losses, self.ranks = records["losses"], records["ranks"]
-        self.sums, self.seconds = records["sums"], records["seconds"]
+        self.sums, self.seconds, self.scores = records["sums"], records["seconds"], records.get("scores", [])
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._since = time.perf_counter()
         if state.global_step == 0:
             self._record_ranks(0)
+        for event in self.scores:  # of an interrupted run, to a study that has not seen them
+            self._report_score(state.max_steps, event)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._tick()
@@ -121,6 +133,11 @@ class AllocatorCallback(TrainerCallback):
             self.losses.append({"step": step, "loss": loss / count, "penalty": penalty / count, "lr": lr})
             self.sums = [0.0, 0.0, 0]
         self._report(step, state.max_steps)
+        if step in self.scored:
+            self._tick()
+            self.scores.append({"step": step, "values": self.score(self.allocator.allocated(self.state, self.layers))})
+            self._since = time.perf_counter()  # looking is no training
+            self._report_score(state.max_steps, self.scores[-1])
         if self.stop():
             self.stopped = control.should_training_stop = True
         # after the last step too, so that a trial interrupted while it is scored need not be trained again
@@ -144,6 +161,9 @@ class AllocatorCallback(TrainerCallback):
         last = self.ranks[-1]
         values = {"loss": self.loss, "penalty": self.penalty, "budget": float(last["amount"])}
         self.observe(Progress(step, steps, "train", values, dict(zip(self.layers, last["ranks"], strict=True))))
+
+    def _report_score(self, steps: int, event: dict[str, Any]) -> None:
+        self.observe(Progress(event["step"], steps, "score", event["values"]))
 
     def _tick(self) -> None:
         now = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,7 @@ def run_trial(
     observe: Observer = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
     checkpoint_steps: int | None = None,
+    evaluations: int = 0,
 ) -> TrialResult:
     """Train one model under one allocator, and score it at every final pattern.
 
@@ -49,6 +51,8 @@ def run_trial(
         observe: told about every step and every scored pattern.
         stop: asked after every step.
         checkpoint_steps: steps between checkpoints; a fifth of the trial when absent.
+        evaluations: how often the model is scored on the search split while it trains, at equal distances and not at
+            the end; `observe` is told, and nothing else changes.
     Returns:
         A complete result, or a failed one when the loss or the outputs are no longer finite.
     Raises:
@@ -77,7 +81,17 @@ def run_trial(
     order = Order(train.lengths, how.batch_size, spec.seed, how.group_by_length)
     state = allocator.start(layers, budget, steps, spec.seed)
     every = checkpoint_steps or max(1, -(-steps // 5))
-    callback = AllocatorCallback(allocator, state, layers, budget, order, observe, stop, every)
+
+    def interim(pattern: RankPattern) -> dict[str, float]:
+        data = encoded["search"]
+        scores = evaluate(task, predict(adapted, data, how.eval_batch_size, how.precision), data.labels)
+        error = 0.5 / math.sqrt(len(data))  # the most that a share of right answers can have
+        return {"score": scores[task.metrics[0]], "parameters": pattern.parameters(shapes), "error": error}
+
+    scored = {round(steps * place / (evaluations + 1)) for place in range(1, evaluations + 1)} - {0, steps}
+    callback = AllocatorCallback(
+        allocator, state, layers, budget, order, observe, stop, every, scored=scored, score=interim
+    )
     checkpoints = folder / "checkpoints"
     trainer = TrialTrainer(adapted, train, how, steps, spec.seed, checkpoints, callback)
     resumed = latest(checkpoints)

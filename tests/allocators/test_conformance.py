@@ -26,6 +26,7 @@ from rankopt.lowrank.linear import apply_pattern, pattern_of, shapes_of
 MORE: dict[str, list[dict[str, Any]]] = {
     "static": [{"ranks": {"*": 1, "*.query": 3, "*layer.1.output.dense": 0}}],
     "ramp": [{"direction": "down", "ratio": 5.0}],
+    "profile": [{"types": {"*": 0.5, "*.query": -1.0}, "slope": 1.5, "curvature": -0.7}],
     "adalora": [{"interval": 3, "initial": 2.5, "warmup": 0.0, "final": 0.0}, {"orthogonality": 0.0, "final": 2}],
     "dylora": [{"frozen": False, "draw": "layer"}, {"r_min": 2, "draw": "layer"}],
     "spectral": [{"rule": "cost", "recovery": 0.4}, {"rule": "energy", "initial_rank": 3}, {"recovery": 3}],

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from rankopt.allocators.ramp import Ramp, depth_of
+from rankopt.allocators.base import depth_of
+from rankopt.allocators.ramp import Ramp
 from rankopt.core.budget import Budget
 from rankopt.lowrank.linear import LowRankLinear, Scale, pattern_of, shapes_of
 
@@ -74,12 +75,12 @@ def test_parameter_budget(lab: Any) -> None:
         ("transformer.h.3.mlp.c_fc", 3),
         ("0.query", 0),
         ("layers.7", 7),
-        ("layer1.block2.fc", 0),
-        ("encoder.embed_proj", 0),
+        ("layer1.block2.fc", None),
+        ("encoder.embed_proj", None),
         ("model.layers.2.experts.5.up", 2),
     ],
 )
-def test_depth(name: str, depth: int) -> None:
+def test_depth(name: str, depth: int | None) -> None:
     """The first whole part that is a number; digits inside a word are none."""
     assert depth_of(name) == depth
 

@@ -350,8 +350,12 @@ def test_the_trial_of_a_choice() -> None:
         ({"space": {"training.lr": {"float": [1.0, 0.1]}}}, "low"),
         ({"space": {"training.lr": {"float": [0.0, 0.1], "log": True}}}, "log"),
         ({"space": {"training.lr": {"float": [0.1, float("inf")]}}}, "finite"),
-        ({"search": {"name": "grid", "trial": 3}}, "trial"),
-        ({"search": {"trials": 0}}, "trials"),
+        ({"space": {"seed": {"int": [0, 5], "step": 2}}}, "step"),
+        ({"space": {"allocator": [{"name": "ramp", "ratio": {"float": [3.0, 1.0]}}]}}, "low to high"),
+        ({"space": {"allocator": [{"name": "ramp", "ratio": {"float": [1.0], "log": True}}]}}, "is no dimension"),
+        ({"space": {"allocator": [{"name": "ramp", "ratio": {"choice": []}}]}}, "choice"),
+        ({"constraints": {"score": 3}}, "constraints"),
+        ({"constraints": {"parameters": -1}}, "constraints"),
         ({"objectives": {"loss": "minimize"}}, "objectives"),
         ({"objectives": {"score": "max"}}, "objectives"),
         ({"workers": 3}, "workers"),
@@ -364,7 +368,7 @@ def test_a_bad_study_is_refused(changes: dict[str, Any], words: str) -> None:
 
 def test_study_defaults_and_round_trip() -> None:
     spec = study(space={"seed": {"int": [0, 4]}, "training.lr": {"float": [1e-4, 1e-2], "log": True}})
-    assert spec.search == SearchSpec(name="grid", trials=None, seed=0)
+    assert spec.search == SearchSpec(name="grid")
     assert spec.objectives == {"score": "maximize", "parameters": "minimize"}
     assert decode(StudySpec, json.loads(spec.model_dump_json(by_alias=True))) == spec
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from rankopt.analysis.pareto import hypervolume
+from rankopt.analysis.search import Proposal, SearchRecord
 from rankopt.core.pattern import RankPattern
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
@@ -170,3 +172,70 @@ def test_styles_are_distinct_and_depend_on_the_set_only() -> None:
     names = [f"method{k}" for k in range(56)]
     assert len(set(styles(names).values())) == 58
     assert styles(names) == styles(names[::-1])
+
+
+def searched(study: StudySpec, make: Make, **more: Any) -> tuple[StudySpec, list[TrialResult]]:
+    """A search over budgets and learning rates, and its results."""
+    space: dict[str, Any] = {"budget.mean_rank": [1.0, 2.0, 4.0], "training.lr": [1e-3, 2e-3, 4e-3, 8e-3]}
+    search = {"name": "tpe", "trials": 12}
+    spec = StudySpec.model_validate({"name": "search", "base": study.base, "space": space, "search": search} | more)
+    return spec, make(all_trials(spec))
+
+
+def test_a_search_shows_its_progress(study: StudySpec, make: Make) -> None:
+    """The hypervolume never falls, ends at that of all trials, starts at the corner that is named; proposals that
+    failed, were stopped or repeated another are counted and win nothing."""
+    spec, results = searched(study, make)
+    fates = [Proposal(result.key, "complete") for result in results]
+    fates[3:3] = [Proposal("x", "failed"), Proposal("y", "pruned"), fates[0]]
+    evidence = Evidence.of(spec, results, {}, SearchRecord(fates))
+    block = SECTIONS["search"].block(evidence)
+    assert block
+    assert block.bullets[0] == "15 proposals: 13 complete, 1 failed, 1 pruned."
+    assert block.bullets[1].startswith("1 of them repeated")
+    (line,) = series(block.charts[0], "step")
+    assert list(line.y) == sorted(line.y)
+    assert len(line.x) == 15
+    assert line.y[3] == line.y[4] == line.y[2]
+    kept, scores = [r.own.kept for r in results], [r.score("search") for r in results]
+    assert line.y[-1] == pytest.approx(hypervolume(kept, scores, (max(kept), min(scores))))
+    draw(block.charts[0])
+    figures(block.charts[0])
+
+
+def test_a_search_for_one_score_shows_the_best_so_far(study: StudySpec, make: Make) -> None:
+    """Among those that keep the constraint only."""
+    objective: dict[str, Any] = {"objectives": {"score": "maximize"}}
+    spec, results = searched(study, make, **objective)
+    most = sorted(result.own.kept for result in results)[5]
+    spec = spec.model_copy(update={"constraints": {"parameters": most}})
+    evidence = Evidence.of(spec, results, {}, SearchRecord([Proposal(r.key, "complete") for r in results]))
+    block = SECTIONS["search"].block(evidence)
+    assert block
+    assert f"at most {most:,} parameters kept" in block.text[0]
+    (line,) = series(block.charts[0], "step")
+    assert line.y[-1] == max(r.score("search") for r in results if r.own.kept <= most)
+
+
+def test_importances_are_drawn(study: StudySpec, make: Make) -> None:
+    """One row and one marker per dimension and question, the most important on top; nothing for a grid."""
+    spec, results = searched(study, make)
+    shares = {"front": {"training.lr": 0.7, "budget.mean_rank": 0.3}, "score": {"training.lr": 1.0}}
+    block = SECTIONS["importance"].block(Evidence.of(spec, results, {}, SearchRecord((), shares)))
+    assert block
+    assert list(block.tables[0].frame["dimension"]) == ["training.lr", "budget.mean_rank"]
+    front, score = series(block.charts[0], "interval")
+    assert (front.x, score.x) == ((0.3, 0.7), (0.0, 1.0))
+    draw(block.charts[0])
+    figures(block.charts[0])
+    assert not {"search", "importance"} & set(blocks(study, make(all_trials(study)[:4])))
+
+
+def test_a_proposal_that_is_no_trial_is_a_failure_in_the_report(study: StudySpec, make: Make) -> None:
+    """Its reason is shown though its spec does not decode."""
+    spec, results = searched(study, make)
+    broken = {**results[0].spec, "budget": {"mean_rank": 400.0}}
+    failed = TrialResult(key="0" * 12, spec=broken, status="failed", reason="budget.mean_rank must be at most 16")
+    found = blocks(spec, [*results, failed])
+    assert list(found["failures"].tables[0].frame["reason"]) == ["budget.mean_rank must be at most 16"]
+    assert found["provenance"]

@@ -45,13 +45,21 @@ def test_it_needs_no_result() -> None:
 def test_a_range_is_no_list(dimension: dict[str, Any]) -> None:
     """A range has no combinations to run."""
     with pytest.raises(ValueError, match=r"space\.training\.lr must be a list of values under the search 'grid'"):
-        list(Grid().queue(study({"training.lr": dimension})))
+        Grid().check(study({"training.lr": dimension}))
 
 
 def test_it_takes_no_number_of_trials() -> None:
     """A number of trials would be ignored; it is refused instead."""
     with pytest.raises(ValueError, match=r"search\.trials must be left out"):
-        list(Grid().queue(study({}, search={"name": "grid", "trials": 5})))
+        Grid(trials=5).check(study({}))
+
+
+def test_a_choice_inside_a_value_is_none_of_its_own() -> None:
+    """Dimensions inside a listed value are for searches that propose; a grid would have to leave them open."""
+    for inner in ({"float": [1.0, 2.0]}, {"choice": [1.0, 2.0]}):
+        space = {"allocator": [{"name": "ramp", "ratio": inner}]}
+        with pytest.raises(ValueError, match=r"space\.allocator\[ramp\]\.ratio must be .* under the search 'grid'"):
+            Grid().check(study(space))
 
 
 def test_the_table() -> None:

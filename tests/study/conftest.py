@@ -11,7 +11,8 @@ import pytest
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Point, TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
-from rankopt.study.storage import StudyStore, sqlite_url
+from rankopt.study.database import sqlite_url
+from rankopt.study.storage import StudyStore
 
 Trials = list[tuple[dict[str, Any], TrialSpec]]
 

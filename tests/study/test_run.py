@@ -18,8 +18,10 @@ from optuna.trial import TrialState
 
 from rankopt.core.result import TrialResult
 from rankopt.core.study_file import StudyFile
+from rankopt.study.database import sqlite_url
+from rankopt.study.ledger import KEY, RESULT, WORKER
 from rankopt.study.plan import checked_trials
-from rankopt.study.storage import KEY, RESULT, WORKER, StudyStore, sqlite_url
+from rankopt.study.storage import StudyStore
 from rankopt.training.checkpoint import SEAL
 from rankopt.training.trial import run_trial
 

@@ -18,17 +18,9 @@ from optuna.trial import TrialState
 
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec
-from rankopt.study.storage import (
-    INTERRUPTED,
-    KEY,
-    RESULT,
-    SPEC,
-    WORKER,
-    StudyStore,
-    masked,
-    sqlite_url,
-    this_worker,
-)
+from rankopt.study.database import masked, sqlite_url
+from rankopt.study.ledger import INTERRUPTED, KEY, ORIGIN, RESULT, SPEC, WORKER
+from rankopt.study.storage import StudyStore, this_worker
 
 # the package quiets these itself; pytest forgets that before every test
 pytestmark = [
@@ -239,7 +231,7 @@ def test_four_deaths_are_a_failure(open_store: Open, study_of: Study) -> None:
     assert TrialResult.model_validate_json(failure.model_dump_json()) == failure
     assert store.retry_failed() == 1
     again = store.trials(TrialState.WAITING)[0]
-    assert set(again.user_attrs) == {SPEC, KEY, "seed"}
+    assert set(again.user_attrs) == {SPEC, KEY, ORIGIN, "seed"}
 
 
 def test_interruptions_are_no_deaths(open_store: Open, study_of: Study) -> None:
@@ -259,7 +251,7 @@ def test_interruptions_are_no_deaths(open_store: Open, study_of: Study) -> None:
 
 
 def test_requeue_keeps_what_was_queued(open_store: Open, study_of: Study) -> None:
-    """The copy has the attributes of the original without the traces of its run."""
+    """The copy has the attributes of the original without the traces of its run, and says whose copy it is."""
     study, trials = study_of({"allocator": [{"name": "ramp"}], "seed": [5]})
     store = created(open_store, study)
     store.enqueue(trials)
@@ -268,7 +260,7 @@ def test_requeue_keeps_what_was_queued(open_store: Open, study_of: Study) -> Non
     for name in (WORKER, INTERRUPTED, RESULT):
         trial.set_user_attr(name, {"x": 1})
     store.requeue(store.storage.get_trial(trial._trial_id))
-    assert store.trials(TrialState.WAITING)[0].user_attrs == before
+    assert store.trials(TrialState.WAITING)[0].user_attrs == before | {ORIGIN: 0}
 
 
 def test_a_death_between_taking_and_signing(open_store: Open, study_of: Study) -> None:
@@ -373,7 +365,8 @@ def test_storages_made_at_once(tmp_path: Path) -> None:
     import sys
 
     code = (
-        "import sys, pathlib; from rankopt.study.storage import *; f = pathlib.Path(sys.argv[1]);"
+        "import sys, pathlib; from rankopt.study.storage import *; from rankopt.study.database import *;"
+        " f = pathlib.Path(sys.argv[1]);"
         " StudyStore(sqlite_url(f), 's', f)"
     )
     runs = [

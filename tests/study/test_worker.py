@@ -13,8 +13,11 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from rankopt.core.result import Progress, TrialResult
-from rankopt.study.storage import INTERRUPTED, KEY, RESULT, WORKER, StudyStore, sqlite_url, this_worker
-from rankopt.study.worker import Event, Job, work
+from rankopt.study.database import sqlite_url
+from rankopt.study.job import Event, Job
+from rankopt.study.ledger import INTERRUPTED, KEY, RESULT, WORKER
+from rankopt.study.storage import StudyStore, this_worker
+from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
 from rankopt.training.checkpoint import CorruptCheckpointError
 from rankopt.training.trial import InterruptedTrialError
@@ -53,7 +56,7 @@ def work_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: Run) -
     """Runs one worker over the queue with a stand-in for `run_trial`, and returns what it told."""
 
     def go(stand_in: Run | None = None, steps: int = 1) -> list[Event]:
-        def run(spec: Any, folder: Path, *, observe: Run, stop: Run, checkpoint_steps: int | None) -> Any:
+        def run(spec: Any, folder: Path, *, observe: Run, stop: Run, **_: Any) -> Any:
             (folder / "adapter").mkdir(parents=True, exist_ok=True)
             (folder / "adapter" / "weights").write_text(spec.key)
             (folder / "predictions.npz").write_text(spec.key)

@@ -510,3 +510,31 @@ def test_few_checkpoints_are_kept(tiny_spec: Spec, tmp_path: Path) -> None:
     saved = torch.load(tmp_path / "checkpoints" / "checkpoint-12" / "adapter.pt", weights_only=True)
     assert set(saved) == {"layers", "head", "state", "records"}
     assert not list((tmp_path / "checkpoints" / "checkpoint-12").glob("*.safetensors"))
+
+
+def test_looking_changes_nothing(tiny_spec: Spec, tmp_path: Path) -> None:
+    """Scored three times on the way, a trial shows a score, its parameters and an error at equal distances, and ends
+    with the bits of the trial that nobody looked at."""
+    spec = tiny_spec(allocator={"name": "uniform"})
+    seen: list[Progress] = []
+    looked = run_trial(spec, tmp_path / "looked", observe=seen.append, evaluations=3)
+    shown = [progress for progress in seen if progress.stage == "score"]
+    assert [(progress.step, progress.steps) for progress in shown] == [(3, 12), (6, 12), (9, 12)]
+    assert all(set(progress.values) == {"score", "parameters", "error"} for progress in shown)
+    assert {progress.values["parameters"] for progress in shown} == {looked.own.kept}
+    assert shown[0].values["error"] == pytest.approx(0.5 / 24**0.5)
+    assert without_seconds(looked) == without_seconds(run_trial(spec, tmp_path / "alone"))
+
+
+def test_what_was_shown_is_shown_again_after_a_kill(tiny_spec: Spec, tmp_path: Path) -> None:
+    """A study that takes an interrupted trial up again has not seen its scores; they come first, the same ones."""
+    spec = tiny_spec(allocator={"name": "uniform"})
+    whole: list[Progress] = []
+    run_trial(spec, tmp_path / "whole", observe=whole.append, evaluations=3)
+    steps: list[Progress] = []
+    with pytest.raises(InterruptedTrialError):
+        run_trial(spec, tmp_path / "cut", observe=steps.append, stop=lambda: len(steps) > 8, evaluations=3)
+    again: list[Progress] = []
+    run_trial(spec, tmp_path / "cut", observe=again.append, evaluations=3)
+    assert steps
+    assert [p for p in again if p.stage == "score"] == [p for p in whole if p.stage == "score"]

@@ -7,6 +7,8 @@ from rankopt.report.sections.answer import Answer
 from rankopt.report.sections.comparison import Comparison
 from rankopt.report.sections.cost import CostTable
 from rankopt.report.sections.failures import Failures
+from rankopt.report.sections.importance import Importance
+from rankopt.report.sections.progress import Progress
 from rankopt.report.sections.provenance import Provenance
 from rankopt.report.sections.ranks import Ranks
 from rankopt.report.sections.schedule import BudgetOverTime
@@ -16,6 +18,8 @@ from rankopt.report.sections.tradeoff import TradeOff
 SECTIONS: dict[str, Section] = {
     "answer": Answer(),
     "trade-off": TradeOff(),
+    "search": Progress(),
+    "importance": Importance(),
     "comparison": Comparison(),
     "ranks": Ranks(),
     "budget": BudgetOverTime(),

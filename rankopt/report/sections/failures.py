@@ -7,7 +7,6 @@ from collections import Counter
 import pandas as pd
 
 from rankopt.core.result import TrialResult
-from rankopt.core.spec import TrialSpec, decode
 from rankopt.report.block import Block, Section, Table
 from rankopt.report.evidence import Evidence
 from rankopt.report.words import plural
@@ -59,11 +58,12 @@ def _planned(evidence: Evidence) -> set[str]:
 def _reasons(failed: list[TrialResult]) -> pd.DataFrame:
     rows = []
     for result in failed:
-        spec = decode(TrialSpec, result.spec)
-        budget = spec.budget.model_dump(mode="json", exclude_defaults=True) if spec.budget else {}
+        spec = result.spec  # plain: what a search proposed in vain may be no valid trial
+        budget = {name: value for name, value in (spec.get("budget") or {}).items() if value is not None}
         amount = ", ".join(f"{name} {value}" for name, value in sorted(budget.items())) or "none"
         reason = " ".join(result.reason.split()) or "no reason was recorded"
         cut = reason if len(reason) <= SHOWN else f"{reason[:SHOWN]} ..."
-        rows.append((spec.task.name, spec.allocator.name, amount, spec.seed, result.key, cut))
+        task, allocator = spec["task"]["name"], spec["allocator"]["name"]
+        rows.append((task, allocator, amount, spec.get("seed", 0), result.key, cut))
     frame = pd.DataFrame(rows, columns=["task", "allocator", "budget", "seed", "key", "reason"])
     return frame.sort_values(["task", "allocator", "budget", "seed", "key"])

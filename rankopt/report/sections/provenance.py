@@ -7,7 +7,6 @@ from collections import Counter
 
 import pandas as pd
 
-from rankopt.core.spec import TrialSpec, decode
 from rankopt.report.block import Block, Section, Table
 from rankopt.report.evidence import Evidence
 from rankopt.report.words import joined, plural
@@ -17,7 +16,7 @@ class Provenance(Section):
     """Which code, libraries, data, devices, seeds and protocol?"""
 
     def block(self, evidence: Evidence) -> Block:
-        specs = [decode(TrialSpec, result.spec) for result in evidence.results]
+        specs = evidence.specs
         protocols = sorted({spec.task.protocol for spec in specs})
         rows = [
             ("study", evidence.study.name),

@@ -1,0 +1,55 @@
+"""Which dimensions of a search matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from rankopt.report.block import Block, Section, Table
+from rankopt.report.chart import Axis, Chart, Curves, Series
+from rankopt.report.evidence import Evidence
+from rankopt.report.palette import styles
+
+ASKED = {"front": "being near the front", "score": "a high score", "parameters": "few parameters"}
+
+
+class Importance(Section):
+    """Which dimensions decide whether a trial is among the best?"""
+
+    def block(self, evidence: Evidence) -> Block | None:
+        importances = evidence.search.importances
+        if not importances:
+            return None
+        frame = table(importances)
+        text = (
+            "Shares by PED-ANOVA: how differently the best tenth of the trials is spread along a dimension from all of "
+            "them. With few trials shares are rough; they say what mattered in this space, not that more of it is "
+            "better.",
+        )
+        formats = dict.fromkeys(frame.columns[1:], ".1%")
+        return Block("Importances", text=text, tables=(Table(frame, formats),), charts=(_chart(frame),))
+
+
+def table(importances: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """One row per dimension, the most important of the first question on top."""
+    first = next(iter(importances.values()))
+    rows = [
+        {"dimension": name, **{ASKED[asked]: shares.get(name, 0.0) for asked, shares in importances.items()}}
+        for name in first
+    ]
+    return pd.DataFrame(rows)
+
+
+def _chart(frame: pd.DataFrame) -> Chart:
+    names = list(frame["dimension"])[::-1]
+    looks = styles(frame.columns[1:])
+    series = tuple(
+        Series(
+            column, looks[column], "interval", tuple(frame[column][::-1]), tuple(float(k) for k in range(len(names)))
+        )
+        for column in frame.columns[1:]
+    )
+    y = Axis("", ticks=tuple((float(place), name) for place, name in enumerate(names)), limits=(-0.6, len(names) - 0.4))
+    panel = Curves("", series, Axis("share of the importance"), y)
+    return Chart("importance", "Importances", "Share of each dimension in what tells the best trials apart.", (panel,))

@@ -1,0 +1,170 @@
+"""Who stops a trial early, by its score on the search split while it trains."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Annotated, NamedTuple
+
+import optuna
+from optuna.pruners import BasePruner
+from pydantic import BaseModel, ConfigDict, Field
+
+from rankopt.core.problems import nearest
+from rankopt.core.spec import Named, StudySpec, decode
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Interim(NamedTuple):
+    """What a trial has shown at one of its evaluations: counted from 1, the score, parameters kept, and the standard
+    error that a score of so many examples can have."""
+
+    evaluation: int
+    score: float
+    parameters: float
+    error: float
+
+
+class Pruner(BaseModel, ABC):
+    """Stops trials whose pattern is fixed before training. Frozen: its fields are its options.
+
+    Args:
+        evaluations: how often a trial is scored on the search split while it trains, at equal distances.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    evaluations: Count = 4
+
+    def check(self, study: StudySpec) -> None:
+        """Refuse a study that this pruner cannot serve.
+
+        Raises:
+            ValueError: one line.
+        """
+        if list(study.objectives) != ["score"]:
+            raise ValueError(
+                "search.pruner must be 'dominated' or left out unless the score is the only objective, "
+                f"got objectives {' and '.join(study.objectives)}; say objectives: {{score: maximize}}"
+            )
+
+    @abstractmethod
+    def build(self) -> BasePruner:
+        """Optuna's pruner."""
+
+
+class Median(Pruner):
+    """Stops a trial that is worse than the median of the earlier ones at the same evaluation.
+
+    Args:
+        startup: complete trials before any is stopped.
+        warmup: evaluations before which a trial is not stopped.
+
+    Source: Golovin et al. 2017 (Google Vizier, KDD).
+    """
+
+    startup: Count = 5
+    warmup: Annotated[int, Field(ge=0)] = 0
+
+    def build(self) -> BasePruner:
+        return optuna.pruners.MedianPruner(n_startup_trials=self.startup, n_warmup_steps=self.warmup)
+
+
+class Halving(Pruner):
+    """Asynchronous successive halving: at every rung the best 1 / reduction go on.
+
+    Args:
+        reduction: of the trials from rung to rung, and of the evaluations between rungs.
+
+    Source: Li et al. 2020 (1810.05934).
+    """
+
+    evaluations: Count = 8
+    reduction: Annotated[int, Field(ge=2)] = 2
+
+    def build(self) -> BasePruner:
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=self.reduction)
+
+
+class Hyperband(Pruner):
+    """Successive halving with several first rungs, a hedge against scores that tell little early.
+
+    A trial's bracket hangs on its number: one that a dead worker left is taken up under another number.
+
+    Args:
+        reduction: as in halving.
+
+    Source: Li et al. 2018 (JMLR 18).
+    """
+
+    evaluations: Count = 8
+    reduction: Annotated[int, Field(ge=2)] = 2
+
+    def build(self) -> BasePruner:
+        return optuna.pruners.HyperbandPruner(
+            min_resource=1, max_resource=self.evaluations, reduction_factor=self.reduction
+        )
+
+
+class Dominated(Pruner):
+    """Our own rule, for score and parameters together: stops a trial that another one dominates beyond its noise.
+
+    At the same evaluation j another trial dominates when
+
+        parameters_j <= parameters,   score_j > score + errors * sqrt(error_j^2 + error^2)
+
+    with `error = 1 / (2 sqrt(n))` on n examples, the most that a share of right answers can have; for other metrics it
+    is a guide. Nothing is assumed about later evaluations: a slow starter is stopped wrongly, so `warmup` waits.
+
+    Args:
+        errors: standard errors that the difference must exceed.
+        warmup: evaluations at which no trial is stopped.
+    """
+
+    errors: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
+    warmup: Annotated[int, Field(ge=0)] = 1
+
+    def check(self, study: StudySpec) -> None:
+        if study.objectives != {"score": "maximize", "parameters": "minimize"}:
+            raise ValueError(
+                "search.pruner 'dominated' needs objectives: {score: maximize, parameters: minimize}, got "
+                + ", ".join(f"{name}: {direction}" for name, direction in study.objectives.items())
+            )
+
+    def build(self) -> BasePruner:
+        return optuna.pruners.NopPruner()  # Optuna's pruners take one objective; `dominates` decides
+
+    def dominated(self, mine: Interim, others: Iterable[Interim]) -> bool:
+        """Whether one of other trials' interim results dominates this one.
+
+        Example:
+            >>> mine, other = Interim(2, 0.60, 500, 0.02), Interim(2, 0.70, 400, 0.02)
+            >>> Dominated().dominated(mine, [other]), Dominated(errors=4.0).dominated(mine, [other])
+            (True, False)
+        """
+        return mine.evaluation > self.warmup and any(
+            other.evaluation == mine.evaluation
+            and other.parameters <= mine.parameters
+            and other.score > mine.score + self.errors * (other.error**2 + mine.error**2) ** 0.5
+            for other in others
+        )
+
+
+PRUNERS: dict[str, type[Pruner]] = {
+    "median": Median,
+    "halving": Halving,
+    "hyperband": Hyperband,
+    "dominated": Dominated,
+}
+
+
+def build_pruner(spec: Named) -> Pruner:
+    """The pruner of a search, its options validated.
+
+    Raises:
+        ValueError: an unknown name; pydantic's ValidationError for a wrong option.
+    """
+    if spec.name not in PRUNERS:
+        raise ValueError(f"search.pruner.name must be a known pruner, got {spec.name!r}{nearest(spec.name, PRUNERS)}")
+    return decode(PRUNERS[spec.name], spec.options)

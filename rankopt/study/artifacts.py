@@ -1,0 +1,54 @@
+"""Where the files of trials lie: a folder, or a bucket of an object store, by Optuna's artifact stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore, GCSArtifactStore
+
+DRIVERS = {"s3": "boto3", "gs": "google-cloud-storage"}
+
+
+class Prefixed:
+    """An artifact store whose names all begin with a prefix, so that one bucket serves several studies.
+
+    Args:
+        store: of the whole bucket.
+        prefix: for example `team/rankopt/`.
+    """
+
+    def __init__(self, store: Any, prefix: str) -> None:
+        self.store, self.prefix = store, prefix
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        found: BinaryIO = self.store.open_reader(self.prefix + artifact_id)
+        return found
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        self.store.write(self.prefix + artifact_id, content_body)
+
+    def remove(self, artifact_id: str) -> None:
+        self.store.remove(self.prefix + artifact_id)
+
+
+def artifact_store(place: str) -> Any:
+    """The artifact store of a place.
+
+    Args:
+        place: a folder, which is made, `s3://bucket/prefix` or `gs://bucket/prefix`.
+    Raises:
+        ValueError: another kind of address, or a missing driver; one line.
+    """
+    scheme, separator, rest = place.partition("://")
+    if not separator:
+        Path(place).mkdir(parents=True, exist_ok=True)
+        return FileSystemArtifactStore(base_path=place)
+    bucket, _, prefix = rest.partition("/")
+    if scheme not in DRIVERS or not bucket:
+        raise ValueError(f"--artifacts must be a folder, s3://bucket/prefix or gs://bucket/prefix, got {place!r}")
+    try:
+        store = Boto3ArtifactStore(bucket) if scheme == "s3" else GCSArtifactStore(bucket)
+    except ImportError:
+        raise ValueError(f"--artifacts {place} needs a driver; pip install {DRIVERS[scheme]}") from None
+    return Prefixed(store, f"{prefix.rstrip('/')}/" if prefix else "")

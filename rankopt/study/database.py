@@ -1,0 +1,180 @@
+"""The database behind a study. The only file that opens one.
+
+A server that goes away for a while is waited for; a file is not, because what is wrong with it does not mend itself.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+import sqlalchemy.exc
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+
+OPENINGS = 5
+"""Tries to open a storage that somebody else is just making."""
+PATIENCE = 300.0
+"""Seconds that a worker waits for a server that does not answer."""
+PAUSE = 1.0
+"""Seconds between two looks whether it is back."""
+LIBPQ = {  # a server that vanishes without a word must be noticed within half a minute, not after TCP's two hours
+    "connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}  # fmt: skip
+CONNECT = {"sqlite": {"timeout": 60}, "postgresql+psycopg": LIBPQ, "postgresql+psycopg2": LIBPQ, "postgresql": LIBPQ}
+Say = Callable[[str], None]
+
+
+class PatientStorage(RDBStorage):
+    """Optuna's storage, which waits for a server that does not answer.
+
+    Every call is one short transaction, so one that failed is simply made again.
+
+    Args:
+        url: an SQLAlchemy URL.
+        patience: seconds to wait; then the error goes on its way.
+        say: told in a line that the server is waited for, and that it is back.
+        more: see `RDBStorage`.
+    """
+
+    def __init__(self, url: str, *, patience: float, say: Say, **more: Any) -> None:
+        self._patience, self._say, self._lock = patience, say, threading.Lock()
+        self._away_since = 0.0
+        self.back_since = 0.0  # time.monotonic() of the end of the last outage
+        super().__init__(url, **more)
+
+    def patiently(self, call: Callable[[], Any]) -> Any:
+        """A call's result, once the server answers."""
+        end = 0.0
+        while True:
+            try:
+                result = call()
+            except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+                end = end or time.monotonic() + self._patience
+                if not is_away(error) or time.monotonic() > end:
+                    raise
+                self._mark_away(_reason(error))
+                time.sleep(PAUSE)
+            else:
+                if end:
+                    self._mark_back()
+                return result
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        with suppress(StorageInternalError, sqlalchemy.exc.SQLAlchemyError):  # its thread could only print a traceback
+            self.patiently(partial(super().record_heartbeat, trial_id))
+
+    def _mark_away(self, reason: str) -> None:
+        with self._lock:  # heartbeats are sent by a thread of their own
+            if not self._away_since:
+                self._away_since = time.monotonic()
+                self._say(f"the storage does not answer ({reason}); waiting up to {self._patience:.0f} s for it")
+
+    def _mark_back(self) -> None:
+        with self._lock:
+            if self._away_since:
+                self.back_since = time.monotonic()
+                self._say(f"the storage answers again after {self.back_since - self._away_since:.0f} s")
+                self._away_since = 0.0
+
+
+def _patient(name: str) -> Callable[..., Any]:
+    method = getattr(RDBStorage, name)
+
+    def call(self: PatientStorage, *args: Any, **options: Any) -> Any:
+        return self.patiently(partial(method, self, *args, **options))
+
+    return call
+
+
+for _name in (
+    "create_new_study", "delete_study", "get_all_studies", "get_study_directions", "get_study_id_from_name",
+    "get_study_name_from_id", "get_study_system_attrs", "get_study_user_attrs", "set_study_system_attr",
+    "set_study_user_attr", "get_trial", "get_trial_id_from_study_id_trial_number",
+    "set_trial_intermediate_value", "set_trial_state_values", "set_trial_system_attr", "set_trial_user_attr",
+    "_create_new_trial", "_get_best_trial_id", "_get_stale_trial_ids", "_get_trials", "_set_trial_param",
+):  # fmt: skip
+    setattr(PatientStorage, _name, _patient(_name))  # what Optuna's own cache asks of a storage
+
+
+def open_database(url: str, *, patience: float = 0.0, known: bool = False, say: Say = print, **more: Any) -> RDBStorage:
+    """An Optuna storage, its tables made where they are missing.
+
+    Args:
+        url: an SQLAlchemy URL, for example `sqlite:///runs/quickstart/study.db`.
+        patience: seconds to wait for a server that stops answering.
+        known: somebody has seen it answer, so it is waited for now too; else a wrong address would be.
+        say: told about it.
+        more: see `RDBStorage`.
+    Raises:
+        ConnectionError: the storage cannot be reached or its driver is missing; one line.
+    """
+    driver = url.partition(":")[0]
+    is_file = driver.startswith("sqlite")
+    arguments = {"connect_args": CONNECT.get(driver, {}), "pool_pre_ping": not is_file}
+    end, openings = time.monotonic() + patience * known, OPENINGS
+    while True:
+        try:
+            if is_file:
+                return RDBStorage(url, engine_kwargs=arguments, **more)
+            return PatientStorage(url, patience=patience, say=say, engine_kwargs=arguments, **more)
+        except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError, OSError) as error:
+            openings -= 1
+            # two runs that start at once both make the tables; the slower one finds them there when it looks again
+            beaten = "already exists" in str(error) or "UniqueViolation" in str(error)
+            if (beaten and openings) or (not is_file and is_away(error) and time.monotonic() < end):
+                time.sleep(PAUSE)
+                continue
+            raise ConnectionError(
+                f"storage {masked(url)} cannot be opened ({_reason(error)}); check the address, that the server is "
+                "running, and that its driver is installed (for PostgreSQL: pip install 'rankopt[postgres]')"
+            ) from None
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error says that a server does not answer, and not that it refuses what it was asked."""
+    cause = _cause(error)
+    lost = isinstance(cause, sqlalchemy.exc.DBAPIError) and cause.connection_invalidated
+    return lost or isinstance(cause, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError)
+
+
+def storage_failure(error: BaseException | None) -> str:
+    """The database's own words when an error comes from its server, file or disk, else "".
+
+    Looks at what the error followed, too: when the storage fails, Optuna's clean-up fails for other reasons.
+    """
+    while error is not None:
+        if isinstance(error, StorageInternalError | sqlalchemy.exc.SQLAlchemyError):
+            return _reason(error)
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _reason(error: BaseException) -> str:
+    cause = _cause(error)
+    return str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
+
+
+def _cause(error: BaseException) -> BaseException:
+    return error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+
+
+def sqlite_url(folder: Path) -> str:
+    """The default storage: a file in the study's folder."""
+    url = sqlalchemy.URL.create("sqlite", database=str((folder / "study.db").resolve()))
+    return url.render_as_string(hide_password=False)
+
+
+def masked(url: str) -> str:
+    """A URL without its password."""
+    head, at, tail = url.rpartition("@")
+    scheme, colon, rest = head.partition("://")
+    user = rest.partition(":")[0]
+    return f"{scheme}{colon}{user}:***@{tail}" if at and ":" in rest else url

@@ -1,0 +1,245 @@
+"""One trial of a study, from Optuna's ask to the values it is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
+
+from rankopt.core.problems import problems
+from rankopt.core.result import Progress, TrialResult
+from rankopt.core.spec import StudySpec, TrialSpec, content_hash, decode
+from rankopt.search.pruners import Dominated, Interim, build_pruner
+from rankopt.study.job import Event, Job, StopWorkingError, TrialFailedError
+from rankopt.study.ledger import DROPPED, INTERIM, INTERRUPTED, KEY, RESULT, SPEC, WORKER, fates
+from rankopt.study.plan import InvalidTrialError, checked
+from rankopt.study.proposals import propose
+from rankopt.study.storage import StudyStore, this_worker
+from rankopt.study.tracking import Tracker
+from rankopt.training import trial as training
+
+POLL = 0.5
+"""Seconds between looks at what other workers do."""
+
+
+class Objective:
+    """What Optuna calls with a trial: finds out which training it is, runs it, records it, returns its values.
+
+    Args:
+        job: what the worker is told.
+        store: the study, open.
+        study: its spec.
+        tracker: is shown every trial.
+        tell: is told what happens.
+        stop: whether the worker is to end.
+    """
+
+    def __init__(
+        self, job: Job, store: StudyStore, study: StudySpec, tracker: Tracker, tell: Callable[[Event], None],
+        stop: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self.job, self.store, self.study, self.tracker, self.tell, self.stop = job, store, study, tracker, tell, stop
+        self.pruner = build_pruner(store.search.pruner) if store.search.pruner else None
+
+    def __call__(self, trial: optuna.Trial) -> list[float]:
+        wanted = self.store.search.trials
+        spec = self._planned(trial) if wanted is None else self._proposed(trial, wanted)
+        result = self._known(trial, spec.key) or self._run(trial, spec)
+        if result.status == "failed":
+            raise TrialFailedError
+        kept = result.own.kept
+        for name, most in self.study.constraints.items():
+            trial.set_constraint(name, float(kept - most))
+        named = {"score": result.score("search"), "parameters": float(kept)}
+        return [named[name] for name in self.study.objectives]
+
+    def _planned(self, trial: optuna.Trial) -> TrialSpec:
+        """The trial that a grid queued."""
+        key = trial.user_attrs.get(KEY)
+        if key not in self.store.plan():
+            self._drop(trial, "not planned")  # an empty ask after the queue ran dry, or no longer wanted
+        self._leave_to_twins(trial)
+        trial.set_user_attr(WORKER, this_worker())
+        return decode(TrialSpec, trial.user_attrs[SPEC])
+
+    def _proposed(self, trial: optuna.Trial, wanted: int) -> TrialSpec:
+        """The trial at the point that Optuna proposes."""
+        trial.set_user_attr(WORKER, this_worker())
+        if KEY in trial.user_attrs:
+            self._leave_to_twins(trial)
+        else:
+            earlier = fates(other for other in self.store.trials() if other.number < trial.number)
+            if sum(fate != "failed" for fate in earlier.values()) >= wanted:
+                self._drop(trial, "not wanted")  # several workers saw the same gap
+        choice = propose(self.study.space, trial)
+        data = self.study.plain(choice)
+        try:
+            spec = checked(decode(TrialSpec, data))
+        except (ValidationError, InvalidTrialError) as error:
+            found = error.problems if isinstance(error, InvalidTrialError) else problems(error, TrialSpec)
+            trial.set_user_attr(SPEC, data)
+            trial.set_user_attr(KEY, content_hash(data))
+            self._record(trial, self._failure(trial, "; ".join(map(str, found))))
+            raise TrialFailedError from None
+        trial.set_user_attr(SPEC, spec.model_dump(mode="json", exclude_defaults=True))
+        trial.set_user_attr(KEY, spec.key)
+        while any(twin.user_attrs.get(KEY) == spec.key for twin in self._ahead(trial)):
+            if self.stop():  # another worker trains the same; its result will do for both
+                self._give_back(trial)
+                raise StopWorkingError
+            self.store.recover()
+            time.sleep(POLL)
+        return spec
+
+    def _ahead(self, trial: optuna.Trial) -> list[FrozenTrial]:
+        """Running trials that were asked for earlier, unless they are given back though not yet closed."""
+        running = (twin for twin in self.store.trials(TrialState.RUNNING) if twin.number < trial.number)
+        return [twin for twin in running if not {INTERRUPTED, DROPPED} & twin.user_attrs.keys()]
+
+    def _leave_to_twins(self, trial: optuna.Trial) -> None:
+        """Drop a try of work that another worker has or had."""
+        over = self.store.trials(TrialState.COMPLETE, TrialState.PRUNED)
+        twins = [*self._ahead(trial), *(other for other in over if DROPPED not in other.user_attrs)]
+        mine = self.store.proposal(self.store.storage.get_trial(trial._trial_id))
+        if any(self.store.proposal(twin) == mine for twin in twins):
+            self._drop(trial, "another try is under way or done")
+
+    def _drop(self, trial: optuna.Trial, why: str) -> None:
+        trial.set_user_attr(DROPPED, why)
+        raise optuna.TrialPruned
+
+    def _known(self, trial: optuna.Trial, key: str) -> TrialResult | None:
+        """A result that need not be made again.
+
+        A worker died between recording it and closing the trial, or a search proposed the same trial once more; its
+        failure is known too, unless this is another try of that very trial.
+        """
+        own = trial.user_attrs.get(RESULT)
+        if own and own["status"] == "complete":
+            return _result(own)
+        if self.store.search.trials is None:
+            return None
+        mine = self.store.proposal(self.store.storage.get_trial(trial._trial_id))
+        for other in self.store.trials(TrialState.COMPLETE, TrialState.FAIL):
+            if other.user_attrs.get(KEY) == key and RESULT in other.user_attrs and self.store.proposal(other) != mine:
+                trial.set_user_attr(RESULT, other.user_attrs[RESULT])
+                self._end(trial, f"the same as trial {other.number}, not trained again")
+                return _result(other.user_attrs[RESULT])
+        return None
+
+    def _run(self, trial: optuna.Trial, spec: TrialSpec) -> TrialResult:
+        """Train and score a trial, and record its result."""
+        label, folder = trial_label(spec), self.job.folder / "trials" / spec.key
+        self.tell(Event(self.job.slot, "start", trial.number, label))
+        last = 0.0
+
+        def observe(progress: Progress) -> None:
+            nonlocal last
+            self.tracker.log(progress)
+            now = time.monotonic()
+            if now - last > 0.2 or progress.step == progress.steps:
+                last = now
+                self.tell(Event(self.job.slot, "step", trial.number, label, progress))
+            if progress.stage == "score":
+                self._judge(trial, progress)
+
+        result: TrialResult | None = None
+        surprised = False
+        try:
+            self.tracker.start(self.job.name, trial.number, label, spec.allocator.name, trial.user_attrs[SPEC])
+            result = training.run_trial(
+                spec, folder, observe=observe, stop=self.stop, checkpoint_steps=self.job.checkpoint_steps,
+                evaluations=self.pruner.evaluations if self.pruner else 0,
+            )  # fmt: skip
+            if result.status == "complete":
+                self.store.upload(trial, folder / "adapter")
+                self.store.upload(trial, folder / "predictions.npz")
+        except training.InterruptedTrialError:
+            self._give_back(trial)
+            self.tell(Event(self.job.slot, "requeue", trial.number, label))
+            raise StopWorkingError from None
+        except optuna.TrialPruned:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        except OSError as error:  # a full disk, a lost mount, a damaged checkpoint: not the trial's fault
+            self._give_back(trial)
+            place = f" ({error.filename or self.job.folder}); free or mend it and run again"
+            text = f"{error.strerror}{place}" if error.strerror else str(error)
+            self.tell(Event(self.job.slot, "refuse", trial.number, label, text=text))
+            raise StopWorkingError from None
+        except Exception as error:
+            surprised = True
+            reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            result = self._failure(trial, reason)
+            self.tell(Event(self.job.slot, "log", trial.number, label, text=traceback.format_exc()))
+        finally:
+            self.tracker.finish(result)
+        self._record(trial, result, label)
+        if not surprised:  # after an unforeseen error its checkpoints may still serve a second try
+            shutil.rmtree(folder, ignore_errors=True)
+        return result
+
+    def _judge(self, trial: optuna.Trial, progress: Progress) -> None:
+        """Record what a trial shows while it trains, and stop it where the pruner says so.
+
+        Raises:
+            optuna.TrialPruned: it does.
+        """
+        shown = [*trial.user_attrs.get(INTERIM, []), list(progress.values.values())]
+        trial.set_user_attr(INTERIM, shown)
+        mine = Interim(len(shown), **progress.values)
+        if isinstance(self.pruner, Dominated):
+            others = [other for other in self.store.trials() if other.number != trial.number]
+            rows = [Interim(n, *row) for o in others for n, row in enumerate(o.user_attrs.get(INTERIM, []), 1)]
+            worse = self.pruner.dominated(mine, rows)
+        else:
+            trial.report(mine.score, mine.evaluation)
+            worse = trial.should_prune()
+        if worse:
+            self._end(trial, f"pruned at evaluation {mine.evaluation}: score {mine.score:.4f}")
+            raise optuna.TrialPruned
+
+    def _failure(self, trial: optuna.Trial, reason: str) -> TrialResult:
+        attrs = trial.user_attrs
+        return TrialResult(key=attrs[KEY], spec=attrs[SPEC], status="failed", reason=reason)
+
+    def _record(self, trial: optuna.Trial, result: TrialResult, label: str = "") -> None:
+        trial.set_user_attr(RESULT, result.model_dump(mode="json"))
+        if result.status == "failed":
+            self._end(trial, f"failed: {result.reason}", label)
+        else:
+            score, kept = result.score("search"), result.own.kept
+            self._end(trial, f"{result.metrics[0]} {score:.4f}, {kept:,} parameters", label)
+
+    def _end(self, trial: optuna.Trial, text: str, label: str = "") -> None:
+        self.tell(Event(self.job.slot, "end", trial.number, label, text=text))
+
+    def _give_back(self, trial: optuna.Trial) -> None:
+        trial.set_user_attr(INTERRUPTED, True)
+        self.store.requeue(self.store.storage.get_trial(trial._trial_id))
+
+
+def trial_label(spec: TrialSpec) -> str:
+    """A trial in a few words.
+
+    Example:
+        >>> trial_label(decode(TrialSpec, {"task": {"name": "rte"}, "allocator": {"name": "static"}}))
+        'rte static seed 0'
+    """
+    budget = spec.budget
+    amount = ""
+    if budget:
+        name = next(name for name in ("mean_rank", "ranks", "parameters") if getattr(budget, name) is not None)
+        amount = f" {name.replace('_', ' ')} {getattr(budget, name):g}"
+    return f"{spec.task.name} {spec.allocator.name}{amount} seed {spec.seed}"
+
+
+def _result(data: Any) -> TrialResult:
+    return TrialResult.model_validate_json(json.dumps(data))

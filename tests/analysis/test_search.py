@@ -1,0 +1,41 @@
+"""What a search found, and how much of the plane it won."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rankopt.analysis.pareto import front, hypervolume
+from rankopt.analysis.search import BEST, best
+
+POINTS = st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=12)
+
+
+@given(POINTS)
+def test_hypervolume_counts_the_dominated_cells(points: list[tuple[int, int]]) -> None:
+    """On whole numbers: the cells of the plane that some point dominates; points off the front add nothing."""
+    costs, scores = [c for c, _ in points], [s for _, s in points]
+    reference = (15, 5)
+    cells = {(x, y) for c, s in points for x in range(c, 15) for y in range(5, s)}
+    assert hypervolume(costs, scores, reference) == len(cells)
+    kept = front(costs, scores)
+    assert hypervolume([costs[i] for i in kept], [scores[i] for i in kept], reference) == len(cells)
+
+
+def frame() -> pd.DataFrame:
+    scores = {"a": (10, 0.5, 0.7), "b": (20, 0.9, 0.1), "c": (30, 0.8, 0.8)}  # kept, search at seeds 0 and 1
+    rows = [(name, seed, kept, score) for name, (kept, *both) in scores.items() for seed, score in enumerate(both)]
+    data = pd.DataFrame(rows, columns=["configuration", "seed", "kept", "search"])
+    same = {"setting": "rte", "allocator": "x", "point": "budget", "mean_rank": 1.0, "score": 0.0}
+    return data.assign(**same, key=data["configuration"])
+
+
+def test_the_best_are_means_over_seeds() -> None:
+    """One lucky seed makes no best pattern; a budget picks one, none where nothing is that small."""
+    assert list(best(frame())["key"]) == ["a", "c"]
+    assert list(best(frame(), 20)["key"]) == ["a"]
+    assert list(best(frame(), 30)["search"]) == [pytest.approx(0.8)]
+    assert best(frame(), 9).empty
+    assert list(best(frame().head(0)).columns) == BEST

@@ -1,0 +1,346 @@
+"""Searches: what is proposed, told and counted, in this process with a stand-in for training; and killed for real."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from rankopt.core.spec import StudySpec
+from rankopt.study.database import sqlite_url
+from rankopt.study.job import Event, Job
+from rankopt.study.ledger import DROPPED, INTERIM, KEY, ORIGIN, RESULT, SPEC, WORKER, proposal_index
+from rankopt.study.storage import StudyStore
+from rankopt.study.worker import work
+from rankopt.training import trial as trial_module
+from rankopt.training.trial import InterruptedTrialError
+
+# the package quiets these itself; pytest forgets that before every test
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+Run = Callable[..., Any]
+SPACE = {
+    "training.lr": {"float": [1e-4, 1e-2], "log": True},
+    "budget.mean_rank": {"int": [1, 4]},
+    "allocator": [{"name": "uniform"}, {"name": "ramp", "ratio": {"float": [1.0, 9.0]}}],
+}
+NUMBERS = {"training.lr": {"float": [1e-4, 1e-2], "log": True}, "budget.mean_rank": {"int": [1, 4]}}
+ONE = {"score": "maximize"}
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """A worker's handlers end with the test."""
+    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in saved.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def search_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_trial: Run, result: Run
+) -> Callable[..., tuple[StudyStore, list[Event]]]:
+    """Runs one worker over a search in a folder of its own with a stand-in for `run_trial`."""
+
+    def go(
+        where: str, search: dict[str, Any], space: dict[str, Any] = SPACE, stand_in: Run | None = None, **more: Any
+    ) -> tuple[StudyStore, list[Event]]:
+        folder = tmp_path / where
+        folder.mkdir(exist_ok=True)
+
+        def run(spec: Any, path: Path, *, observe: Run, stop: Run, **rest: Any) -> Any:
+            (path / "adapter").mkdir(parents=True, exist_ok=True)
+            (path / "adapter" / "weights").write_text(spec.key)
+            (path / "predictions.npz").write_text(spec.key)
+            made = stand_in(spec, observe=observe, stop=stop, **rest) if stand_in else None
+            return result(spec, 1 / (1 + abs(spec.training.lr - 2e-3))) if made is None else made
+
+        monkeypatch.setattr(trial_module, "run_trial", run)
+        study = StudySpec.model_validate(
+            {"name": "tiny", "base": tiny_trial(), "space": space, "search": search, **more}
+        )
+        store = StudyStore(sqlite_url(folder), "tiny", folder)
+        store.create(study)
+        events: list[Event] = []
+        work(Job(0, sqlite_url(folder), "tiny", folder, "disabled", 1, None, 15, 90), events.append)
+        return store, events
+
+    return go
+
+
+def specs(store: StudyStore) -> list[dict[str, Any]]:
+    """What was trained, in order; a trial that another try continues is left to it."""
+    return [trial.user_attrs[SPEC] for trial in store.trials(TrialState.COMPLETE)]
+
+
+def test_as_many_trials_as_asked_for(search_in: Run) -> None:
+    """Trials are proposed until the study has them; run again it is finished; asked for more it goes on, and ends where
+    a search that was asked for all of them at once ends."""
+    store, events = search_in("a", {"name": "tpe", "trials": 5, "startup": 3})
+    assert store.counts() == {"complete": 5, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
+    assert [event.kind for event in events if event.kind != "step"] == ["start", "end"] * 5
+    assert search_in("a", {"name": "tpe", "trials": 5, "startup": 3})[1] == []
+    store, _ = search_in("a", {"name": "tpe", "trials": 9, "startup": 3})
+    assert store.counts()["complete"] == 9
+    assert specs(store) == specs(search_in("b", {"name": "tpe", "trials": 9, "startup": 3})[0])
+
+
+@pytest.mark.parametrize(
+    ("search", "more"),
+    [
+        ({"name": "random"}, {}),
+        ({"name": "qmc"}, {}),
+        ({"name": "tpe", "startup": 3}, {}),
+        ({"name": "tpe", "startup": 3}, {"objectives": ONE, "constraints": {"parameters": 20}}),
+        ({"name": "gp", "startup": 3}, {"objectives": ONE}),
+        ({"name": "gp", "startup": 3}, {}),
+        ({"name": "cmaes"}, {"objectives": ONE, "space": NUMBERS}),
+        ({"name": "nsga2", "population": 3}, {}),
+        ({"name": "nsga3", "population": 3}, {}),
+    ],
+    ids=lambda value: value.get("name") or f"{len(value.get('objectives', 'ab'))} objective",
+)
+def test_an_interrupted_search_is_the_uninterrupted_one(search_in: Run, search: dict[str, Any], more: Any) -> None:
+    """Stopped in the middle of every third trial, and asked before it could say what it is once, it trains the same
+    sequence of trials; another seed trains another one."""
+    search = search | {"trials": 10, "seed": 1}
+    straight, _ = search_in("straight", search, **more)
+    count = 0
+
+    def interrupted(spec: Any, **_: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count % 3 == 0:
+            signal.raise_signal(signal.SIGTERM)
+            raise InterruptedTrialError
+
+    for attempt in range(6):
+        store, _ = search_in("broken", search, stand_in=interrupted, **more)
+        if attempt == 1:  # a worker that died between asking and signing
+            trial = store.study.ask()
+            store.study.tell(trial.number, state=TrialState.FAIL)
+    assert store.counts()["complete"] == 10
+    assert len(store.trials()) > 12
+    assert specs(store) == specs(straight)
+    other, _ = search_in("other", search | {"seed": 2}, **more)
+    assert specs(other) != specs(straight)
+
+
+def test_inner_dimensions_are_proposed_where_they_exist(search_in: Run) -> None:
+    """An option of an allocator is drawn only for the trials that chose it, and named by it."""
+    store, _ = search_in("a", {"name": "random", "trials": 12})
+    ratios = [trial.params.get("allocator[ramp].ratio") for trial in store.trials()]
+    chosen = [trial.user_attrs[SPEC]["allocator"] for trial in store.trials()]
+    assert {spec["name"] for spec in chosen} == {"uniform", "ramp"}
+    assert [spec.get("ratio") for spec in chosen] == ratios
+
+
+def test_the_same_trial_is_not_trained_twice(search_in: Run) -> None:
+    """In a space of two points ten proposals are two trainings; the others are told the known values."""
+    trained = []
+    store, events = search_in(
+        "a", {"name": "random", "trials": 10}, {"seed": [0, 1]}, lambda spec, **_: trained.append(spec.seed)
+    )
+    assert sorted(trained) == [0, 1]
+    assert store.counts()["complete"] == 10
+    assert len(store.results()) == 2
+    assert {tuple(trial.values) for trial in store.trials()} == {tuple(trial.values) for trial in store.trials()[:1]}
+    assert sum("not trained again" in event.text for event in events) == 8
+
+
+def test_what_cannot_be_trained_is_a_failed_trial(search_in: Run) -> None:
+    """A point outside what the fields allow together is a recorded failure with its reason, and the search goes on to
+    the number of trials it was asked for."""
+    space = {"budget.mean_rank": {"int": [1, 8]}}  # beyond max_rank 4
+    store, events = search_in("a", {"name": "random", "trials": 4, "seed": 4}, space)
+    counts = store.counts()
+    assert counts["complete"] == 4
+    assert counts["failed"] > 0
+    failed = [result for result in store.results() if result.status == "failed"]
+    assert all("budget.mean_rank must be at most model.max_rank" in result.reason for result in failed)
+    assert any(event.text.startswith("failed: budget.mean_rank must be at most") for event in events)
+
+
+def test_a_search_that_only_fails_gives_up(search_in: Run) -> None:
+    """After as many failures as it was asked for trials, ten at least; nothing is left waiting."""
+
+    def fail(spec: Any, **_: Any) -> Any:
+        raise ValueError("task.data_dir must exist")
+
+    store, _ = search_in("a", {"name": "tpe", "trials": 3}, stand_in=fail)
+    assert store.counts() == {"complete": 0, "pruned": 0, "failed": 10, "running": 0, "waiting": 0}
+    assert store.retry_failed() == 10
+    store, _ = search_in("a", {"name": "tpe", "trials": 3})
+    assert store.counts() == {"complete": 10, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
+
+
+def test_more_asks_than_wanted_are_dropped(search_in: Run) -> None:
+    """Workers that saw the same gap fill it once."""
+    store, _ = search_in("a", {"name": "random", "trials": 2})
+    store.search = store.search.model_copy(update={"trials": 3})
+    for _ in range(3):
+        store.study.ask()
+    running = store.trials(TrialState.RUNNING)
+    assert store.counts()["waiting"] == 0
+    assert [proposal_index(store.trials(), trial.number) for trial in running] == [2, 3, 4]
+
+
+def test_a_constraint_is_told(search_in: Run) -> None:
+    """Kept parameters beyond it violate it by their excess."""
+    store, _ = search_in("a", {"name": "tpe", "trials": 2}, objectives=ONE, constraints={"parameters": 20})
+    assert [trial.constraints for trial in store.trials()] == [{"parameters": 4.0}] * 2
+    assert [len(trial.values) for trial in store.trials()] == [1, 1]
+
+
+def test_another_question_is_another_study(search_in: Run) -> None:
+    """Trials of another space, base or seed would mislead the sampler; they are refused, a larger number is not."""
+    search_in("a", {"name": "tpe", "trials": 1})
+    for search, space, field in (
+        ({"name": "tpe", "trials": 1}, NUMBERS, "space"),
+        ({"name": "tpe", "trials": 1, "seed": 5}, SPACE, "search"),
+        ({"name": "random", "trials": 1}, SPACE, "search"),
+        ({"name": "grid"}, {"seed": [0]}, "space"),
+    ):
+        with pytest.raises(ValueError, match=f"^{field} must stay that of the stored study 'tiny'"):
+            search_in("a", search, space)
+
+
+# ------------------------------------------------------------------------------------------------------------- pruning
+
+
+def scores(*values: float) -> Run:
+    """A stand-in that shows these scores, better at a higher learning rate, and 24 parameters."""
+    from rankopt.core.result import Progress
+
+    def run(spec: Any, *, observe: Run, evaluations: int, **_: Any) -> Any:
+        assert evaluations == len(values)
+        for step, value in enumerate(values, 1):
+            shown = {"score": value + 10 * spec.training.lr, "parameters": 24, "error": 0.001}
+            observe(Progress(step, len(values) + 1, "score", shown))
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["median", "halving", "hyperband"])
+def test_a_pruner_stops_what_falls_behind(search_in: Run, name: str) -> None:
+    """Stopped trials count as trials, keep what they showed, leave nothing behind, and the best is never among them."""
+    search = {"name": "random", "trials": 12, "pruner": {"name": name, "evaluations": 3}}
+    space = {"training.lr": {"float": [1e-3, 1e-2]}}
+    store, events = search_in("a", search, space, scores(0.1, 0.2, 0.3), objectives=ONE)
+    counts = store.counts()
+    assert counts["pruned"] > 0
+    assert counts["complete"] + counts["pruned"] == 12
+    pruned = store.trials(TrialState.PRUNED)
+    assert all(1 <= len(trial.user_attrs[INTERIM]) <= 3 and RESULT not in trial.user_attrs for trial in pruned)
+    best = max(trial.params["training.lr"] for trial in store.trials())
+    if name != "hyperband":
+        assert best in {trial.params["training.lr"] for trial in store.trials(TrialState.COMPLETE)}
+    assert sum("pruned at evaluation" in event.text for event in events) == counts["pruned"]
+    assert not any((store.folder / "trials").iterdir())
+
+
+def test_a_dominated_trial_is_stopped(search_in: Run) -> None:
+    """With two objectives our own rule: at the same evaluation another trial is better beyond the noise and not dearer;
+    values are told of the others only."""
+    search = {"name": "random", "trials": 12, "pruner": {"name": "dominated", "evaluations": 3}}
+    store, _ = search_in("a", search, {"training.lr": {"float": [1e-3, 1e-2]}}, scores(0.1, 0.2, 0.3))
+    best, expected = 0.0, []
+    for trial in store.trials():
+        lr = trial.params["training.lr"]
+        expected.append("PRUNED" if 10 * best > 10 * lr + 2 * 2**0.5 * 0.001 else "COMPLETE")
+        best = max(best, lr)
+    assert [trial.state.name for trial in store.trials()] == expected
+    assert "PRUNED" in expected
+    assert all(len(trial.user_attrs[INTERIM]) == 2 for trial in store.trials(TrialState.PRUNED))
+    assert all(DROPPED not in trial.user_attrs for trial in store.trials())
+
+
+def test_a_copy_continues_its_original(search_in: Run) -> None:
+    """The copy of a trial that was given back has its parameters, and says whose copy it is."""
+    calls = []
+
+    def once(spec: Any, **_: Any) -> Any:
+        calls.append(spec)
+        if len(calls) == 1:
+            signal.raise_signal(signal.SIGTERM)
+            raise InterruptedTrialError
+
+    search_in("a", {"name": "tpe", "trials": 1}, stand_in=once)
+    store, _ = search_in("a", {"name": "tpe", "trials": 1}, stand_in=once)
+    first, second = store.trials()
+    assert (first.state.name, second.state.name) == ("FAIL", "COMPLETE")
+    assert second.user_attrs[ORIGIN] == 0
+    assert first.params == second.params
+    assert first.user_attrs[KEY] == second.user_attrs[KEY]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tpe", "nsga2"])
+def test_a_killed_search_is_the_uninterrupted_one(name: str, tiny_trial: Run, tmp_path: Path) -> None:
+    """A real `rankopt run` with one worker, whose process is killed with SIGKILL amid trials and whose whole
+    command is killed once and started again, trains what an undisturbed one trains, with the same scores."""
+    from rankopt.core.yaml import write
+
+    options = {"startup": 3} if name == "tpe" else {"population": 3}
+    study = {
+        "name": "tiny",
+        "base": tiny_trial(training={"steps": 60, "batch_size": 16, "lr": 5e-3}),
+        "space": SPACE,
+        "search": {"name": name, "trials": 8, **options},
+    }
+    write(study, tmp_path / "tiny.yaml")
+    words = ["run", str(tmp_path / "tiny.yaml"), "--wandb", "disabled", "--heartbeat", "1", "--grace", "4"]
+
+    def start(where: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "rankopt", *words, "--dir", str(tmp_path / where), "--checkpoint-steps", "20"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True, **quiet)
+
+    def trials(where: str) -> list[Any]:
+        folder = tmp_path / where / "tiny"
+        store = StudyStore(sqlite_url(folder), "tiny", folder)
+        store.open()
+        return store.trials()
+
+    straight = start("straight")
+    broken = start("broken")
+    killed: set[int] = set()
+    deadline = time.monotonic() + 250
+    while broken.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+        if not (tmp_path / "broken" / "tiny" / "study.db").exists():
+            continue
+        try:
+            running = [t for t in trials("broken") if t.state == TrialState.RUNNING and KEY in t.user_attrs]
+        except (ValueError, ConnectionError):  # not made yet
+            continue
+        for trial in running:
+            if trial.number in (2, 4, 6) and trial.number not in killed:
+                killed.add(trial.number)
+                time.sleep(0.3)
+                if trial.number == 4:  # the whole command, parent and worker
+                    os.killpg(broken.pid, signal.SIGKILL)
+                    broken.wait()
+                    broken = start("broken")
+                else:
+                    os.kill(trial.user_attrs[WORKER]["pid"], signal.SIGKILL)
+    assert broken.wait(60) == 0
+    assert straight.wait(120) == 0
+    assert len(killed) >= 2
+    trained = {}
+    for where in ("straight", "broken"):
+        complete = [trial for trial in trials(where) if trial.state == TrialState.COMPLETE]
+        trained[where] = [(trial.user_attrs[SPEC], trial.values) for trial in complete]
+    assert len(trained["broken"]) == 8
+    assert any(ORIGIN in trial.user_attrs for trial in trials("broken"))
+    assert trained["broken"] == trained["straight"]
