@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rankopt.core.pattern import RankPattern
 
 Floats = NDArray[np.float64]
-Gains = Mapping[str, Sequence[float]]
+Gains = Mapping[str, Sequence[float] | Floats]
 """For every layer its gain curve: entry r is what the layer is worth at rank r, r = 0 .. R."""
 
 CELLS = 1 << 26
@@ -23,6 +23,10 @@ CELLS = 1 << 26
 
 FEW = 16
 """Up to so many components of a group every count is tried; it is as fast."""
+
+
+class TableTooLargeError(ValueError):
+    """The costs' common divisor is so small that the table would not fit; `greedy` always does."""
 
 
 class Group(NamedTuple):
@@ -96,7 +100,8 @@ def knapsack(gains: Gains, costs: Mapping[str, int], capacity: int | None = None
         costs: parameters per component of every layer.
         capacity: the largest budget that will be asked for, in parameters; everything when absent.
     Raises:
-        ValueError: a gain is not finite, a curve is empty, a cost is below 1, or the table would be too large.
+        ValueError: a gain is not finite, a curve is empty, or a cost is below 1.
+        TableTooLargeError: the table would have more than `CELLS` entries.
     Example:
         >>> front = knapsack({"q": [0, 4, 5], "ffn": [0, 7, 8]}, {"q": 8, "ffn": 20})
         >>> front.at(20), front.at(28)
@@ -112,7 +117,7 @@ def knapsack(gains: Gains, costs: Mapping[str, int], capacity: int | None = None
     full = sum((len(curve) - 1) * costs[name] // unit for name, curve in curves.items())
     size = min(full, full if capacity is None else max(capacity, 0) // unit) + 1
     if size * max(1, len(groups)) > CELLS:
-        raise ValueError(
+        raise TableTooLargeError(
             f"the knapsack's table must have at most {CELLS:,} entries, got {len(groups)} groups of layers x {size:,} "
             f"units of {unit} parameters; give a smaller capacity"
         )
@@ -152,7 +157,7 @@ def greedy(gains: Gains, costs: Mapping[str, int], budget: int) -> RankPattern:
     return RankPattern(ranks)
 
 
-def _curve(name: str, gains: Sequence[float], cost: int) -> Floats:
+def _curve(name: str, gains: Sequence[float] | Floats, cost: int) -> Floats:
     curve = np.asarray(gains, dtype=np.float64)
     if curve.ndim != 1 or not len(curve) or not np.isfinite(curve).all():
         raise ValueError(f"a gain curve must be finite numbers for rank 0, 1, ..., got {gains!r} for layer {name!r}")

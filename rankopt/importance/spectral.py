@@ -40,6 +40,24 @@ def spectrum(A: Tensor, B: Tensor) -> Spectrum:
     return Spectrum(Qb @ U, S, Qa @ Vh.T)
 
 
+@torch.no_grad()
+def singular_values(A: Tensor, B: Tensor) -> Tensor:
+    """The singular values of `B A` alone: those of `Rb Ra^T`, so that no Q is formed.
+
+    Args:
+        A: `(r, in)`.
+        B: `(out, r)`.
+    Returns:
+        min(r, in, out) values, falling, in the dtype of A.
+    Example:
+        >>> singular_values(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.eye(2)).tolist()
+        [3.0, 1.0]
+    """
+    Rb, Ra = (torch.linalg.qr(factor, mode="r").R for factor in (B, A.T))
+    S: Tensor = torch.linalg.svdvals(Rb @ Ra.T)
+    return S
+
+
 def energy(S: Tensor) -> Tensor:
     """The share of squared mass that the first k values hold, for k = 1..r: `cumsum(S^2) / sum(S^2)`; zeros for S = 0.
 

@@ -1,0 +1,165 @@
+"""Writing an adapter of the same family as one that was read, and checking what was written."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rankopt.adapters.adapter import Adapter, Factors, Module, read_adapter
+from rankopt.adapters.truncate import distance
+from rankopt.lowrank.files import full_names, rank_fields, write_config, write_weights
+
+ADALORA_ONLY = (
+    "init_r", "target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight", "total_step",
+)  # fmt: skip
+INITIAL = ("eva_config", "corda_config", "loftq_config", "lora_ga_config")
+"""Fields that say how an adapter started, which means nothing for other ranks."""
+
+SELECTING = ("exclude_modules", "layers_to_transform", "layers_pattern")
+"""Fields that narrow `target_modules`."""
+
+REPORT = "rankopt.json"
+"""What was done, beside the adapter; PEFT does not read it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """What one module is to become.
+
+    Attributes:
+        module: as it was.
+        factors: A `(r, in)`, B `(out, r)`, r at least 1.
+        scale: what their product is multiplied by.
+    """
+
+    module: Module
+    factors: Factors
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        return len(self.factors.A)
+
+    @property
+    def alpha(self) -> float:
+        """The alpha whose ratio to the rank is the scale; an integer where that is exact: some servers want one."""
+        alpha = self.scale * self.rank
+        return round(alpha) if abs(alpha - round(alpha)) <= 1e-12 * abs(alpha) else alpha
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The factors under PEFT's names, in the dtype and form the module had."""
+        A, B = (factor.to(self.module.dtype) for factor in self.factors)
+        if self.module.kind == "embedding":
+            return {f"{self.module.stem}.lora_embedding_A": A, f"{self.module.stem}.lora_embedding_B": B}
+        if self.module.kind == "conv":
+            channels = self.module.shape.fan_in
+            for size in self.module.kernel[1:]:
+                channels //= size
+            A = A.reshape(self.rank, channels, *self.module.kernel[1:])
+            B = B.reshape(*B.shape, *(1 for _ in self.module.kernel[1:]))
+        return {f"{self.module.stem}.lora_A.weight": A, f"{self.module.stem}.lora_B.weight": B}
+
+
+def write_adapter(folder: Path, source: Adapter, updates: Sequence[Update], carried: Mapping[str, Tensor]) -> None:
+    """Write a plain LoRA adapter: every module its own rank, `alpha / r` its scale.
+
+    Args:
+        folder: an existing empty folder.
+        source: the adapter whose config is carried on.
+        updates: the modules that stay targets.
+        carried: all other tensors by key, written as they are.
+    Raises:
+        OSError: it cannot be written.
+    """
+    tensors = dict(carried)
+    for update in updates:
+        tensors |= update.tensors()
+    write_config(_config(source, updates), folder)
+    write_weights(tensors, folder)
+
+
+def write_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """Write what was done beside the adapter, as JSON."""
+    (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def carried_tensors(source: Adapter, updates: Iterable[Update]) -> dict[str, Tensor]:
+    """What goes along: everything that is no factor, and what is attached to the modules that stay.
+
+    A bias is multiplied by the scale like the product of the factors, so it is divided where the scale changes.
+    """
+    tensors = {key: source.tensor(key) for key in source.carried}
+    for update in updates:
+        for key in update.module.attached:
+            value = source.tensor(key)
+            if key.endswith(".lora_B.bias") and update.scale != update.module.scale:
+                value = (value.double() * (update.module.scale / update.scale)).to(value.dtype)
+            tensors[key] = value
+    return tensors
+
+
+def verify(folder: Path, updates: Sequence[Update], carried: Mapping[str, Tensor]) -> dict[str, Update]:
+    """Read a written adapter again and compare every update with what was meant, up to the rounding of its dtype.
+
+    Returns:
+        The updates as they are stored.
+    Raises:
+        OSError: something else is in the file.
+    """
+    written = read_adapter(folder)
+    if set(written.modules) != {update.module.name for update in updates} or set(written.carried) | {
+        key for module in written.modules.values() for key in module.attached
+    } != set(carried):
+        raise OSError(errno.EIO, "the adapter that was written has other tensors than it should", str(folder))
+    stored = {}
+    for update in updates:
+        name = update.module.name
+        stored[name] = Update(written.modules[name], written.factors(name), written.modules[name].scale)
+        meant = Factors(*(factor.double() for factor in update.factors))
+        if distance((stored[name].scale, stored[name].factors), (update.scale, meant)) > _rounding(update):
+            raise OSError(errno.EIO, f"what was written for {name} differs from what was meant", str(folder))
+    for key, value in carried.items():
+        if not torch.equal(written.tensor(key), value):
+            raise OSError(errno.EIO, f"what was written for {key} differs from what was meant", str(folder))
+    return stored
+
+
+def _rounding(update: Update) -> float:
+    """An upper bound of what storing the factors in their dtype may change in Frobenius norm, and of our arithmetic."""
+    kind = torch.finfo(update.module.dtype)
+    A, B = (factor.double() for factor in update.factors)
+    a, b = float(A.norm()), float(B.norm())
+    eps = max(kind.eps, 1e-12)
+    small = kind.tiny * kind.eps * (A.numel() ** 0.5 * b + B.numel() ** 0.5 * a)  # below `tiny` the grid is absolute
+    return abs(update.scale) * float(3 * eps * a * b + 2 * small)
+
+
+def _config(source: Adapter, updates: Sequence[Update]) -> dict[str, Any]:
+    fields = source.config.model_dump(exclude_unset=True)
+    for name in (*ADALORA_ONLY, *INITIAL, "use_rslora"):
+        fields.pop(name, None)
+    names = [update.module.name for update in updates]
+    fields |= rank_fields(
+        {update.module.name: update.rank for update in updates},
+        {update.module.name: update.alpha for update in updates},
+    )
+    fields |= {"peft_type": "LORA", "init_lora_weights": True, "inference_mode": True}
+    if set(names) != set(source.modules) or not source.config.target_modules:
+        fields["target_modules"] = _targets(source, names)
+        fields |= dict.fromkeys(SELECTING)
+    return fields
+
+
+def _targets(source: Adapter, names: list[str]) -> list[str] | str:
+    """Full names; PEFT takes them for endings too, so one exact expression where that could match another module."""
+    listed = isinstance(source.config.target_modules, list)
+    narrowed = any(getattr(source.config, field, None) for field in SELECTING)
+    clash = any(module.endswith("." + name) for name in names for module in source.modules)
+    return names if listed and not narrowed and not clash else full_names(names)
