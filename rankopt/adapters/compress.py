@@ -16,7 +16,7 @@ from rankopt.adapters.choose import Choice, Target, choose
 from rankopt.adapters.truncate import distance, padded, truncate, truncate_weighted
 from rankopt.adapters.write import Update, carried_tensors, verify, write_adapter, write_report
 from rankopt.core.folders import new_folder
-from rankopt.importance.spectral import singular_values
+from rankopt.importance.spectral import one_thread, singular_values
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Compression:
         return asdict(self) | {"folder": self.folder.name}
 
 
+@one_thread()
 def compress(
     adapter: str | Path | Adapter,
     out: str | Path,
@@ -121,8 +122,7 @@ def compress(
     with new_folder(Path(out)) as draft:
         carried = carried_tensors(source, updates)
         write_adapter(draft, source, updates, carried)
-        stored = verify(draft, updates, carried)
-        done = _outcome(Path(out), source, choice, stored, worth, moments)
+        done = _outcome(Path(out), source, choice, verify(draft, updates, carried), worth, moments)
         write_report(draft, done.to_json())
     return done
 
@@ -156,21 +156,21 @@ def _update(source: Adapter, name: str, rank: int, moments: Mapping[str, Tensor]
         cut = truncate(factors, rank)
     else:
         cut = truncate_weighted(factors, moments[name].double(), rank)[0]
-    return Update(module, cut, module.scale)
+    return Update(module, cut, module.scale).rounded()
 
 
 def _absorbed(update: Update) -> Update:
     """The same update with scale 1."""
     root = abs(update.scale) ** 0.5
-    A, B = update.factors
-    return Update(update.module, Factors(root * A, np.sign(update.scale) * root * B), 1.0)
+    A, B = (factor.double() for factor in update.factors)
+    return Update(update.module, Factors(root * A, np.sign(update.scale) * root * B), 1.0).rounded()
 
 
 def _outcome(
     folder: Path,
     source: Adapter,
     choice: Choice,
-    stored: Mapping[str, Update],
+    written: Adapter,
     worth: Mapping[str, NDArray[np.float64]],
     moments: Mapping[str, Tensor] | None,
 ) -> Compression:
@@ -178,8 +178,9 @@ def _outcome(
     for name, module in source.modules.items():
         factors, kept = source.factors(name), min(choice.pattern[name], module.rank)
         norm = float(abs(module.scale) * singular_values(*factors).norm())
-        new = stored.get(name)
-        error = distance((module.scale, factors), (new.scale, new.factors)) if new else norm
+        error = norm
+        if name in written.modules:
+            error = distance((module.scale, factors), (written.modules[name].scale, written.factors(name)))
         bound = None if moments else float(np.sqrt(worth[name][kept:].sum()))
         cuts[name] = Cut(module.rank, choice.pattern[name], norm, error, bound)
     error, norm = (sum(getattr(cut, what) ** 2 for cut in cuts.values()) ** 0.5 for what in ("error", "norm"))

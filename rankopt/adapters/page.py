@@ -23,6 +23,8 @@ from rankopt.report.sections.ranks import place, shortest
 POINTS = 24
 """Budgets of the trade-off curve that are drawn."""
 
+DECADES = tuple((10.0**power, f"{10.0**power:g}") for power in range(0, -9, -1))
+
 
 def write_page(found: Spectrum, path: Path) -> None:
     """Write the page; a file that is there is replaced.
@@ -84,7 +86,7 @@ def _trade_off(found: Spectrum) -> Chart:
             tuple(choice.energy for choice in even),
         ),
     ]
-    panel = Curves("", tuple(series), Axis("parameters", log=True, counts=True), Axis("share of energy kept"))
+    panel = Curves("", tuple(series), Axis("parameters", counts=True), Axis("share of energy kept"))
     return Chart(
         "trade-off",
         "Energy against parameters",
@@ -150,7 +152,7 @@ def _spectra(found: Spectrum) -> Chart:
         "singular value at that place relative to the largest.",
         (
             Curves("energy kept", tuple(energy), x, Axis("share of the module's energy")),
-            Curves("singular values", tuple(values), x, Axis("relative to the largest", log=True)),
+            Curves("singular values", tuple(values), x, Axis("relative to the largest", log=True, ticks=DECADES)),
         ),
     )
 

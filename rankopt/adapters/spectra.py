@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rankopt.adapters.adapter import Adapter, Module, read_adapter
 from rankopt.adapters.choose import Choice, Target, choose
-from rankopt.importance.spectral import effective_rank, energy, singular_values, stable_rank
+from rankopt.importance.spectral import effective_rank, energy, one_thread, singular_values, stable_rank
 
 Floats = NDArray[np.float64]
 
@@ -125,6 +125,7 @@ class Spectrum:
         }
 
 
+@one_thread()
 def spectrum(adapter: str | Path | Adapter) -> Spectrum:
     """The singular values of every module's update, read one module at a time.
 

@@ -38,18 +38,23 @@ def choice_rows(found: Spectrum) -> Rows:
 
 
 def _choice(found: Spectrum, target: Target) -> dict[str, Any]:
-    try:
-        choice = found.choose(target)
-        even = found.choose(target.model_copy(update={"uniform": True}))
-    except ValueError:
-        return {"parameters": "", "energy": "cannot be kept so small", "ranks": "", "same rank everywhere": ""}
-    flag = "" if choice.exact else " (greedy)"
+    choice, even = _chosen(found, target), _chosen(found, target.model_copy(update={"uniform": True}))
+    flag = " (greedy)" if choice and not choice.exact else ""
     return {
-        "parameters": choice.parameters,
-        "energy": f"{choice.energy:.2%}{flag}",
-        "ranks": _ranks(choice),
-        "same rank everywhere": f"rank {max(even.pattern.values())}: {even.parameters:,} parameters, {even.energy:.2%}",
+        "parameters": f"{choice.parameters:,}" if choice else "",
+        "energy": f"{choice.energy:.2%}{flag}" if choice else "not that small",
+        "ranks": _ranks(choice) if choice else "",
+        "same rank everywhere": f"rank {max(even.pattern.values())}: {even.parameters:,} parameters, {even.energy:.2%}"
+        if even
+        else "not that small",
     }
+
+
+def _chosen(found: Spectrum, target: Target) -> Choice | None:
+    try:
+        return found.choose(target)
+    except ValueError:  # fewer parameters than the smallest adapter has
+        return None
 
 
 def _ranks(choice: Choice) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ import torch
 from torch import Tensor
 
 from rankopt.adapters.adapter import Adapter, Factors, Module, read_adapter
-from rankopt.adapters.truncate import distance
 from rankopt.lowrank.files import full_names, rank_fields, write_config, write_weights
 
 ADALORA_ONLY = (
@@ -53,9 +53,14 @@ class Update:
         alpha = self.scale * self.rank
         return round(alpha) if abs(alpha - round(alpha)) <= 1e-12 * abs(alpha) else alpha
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The factors under PEFT's names, in the dtype and form the module had."""
+    def rounded(self) -> Update:
+        """The same with its factors in the dtype that is stored."""
         A, B = (factor.to(self.module.dtype) for factor in self.factors)
+        return Update(self.module, Factors(A, B), self.scale)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The factors under PEFT's names, in the form the module had."""
+        A, B = self.factors
         if self.module.kind == "embedding":
             return {f"{self.module.stem}.lora_embedding_A": A, f"{self.module.stem}.lora_embedding_B": B}
         if self.module.kind == "conv":
@@ -105,40 +110,29 @@ def carried_tensors(source: Adapter, updates: Iterable[Update]) -> dict[str, Ten
     return tensors
 
 
-def verify(folder: Path, updates: Sequence[Update], carried: Mapping[str, Tensor]) -> dict[str, Update]:
-    """Read a written adapter again and compare every update with what was meant, up to the rounding of its dtype.
+def verify(folder: Path, updates: Sequence[Update], carried: Mapping[str, Tensor]) -> Adapter:
+    """Read a written adapter again and compare every tensor and every scale with what was meant.
 
     Returns:
-        The updates as they are stored.
+        The adapter as it is stored.
     Raises:
-        OSError: something else is in the file.
+        OSError: something else is in the files.
     """
     written = read_adapter(folder)
-    if set(written.modules) != {update.module.name for update in updates} or set(written.carried) | {
-        key for module in written.modules.values() for key in module.attached
-    } != set(carried):
-        raise OSError(errno.EIO, "the adapter that was written has other tensors than it should", str(folder))
-    stored = {}
+    meant = dict(carried)
     for update in updates:
-        name = update.module.name
-        stored[name] = Update(written.modules[name], written.factors(name), written.modules[name].scale)
-        meant = Factors(*(factor.double() for factor in update.factors))
-        if distance((stored[name].scale, stored[name].factors), (update.scale, meant)) > _rounding(update):
-            raise OSError(errno.EIO, f"what was written for {name} differs from what was meant", str(folder))
-    for key, value in carried.items():
-        if not torch.equal(written.tensor(key), value):
-            raise OSError(errno.EIO, f"what was written for {key} differs from what was meant", str(folder))
-    return stored
-
-
-def _rounding(update: Update) -> float:
-    """An upper bound of what storing the factors in their dtype may change in Frobenius norm, and of our arithmetic."""
-    kind = torch.finfo(update.module.dtype)
-    A, B = (factor.double() for factor in update.factors)
-    a, b = float(A.norm()), float(B.norm())
-    eps = max(kind.eps, 1e-12)
-    small = kind.tiny * kind.eps * (A.numel() ** 0.5 * b + B.numel() ** 0.5 * a)  # below `tiny` the grid is absolute
-    return abs(update.scale) * float(3 * eps * a * b + 2 * small)
+        meant |= update.tensors()
+    held = {key for module in written.modules.values() for key in (*module.keys.values(), *module.attached)}
+    scales = {update.module.name: update.scale for update in updates}
+    wrong = (
+        [key for key in meant if not torch.equal(written.tensor(key), meant[key])] if held <= set(meant) else [*held]
+    )
+    wrong += [
+        name for name, module in written.modules.items() if not math.isclose(module.scale, scales[name], rel_tol=1e-12)
+    ]
+    if wrong or held | set(written.carried) != set(meant):
+        raise OSError(errno.EIO, f"what was written differs from what was meant {wrong[:1]}", str(folder))
+    return written
 
 
 def _config(source: Adapter, updates: Sequence[Update]) -> dict[str, Any]:

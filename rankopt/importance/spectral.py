@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -14,6 +16,21 @@ class Spectrum(NamedTuple):
     U: Tensor
     S: Tensor
     V: Tensor
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run a block, or a function, on one thread of torch's.
+
+    Tall thin decompositions gain little from a second core and lose ten times where other work holds it: every one of
+    their many small steps waits for all threads.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @torch.no_grad()

@@ -81,7 +81,7 @@ def export_peft(
         tensors[f"{PREFIX}{name}.lora_B.weight"] = B
     for part in head:
         for key, value in model.get_submodule(part).state_dict().items():
-            tensors[f"{PREFIX}{part}.{key}"] = value
+            tensors[f"{PREFIX}{part}.{key}"] = value.clone()  # it may share its memory with another
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(str(folder))
     write_config(

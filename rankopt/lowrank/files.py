@@ -71,7 +71,7 @@ def write_weights(tensors: Mapping[str, Tensor], folder: Path) -> None:
     Raises:
         OSError: when it cannot be written.
     """
-    apart = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    apart = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     try:
         save_file(apart, folder / WEIGHTS, metadata={"format": "pt"})
     except SafetensorError as error:
