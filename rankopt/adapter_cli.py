@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +17,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Budget = Annotated[int | None, typer.Option(min=1, help="Parameters of the factors to keep.")]
 Ratio = Annotated[float | None, typer.Option(help="Share of the parameters to keep, for example 0.5.")]
 Energy = Annotated[float | None, typer.Option(help="Share of the squared norm to keep, for example 0.95.")]
+Rank = Annotated[int | None, typer.Option(min=1, help="Components to keep of every module.")]
 Uniform = Annotated[bool, typer.Option("--uniform", help="One rank for all modules, for servers that need it.")]
 MOST = 40
 """Rows that a terminal is given without being asked."""
@@ -52,6 +54,7 @@ def compress(
     budget: Budget = None,
     ratio: Ratio = None,
     energy: Energy = None,
+    rank: Rank = None,
     uniform: Uniform = False,
     calibrate: Annotated[
         Path | None, typer.Option(help="Texts (.txt, one per line, or .jsonl): weight the norm by their inputs.")
@@ -62,7 +65,10 @@ def compress(
     as_json: Json = False,
 ) -> None:
     """Write the best smaller version of an adapter: the ranks that keep most for their parameters."""
-    _options(budget, ratio, energy)
+    amounts = _amounts(budget, ratio, energy, rank)
+    if not amounts:
+        raise ValueError("one of --budget, --ratio, --energy and --rank must be given, got none")
+    _new(out)
     if (calibrate is None) != (model is None):
         raise ValueError("--calibrate and --model must be given together: inputs come from texts run by the base model")
     from rankopt.adapters import tables
@@ -73,7 +79,7 @@ def compress(
         from rankopt.adapters.calibrate import moments_of
 
         moments = moments_of(adapter, model, calibrate)
-    done = compress(adapter, out, budget=budget, ratio=ratio, energy=energy, uniform=uniform, moments=moments)
+    done = compress(adapter, out, **amounts, uniform=uniform, moments=moments)
     if as_json:
         print(json.dumps(done.to_json(), indent=2))
         return
@@ -81,16 +87,76 @@ def compress(
     print("\n".join(tables.compression_lines(done)))
 
 
-def _options(budget: int | None, ratio: float | None, energy: float | None) -> None:
-    """Refuse a wrong size before anything slow is imported."""
-    given = [
-        f"--{name}" for name, value in (("budget", budget), ("ratio", ratio), ("energy", energy)) if value is not None
-    ]
-    if len(given) != 1:
-        raise ValueError(f"one of --budget, --ratio and --energy must be given, got {' and '.join(given) or 'none'}")
-    for name, value in (("ratio", ratio), ("energy", energy)):
-        if value is not None and not 0 < value <= 1:
-            raise ValueError(f"--{name} must be above 0 and at most 1, got {value:g}")
+def merge(
+    adapters: Annotated[list[str], typer.Argument(metavar="ADAPTER...", help="Adapter folders or hub ids.")],
+    out: Out,
+    model: Annotated[str | None, typer.Option(help="The base model to merge one adapter into.")] = None,
+    weights: Annotated[str | None, typer.Option(help="One number per adapter, for example 0.5,0.5; 1 each.")] = None,
+    budget: Budget = None,
+    ratio: Ratio = None,
+    energy: Energy = None,
+    rank: Rank = None,
+    uniform: Uniform = False,
+) -> None:
+    """Merge an adapter into its base model (--model), or several adapters into one: their exact weighted sum, or its
+    best approximation at a smaller size."""
+    amounts = _amounts(budget, ratio, energy, rank)
+    _new(out)
+    if model is not None and (len(adapters) > 1 or weights or amounts or uniform):
+        raise ValueError("--model must come with one adapter and no size; merge several adapters first")
+    if model is None and len(adapters) < 2:
+        raise ValueError("merge must be given several adapters, or --model, got one adapter")
+    if uniform and not amounts:
+        raise ValueError("--uniform must come with one of --budget, --ratio, --energy and --rank")
+    from rankopt.adapters import merge
+
+    if model is not None:
+        done = merge.merge_into_base(adapters[0], model, out)
+    else:
+        done = merge.merge_adapters(adapters, out, weights=_numbers(weights, len(adapters)), **amounts, uniform=uniform)
+    print("\n".join(done.lines()))
+
+
+def convert(
+    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="An adapter folder; it may hold a pickled .bin.")],
+    out: Out,
+) -> None:
+    """Write an adapter as a plain LoRA adapter in safetensors: from AdaLoRA, from rsLoRA, from a pickled .bin."""
+    _new(out)
+    from rankopt.adapters.convert import convert
+
+    print("\n".join(convert(adapter, out).lines()))
+
+
+def _amounts(budget: int | None, ratio: float | None, energy: float | None, rank: int | None) -> dict[str, Any]:
+    """The size that was asked for, refused before anything slow is imported where it is wrong."""
+    given = {"budget": budget, "ratio": ratio, "energy": energy, "rank": rank}
+    amounts = {name: value for name, value in given.items() if value is not None}
+    if len(amounts) > 1:
+        names = " and ".join(f"--{name}" for name in amounts)
+        raise ValueError(f"one of --budget, --ratio, --energy and --rank must be given, got {names}")
+    for name in ("ratio", "energy"):
+        if name in amounts and not 0 < amounts[name] <= 1:
+            raise ValueError(f"--{name} must be above 0 and at most 1, got {amounts[name]:g}")
+    return amounts
+
+
+def _numbers(text: str | None, count: int) -> list[float]:
+    if text is None:
+        return [1.0] * count
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"--weights must be {count} numbers joined by commas, got {text!r}")
+    return numbers
+
+
+def _new(out: Path) -> None:
+    """Refuse an output folder that exists before any work is done."""
+    if out.exists() or out.is_symlink():
+        raise ValueError(f"--out must not exist yet, got {out}")
 
 
 def _table(rows: printing.Rows, title: str, every: bool) -> None:

@@ -242,6 +242,8 @@ def export(
 
 app.command()(adapter_cli.analyze)
 app.command()(adapter_cli.compress)
+app.command()(adapter_cli.merge)
+app.command()(adapter_cli.convert)
 
 
 def _file(study: str, sets: list[str] | None, directory: Path) -> StudyFile:

@@ -15,18 +15,21 @@ from rankopt.core.pattern import RankPattern
 
 Floats = NDArray[np.float64]
 
+AMOUNTS = ("budget", "ratio", "energy", "rank")
+
 ROUNDING = 1e-14
 """Components worth less than this share of all together are rounding of their factors' product."""
 
 
 class Target(BaseModel):
-    """How small an adapter should become: exactly one of three amounts.
+    """How small an adapter should become: exactly one of four amounts.
 
     Args:
         budget: parameters of the factors that may be kept.
         ratio: the same as a share of the adapter's.
         energy: the share of the squared norm that must be kept, with as few parameters as possible.
-        uniform: one rank for all modules.
+        rank: of every module that has as many components.
+        uniform: one rank for all modules, padded where one has fewer components.
     Example:
         >>> Target(ratio=0.5).parameters(2000)
         1000
@@ -37,13 +40,14 @@ class Target(BaseModel):
     budget: int | None = Field(None, ge=1)
     ratio: float | None = Field(None, gt=0, le=1)
     energy: float | None = Field(None, gt=0, le=1)
+    rank: int | None = Field(None, ge=1)
     uniform: bool = False
 
     @model_validator(mode="after")
     def _one(self) -> Target:
-        given = [name for name in ("budget", "ratio", "energy") if getattr(self, name) is not None]
+        given = [name for name in AMOUNTS if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of budget, ratio, energy, got {' and '.join(given) or 'none'}")
+            raise ValueError(f"give exactly one of {', '.join(AMOUNTS)}, got {' and '.join(given) or 'none'}")
         return self
 
     def parameters(self, full: int) -> int:
@@ -86,7 +90,12 @@ def choose(modules: Mapping[str, Module], gains: Mapping[str, Floats], target: T
     costs = {name: module.shape.cost for name, module in modules.items()}
     allowed = target.parameters(sum(module.parameters for module in modules.values()))
     wanted = float(sum(values.sum() for values in gains.values())) * (target.energy or 1.0) * (1 - ROUNDING)
-    if target.uniform:
+    if target.rank is not None:
+        kept = {
+            name: target.rank if target.uniform else min(target.rank, len(values)) for name, values in gains.items()
+        }
+        pattern, exact = RankPattern(kept), True
+    elif target.uniform:
         pattern, exact = _uniform(gains, costs, allowed, None if target.energy is None else wanted), True
     else:
         pattern, exact = _best(modules, gains, costs, allowed, None if target.energy is None else wanted)

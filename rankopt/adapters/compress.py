@@ -78,6 +78,7 @@ def compress(
     budget: int | None = None,
     ratio: float | None = None,
     energy: float | None = None,
+    rank: int | None = None,
     uniform: bool = False,
     moments: Mapping[str, Tensor] | None = None,
 ) -> Compression:
@@ -96,9 +97,10 @@ def compress(
     Args:
         adapter: a folder, a hub id, or an adapter that was read.
         out: the folder to make; must not exist.
-        budget: parameters of the factors to keep. Exactly one of budget, ratio and energy is given.
+        budget: parameters of the factors to keep. Exactly one of budget, ratio, energy and rank is given.
         ratio: the same as a share.
         energy: the share of squared norm to keep, with as few parameters as possible.
+        rank: components to keep of every module.
         uniform: one rank for all modules, for servers that know no `rank_pattern`; padded with zeros where a module has
             fewer components, and one alpha.
         moments: from `calibrate`: per module H = E[(A x)(A x)^T] `(r, r)`; then the norm is weighted by inputs.
@@ -108,7 +110,7 @@ def compress(
         ValueError: wrong arguments, or an adapter that cannot be compressed.
         OSError: it cannot be written.
     """
-    target = Target(budget=budget, ratio=ratio, energy=energy, uniform=uniform)
+    target = Target(budget=budget, ratio=ratio, energy=energy, rank=rank, uniform=uniform)
     source = read_adapter(adapter)
     refuse_base_changes(source)
     worth = {name: _worth(source, name, moments) for name in source.modules}

@@ -155,5 +155,5 @@ def _targets(source: Adapter, names: list[str]) -> list[str] | str:
     """Full names; PEFT takes them for endings too, so one exact expression where that could match another module."""
     listed = isinstance(source.config.target_modules, list)
     narrowed = any(getattr(source.config, field, None) for field in SELECTING)
-    clash = any(module.endswith("." + name) for name in names for module in source.modules)
+    clash = any(module.endswith("." + name) for name in names for module in {*source.modules, *names})
     return names if listed and not narrowed and not clash else full_names(names)

@@ -1,0 +1,239 @@
+"""Merging: several adapters into one, or one into the weights of its base model."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rankopt.adapters.adapter import Adapter, Factors, Module, read_adapter
+from rankopt.adapters.base_model import add_updates, carried_weights, load_base, merged_weight, weight_matrix
+from rankopt.adapters.choose import Target, choose
+from rankopt.adapters.compress import refuse_base_changes
+from rankopt.adapters.truncate import distance, padded, stacked, truncate
+from rankopt.adapters.write import Update, verify, write_adapter, write_report
+from rankopt.core.folders import new_folder
+from rankopt.importance.spectral import one_thread, singular_values
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was written, and how far it is from what it stands for.
+
+    Attributes:
+        folder: the new adapter or model.
+        what: in words.
+        error: Frobenius norm of the difference between the update written and the one meant, over all modules.
+        relative_error: the same relative to the norm of the one meant.
+        notes: what a reader must know.
+    """
+
+    folder: Path
+    what: str
+    error: float
+    relative_error: float
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> Iterator[str]:
+        """For the terminal."""
+        yield f"{self.folder}: {self.what}"
+        yield f"error of the whole update: {self.error:.4g} in Frobenius norm, {self.relative_error:.3%} of its norm"
+        yield from (f"note: {note}" for note in self.notes)
+
+
+@one_thread()
+def merge_adapters(
+    adapters: Sequence[str | Path | Adapter],
+    out: str | Path,
+    *,
+    weights: Sequence[float] | None = None,
+    uniform: bool = False,
+    **amount: Any,
+) -> Merged:
+    """Write the weighted sum of several adapters of one base model as one adapter.
+
+        W = sum_i w_i s_i B_i A_i
+
+    Without an amount the sum is exact: factors are laid side by side, ranks add up. With one it is truncated as
+    `compress` does, which is the best approximation of the sum at that size. PEFT's `linear` averages the factors
+    instead, which is another update (it has cross terms `B_i A_j`), and is not offered.
+
+    Args:
+        adapters: folders, hub ids, or adapters that were read.
+        out: the folder to make; must not exist.
+        weights: one per adapter; 1 each when absent.
+        uniform: one rank for all modules, with an amount.
+        amount: one of budget, ratio (of all adapters' parameters together), energy, rank.
+    Raises:
+        ValueError: adapters that do not belong together, or a sum of theirs that is no adapter (DoRA).
+        OSError: it cannot be written.
+    """
+    sources = [read_adapter(adapter) for adapter in adapters]
+    shares = list(weights) if weights is not None else [1.0] * len(sources)
+    _refuse_strangers(sources)
+    sums = _sums(sources, shares)
+    names = list(sums)
+    modules = {name: module for name, (module, _) in sums.items()}
+    if amount:
+        worth = {name: singular_values(*factors).square().numpy() for name, (_, factors) in sums.items()}
+        pattern = choose(modules, worth, Target(uniform=uniform, **amount)).pattern
+        updates = [
+            Update(modules[name], padded(truncate(sums[name][1], pattern[name]), pattern[name]), 1.0).rounded()
+            for name in names
+            if pattern[name]
+        ]
+    else:
+        updates = [Update(modules[name], sums[name][1], 1.0).rounded() for name in names]
+    tensors = _carried(sources, shares, updates)
+    with new_folder(Path(out)) as draft:
+        write_adapter(draft, sources[0], updates, tensors)
+        written = verify(draft, updates, tensors)
+        lost, total = 0.0, 0.0
+        for name, (_, factors) in sums.items():
+            norm = float(singular_values(*factors).norm())
+            new = written.modules.get(name)
+            lost += (distance((1.0, factors), (new.scale, written.factors(name))) if new else norm) ** 2
+            total += norm**2
+        heads = sum(bool(source.carried) for source in sources)
+        notes = (
+            ["the other tensors (such as a head) are the first adapter's"] if heads > 1 or sources[0].carried else []
+        )
+        terms = (f"{share:g} x {source.folder.name}" for share, source in zip(shares, sources, strict=True))
+        done = Merged(
+            Path(out),
+            f"{' + '.join(terms)}, {written.parameters:,} parameters",
+            lost**0.5,
+            (lost / total) ** 0.5 if total else 0.0,
+            tuple(notes),
+        )
+        write_report(draft, {"merged": done.what, "error": done.error, "relative_error": done.relative_error})
+    return done
+
+
+def merge_into_base(adapter: str | Path | Adapter, model: str, out: str | Path) -> Merged:
+    """Write a base model with an adapter's updates in its weights; rankopt and PEFT are not needed to load it.
+
+    The model is computed in float64 and rounded once to its own dtype, saved by transformers, loaded again and compared
+    weight by weight before the folder appears.
+
+    Args:
+        adapter: a folder, a hub id, or an adapter that was read.
+        model: the base model's folder or hub id.
+        out: the folder to make; must not exist.
+    Raises:
+        ValueError: adapter and model do not fit.
+        OSError: it cannot be written.
+    """
+    from transformers import AutoTokenizer
+
+    source = read_adapter(adapter)
+    refuse_base_changes(source)
+    with new_folder(Path(out)) as draft:
+        merged: Any = load_base(model, source)
+        add_updates(source, merged)
+        merged.save_pretrained(draft)
+        del merged
+        try:
+            AutoTokenizer.from_pretrained(model, trust_remote_code=False).save_pretrained(draft)
+        except (OSError, ValueError):
+            notes: tuple[str, ...] = ("the base model has no tokenizer beside it, so none was saved",)
+        else:
+            notes = ()
+        error, norm = _compare(source, load_base(model, source), load_base(str(draft), source), draft)
+    return Merged(
+        Path(out), f"{model} with {source.folder.name} merged into it", error, error / norm if norm else 0.0, notes
+    )
+
+
+@torch.no_grad()
+def _compare(source: Adapter, base: torch.nn.Module, merged: torch.nn.Module, folder: Path) -> tuple[float, float]:
+    """The norm of what rounding changed, and of the change to the weights; anything beyond rounding is refused."""
+    expected, new = base.state_dict(), merged.state_dict()
+    for key, value in carried_weights(source):
+        expected[key].copy_(value)
+    lost = total = 0.0
+    touched = set()
+    for name, module in source.modules.items():
+        W = weight_matrix(base.get_submodule(name))
+        want, got = merged_weight(source, module, W), weight_matrix(merged.get_submodule(name)).double()
+        eps = torch.finfo(W.dtype).eps
+        if not torch.allclose(got, want, rtol=eps, atol=eps * float(want.abs().max())):
+            raise OSError(errno.EIO, f"what was written for {name} differs from what was meant", str(folder))
+        lost += float((got - want).square().sum())
+        total += float((want - W.double()).square().sum())
+        touched |= {f"{name}.weight", *(f"{name}.bias" for _ in module.attached)}
+    for key in expected.keys() - touched:
+        if not torch.equal(new[key], expected[key]):
+            raise OSError(errno.EIO, f"what was written for {key} differs from what was meant", str(folder))
+    return lost**0.5, total**0.5
+
+
+def _refuse_strangers(sources: Sequence[Adapter]) -> None:
+    first = sources[0]
+    for source in sources:
+        refuse_base_changes(source)
+        if source.config.use_dora:
+            raise ValueError(f"{source.folder}: DoRA adapters cannot be added up, their magnitudes are no sum")
+        one, other = (adapter.config.base_model_name_or_path for adapter in (first, source))
+        if one and other and one != other:
+            raise ValueError(f"adapters must have one base model, got {one!r} and {other!r}")
+        if source.config.lora_bias != first.config.lora_bias:
+            raise ValueError("adapters must agree on lora_bias")
+        for name in set(first.modules) & set(source.modules):
+            a, b = first.modules[name], source.modules[name]
+            if (a.shape, a.kind, a.kernel) != (b.shape, b.kind, b.kernel):
+                raise ValueError(
+                    f"{name} must have one shape in all adapters, got {tuple(a.shape)} and {tuple(b.shape)}"
+                )
+
+
+def _sums(sources: Sequence[Adapter], shares: Sequence[float]) -> dict[str, tuple[Module, Factors]]:
+    """Every module of any adapter, with its summed update at scale 1 and the rank that has."""
+    sums = {}
+    for name in dict.fromkeys(name for source in sources for name in source.modules):
+        terms, members = [], []
+        for source, share in zip(sources, shares, strict=True):
+            if name in source.modules:
+                module = source.modules[name]
+                A, B = source.factors(name)
+                root = abs(share * module.scale) ** 0.5
+                terms.append((float(np.sign(share * module.scale)), Factors(root * A, root * B)))
+                members.append(module)
+        total = stacked(terms)
+        if len(total.A) > min(members[0].shape):
+            total = truncate(total, min(members[0].shape))
+        dtype = reduce(torch.promote_types, (module.dtype for module in members))
+        attached = tuple(dict.fromkeys(key for module in members for key in module.attached))
+        sums[name] = (
+            replace(members[0], rank=len(total.A), scale=1.0, dtype=dtype, attached=attached, keys={}),
+            total,
+        )
+    return sums
+
+
+def _carried(sources: Sequence[Adapter], shares: Sequence[float], updates: Sequence[Update]) -> dict[str, Tensor]:
+    """Biases add up like the updates they belong to; everything else is the first adapter's that has it."""
+    tensors = {key: sources[0].tensor(key) for key in sources[0].carried}
+    for update in updates:
+        for key in update.module.attached:
+            owners = [
+                (share, source)
+                for share, source in zip(shares, sources, strict=True)
+                if update.module.name in source.modules and key in source.modules[update.module.name].attached
+            ]
+            if key.endswith(".lora_B.bias"):
+                parts = [
+                    share * source.modules[update.module.name].scale * source.tensor(key).double()
+                    for share, source in owners
+                ]
+                tensors[key] = torch.stack(parts).sum(0).to(update.module.dtype)
+            else:
+                tensors[key] = owners[0][1].tensor(key)
+    return tensors
