@@ -157,13 +157,13 @@ def read_adapter(source: str | Path | Adapter) -> Adapter:
         elif found := ATTACHED.fullmatch(key):
             attached[found[1]].append(key)
         elif ".lora_" in key:
-            raise ValueError(f"{folder}: holds a tensor that no supported adapter has, {key!r}")
+            kohya = ".lora_down." in key or ".lora_up." in key
+            hint = "; it is a kohya or diffusers file: convert it to PEFT's layout first" if kohya else ""
+            raise ValueError(f"{folder}: holds a tensor that no PEFT LoRA adapter has, {key!r}{hint}")
         else:
             carried.append(key)
     if not roles:
-        kohya = any(".lora_down." in key or ".lora_up." in key for key in header)
-        hint = "; this is a kohya or diffusers file: convert it to PEFT's layout first" if kohya else ""
-        raise ValueError(f"{folder}: an adapter must hold lora_A and lora_B tensors, it has none{hint}")
+        raise ValueError(f"{folder}: an adapter must hold lora_A and lora_B tensors, it has none")
     carried += [key for stem in attached if stem not in roles for key in attached[stem]]
     modules = {}
     for stem in sorted(roles, key=_counted):

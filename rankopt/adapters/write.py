@@ -64,11 +64,9 @@ class Update:
         if self.module.kind == "embedding":
             return {f"{self.module.stem}.lora_embedding_A": A, f"{self.module.stem}.lora_embedding_B": B}
         if self.module.kind == "conv":
-            channels = self.module.shape.fan_in
-            for size in self.module.kernel[1:]:
-                channels //= size
-            A = A.reshape(self.rank, channels, *self.module.kernel[1:])
-            B = B.reshape(*B.shape, *(1 for _ in self.module.kernel[1:]))
+            kernel = self.module.kernel
+            A = A.reshape(self.rank, self.module.shape.fan_in // math.prod(kernel), *kernel)
+            B = B.reshape(*B.shape, *(1 for _ in kernel))
         return {f"{self.module.stem}.lora_A.weight": A, f"{self.module.stem}.lora_B.weight": B}
 
 
