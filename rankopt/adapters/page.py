@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from rankopt.report.palette import styles
 from rankopt.report.sections.ranks import place, shortest
 
 POINTS = 24
-"""Budgets of the trade-off curve that are drawn."""
+"""Budgets at which the trade-off curve is drawn, at most."""
 
 DECADES = tuple((10.0**power, f"{10.0**power:g}") for power in range(0, -9, -1))
 
@@ -71,20 +71,21 @@ def _answer(found: Spectrum) -> Block:
 
 
 def _trade_off(found: Spectrum) -> Chart:
-    best = list(_best(found))
     level = sum(shape.cost for shape in found.adapter.shapes.values())
-    paid = [rank for rank in found.ranks if rank * level <= found.adapter.parameters]
-    even = [found.choose(Target(budget=rank * level, uniform=True)) for rank in paid]
+    largest = max(1, found.adapter.parameters // level)
+    budgets = [level * int(rank) for rank in np.unique(np.geomspace(1, largest, POINTS).round())]
+    even = [found.choose(Target(budget=budget, uniform=True)) for budget in budgets]
+    best = [found.choose(Target(budget=budget)) for budget in (*budgets, found.adapter.parameters)]
     looks = styles(["best ranks"])
     series = [
-        Series("best ranks", looks["best ranks"], "line", tuple(x for x, _ in best), tuple(y for _, y in best)),
         Series(
-            "same rank everywhere",
-            looks["uniform"],
+            label,
+            looks[style],
             "line",
-            tuple(choice.parameters for choice in even),
-            tuple(choice.energy for choice in even),
-        ),
+            tuple(choice.parameters for choice in choices),
+            tuple(choice.energy for choice in choices),
+        )
+        for label, style, choices in (("best ranks", "best ranks", best), ("same rank everywhere", "uniform", even))
     ]
     panel = Curves("", tuple(series), Axis("parameters", counts=True), Axis("share of energy kept"))
     return Chart(
@@ -93,16 +94,6 @@ def _trade_off(found: Spectrum) -> Chart:
         "The most energy that any pattern of ranks keeps, by exact knapsack, and what one rank for all modules keeps.",
         (panel,),
     )
-
-
-def _best(found: Spectrum) -> Iterator[tuple[float, float]]:
-    low = min(shape.cost for shape in found.adapter.shapes.values())
-    for budget in np.unique(np.geomspace(low, found.adapter.parameters, POINTS).astype(int)):
-        try:
-            choice = found.choose(Target(budget=int(budget)))
-        except ValueError:  # below what attached tensors need
-            continue
-        yield choice.parameters, choice.energy
 
 
 def _heat(found: Spectrum) -> Chart:
@@ -170,7 +161,7 @@ def _patterns(found: Spectrum) -> Block:
         except ValueError:
             continue
         columns[f"{ratio:.0%}"] = [choice.pattern[name] for name in found.modules]
-        title = f"{ratio:.0%} of the parameters: {choice.energy:.1%} of the energy"
+        title = f"{ratio:.0%} of the parameters: {choice.energy:.2%} of the energy"
         grids.append(_grid(found, title, choice.pattern, "rank"))
     chart = Chart(
         "patterns",
