@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rankopt.adapters.adapter import Module
-from rankopt.analysis.knapsack import TableTooLargeError, greedy, knapsack
+from rankopt.analysis.knapsack import TableTooLargeError, knapsack
+from rankopt.analysis.window import best_at, cheapest
 from rankopt.core.pattern import RankPattern
 
 Floats = NDArray[np.float64]
+
+TABLE = 1 << 22
+"""Entries up to which the knapsack's whole table is made; it takes a fraction of a second."""
 
 AMOUNTS = ("budget", "ratio", "energy", "rank")
 
@@ -65,7 +69,8 @@ class Choice:
         pattern: full module name -> rank.
         parameters: of the factors kept.
         energy: the share of the gain kept, 1 where there is nothing to keep.
-        exact: whether no pattern of as many parameters keeps more; False where only the greedy rule was affordable.
+        exact: whether no pattern of as many parameters keeps more; False where only the greedy rule was affordable
+            (many different costs without a common divisor).
     """
 
     pattern: RankPattern
@@ -127,27 +132,11 @@ def _best(
     curves = {name: np.concatenate([[0.0], np.cumsum(values[floors[name] :])]) for name, values in gains.items()}
     left = allowed - least
     try:
-        front = knapsack(curves, costs, left)
+        front = knapsack(curves, costs, left, TABLE)
         more, exact = front.at(left) if wanted is None else front.cheapest(wanted - fixed), True
     except TableTooLargeError:
-        more, exact = (
-            greedy(curves, costs, left) if wanted is None else _reach(curves, costs, left, wanted - fixed),
-            False,
-        )
+        more, exact = best_at(curves, costs, left) if wanted is None else cheapest(curves, costs, wanted - fixed)
     return RankPattern({name: rank + floors[name] for name, rank in more.items()}), exact
-
-
-def _reach(curves: Mapping[str, Floats], costs: Mapping[str, int], most: int, wanted: float) -> RankPattern:
-    """The smallest greedy pattern, by bisection over the budget, that is worth `wanted`."""
-    least = 0
-    while least < most:
-        middle = (least + most) // 2
-        pattern = greedy(curves, costs, middle)
-        if sum(curves[name][rank] for name, rank in pattern.items()) >= wanted:
-            most = middle
-        else:
-            least = middle + 1
-    return greedy(curves, costs, most)
 
 
 def _uniform(gains: Mapping[str, Floats], costs: Mapping[str, int], allowed: int, wanted: float | None) -> RankPattern:

@@ -19,14 +19,17 @@ Gains = Mapping[str, Sequence[float] | Floats]
 """For every layer its gain curve: entry r is what the layer is worth at rank r, r = 0 .. R."""
 
 CELLS = 1 << 26
-"""Entries that a table may have (groups by capacity); beyond it the capacity must be cut."""
+"""Entries that a table may have (groups by capacity)."""
+
+ROUNDING = 1e-13
+"""Relative to a curve's largest value."""
 
 FEW = 16
 """Up to so many components of a group every count is tried; it is as fast."""
 
 
 class TableTooLargeError(ValueError):
-    """The costs' common divisor is so small that the table would not fit; `greedy` always does."""
+    """The costs' common divisor is so small that the table would not fit; see `window`."""
 
 
 class Group(NamedTuple):
@@ -84,7 +87,7 @@ class Front:
         return RankPattern(ranks)
 
 
-def knapsack(gains: Gains, costs: Mapping[str, int], capacity: int | None = None) -> Front:
+def knapsack(gains: Gains, costs: Mapping[str, int], capacity: int | None = None, cells: int = CELLS) -> Front:
     """The whole Pareto curve of gain against parameters, by dynamic programming.
 
         best_j(w) = max_k  g_j(k) + best_{j-1}(w - k c_j)          w in units of gcd(c_1, c_2, ...)
@@ -99,9 +102,10 @@ def knapsack(gains: Gains, costs: Mapping[str, int], capacity: int | None = None
         gains: for every layer its value at rank 0, 1, ..., R; any finite numbers.
         costs: parameters per component of every layer.
         capacity: the largest budget that will be asked for, in parameters; everything when absent.
+        cells: entries that the table may have.
     Raises:
         ValueError: a gain is not finite, a curve is empty, or a cost is below 1.
-        TableTooLargeError: the table would have more than `CELLS` entries.
+        TableTooLargeError: the table would have more than `cells` entries.
     Example:
         >>> front = knapsack({"q": [0, 4, 5], "ffn": [0, 7, 8]}, {"q": 8, "ffn": 20})
         >>> front.at(20), front.at(28)
@@ -116,9 +120,9 @@ def knapsack(gains: Gains, costs: Mapping[str, int], capacity: int | None = None
     groups = tuple(_groups(curves, {name: costs[name] // unit for name in curves}))
     full = sum((len(curve) - 1) * costs[name] // unit for name, curve in curves.items())
     size = min(full, full if capacity is None else max(capacity, 0) // unit) + 1
-    if size * max(1, len(groups)) > CELLS:
+    if size * max(1, len(groups)) > cells:
         raise TableTooLargeError(
-            f"the knapsack's table must have at most {CELLS:,} entries, got {len(groups)} groups of layers x {size:,} "
+            f"the knapsack's table must have at most {cells:,} entries, got {len(groups)} groups of layers x {size:,} "
             f"units of {unit} parameters; give a smaller capacity"
         )
     best, taken = np.zeros(size), []
@@ -127,6 +131,19 @@ def knapsack(gains: Gains, costs: Mapping[str, int], capacity: int | None = None
         best, choice = step(best, group.gains, group.cost)
         taken.append(choice)
     return Front(unit, best, groups, tuple(taken), tuple(curves))
+
+
+def concave_groups(gains: Gains, costs: Mapping[str, int]) -> list[Group]:
+    """Layers of concave curves, merged by cost.
+
+    Raises:
+        ValueError: a curve is not concave.
+    """
+    curves = {name: _curve(name, gains[name], costs[name]) for name in sorted(gains)}
+    for name, curve in curves.items():
+        if not _concave(curve):
+            raise ValueError(f"a gain curve must be concave here, got {curve.tolist()} for layer {name!r}")
+    return list(_groups(curves, costs))
 
 
 def greedy(gains: Gains, costs: Mapping[str, int], budget: int) -> RankPattern:
@@ -167,7 +184,8 @@ def _curve(name: str, gains: Sequence[float] | Floats, cost: int) -> Floats:
 
 
 def _concave(curve: Floats) -> bool:
-    return bool((np.diff(curve, 2) <= 0).all())
+    """Up to the rounding of a running sum."""
+    return bool((np.diff(curve, 2) <= ROUNDING * np.abs(curve).max()).all())
 
 
 def _groups(curves: Mapping[str, Floats], costs: Mapping[str, int]) -> Iterator[Group]:

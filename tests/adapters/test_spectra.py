@@ -65,18 +65,19 @@ def test_choices_are_the_best_there_are(adapter_of: Callable[..., Path]) -> None
         assert found.choose(Target(energy=share)).parameters == fewest
 
 
-def test_too_large_a_table_is_said(adapter_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where costs have no common divisor worth the name, the greedy choice is used and named as such."""
-    found = rankopt.spectrum(adapter_of("plain"))
-    exact = {share: found.choose(Target(energy=share)) for share in (0.5, 0.9)}
-    half = found.choose(Target(ratio=0.5))
-    monkeypatch.setattr("rankopt.analysis.knapsack.CELLS", 1)
-    for share, choice in exact.items():
-        greedy = found.choose(Target(energy=share))
-        assert not greedy.exact
-        assert greedy.energy >= share
-        assert choice.parameters <= greedy.parameters <= choice.parameters + 32
-    assert found.choose(Target(ratio=0.5)).energy <= half.energy
+def test_without_a_table(adapter_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where costs have no common divisor worth the name, the search near the linear optimum finds the same."""
+    found = rankopt.spectrum(adapter_of("rank and alpha patterns"))
+    targets = [Target(**{kind: value}) for kind in ("ratio", "energy") for value in (0.2, 0.5, 0.9)]
+    exact = [found.choose(target) for target in targets]
+    monkeypatch.setattr("rankopt.adapters.choose.TABLE", 1)
+    for target, choice in zip(targets, exact, strict=True):
+        other = found.choose(target)
+        assert other.exact
+        assert other.energy == pytest.approx(choice.energy, abs=1e-12) or target.energy
+        assert other.parameters == choice.parameters or target.ratio
+    monkeypatch.setattr("rankopt.analysis.window.STATES", 0)
+    assert not all(found.choose(target).exact for target in targets)
 
 
 def test_json(adapter_of: Callable[..., Path]) -> None:

@@ -132,6 +132,13 @@ def test_fast_on_whole_models() -> None:
     assert seconds(224, 64, [8192, 5120, 5120, 8192, 18432, 18432, 18432]) < 10
 
 
+def test_rounding_breaks_no_group() -> None:
+    """Equal steps whose running sum rounds to a curve that bends up by a bit are still one group of two layers."""
+    curve = np.concatenate([[0.0], np.cumsum([0.9, 0.3, 0.3, 0.2, 0.2])])
+    assert (np.diff(curve, 2) > 0).any()
+    assert len(knapsack({"a": curve, "b": curve}, {"a": 3, "b": 3}).groups) == 1
+
+
 def test_ordinary_ends() -> None:
     """Nothing to choose, nothing to spend, everything affordable; what gains nothing is not taken."""
     assert knapsack({}, {}).at(10) == RankPattern({})
