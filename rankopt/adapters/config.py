@@ -16,6 +16,9 @@ from rankopt.lowrank.files import CONFIG, first_match
 LONGEST = 4096
 """Characters of a text in a config, and of a pattern."""
 
+LARGEST = 1 << 24
+"""Bytes of a config; thousands of modules with patterns take less than one."""
+
 REPEATED = re.compile(r"[+*}]\)+[+*{]")
 """A repetition of a repetition, which can make a regular expression take for ever."""
 
@@ -117,6 +120,8 @@ def read_config(folder: Path) -> AdapterConfig:
         ValueError: one line per problem: no JSON, no LoRA adapter, a field of the wrong type, an unsupported option.
     """
     path = folder / CONFIG
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"{path}: must be at most {LARGEST:,} bytes, got {path.stat().st_size:,}")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict):

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from rankopt.core.folders import new_folder
 from rankopt.core.result import TrialResult
 from rankopt.study.storage import KEY, StudyStore
 
@@ -20,7 +21,7 @@ def export_adapter(store: StudyStore, out: Path, key: str | None = None) -> Tria
     Returns:
         The trial's result.
     Raises:
-        ValueError: no complete trial, an unknown key, or an artifact that is gone.
+        ValueError: no complete trial, an unknown key, an artifact that is gone, or a folder that exists.
     """
     complete = [result for result in store.results(planned=key is None) if result.status == "complete"]
     if not complete:
@@ -30,10 +31,8 @@ def export_adapter(store: StudyStore, out: Path, key: str | None = None) -> Tria
         raise ValueError(f"--trial must be the key of a complete trial, got {key!r}; rankopt show {store.name}")
     result = max(found, key=lambda result: result.score("search"))
     attempts = [trial for trial in store.trials() if trial.user_attrs.get(KEY) == result.key]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+    with new_folder(out) as draft, tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch, "adapter.zip")
         store.download(attempts, archive.name, archive)
-        shutil.unpack_archive(archive, Path(scratch, "adapter"))
-        Path(scratch, "adapter").rename(out)
+        shutil.unpack_archive(archive, draft)
     return result

@@ -44,6 +44,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "config no JSON": (lambda f: (f / CONFIG).write_text("{"), "must be JSON as PEFT writes it"),
     "config a list": (lambda f: (f / CONFIG).write_text("[]"), "it is no mapping"),
     "config too deep": (lambda f: (f / CONFIG).write_text("[" * 100_000), "must be JSON as PEFT writes it"),
+    "config too large": (lambda f: (f / CONFIG).write_text(" " * (1 << 24) + "{}"), "must be at most 16,777,216 bytes"),
     "another kind": (lambda f: configured(f, peft_type="IA3"), "peft_type must be LORA or ADALORA, got 'IA3'"),
     "an option elsewhere": (lambda f: configured(f, target_parameters=["x"]), "target_parameters is not supported"),
     "alpha no number": (lambda f: configured(f, lora_alpha="x"), "lora_alpha must be"),
