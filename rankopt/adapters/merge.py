@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -78,25 +78,20 @@ def merge_adapters(
     sources = [read_adapter(adapter) for adapter in adapters]
     shares = list(weights) if weights is not None else [1.0] * len(sources)
     _refuse_strangers(sources)
-    sums = _sums(sources, shares)
-    names = list(sums)
-    modules = {name: module for name, (module, _) in sums.items()}
+    names = dict.fromkeys(name for source in sources for name in source.modules)
+    modules = {name: _module(sources, name) for name in names}
+    pattern: Mapping[str, int] = {name: module.rank for name, module in modules.items()}
     if amount:
-        worth = {name: singular_values(*factors).square().numpy() for name, (_, factors) in sums.items()}
+        worth = {name: singular_values(*_total(sources, shares, name)).square().numpy() for name in names}
         pattern = choose(modules, worth, Target(uniform=uniform, **amount)).pattern
-        updates = [
-            Update(modules[name], padded(truncate(sums[name][1], pattern[name]), pattern[name]), 1.0).rounded()
-            for name in names
-            if pattern[name]
-        ]
-    else:
-        updates = [Update(modules[name], sums[name][1], 1.0).rounded() for name in names]
+    updates = [_update(_total(sources, shares, name), modules[name], pattern[name]) for name in names if pattern[name]]
     tensors = _carried(sources, shares, updates)
     with new_folder(Path(out)) as draft:
         write_adapter(draft, sources[0], updates, tensors)
         written = verify(draft, updates, tensors)
         lost, total = 0.0, 0.0
-        for name, (_, factors) in sums.items():
+        for name in names:
+            factors = _total(sources, shares, name)
             norm = float(singular_values(*factors).norm())
             new = written.modules.get(name)
             lost += (distance((1.0, factors), (new.scale, written.factors(name))) if new else norm) ** 2
@@ -194,28 +189,35 @@ def _refuse_strangers(sources: Sequence[Adapter]) -> None:
                 )
 
 
-def _sums(sources: Sequence[Adapter], shares: Sequence[float]) -> dict[str, tuple[Module, Factors]]:
-    """Every module of any adapter, with its summed update at scale 1 and the rank that has."""
-    sums = {}
-    for name in dict.fromkeys(name for source in sources for name in source.modules):
-        terms, members = [], []
-        for source, share in zip(sources, shares, strict=True):
-            if name in source.modules:
-                module = source.modules[name]
-                A, B = source.factors(name)
-                root = abs(share * module.scale) ** 0.5
-                terms.append((float(np.sign(share * module.scale)), Factors(root * A, root * B)))
-                members.append(module)
-        total = stacked(terms)
-        if len(total.A) > min(members[0].shape):
-            total = truncate(total, min(members[0].shape))
-        dtype = reduce(torch.promote_types, (module.dtype for module in members))
-        attached = tuple(dict.fromkeys(key for module in members for key in module.attached))
-        sums[name] = (
-            replace(members[0], rank=len(total.A), scale=1.0, dtype=dtype, attached=attached, keys={}),
-            total,
-        )
-    return sums
+def _module(sources: Sequence[Adapter], name: str) -> Module:
+    """A module of the sum: at scale 1, of the rank that the factors laid side by side have."""
+    members = [source.modules[name] for source in sources if name in source.modules]
+    return replace(
+        members[0],
+        rank=min(sum(module.rank for module in members), *members[0].shape),
+        scale=1.0,
+        dtype=reduce(torch.promote_types, (module.dtype for module in members)),
+        attached=tuple(dict.fromkeys(key for module in members for key in module.attached)),
+        keys={},
+    )
+
+
+def _total(sources: Sequence[Adapter], shares: Sequence[float], name: str) -> Factors:
+    """The summed update of a module at scale 1; every term's weight is shared between its factors."""
+    terms = []
+    for source, share in zip(sources, shares, strict=True):
+        if name in source.modules:
+            weight = share * source.modules[name].scale
+            A, B = source.factors(name)
+            root = abs(weight) ** 0.5
+            terms.append((float(np.sign(weight)), Factors(root * A, root * B)))
+    return stacked(terms)
+
+
+def _update(total: Factors, module: Module, rank: int) -> Update:
+    """The sum as it is where all of it is kept, else its best approximation of a rank."""
+    whole = rank >= len(total.A)
+    return Update(module, padded(total if whole else truncate(total, rank), rank), 1.0).rounded()
 
 
 def _carried(sources: Sequence[Adapter], shares: Sequence[float], updates: Sequence[Update]) -> dict[str, Tensor]:
