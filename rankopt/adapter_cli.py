@@ -108,12 +108,14 @@ def merge(
         raise ValueError("merge must be given several adapters, or --model, got one adapter")
     if uniform and not amounts:
         raise ValueError("--uniform must come with one of --budget, --ratio, --energy and --rank")
-    from rankopt.adapters import merge
-
     if model is not None:
-        done = merge.merge_into_base(adapters[0], model, out)
+        from rankopt.adapters.into_base import merge_into_base
+
+        done = merge_into_base(adapters[0], model, out)
     else:
-        done = merge.merge_adapters(adapters, out, weights=_numbers(weights, len(adapters)), **amounts, uniform=uniform)
+        from rankopt.adapters.merge import merge_adapters
+
+        done = merge_adapters(adapters, out, weights=_numbers(weights, len(adapters)), **amounts, uniform=uniform)
     print("\n".join(done.lines()))
 
 

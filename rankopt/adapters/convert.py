@@ -12,16 +12,15 @@ from torch import Tensor
 
 from rankopt.adapters.adapter import Adapter, Factors, read_adapter
 from rankopt.adapters.compress import refuse_base_changes
-from rankopt.adapters.merge import Merged
 from rankopt.adapters.source import PICKLED, checked
 from rankopt.adapters.truncate import distance
-from rankopt.adapters.write import Update, carried_tensors, verify, write_adapter, write_report
+from rankopt.adapters.write import Update, Written, carried_tensors, verify, write_adapter, write_report
 from rankopt.core.folders import new_folder
 from rankopt.importance.spectral import one_thread, singular_values
 from rankopt.lowrank.files import CONFIG, WEIGHTS, write_weights
 
 
-def convert(adapter: str | Path, out: str | Path) -> Merged:
+def convert(adapter: str | Path, out: str | Path) -> Written:
     """Write an adapter as plain LoRA: every module its rank, `alpha / r` its scale, safetensors.
 
         AdaLoRA: A' = diag(E) A without the components whose E is 0, alpha' = r' alpha / (init_r + 1e-5)
@@ -57,11 +56,11 @@ def convert(adapter: str | Path, out: str | Path) -> Merged:
             copied = read_adapter(draft)
             if not all(torch.equal(copied.tensor(key), value) for key, value in tensors.items()):
                 raise OSError(f"what was written to {draft} differs from {folder / PICKLED}")
-    return Merged(Path(out), f"{source.config.kind} from {PICKLED}, {source.parameters:,} parameters", 0.0, 0.0)
+    return Written(Path(out), f"{source.config.kind} from {PICKLED}, {source.parameters:,} parameters", 0.0, 0.0)
 
 
 @one_thread()
-def _plain(source: Adapter, out: Path) -> Merged:
+def _plain(source: Adapter, out: Path) -> Written:
     if source.config.kind not in ("AdaLoRA", "rsLoRA"):
         raise ValueError(
             f"{source.folder}: must be AdaLoRA, rsLoRA or pickled to be converted, it is plain {source.config.kind}"
@@ -87,7 +86,7 @@ def _plain(source: Adapter, out: Path) -> Merged:
             if name in written.modules:
                 new = (written.modules[name].scale, written.factors(name))
                 lost += distance((module.scale, factors), new) ** 2
-        done = Merged(
+        done = Written(
             out,
             f"LoRA from {source.config.kind}, {len(updates)} of {len(source.modules)} modules, "
             f"{written.parameters:,} parameters",

@@ -1,10 +1,9 @@
-"""Merging: several adapters into one, or one into the weights of its base model."""
+"""Merging several adapters into one."""
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -14,38 +13,12 @@ import torch
 from torch import Tensor
 
 from rankopt.adapters.adapter import Adapter, Factors, Module, read_adapter
-from rankopt.adapters.base_model import add_updates, carried_weights, load_base, merged_weight, weight_matrix
 from rankopt.adapters.choose import Target, choose
 from rankopt.adapters.compress import refuse_base_changes
 from rankopt.adapters.truncate import distance, padded, stacked, truncate
-from rankopt.adapters.write import Update, verify, write_adapter, write_report
+from rankopt.adapters.write import Update, Written, verify, write_adapter, write_report
 from rankopt.core.folders import new_folder
 from rankopt.importance.spectral import one_thread, singular_values
-
-
-@dataclass(frozen=True)
-class Merged:
-    """What was written, and how far it is from what it stands for.
-
-    Attributes:
-        folder: the new adapter or model.
-        what: in words.
-        error: Frobenius norm of the difference between the update written and the one meant, over all modules.
-        relative_error: the same relative to the norm of the one meant.
-        notes: what a reader must know.
-    """
-
-    folder: Path
-    what: str
-    error: float
-    relative_error: float
-    notes: tuple[str, ...] = ()
-
-    def lines(self) -> Iterator[str]:
-        """For the terminal."""
-        yield f"{self.folder}: {self.what}"
-        yield f"error of the whole update: {self.error:.4g} in Frobenius norm, {self.relative_error:.3%} of its norm"
-        yield from (f"note: {note}" for note in self.notes)
 
 
 @one_thread()
@@ -56,7 +29,7 @@ def merge_adapters(
     weights: Sequence[float] | None = None,
     uniform: bool = False,
     **amount: Any,
-) -> Merged:
+) -> Written:
     """Write the weighted sum of several adapters of one base model as one adapter.
 
         W = sum_i w_i s_i B_i A_i
@@ -101,7 +74,7 @@ def merge_adapters(
             ["the other tensors (such as a head) are the first adapter's"] if heads > 1 or sources[0].carried else []
         )
         terms = (f"{share:g} x {source.folder.name}" for share, source in zip(shares, sources, strict=True))
-        done = Merged(
+        done = Written(
             Path(out),
             f"{' + '.join(terms)}, {written.parameters:,} parameters",
             lost**0.5,
@@ -110,64 +83,6 @@ def merge_adapters(
         )
         write_report(draft, {"merged": done.what, "error": done.error, "relative_error": done.relative_error})
     return done
-
-
-def merge_into_base(adapter: str | Path | Adapter, model: str, out: str | Path) -> Merged:
-    """Write a base model with an adapter's updates in its weights; rankopt and PEFT are not needed to load it.
-
-    The model is computed in float64 and rounded once to its own dtype, saved by transformers, loaded again and compared
-    weight by weight before the folder appears.
-
-    Args:
-        adapter: a folder, a hub id, or an adapter that was read.
-        model: the base model's folder or hub id.
-        out: the folder to make; must not exist.
-    Raises:
-        ValueError: adapter and model do not fit.
-        OSError: it cannot be written.
-    """
-    from transformers import AutoTokenizer
-
-    source = read_adapter(adapter)
-    refuse_base_changes(source)
-    with new_folder(Path(out)) as draft:
-        merged: Any = load_base(model, source)
-        add_updates(source, merged)
-        merged.save_pretrained(draft)
-        del merged
-        try:
-            AutoTokenizer.from_pretrained(model, trust_remote_code=False).save_pretrained(draft)
-        except (OSError, ValueError):
-            notes: tuple[str, ...] = ("the base model has no tokenizer beside it, so none was saved",)
-        else:
-            notes = ()
-        error, norm = _compare(source, load_base(model, source), load_base(str(draft), source), draft)
-    return Merged(
-        Path(out), f"{model} with {source.folder.name} merged into it", error, error / norm if norm else 0.0, notes
-    )
-
-
-@torch.no_grad()
-def _compare(source: Adapter, base: torch.nn.Module, merged: torch.nn.Module, folder: Path) -> tuple[float, float]:
-    """The norm of what rounding changed, and of the change to the weights; anything beyond rounding is refused."""
-    expected, new = base.state_dict(), merged.state_dict()
-    for key, value in carried_weights(source):
-        expected[key].copy_(value)
-    lost = total = 0.0
-    touched = set()
-    for name, module in source.modules.items():
-        W = weight_matrix(base.get_submodule(name))
-        want, got = merged_weight(source, module, W), weight_matrix(merged.get_submodule(name)).double()
-        eps = torch.finfo(W.dtype).eps
-        if not torch.allclose(got, want, rtol=eps, atol=eps * float(want.abs().max())):
-            raise OSError(errno.EIO, f"what was written for {name} differs from what was meant", str(folder))
-        lost += float((got - want).square().sum())
-        total += float((want - W.double()).square().sum())
-        touched |= {f"{name}.weight", *(f"{name}.bias" for _ in module.attached)}
-    for key in expected.keys() - touched:
-        if not torch.equal(new[key], expected[key]):
-            raise OSError(errno.EIO, f"what was written for {key} differs from what was meant", str(folder))
-    return lost**0.5, total**0.5
 
 
 def _refuse_strangers(sources: Sequence[Adapter]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,31 @@ class Update:
             A = A.reshape(self.rank, self.module.shape.fan_in // math.prod(kernel), *kernel)
             B = B.reshape(*B.shape, *(1 for _ in kernel))
         return {f"{self.module.stem}.lora_A.weight": A, f"{self.module.stem}.lora_B.weight": B}
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written, and how far it is from what it stands for.
+
+    Attributes:
+        folder: the new adapter or model.
+        what: in words.
+        error: Frobenius norm of the difference between the update written and the one meant, over all modules.
+        relative_error: the same relative to the norm of the one meant.
+        notes: what a reader must know.
+    """
+
+    folder: Path
+    what: str
+    error: float
+    relative_error: float
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> Iterator[str]:
+        """For the terminal."""
+        yield f"{self.folder}: {self.what}"
+        yield f"error of the whole update: {self.error:.4g} in Frobenius norm, {self.relative_error:.3%} of its norm"
+        yield from (f"note: {note}" for note in self.notes)
 
 
 def write_adapter(folder: Path, source: Adapter, updates: Sequence[Update], carried: Mapping[str, Tensor]) -> None:

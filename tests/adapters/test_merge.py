@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from rankopt.adapters.adapter import read_adapter
 from rankopt.adapters.convert import convert
-from rankopt.adapters.merge import merge_adapters, merge_into_base
+from rankopt.adapters.into_base import merge_into_base
+from rankopt.adapters.merge import merge_adapters
 
 
 def dense(folder: Path) -> dict[str, torch.Tensor]:
