@@ -74,16 +74,16 @@ def _trade_off(found: Spectrum) -> Chart:
     level = sum(shape.cost for shape in found.adapter.shapes.values())
     largest = max(1, found.adapter.parameters // level)
     budgets = [level * int(rank) for rank in np.unique(np.geomspace(1, largest, POINTS).round())]
-    even = [found.choose(Target(budget=budget, uniform=True)) for budget in budgets]
-    best = [found.choose(Target(budget=budget)) for budget in (*budgets, found.adapter.parameters)]
+    even = [found.possible(Target(budget=budget, uniform=True)) for budget in budgets]
+    best = [found.possible(Target(budget=budget)) for budget in (*budgets, max(1, found.adapter.parameters))]
     looks = styles(["best ranks"])
     series = [
         Series(
             label,
             looks[style],
             "line",
-            tuple(choice.parameters for choice in choices),
-            tuple(choice.energy for choice in choices),
+            tuple(choice.parameters for choice in choices if choice),
+            tuple(choice.energy for choice in choices if choice),
         )
         for label, style, choices in (("best ranks", "best ranks", best), ("same rank everywhere", "uniform", even))
     ]
@@ -156,9 +156,8 @@ def _patterns(found: Spectrum) -> Block:
     grids: list[Grid] = []
     columns: dict[str, list[Any]] = {"module": list(found.modules)}
     for ratio in RATIOS:
-        try:
-            choice = found.choose(Target(ratio=ratio))
-        except ValueError:
+        choice = found.possible(Target(ratio=ratio))
+        if choice is None:
             continue
         columns[f"{ratio:.0%}"] = [choice.pattern[name] for name in found.modules]
         title = f"{ratio:.0%} of the parameters: {choice.energy:.2%} of the energy"

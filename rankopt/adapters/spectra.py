@@ -90,10 +90,17 @@ class Spectrum:
         gains = {name: np.square(one.S) for name, one in self.modules.items()}
         return choose(self.adapter.modules, gains, target)
 
+    def possible(self, target: Target) -> Choice | None:
+        """The same, or None where the smallest adapter that PEFT can hold is larger."""
+        try:
+            return self.choose(target)
+        except ValueError:
+            return None
+
     def to_json(self) -> dict[str, Any]:
         """Everything as plain data."""
         config = self.adapter.config
-        choices = {f"{ratio:g}": self.choose(Target(ratio=ratio)) for ratio in RATIOS}
+        choices = {f"{ratio:g}": self.possible(Target(ratio=ratio)) for ratio in RATIOS}
         needed = {f"{share:g}": self.choose(Target(energy=share)) for share in SHARES}
         return {
             "adapter": str(self.adapter.folder),
@@ -121,6 +128,7 @@ class Spectrum:
             "patterns": {
                 name: {"parameters": choice.parameters, "energy": choice.energy, "ranks": dict(choice.pattern)}
                 for name, choice in choices.items()
+                if choice
             },
         }
 

@@ -38,7 +38,7 @@ def choice_rows(found: Spectrum) -> Rows:
 
 
 def _choice(found: Spectrum, target: Target) -> dict[str, Any]:
-    choice, even = _chosen(found, target), _chosen(found, target.model_copy(update={"uniform": True}))
+    choice, even = found.possible(target), found.possible(target.model_copy(update={"uniform": True}))
     flag = " (greedy)" if choice and not choice.exact else ""
     return {
         "parameters": f"{choice.parameters:,}" if choice else "",
@@ -48,13 +48,6 @@ def _choice(found: Spectrum, target: Target) -> dict[str, Any]:
         if even
         else "not that small",
     }
-
-
-def _chosen(found: Spectrum, target: Target) -> Choice | None:
-    try:
-        return found.choose(target)
-    except ValueError:  # fewer parameters than the smallest adapter has
-        return None
 
 
 def _ranks(choice: Choice) -> str:

@@ -105,6 +105,27 @@ def test_the_page(case: str, tmp_path: Path, stock: Any) -> None:
         assert name in text
 
 
+def test_modules_without_components(tmp_path: Path, stock: Any) -> None:
+    """AdaLoRA stores modules of rank 0: they are analysed, drawn and dropped like any other."""
+    _, model = stock.make("AdaLoRA", tmp_path / "ignored")
+    masks = {
+        f"{name}.lora_E": [index == 1] + [False] * 3
+        for index, (name, layer) in enumerate(
+            (name, layer) for name, layer in model.base_model.model.named_modules() if hasattr(layer, "lora_E")
+        )
+    }
+    model.peft_config["default"].rank_pattern = masks
+    model.save_pretrained(str(tmp_path / "a"))
+    found = rankopt.spectrum(tmp_path / "a")
+    assert sorted(one.module.rank for one in found.modules.values()) == [0, 0, 0, 1]
+    assert [one.effective_rank for one in found.modules.values() if one.module.rank == 0] == [0.0] * 3
+    json.dumps(found.to_json(), allow_nan=False)
+    write_page(found, tmp_path / "page.html")
+    done = rankopt.compress(tmp_path / "a", tmp_path / "b", energy=1.0)
+    assert (done.parameters, done.relative_error < 1e-6) == (32, True)
+    stock.load("roberta", tmp_path / "b")
+
+
 def test_the_package_is_light() -> None:
     """`import rankopt` imports no torch; its functions do when they are asked for; other names are no attributes."""
     import sys
