@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rankopt import __version__, listing, printing
+from rankopt import __version__, adapter_cli, listing, printing
 
 if TYPE_CHECKING:
     from rankopt.core.spec import StudySpec, TrialSpec
@@ -354,6 +354,12 @@ def export(
         f"{out}: {result.spec['allocator']['name']} on {result.spec['task']['name']} (trial {result.key}), "
         f"{own.kept:,} parameters, search score {result.score('search'):.4f}, report score {result.score('report'):.4f}"
     )
+
+
+app.command()(adapter_cli.analyze)
+app.command()(adapter_cli.compress)
+app.command()(adapter_cli.merge)
+app.command()(adapter_cli.convert)
 
 
 def _finish(outcome: Outcome, study: str, console: Any) -> None:

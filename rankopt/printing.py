@@ -6,6 +6,8 @@ import os
 import sys
 from typing import Any
 
+Rows = list[dict[str, Any]]
+
 
 def short(value: Any) -> Any:
     """A mapping as a few words: a name with its options, or its items."""
@@ -30,7 +32,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
-def table(rows: list[dict[str, Any]], title: str) -> None:
+def table(rows: Rows, title: str) -> None:
     """Print rows as a table; columns of numbers are aligned right."""
     from rich.markup import escape
     from rich.table import Table

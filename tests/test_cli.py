@@ -23,6 +23,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalW
 Rankopt = Callable[..., subprocess.CompletedProcess[str]]
 HEAVY = ("torch", "transformers", "datasets", "optuna", "wandb", "pandas", "sklearn", "matplotlib", "plotly", "peft")
 
+ADAPTERS = ("analyze", "compress", "merge", "convert")
+
 
 def loaded(words: list[str], cwd: Path) -> tuple[int, str, set[str], float]:
     """Exit code, standard error, heavy packages imported and seconds of a command in a fresh process."""
@@ -75,7 +77,7 @@ def fine(tiny_study: Callable[..., Path]) -> Path:
     [
         ["--help"],
         ["--version"],
-        *[[c, "--help"] for c in ("run", "validate", "plan", "list", "show", "report", "export")],
+        *[[c, "--help"] for c in ("run", "validate", "plan", "list", "show", "report", "export", *ADAPTERS)],
     ],
 )
 def test_help_is_light(words: list[str], tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -14,6 +16,21 @@ class Spectrum(NamedTuple):
     U: Tensor
     S: Tensor
     V: Tensor
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run a block, or a function, on one thread of torch's.
+
+    Tall thin decompositions gain little from a second core and lose ten times where other work holds it: every one of
+    their many small steps waits for all threads.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @torch.no_grad()
@@ -38,6 +55,24 @@ def spectrum(A: Tensor, B: Tensor) -> Spectrum:
     Qa, Ra = torch.linalg.qr(A.T)
     U, S, Vh = torch.linalg.svd(Rb @ Ra.T, full_matrices=False)
     return Spectrum(Qb @ U, S, Qa @ Vh.T)
+
+
+@torch.no_grad()
+def singular_values(A: Tensor, B: Tensor) -> Tensor:
+    """The singular values of `B A` alone: those of `Rb Ra^T`, so that no Q is formed.
+
+    Args:
+        A: `(r, in)`.
+        B: `(out, r)`.
+    Returns:
+        min(r, in, out) values, falling, in the dtype of A.
+    Example:
+        >>> singular_values(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.eye(2)).tolist()
+        [3.0, 1.0]
+    """
+    Rb, Ra = (torch.linalg.qr(factor, mode="r").R for factor in (B, A.T))
+    S: Tensor = torch.linalg.svdvals(Rb @ Ra.T)
+    return S
 
 
 def energy(S: Tensor) -> Tensor:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rankopt.core.pattern import RankPattern
+from rankopt.lowrank.files import (
+    CONFIG,
+    PREFIX,
+    WEIGHTS,
+    first_match,
+    full_names,
+    rank_fields,
+    write_config,
+    write_weights,
+)
 from rankopt.lowrank.inject import inject
 from rankopt.lowrank.linear import Layers, Scale, pattern_of
-
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
-PREFIX = "base_model.model."
 
 
 def export_peft(
@@ -61,18 +65,11 @@ def export_peft(
         shape = layers[name].shape
         factors[name] = (torch.zeros(1, shape.fan_in), torch.zeros(shape.fan_out, 1))
     ranks = {name: len(A) for name, (A, _) in factors.items()}
-    default = max(ranks.values())
-    # PEFT reads a key as a regular expression over the end of a name, the first match wins, its file keeps no order:
-    # anchored, a key is one module's whole name
-    others = {f"^{re.escape(name)}": rank for name, rank in ranks.items() if rank != default}
     config = LoraConfig(
         task_type=task_type,
         base_model_name_or_path=base_model,
         revision=revision,
-        r=default,
-        lora_alpha=default,
-        rank_pattern=others,
-        alpha_pattern=dict(others),
+        **rank_fields(ranks, ranks),
         target_modules=_targets(model, list(factors)),
         modules_to_save=list(head) or None,
         fan_in_fan_out=any(layers[name].transposed for name in factors),
@@ -84,14 +81,13 @@ def export_peft(
         tensors[f"{PREFIX}{name}.lora_B.weight"] = B
     for part in head:
         for key, value in model.get_submodule(part).state_dict().items():
-            tensors[f"{PREFIX}{part}.{key}"] = value
+            tensors[f"{PREFIX}{part}.{key}"] = value.clone()  # it may share its memory with another
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(str(folder))
-    _sort_lists(folder / CONFIG)
-    try:
-        save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, folder / WEIGHTS)
-    except SafetensorError as error:
-        raise OSError(errno.EIO, f"the adapter cannot be written ({error})", str(folder / WEIGHTS)) from error
+    write_config(
+        json.loads((folder / CONFIG).read_text(encoding="utf-8")), folder
+    )  # PEFT's order of targets is a set's
+    write_weights(tensors, folder)
     return pattern_of(layers)
 
 
@@ -133,7 +129,7 @@ def import_peft(model: nn.Module, folder: Path, *, max_rank: int | None = None) 
     layers = inject(model, factors, max_rank or largest, Scale("unit", 1.0))
     for name, (A, B) in factors.items():
         rank = len(A)
-        alpha = _pattern_value(config.get("alpha_pattern") or {}, name, config["lora_alpha"])
+        alpha = first_match(config.get("alpha_pattern") or {}, name, config["lora_alpha"])
         scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
         if (A.shape[1], B.shape[0]) != tuple(layers[name].shape):
             raise ValueError(f"{folder}: {name} is {tuple(B.shape)} x {tuple(A.shape)}, the model {layers[name].shape}")
@@ -151,13 +147,6 @@ def import_peft(model: nn.Module, folder: Path, *, max_rank: int | None = None) 
     return layers
 
 
-def _sort_lists(path: Path) -> None:
-    """PEFT keeps the targets as a set and writes them in any order; the same adapter should be the same bytes."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config = {key: sorted(value, key=str) if isinstance(value, list) else value for key, value in config.items()}
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
 def _absorbed(layer: Any) -> tuple[Tensor, Tensor]:
     A, B, g = layer.active()
     return A, layer.s * B * g
@@ -167,7 +156,7 @@ def _targets(model: nn.Module, names: list[str]) -> list[str] | str:
     """Full names; as one regular expression where a full name is also the ending of another module's name."""
     modules = [name for name, _ in model.named_modules()]
     clash = any(module.endswith("." + name) for name in names for module in modules)
-    return "|".join(re.escape(name) for name in names) if clash else names
+    return full_names(names) if clash else names
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -184,11 +173,3 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not isinstance(config, dict):
         raise ValueError(f"{folder}: the adapter is corrupt ({CONFIG} is no mapping)")
     return config, tensors
-
-
-def _pattern_value(patterns: Mapping[str, float], name: str, default: float) -> float:
-    """PEFT's rule: the first pattern that matches the end of the module's name, else the default."""
-    for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
-            return value
-    return default

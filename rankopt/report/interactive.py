@@ -128,7 +128,8 @@ def _grid(panel: Grid) -> Json:
     names = 20 if flat else 16 + 4 * max(map(len, panel.columns))
     layout = {
         "height": 32 + names + ROW * len(panel.rows),
-        "margin": {"l": 40, "r": 10, "t": 8, "b": names},
+        # the first slanted name reaches out to the left, and plotly hides what does not fit
+        "margin": {"l": 40 if flat else max(40, 5 * len(panel.columns[0]) - 10), "r": 10, "t": 8, "b": names},
         "xaxis": _names(panel.columns, "") | {"tickangle": 0 if flat else -35},
         "yaxis": _names(panel.rows, "layer") | {"autorange": "reversed"},
     }

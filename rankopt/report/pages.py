@@ -20,7 +20,18 @@ Blocks = Mapping[str, Block]
 
 
 def html(study: StudySpec, blocks: Blocks) -> str:
-    """The page with everything it needs inside: style, script, plotly.js; it asks the network for nothing."""
+    """A study's page, beside which its data and pictures lie as files."""
+    return page(blocks, kind="rankopt report", title=study.name, lead=study.description, files=True)
+
+
+def page(blocks: Blocks, *, kind: str, title: str, lead: str = "", files: bool = False) -> str:
+    """A page with everything it needs inside: style, script, plotly.js; it asks the network for nothing.
+
+    Args:
+        blocks: by the name that the page's links use.
+        kind, title, lead: its head.
+        files: whether data, Markdown and pictures lie beside it, to be linked.
+    """
     environment = _environment(autoescape=True)
     drawn = {
         f"plot-{chart.name}-{place}": figure
@@ -29,7 +40,10 @@ def html(study: StudySpec, blocks: Blocks) -> str:
         for place, figure in enumerate(figures(chart), start=1)
     }
     return environment.get_template("index.html.j2").render(
-        study=study,
+        kind=kind,
+        title=title,
+        lead=lead,
+        files=files,
         blocks=blocks.items(),
         css=_text("page.css"),
         script=_text("page.js"),

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from rankopt.core.folders import new_folder
 from rankopt.core.result import TrialResult
 from rankopt.study.ledger import KEY
 from rankopt.study.storage import StudyStore
@@ -22,7 +23,7 @@ def export_adapter(store: StudyStore, out: Path, key: str | None = None, budget:
     Returns:
         The trial's result.
     Raises:
-        ValueError: no complete trial, an unknown key, or an artifact that is gone.
+        ValueError: no complete trial, an unknown key, an artifact that is gone, or a folder that exists.
     """
     complete = [result for result in store.results(planned=key is None) if result.status == "complete"]
     if not complete:
@@ -35,10 +36,8 @@ def export_adapter(store: StudyStore, out: Path, key: str | None = None, budget:
         raise ValueError(f"--budget must be at least {least:,}, which the smallest adapter keeps, got {budget:,}")
     result = min(found, key=lambda result: (-result.score("search"), result.own.kept, result.key))
     attempts = [trial for trial in store.trials() if trial.user_attrs.get(KEY) == result.key]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+    with new_folder(out) as draft, tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch, "adapter.zip")
         store.download(attempts, archive.name, archive)
-        shutil.unpack_archive(archive, Path(scratch, "adapter"))
-        Path(scratch, "adapter").rename(out)
+        shutil.unpack_archive(archive, draft)
     return result

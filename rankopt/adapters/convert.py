@@ -1,0 +1,122 @@
+"""Converting an adapter to a plain LoRA adapter in safetensors."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rankopt.adapters.adapter import Adapter, Factors, read_adapter
+from rankopt.adapters.compress import refuse_base_changes
+from rankopt.adapters.source import PICKLED, checked
+from rankopt.adapters.truncate import distance
+from rankopt.adapters.write import Update, Written, carried_tensors, verify, write_adapter, write_report
+from rankopt.core.folders import new_folder
+from rankopt.importance.spectral import one_thread, singular_values
+from rankopt.lowrank.files import CONFIG, WEIGHTS, write_weights
+
+
+def convert(adapter: str | Path, out: str | Path) -> Written:
+    """Write an adapter as plain LoRA: every module its rank, `alpha / r` its scale, safetensors.
+
+        AdaLoRA: A' = diag(E) A without the components whose E is 0, alpha' = r' alpha / (init_r + 1e-5)
+        rsLoRA:  alpha' = alpha sqrt(r)
+
+    A pickled `adapter_model.bin` is read with `weights_only`, so that nothing in it can run, and only here, where that
+    was asked for. A pickled LoRA adapter keeps its config as it is.
+
+    Args:
+        adapter: a folder, or a hub id.
+        out: the folder to make; must not exist.
+    Raises:
+        ValueError: nothing to convert, or an adapter that cannot be.
+        OSError: it cannot be written.
+    """
+    folder = Path(adapter)
+    if not (folder / PICKLED).exists() or (folder / WEIGHTS).exists():
+        return _plain(read_adapter(adapter), Path(out))
+    with tempfile.TemporaryDirectory() as scratch:
+        unpickled = Path(scratch, folder.name or "adapter")
+        unpickled.mkdir()
+        shutil.copyfile(checked(folder, CONFIG), unpickled / CONFIG)
+        tensors = _unpickled(checked(folder, PICKLED))
+        write_weights({key: value.clone() for key, value in tensors.items()}, unpickled)
+        source = read_adapter(unpickled)
+        if source.config.kind in ("AdaLoRA", "rsLoRA"):
+            return _plain(source, Path(out))
+        for name in source.modules:
+            source.factors(name)  # finite
+        with new_folder(Path(out)) as draft:
+            for name in (CONFIG, WEIGHTS):
+                shutil.copyfile(unpickled / name, draft / name)
+            copied = read_adapter(draft)
+            if not all(torch.equal(copied.tensor(key), value) for key, value in tensors.items()):
+                raise OSError(f"what was written to {draft} differs from {folder / PICKLED}")
+    return Written(Path(out), f"{source.config.kind} from {PICKLED}, {source.parameters:,} parameters", 0.0, 0.0)
+
+
+@one_thread()
+def _plain(source: Adapter, out: Path) -> Written:
+    if source.config.kind not in ("AdaLoRA", "rsLoRA"):
+        raise ValueError(
+            f"{source.folder}: must be AdaLoRA, rsLoRA or pickled to be converted, it is plain {source.config.kind}"
+        )
+    refuse_base_changes(source)
+    updates = [
+        Update(source.modules[name], factors, source.modules[name].scale).rounded()
+        for name in source.modules
+        if len((factors := _nonzero(source, name)).A)
+    ]
+    if not updates:  # PEFT knows no adapter without a target
+        module = min(source.modules.values(), key=lambda module: module.shape.cost)
+        zeros = Factors(torch.zeros(1, module.shape.fan_in), torch.zeros(module.shape.fan_out, 1))
+        updates = [Update(module, zeros, module.scale).rounded()]
+    with new_folder(out) as draft:
+        carried = carried_tensors(source, updates)
+        write_adapter(draft, source, updates, carried)
+        written = verify(draft, updates, carried)
+        lost = total = 0.0
+        for name, module in source.modules.items():
+            factors = source.factors(name)
+            total += (module.scale * float(singular_values(*factors).norm())) ** 2
+            if name in written.modules:
+                new = (written.modules[name].scale, written.factors(name))
+                lost += distance((module.scale, factors), new) ** 2
+        done = Written(
+            out,
+            f"LoRA from {source.config.kind}, {len(updates)} of {len(source.modules)} modules, "
+            f"{written.parameters:,} parameters",
+            lost**0.5,
+            (lost / total) ** 0.5 if total else 0.0,
+        )
+        write_report(draft, {"converted": done.what, "error": done.error, "relative_error": done.relative_error})
+    return done
+
+
+def _nonzero(source: Adapter, name: str) -> Factors:
+    """The factors without the components that AdaLoRA has suppressed; one stays where tensors are attached."""
+    A, B = source.factors(name)
+    module = source.modules[name]
+    if "E" not in module.keys:
+        return Factors(A, B)
+    kept = source.tensor(module.keys["E"]).flatten() != 0
+    if not kept.any() and module.floor:
+        kept[0] = True
+    return Factors(A[kept], B[:, kept])
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path}: must hold tensors and nothing else, and whole; it was not read ({reason})") from None
+    if not isinstance(tensors, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()
+    ):
+        raise ValueError(f"{path}: must hold a mapping from names to tensors")
+    return tensors

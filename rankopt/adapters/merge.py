@@ -1,0 +1,156 @@
+"""Merging several adapters into one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rankopt.adapters.adapter import Adapter, Factors, Module, read_adapter
+from rankopt.adapters.choose import Target, choose
+from rankopt.adapters.compress import refuse_base_changes
+from rankopt.adapters.truncate import distance, padded, stacked, truncate
+from rankopt.adapters.write import Update, Written, verify, write_adapter, write_report
+from rankopt.core.folders import new_folder
+from rankopt.importance.spectral import one_thread, singular_values
+
+
+@one_thread()
+def merge_adapters(
+    adapters: Sequence[str | Path | Adapter],
+    out: str | Path,
+    *,
+    weights: Sequence[float] | None = None,
+    uniform: bool = False,
+    **amount: Any,
+) -> Written:
+    """Write the weighted sum of several adapters of one base model as one adapter.
+
+        W = sum_i w_i s_i B_i A_i
+
+    Without an amount the sum is exact: factors are laid side by side, ranks add up. With one it is truncated as
+    `compress` does, which is the best approximation of the sum at that size. PEFT's `linear` averages the factors
+    instead, which is another update (it has cross terms `B_i A_j`), and is not offered.
+
+    Args:
+        adapters: folders, hub ids, or adapters that were read.
+        out: the folder to make; must not exist.
+        weights: one per adapter; 1 each when absent.
+        uniform: one rank for all modules, with an amount.
+        amount: one of budget, ratio (of all adapters' parameters together), energy, rank.
+    Raises:
+        ValueError: adapters that do not belong together, or a sum of theirs that is no adapter (DoRA).
+        OSError: it cannot be written.
+    """
+    sources = [read_adapter(adapter) for adapter in adapters]
+    shares = list(weights) if weights is not None else [1.0] * len(sources)
+    _refuse_strangers(sources)
+    names = dict.fromkeys(name for source in sources for name in source.modules)
+    modules = {name: _module(sources, name) for name in names}
+    pattern: Mapping[str, int] = {name: module.rank for name, module in modules.items()}
+    if amount:
+        worth = {name: singular_values(*_total(sources, shares, name)).square().numpy() for name in names}
+        pattern = choose(modules, worth, Target(uniform=uniform, **amount)).pattern
+    updates = [_update(_total(sources, shares, name), modules[name], pattern[name]) for name in names if pattern[name]]
+    tensors = _carried(sources, shares, updates)
+    with new_folder(Path(out)) as draft:
+        write_adapter(draft, sources[0], updates, tensors)
+        written = verify(draft, updates, tensors)
+        lost, total = 0.0, 0.0
+        for name in names:
+            factors = _total(sources, shares, name)
+            norm = float(singular_values(*factors).norm())
+            new = written.modules.get(name)
+            lost += (distance((1.0, factors), (new.scale, written.factors(name))) if new else norm) ** 2
+            total += norm**2
+        heads = sum(bool(source.carried) for source in sources)
+        notes = (
+            ["the other tensors (such as a head) are the first adapter's"] if heads > 1 or sources[0].carried else []
+        )
+        terms = (f"{share:g} x {source.folder.name}" for share, source in zip(shares, sources, strict=True))
+        done = Written(
+            Path(out),
+            f"{' + '.join(terms)}, {written.parameters:,} parameters",
+            lost**0.5,
+            (lost / total) ** 0.5 if total else 0.0,
+            tuple(notes),
+        )
+        write_report(draft, {"merged": done.what, "error": done.error, "relative_error": done.relative_error})
+    return done
+
+
+def _refuse_strangers(sources: Sequence[Adapter]) -> None:
+    first = sources[0]
+    for source in sources:
+        refuse_base_changes(source)
+        if source.config.use_dora:
+            raise ValueError(f"{source.folder}: DoRA adapters cannot be added up, their magnitudes are no sum")
+        one, other = (adapter.config.base_model_name_or_path for adapter in (first, source))
+        if one and other and one != other:
+            raise ValueError(f"adapters must have one base model, got {one!r} and {other!r}")
+        if source.config.lora_bias != first.config.lora_bias:
+            raise ValueError("adapters must agree on lora_bias")
+        for name in set(first.modules) & set(source.modules):
+            a, b = first.modules[name], source.modules[name]
+            if (a.shape, a.kind, a.kernel) != (b.shape, b.kind, b.kernel):
+                raise ValueError(
+                    f"{name} must have one shape in all adapters, got {tuple(a.shape)} and {tuple(b.shape)}"
+                )
+
+
+def _module(sources: Sequence[Adapter], name: str) -> Module:
+    """A module of the sum: at scale 1, of the rank that the factors laid side by side have."""
+    members = [source.modules[name] for source in sources if name in source.modules]
+    return replace(
+        members[0],
+        rank=min(sum(module.rank for module in members), *members[0].shape),
+        scale=1.0,
+        dtype=reduce(torch.promote_types, (module.dtype for module in members)),
+        attached=tuple(dict.fromkeys(key for module in members for key in module.attached)),
+        keys={},
+    )
+
+
+def _total(sources: Sequence[Adapter], shares: Sequence[float], name: str) -> Factors:
+    """The summed update of a module at scale 1; every term's weight is shared between its factors."""
+    terms = []
+    for source, share in zip(sources, shares, strict=True):
+        if name in source.modules:
+            weight = share * source.modules[name].scale
+            A, B = source.factors(name)
+            root = abs(weight) ** 0.5
+            terms.append((float(np.sign(weight)), Factors(root * A, root * B)))
+    return stacked(terms)
+
+
+def _update(total: Factors, module: Module, rank: int) -> Update:
+    """The sum as it is where all of it is kept, else its best approximation of a rank."""
+    whole = rank >= len(total.A)
+    return Update(module, padded(total if whole else truncate(total, rank), rank), 1.0).rounded()
+
+
+def _carried(sources: Sequence[Adapter], shares: Sequence[float], updates: Sequence[Update]) -> dict[str, Tensor]:
+    """Biases add up like the updates they belong to; everything else is the first adapter's that has it."""
+    tensors = {key: sources[0].tensor(key) for key in sources[0].carried}
+    for update in updates:
+        for key in update.module.attached:
+            owners = [
+                (share, source)
+                for share, source in zip(shares, sources, strict=True)
+                if update.module.name in source.modules and key in source.modules[update.module.name].attached
+            ]
+            if key.endswith(".lora_B.bias"):
+                parts = [
+                    share * source.modules[update.module.name].scale * source.tensor(key).double()
+                    for share, source in owners
+                ]
+                tensors[key] = torch.stack(parts).sum(0).to(update.module.dtype)
+            else:
+                tensors[key] = owners[0][1].tensor(key)
+    return tensors

@@ -1,0 +1,93 @@
+"""Cutting an update to fewer components, and measuring what that changed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rankopt.adapters.adapter import Factors
+from rankopt.importance.spectral import singular_values, spectrum
+
+
+@torch.no_grad()
+def truncate(factors: Factors, rank: int) -> Factors:
+    """The closest update of at most `rank` components, its energy shared between the factors.
+
+        B A = U diag(S) V^T     ->     B' = U_r diag(S_r)^(1/2),   A' = diag(S_r)^(1/2) V_r^T
+
+    No matrix of that rank is closer in the Frobenius norm (Eckart and Young 1936); the squared distance is the tail
+    `sum_(i > rank) S_i^2`. Equal halves keep both factors' numbers of one size, which matters in 16 bits.
+
+    Args:
+        factors: A `(r, in)`, B `(out, r)`.
+        rank: components to keep; more than there are gives zeros.
+    Returns:
+        A' `(rank, in)`, B' `(out, rank)`.
+    Example:
+        >>> A, B = truncate(Factors(torch.diag(torch.tensor([4.0, 1.0])), torch.eye(2)), 1)
+        >>> (B @ A).abs().tolist()
+        [[4.0, 0.0], [0.0, 0.0]]
+    """
+    U, S, V = spectrum(*factors)
+    root = S[:rank].sqrt()
+    return padded(Factors(root[:, None] * V[:, :rank].T, U[:, :rank] * root), rank)
+
+
+@torch.no_grad()
+def truncate_weighted(factors: Factors, moment: Tensor, rank: int) -> tuple[Factors, Tensor]:
+    """The update of at most `rank` components whose outputs are closest on given inputs.
+
+    With C = E[x x^T] = L L^T the expected squared error of the output is the weighted norm
+
+        E |(B A - B' A') x|^2  =  |(B A - B' A') L|_F^2,
+
+    and its minimiser is `B' A' = U_r U_r^T B A`, U the left singular vectors of `B A L`. Those come from the r x r
+    matrix `H = A C A^T = E[(A x)(A x)^T]` alone, so that neither C nor its root is formed:
+
+        Qb Rb = qr(B),    Rb H Rb^T = E diag(lambda) E^T,    U = Qb E.
+
+    Args:
+        factors: A `(r, in)`, B `(out, r)`.
+        moment: H `(r, r)`.
+        rank: components to keep.
+    Returns:
+        The factors, and lambda falling: what each component is worth; the squared error is the sum of those cut.
+    """
+    Q, R = torch.linalg.qr(factors.B)
+    values, vectors = torch.linalg.eigh(R @ moment @ R.T)
+    U = (Q @ vectors).flip(1)[:, :rank]
+    worth = values.flip(0).clamp_min(0)
+    return padded(balanced(Factors(U.T @ factors.B @ factors.A, U)), rank), worth
+
+
+@torch.no_grad()
+def balanced(factors: Factors) -> Factors:
+    """The same update with its energy shared between the factors."""
+    return truncate(factors, len(factors.A))
+
+
+def padded(factors: Factors, rank: int) -> Factors:
+    """The same update with zero components added up to a rank."""
+    missing = max(0, rank - len(factors.A))
+    A, B = factors
+    return Factors(torch.cat([A, A.new_zeros(missing, A.shape[1])]), torch.cat([B, B.new_zeros(len(B), missing)], 1))
+
+
+@torch.no_grad()
+def stacked(terms: list[tuple[float, Factors]]) -> Factors:
+    """The exact sum of updates: `sum_i w_i B_i A_i = [w_1 B_1, w_2 B_2, ...] [A_1; A_2; ...]`.
+
+    Example:
+        >>> one = Factors(torch.ones(1, 2), torch.ones(3, 1))
+        >>> A, B = stacked([(1.0, one), (2.0, one)])
+        >>> tuple(A.shape), (B @ A)[0].tolist()
+        ((2, 2), [3.0, 3.0])
+    """
+    A = torch.cat([factors.A for _, factors in terms])
+    return Factors(A, torch.cat([weight * factors.B for weight, factors in terms], 1))
+
+
+def distance(one: tuple[float, Factors], other: tuple[float, Factors]) -> float:
+    """The Frobenius norm of `s B A - s' B' A'`, from the factors: the updates are never formed."""
+    (scale, factors), (scale_other, factors_other) = one, other
+    return float(singular_values(*stacked([(scale, factors), (-scale_other, factors_other)])).square().sum().sqrt())
