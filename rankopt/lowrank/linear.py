@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rankopt.core.pattern import RankPattern, Shape
+from rankopt.lowrank.gated import gated_linear
 
 if TYPE_CHECKING:
     from transformers.pytorch_utils import Conv1D
@@ -127,7 +128,9 @@ class LowRankLinear(nn.Module):
         """Set the mask `(R,)`, on any device; the only place where it changes."""
         self.m.copy_(m)
         self._rank = int(m.sum())
-        self._index = None if self._rank == self.max_rank else m.nonzero().squeeze(1).to(self.m.device)
+        index = m.nonzero().squeeze(1)
+        # none when the active components come first: then a slice will do
+        self._index = None if self._rank == 0 or int(index[-1]) < self._rank else index.to(self.m.device)
 
     def active(self) -> tuple[Tensor, Tensor, Tensor]:
         """The active components: A `(r, in)`, B `(out, r)`, g `(r,)`; the first `frozen` of them detached."""
@@ -136,6 +139,8 @@ class LowRankLinear(nn.Module):
         g: Tensor = self.g
         if self._index is not None:
             A, B, g = A[self._index], B[:, self._index], g[self._index]
+        elif self._rank < self.max_rank:
+            A, B, g = A[: self._rank], B[:, : self._rank], g[: self._rank]
         if k := self.frozen:
             A = torch.cat([A[:k].detach(), A[k:]])
             B = torch.cat([B[:, :k].detach(), B[:, k:]], dim=1)
@@ -144,10 +149,13 @@ class LowRankLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(..., in)` to `(..., out)`."""
-        y: Tensor = self.base(x)
         if self._rank == 0 or self._unmerged is not None:
-            return y
+            return cast(Tensor, self.base(x))
         A, B, g = self.active()
+        weight = self.base.weight.T if self.transposed else self.base.weight
+        if self.dropout.p == 0 or not self.training:
+            return gated_linear(x, weight, self.base.bias, A, B, g, self.s)
+        y: Tensor = self.base(x)  # W and A see different inputs
         return y + self.s * functional.linear(functional.linear(self.dropout(x), A) * g, B)
 
     @torch.no_grad()
