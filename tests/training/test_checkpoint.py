@@ -72,7 +72,7 @@ def test_a_damaged_one_is_one_line(tmp_path: Path, damage: str) -> None:
     assert "continues from step 5" in message
     assert file.exists() or damage == "remove"
     (tmp_path / "checkpoint-5" / SEAL).unlink()
-    with pytest.raises(ValueError, match="continues from its beginning"):
+    with pytest.raises(OSError, match="continues from its beginning"):
         latest(tmp_path)
 
 
