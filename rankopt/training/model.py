@@ -18,6 +18,7 @@ from rankopt.lowrank.inject import inject, linear_names, target_names
 from rankopt.lowrank.linear import Layers, Scale, ScalePolicy
 from rankopt.tasks.base import Task
 from rankopt.tasks.mini_encoder import encoder_path
+from rankopt.training.dropout import use_lean_dropout
 
 MINI = "mini"
 
@@ -96,7 +97,10 @@ def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) ->
         head_parameters += sum(p.numel() for p in module.parameters())
     fingerprint = _fingerprint(frozen)
     # before the allocator starts: what it remembers of the factors must lie where they do
-    net.to("cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    net.to(device)
+    if device == "cpu":
+        use_lean_dropout(net)
     return Adapted(net, tokenizer, layers, head, base_parameters, head_parameters, fingerprint)
 
 
