@@ -96,7 +96,7 @@ class LowRankLinear(nn.Module):
         self.initial = 0
         self.frozen = 0
         self.changed = False
-        self._unmerged: Tensor | None = None
+        self._unmerged: nn.Parameter | None = None
         self.train(base.training)
         self.keep(0)
 
@@ -184,18 +184,17 @@ class LowRankLinear(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Add the update to the base weight."""
+        """Add the update to the base weight: in a weight of its own, since others may share the base's."""
         if self._unmerged is None:
-            self._unmerged = self.base.weight.clone()
-            update = self.update()
-            self.base.weight += (update.T if self.transposed else update).to(self.base.weight.dtype)
+            weight, update = cast(nn.Parameter, self.base.weight), self.update()
+            update = update.T if self.transposed else update
+            self.base.weight = nn.Parameter(weight + update.to(weight.dtype), requires_grad=False)
+            self._unmerged = weight
 
-    @torch.no_grad()
     def unmerge(self) -> None:
-        """Put the base weight back, bit for bit (the copy kept by `merge`, not a subtraction)."""
+        """Put the base weight back: the very one that it was, not a subtraction."""
         if self._unmerged is not None:
-            self.base.weight.copy_(self._unmerged)
-            self._unmerged = None
+            self.base.weight, self._unmerged = self._unmerged, None
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
