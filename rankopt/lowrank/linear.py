@@ -97,6 +97,7 @@ class LowRankLinear(nn.Module):
         self.frozen = 0
         self.changed = False
         self._unmerged: nn.Parameter | None = None
+        self._rounded: tuple[Tensor, Tensor] | None = None
         self.train(base.training)
         self.keep(0)
 
@@ -152,11 +153,23 @@ class LowRankLinear(nn.Module):
         if self._rank == 0 or self._unmerged is not None:
             return cast(Tensor, self.base(x))
         A, B, g = self.active()
-        weight = self.base.weight.T if self.transposed else self.base.weight
         if self.dropout.p == 0 or not self.training:
-            return gated_linear(x, weight, self.base.bias, A, B, g, self.s)
+            weight, rounded = self.base.weight, None
+            if torch.is_autocast_enabled(x.device.type):
+                x = x.to(torch.get_autocast_dtype(x.device.type))
+                rounded = self._round(x.dtype)
+            if self.transposed:
+                weight, rounded = weight.T, rounded if rounded is None else rounded.T
+            return gated_linear(x, weight, self.base.bias, A, B, g, self.s, rounded)
         y: Tensor = self.base(x)  # W and A see different inputs
         return y + self.s * functional.linear(functional.linear(self.dropout(x), A) * g, B)
+
+    def _round(self, dtype: torch.dtype) -> Tensor:
+        """W in autocast's type, rounded once and not at every step: W is frozen."""
+        weight = self.base.weight
+        if self._rounded is None or self._rounded[0] is not weight or self._rounded[1].dtype != dtype:
+            self._rounded = weight, weight.detach().to(dtype)
+        return self._rounded[1]
 
     @torch.no_grad()
     def update(self) -> Tensor:
@@ -199,6 +212,7 @@ class LowRankLinear(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.mask(self.m)
+        self._rounded = None
 
     def extra_repr(self) -> str:
         return f"rank={self._rank}/{self.max_rank}, s={self.s:g}"

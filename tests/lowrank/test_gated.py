@@ -14,7 +14,7 @@ from rankopt.lowrank.gated import gated_linear, merging_pays
 from rankopt.lowrank.linear import LowRankLinear, Scale
 from tests.lowrank.conftest import CONFIGS, make
 
-TOKENS = {"merged": 64, "thin": 3}  # for maps of 8 to 6: whether forming W' pays
+TOKENS = {"merged": 64, "thin": 2}  # for maps of 8 to 6: whether forming W' pays
 
 
 def plain(x: Tensor, W: Tensor, bias: Tensor | None, A: Tensor, B: Tensor, g: Tensor, s: float) -> Tensor:
@@ -31,14 +31,14 @@ def factors(tokens: int, rank: int = 3, dtype: torch.dtype = torch.float64) -> l
 
 
 def test_which_path() -> None:
-    """The sizes used below do take the two paths; the break-even lies where the two counts of the docstring meet."""
+    """The sizes used below do take the two paths; more tokens never speak against merging, shorter types do."""
     assert merging_pays(TOKENS["merged"], 8, 6)
     assert not merging_pays(TOKENS["thin"], 8, 6)
-    for tokens in range(1, 40):
-        r = 5
-        merged = 2 * r * 8 * 6 + 2 * r * tokens * (8 + 6)
-        thin = 3 * r * tokens * (8 + 6)
-        assert merging_pays(tokens, 8, 6) == (merged <= thin)
+    for size in (2, 4):
+        pays = [merging_pays(tokens, 8, 6, size) for tokens in range(1, 60)]
+        assert pays == sorted(pays)
+        assert set(pays) == {False, True}
+    assert sum(merging_pays(t, 8, 6, 2) for t in range(60)) < sum(merging_pays(t, 8, 6, 4) for t in range(60))
 
 
 @pytest.mark.parametrize("path", TOKENS)
@@ -102,20 +102,35 @@ def test_second_derivatives_are_refused(path: str) -> None:
 
 @pytest.mark.parametrize("path", TOKENS)
 def test_autocast(path: str) -> None:
-    """Under bfloat16 it errs at most twice as much as the plain map, and gradients of parameters stay float32."""
+    """Under bfloat16 a layer errs at most twice as much as the plain map, and gradients of parameters stay float32; the
+    rounded weight follows the base's."""
     exact = factors(TOKENS[path], dtype=torch.float32)
-    *_, A, B, g = exact
+    x, W, bias, A, B, g = exact
+    layer = LowRankLinear(nn.Linear(8, 6), 3, Scale("unit", 0.5))
+    layer.open(3)
+    layer.g.requires_grad_()
+    with torch.no_grad():
+        for mine, drawn in zip((layer.base.weight, layer.base.bias, layer.A, layer.B, layer.g), exact[1:], strict=True):
+            mine.copy_(drawn)
     truth = plain(*exact, 0.5)
     wanted = torch.autograd.grad(truth.sum(), (A, B, g))
     with torch.autocast("cpu", torch.bfloat16):
-        ours, theirs = gated_linear(*exact, 0.5), plain(*exact, 0.5)
+        ours, theirs = layer(x), plain(*exact, 0.5)
     assert ours.dtype == torch.bfloat16
     assert (ours - truth).norm() <= 2 * (theirs - truth).norm()
     for ours_, theirs_, true in zip(
-        torch.autograd.grad(ours.sum(), (A, B, g)), torch.autograd.grad(theirs.sum(), (A, B, g)), wanted, strict=True
+        torch.autograd.grad(ours.sum(), (layer.A, layer.B, layer.g)),
+        torch.autograd.grad(theirs.sum(), (A, B, g)),
+        wanted,
+        strict=True,
     ):
         assert ours_.dtype == torch.float32
         assert (ours_ - true).norm() <= 2 * (theirs_ - true).norm() + 0.02 * true.norm()
+    layer.merge()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (layer(x) - truth).norm() <= 2 * (theirs - truth).norm()
+        layer.unmerge()
+        assert torch.equal(layer(x), ours)
 
 
 @pytest.mark.parametrize("use_reentrant", [True, False])
