@@ -264,8 +264,8 @@ def write(record: dict[str, Any]) -> None:
     text = [
         "# Performance",
         "",
-        "Ratios of rankopt's time (or memory) to a peer's that does the same work, measured alternately by `make bench`.",
-        "Below 1 rankopt is faster. Trials include the start of the process. The plain script is `tests/bench/plain.py`.",
+        "Ratios of rankopt's time (or memory) to a peer's that does the same work, measured in turns by `make bench`.",
+        "Below 1 rankopt is faster. Trials include the process's start. The plain script is `tests/bench/plain.py`.",
         "",
         *(f"- {key}: {value}" for key, value in record["machine"].items()),
         "",

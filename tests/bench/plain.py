@@ -1,4 +1,4 @@
-"""What a user would write today, as the peer that rankopt's trials are timed against: Trainer + PEFT, defaults otherwise.
+"""What a user would write today, the peer that rankopt's trials are timed against: Trainer + PEFT, else defaults.
 
 python tests/bench/plain.py --data GLUE_FOLDER --model MODEL_FOLDER --task rte [--method adalora] [--group] ...
 """
