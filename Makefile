@@ -6,7 +6,7 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test bench check clean
 
 demo: $(VENV)/ready
 	$(BIN)/rankopt run studies/quickstart.yaml --workers $(WORKERS)
@@ -16,6 +16,10 @@ demo: $(VENV)/ready
 test: check
 	$(BIN)/pytest -m "not slow"
 	$(BIN)/pytest -m slow
+
+# DATA: a folder of GLUE tasks as parquet files; MODEL: a folder with a BERT-shaped encoder. An hour or two.
+bench: $(VENV)/ready
+	$(BIN)/python tests/bench/bench.py --data $(DATA) --model $(MODEL)
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

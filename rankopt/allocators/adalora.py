@@ -123,11 +123,15 @@ class AdaLoRA(Allocator):
         return (pattern_of(layers),)
 
     def _score(self, state: State, layers: Layers) -> None:
+        means, variations, weights, gradients = [], [], [], []
         for name in layers:
             for key, weight in _factors(layers, name).items():
                 if weight.grad is not None:
-                    mean, variation = state["mean"][name][key], state["variation"][name][key]
-                    smooth(mean, variation, weight, weight.grad, self.beta1, self.beta2)
+                    means.append(state["mean"][name][key])
+                    variations.append(state["variation"][name][key])
+                    weights.append(weight)
+                    gradients.append(weight.grad)
+        smooth(means, variations, weights, gradients, self.beta1, self.beta2)
 
 
 def _factors(layers: Layers, name: str) -> dict[str, torch.nn.Parameter]:

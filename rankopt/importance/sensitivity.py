@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
 @torch.no_grad()
-def smooth(mean: Tensor, variation: Tensor, weight: Tensor, gradient: Tensor, beta1: float, beta2: float) -> None:
-    """Advance the two moving averages of one tensor by one step, in place.
+def smooth(
+    means: Sequence[Tensor],
+    variations: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    beta1: float,
+    beta2: float,
+) -> None:
+    """Advance the two moving averages of many tensors by one step, in place; one kernel for all of them on a GPU.
 
         I = |w * dL/dw|;   Ibar <- beta1 Ibar + (1 - beta1) I;   Ubar <- beta2 Ubar + (1 - beta2) |I - Ibar|
 
     Ubar uses the Ibar just updated; both start at 0 and are not bias-corrected, as in the authors' code.
 
     Args:
-        mean: Ibar, any shape; updated.
-        variation: Ubar, the same shape; updated.
-        weight: w, the same shape.
-        gradient: dL/dw, the same shape.
+        means: Ibar of each tensor, any shapes; updated.
+        variations: Ubar, the same shapes; updated.
+        weights: w, the same shapes.
+        gradients: dL/dw, the same shapes.
         beta1: in [0, 1).
         beta2: in [0, 1).
     Example:
         >>> mean, variation = torch.zeros(1), torch.zeros(1)
-        >>> smooth(mean, variation, torch.tensor([2.0]), torch.tensor([-1.0]), 0.85, 0.85)
+        >>> smooth([mean], [variation], [torch.tensor([2.0])], [torch.tensor([-1.0])], 0.85, 0.85)
         >>> round(float(mean), 6), round(float(variation), 6)
         (0.3, 0.255)
 
     Source: Zhang et al. 2023 (2303.10512) eqs. 8-10.
     """
-    importance = (weight * gradient).abs_()
-    mean.mul_(beta1).add_(importance, alpha=1 - beta1)
-    variation.mul_(beta2).add_((importance - mean).abs_(), alpha=1 - beta2)
+    if not means:
+        return
+    importance = torch._foreach_mul(list(weights), list(gradients))
+    torch._foreach_abs_(importance)
+    torch._foreach_mul_(list(means), beta1)
+    torch._foreach_add_(list(means), importance, alpha=1 - beta1)
+    torch._foreach_sub_(importance, list(means))
+    torch._foreach_abs_(importance)
+    torch._foreach_mul_(list(variations), beta2)
+    torch._foreach_add_(list(variations), importance, alpha=1 - beta2)
 
 
 @torch.no_grad()

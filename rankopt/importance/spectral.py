@@ -52,9 +52,9 @@ def spectrum(A: Tensor, B: Tensor) -> Spectrum:
         [3.0, 1.0]
     """
     Qb, Rb = torch.linalg.qr(B)
-    Qa, Ra = torch.linalg.qr(A.T)
-    U, S, Vh = torch.linalg.svd(Rb @ Ra.T, full_matrices=False)
-    return Spectrum(Qb @ U, S, Qa @ Vh.T)
+    Qa, Ra = torch.linalg.qr(A.mT)
+    U, S, Vh = torch.linalg.svd(Rb @ Ra.mT, full_matrices=False)
+    return Spectrum(Qb @ U, S, Qa @ Vh.mT)
 
 
 @torch.no_grad()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rankopt.core.pattern import RankPattern, Shape
+from rankopt.lowrank.gated import gated_linear
 
 if TYPE_CHECKING:
     from transformers.pytorch_utils import Conv1D
@@ -95,7 +96,8 @@ class LowRankLinear(nn.Module):
         self.initial = 0
         self.frozen = 0
         self.changed = False
-        self._unmerged: Tensor | None = None
+        self._unmerged: nn.Parameter | None = None
+        self._rounded: tuple[Tensor, Tensor] | None = None
         self.train(base.training)
         self.keep(0)
 
@@ -127,7 +129,9 @@ class LowRankLinear(nn.Module):
         """Set the mask `(R,)`, on any device; the only place where it changes."""
         self.m.copy_(m)
         self._rank = int(m.sum())
-        self._index = None if self._rank == self.max_rank else m.nonzero().squeeze(1).to(self.m.device)
+        index = m.nonzero().squeeze(1)
+        # none when the active components come first: then a slice will do
+        self._index = None if self._rank == 0 or int(index[-1]) < self._rank else index.to(self.m.device)
 
     def active(self) -> tuple[Tensor, Tensor, Tensor]:
         """The active components: A `(r, in)`, B `(out, r)`, g `(r,)`; the first `frozen` of them detached."""
@@ -136,6 +140,8 @@ class LowRankLinear(nn.Module):
         g: Tensor = self.g
         if self._index is not None:
             A, B, g = A[self._index], B[:, self._index], g[self._index]
+        elif self._rank < self.max_rank:
+            A, B, g = A[: self._rank], B[:, : self._rank], g[: self._rank]
         if k := self.frozen:
             A = torch.cat([A[:k].detach(), A[k:]])
             B = torch.cat([B[:, :k].detach(), B[:, k:]], dim=1)
@@ -144,11 +150,26 @@ class LowRankLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(..., in)` to `(..., out)`."""
-        y: Tensor = self.base(x)
         if self._rank == 0 or self._unmerged is not None:
-            return y
+            return cast(Tensor, self.base(x))
         A, B, g = self.active()
+        if self.dropout.p == 0 or not self.training:
+            weight, rounded = self.base.weight, None
+            if torch.is_autocast_enabled(x.device.type):
+                x = x.to(torch.get_autocast_dtype(x.device.type))
+                rounded = self._round(x.dtype)
+            if self.transposed:
+                weight, rounded = weight.T, rounded if rounded is None else rounded.T
+            return gated_linear(x, weight, self.base.bias, A, B, g, self.s, rounded)
+        y: Tensor = self.base(x)  # W and A see different inputs
         return y + self.s * functional.linear(functional.linear(self.dropout(x), A) * g, B)
+
+    def _round(self, dtype: torch.dtype) -> Tensor:
+        """W in autocast's type, rounded once and not at every step: W is frozen."""
+        weight = self.base.weight
+        if self._rounded is None or self._rounded[0] is not weight or self._rounded[1].dtype != dtype:
+            self._rounded = weight, weight.detach().to(dtype)
+        return self._rounded[1]
 
     @torch.no_grad()
     def update(self) -> Tensor:
@@ -176,22 +197,22 @@ class LowRankLinear(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Add the update to the base weight."""
+        """Add the update to the base weight: in a weight of its own, since others may share the base's."""
         if self._unmerged is None:
-            self._unmerged = self.base.weight.clone()
-            update = self.update()
-            self.base.weight += (update.T if self.transposed else update).to(self.base.weight.dtype)
+            weight, update = cast(nn.Parameter, self.base.weight), self.update()
+            update = update.T if self.transposed else update
+            self.base.weight = nn.Parameter(weight + update.to(weight.dtype), requires_grad=False)
+            self._unmerged = weight
 
-    @torch.no_grad()
     def unmerge(self) -> None:
-        """Put the base weight back, bit for bit (the copy kept by `merge`, not a subtraction)."""
+        """Put the base weight back: the very one that it was, not a subtraction."""
         if self._unmerged is not None:
-            self.base.weight.copy_(self._unmerged)
-            self._unmerged = None
+            self.base.weight, self._unmerged = self._unmerged, None
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.mask(self.m)
+        self._rounded = None
 
     def extra_repr(self) -> str:
         return f"rank={self._rank}/{self.max_rank}, s={self.s:g}"

@@ -214,23 +214,13 @@ def _positions(spec: ModelSpec) -> int | None:
 @cache
 def _length(task: TaskSpec, model: ModelSpec, how: TrainingSpec) -> tuple[int, int, int]:
     """Optimiser steps and padded tokens of a training, and the longest example of any split."""
-    from rankopt.tasks.encode import encode
-    from rankopt.tasks.splits import read_splits
+    from rankopt.training.data import load_data
     from rankopt.training.model import load_tokenizer
     from rankopt.training.order import Order, total_steps
 
-    member = TASKS[task.name]
-    splits = read_splits(
-        member,
-        data_dir=task.data_dir,
-        search_examples=task.search_examples,
-        train_examples=task.train_examples,
-        protocol=task.protocol,
-    )
-    tokenizer = load_tokenizer(model)
-    lengths = encode(member, splits.train, tokenizer, task.max_length).lengths
-    held_out = [splits.search, *splits.reports.values()]
-    longest = max(int(encode(member, part, tokenizer, task.max_length).lengths.max()) for part in held_out)
+    data = load_data(task, load_tokenizer(model.name, model.revision))
+    lengths = data.train.lengths
+    longest = max(int(part.lengths.max()) for part in (data.train, *data.held_out.values()))
     steps = total_steps(how.epochs, how.steps, len(lengths), how.batch_size, how.accumulation)
     tokens = Order(lengths, how.batch_size, 0, how.group_by_length).count(steps, how.accumulation)[1]
-    return steps, tokens, max(longest, int(lengths.max()))
+    return steps, tokens, longest

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
 import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from rankopt.core.seeds import stream
 from rankopt.core.spec import ModelSpec
@@ -18,6 +26,7 @@ from rankopt.lowrank.inject import inject, linear_names, target_names
 from rankopt.lowrank.linear import Layers, Scale, ScalePolicy
 from rankopt.tasks.base import Task
 from rankopt.tasks.mini_encoder import encoder_path
+from rankopt.training.dropout import use_lean_dropout
 
 MINI = "mini"
 
@@ -45,9 +54,9 @@ class Adapted:
     fingerprint: str
 
 
-def model_source(spec: ModelSpec) -> str:
+def model_source(name: str) -> str:
     """The folder or hub name that a model's weights come from; the embedded encoder is made on first use."""
-    return str(encoder_path()) if spec.name == MINI else spec.name
+    return str(encoder_path()) if name == MINI else name
 
 
 def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) -> Adapted:
@@ -64,54 +73,90 @@ def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) ->
     Raises:
         ValueError: one line when the model or tokenizer cannot be read, or a target matches nothing.
     """
+    base = _read(spec.name, spec.revision, max(1, len(task.labels)))
+    # everything is copied but the frozen weights, which no trial changes
+    net: nn.Module = copy.deepcopy(
+        base.net, {id(p): p for name, p in base.net.named_parameters() if not _within(name, base.head)}
+    )
+    torch.manual_seed(stream(seed, "head"))
+    with torch.no_grad():
+        for name in base.fresh:
+            cast(Any, net)._init_weights(net.get_submodule(name))
+    names = target_names(net, spec.target_modules, base.head)
+    layers = inject(net, names, spec.max_rank, Scale(policy, spec.alpha), spec.dropout)
+    head_parameters = 0
+    for part in base.head:
+        module = net.get_submodule(part).requires_grad_(True)
+        head_parameters += sum(p.numel() for p in module.parameters())
+    # before the allocator starts: what it remembers of the factors must lie where they do
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    net.to(device)
+    if device == "cpu":
+        use_lean_dropout(net)
+    return Adapted(net, base.tokenizer, layers, base.head, base.parameters, head_parameters, base.fingerprint)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A checkpoint as it was read, all of it frozen; shared by the trials of a process.
+
+    Attributes:
+        net: the model.
+        tokenizer: its tokenizer.
+        head: as in `Adapted`.
+        fresh: names of the modules whose weights the checkpoint lacks, to be drawn anew by each trial.
+        parameters: of the frozen part.
+        fingerprint: as in `Adapted`.
+    """
+
+    net: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    head: tuple[str, ...]
+    fresh: tuple[str, ...]
+    parameters: int
+    fingerprint: str
+
+
+@lru_cache(maxsize=1)
+def _read(name: str, revision: str | None, outputs: int) -> Base:
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    source = model_source(spec)
-    tokenizer = load_tokenizer(spec)
-    torch.manual_seed(stream(seed, "head"))
+    tokenizer = load_tokenizer(name, revision)
     try:
         net, report = AutoModelForSequenceClassification.from_pretrained(
-            source,
-            revision=spec.revision,
-            num_labels=max(1, len(task.labels)),
+            model_source(name),
+            revision=revision,
+            num_labels=outputs,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # a head for another number of classes
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise _unreadable(spec, error) from None
+        raise _unreadable(name, error) from None
     for key, found, expected in sorted(report["mismatched_keys"]):
         if key.startswith(f"{net.base_model_prefix}."):
-            raise _unreadable(spec, ValueError(f"{key} has shape {tuple(found)}, its config says {tuple(expected)}"))
+            raise _unreadable(name, ValueError(f"{key} has shape {tuple(found)}, its config says {tuple(expected)}"))
     net.config.pad_token_id = tokenizer.pad_token_id
+    lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     head = head_of(net, set(report["missing_keys"]))
-    net.requires_grad_(False)
-    names = target_names(net, spec.target_modules, head)
     frozen = {key: value for key, value in net.state_dict().items() if not _within(key, head)}
-    base_parameters = sum(value.numel() for value in frozen.values() if value.is_floating_point())
-    layers = inject(net, names, spec.max_rank, Scale(policy, spec.alpha), spec.dropout)
-    head_parameters = 0
-    for part in head:
-        module = net.get_submodule(part).requires_grad_(True)
-        head_parameters += sum(p.numel() for p in module.parameters())
-    fingerprint = _fingerprint(frozen)
-    # before the allocator starts: what it remembers of the factors must lie where they do
-    net.to("cuda" if torch.cuda.is_available() else "cpu")
-    return Adapted(net, tokenizer, layers, head, base_parameters, head_parameters, fingerprint)
+    parameters = sum(value.numel() for value in frozen.values() if value.is_floating_point())
+    fresh = tuple(sorted({key.rpartition(".")[0] for key in lacking}))
+    return Base(net.requires_grad_(False), tokenizer, head, fresh, parameters, _fingerprint(frozen))
 
 
-def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The model's tokenizer; one without a pad token (GPT-2) pads with its end-of-text token.
 
     Raises:
         ValueError: it cannot be read.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_source(spec), revision=spec.revision)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_source(name), revision=revision)
     except (OSError, ValueError, KeyError) as error:
-        raise _unreadable(spec, error) from None
+        raise _unreadable(name, error) from None
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without one
-        raise _unreadable(spec, ValueError("no tokenizer: its vocabulary holds no words"))
+        raise _unreadable(name, ValueError("no tokenizer: its vocabulary holds no words"))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -157,19 +202,19 @@ def head_of(net: nn.Module, missing: set[str]) -> tuple[str, ...]:
 
 def _skeleton(spec: ModelSpec) -> nn.Module:
     try:
-        config = AutoConfig.from_pretrained(model_source(spec), revision=spec.revision)
+        config = AutoConfig.from_pretrained(model_source(spec.name), revision=spec.revision)
         with torch.device("meta"):
             net: nn.Module = AutoModelForSequenceClassification.from_config(config)
     except (OSError, ValueError, KeyError) as error:
-        raise _unreadable(spec, error) from None
+        raise _unreadable(spec.name, error) from None
     return net
 
 
-def _unreadable(spec: ModelSpec, error: Exception) -> ValueError:
+def _unreadable(name: str, error: Exception) -> ValueError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ValueError(
         f"model.name must be a local folder with config.json, weights and tokenizer, a hub name, or 'mini', "
-        f"got {spec.name!r} ({reason})"
+        f"got {name!r} ({reason})"
     )
 
 

@@ -16,11 +16,10 @@ from rankopt.core.spec import TrialSpec
 from rankopt.lowrank.export import export_peft
 from rankopt.lowrank.linear import apply_pattern, shapes_of
 from rankopt.tasks import TASKS
-from rankopt.tasks.encode import encode
 from rankopt.tasks.metrics import evaluate
-from rankopt.tasks.splits import read_splits
 from rankopt.training.callback import AllocatorCallback
 from rankopt.training.checkpoint import latest, step_of
+from rankopt.training.data import load_data
 from rankopt.training.environment import environment
 from rankopt.training.evaluate import predict
 from rankopt.training.model import load_adapted, model_source
@@ -62,23 +61,13 @@ def run_trial(
     """
     allocator = build_allocator(spec)
     task = TASKS[spec.task.name]
-    splits = read_splits(
-        task,
-        data_dir=spec.task.data_dir,
-        search_examples=spec.task.search_examples,
-        train_examples=spec.task.train_examples,
-        protocol=spec.task.protocol,
-    )
     adapted = load_adapted(spec.model, scale_policy(spec, allocator), task, spec.seed)
-    train = encode(task, splits.train, adapted.tokenizer, spec.task.max_length)
-    held_out = {"search": splits.search, **splits.reports}
-    encoded = {name: encode(task, split, adapted.tokenizer, spec.task.max_length) for name, split in held_out.items()}
-
+    data = load_data(spec.task, adapted.tokenizer)
     how = spec.training
-    steps = total_steps(how.epochs, how.steps, len(train), how.batch_size, how.accumulation)
+    steps = total_steps(how.epochs, how.steps, len(data.train), how.batch_size, how.accumulation)
     layers, shapes = adapted.layers, shapes_of(adapted.layers)
     budget = absolute_budget(spec, layers)
-    order = Order(train.lengths, how.batch_size, spec.seed, how.group_by_length)
+    order = Order(data.train.lengths, how.batch_size, spec.seed, how.group_by_length)
     state = allocator.start(layers, budget, steps, spec.seed)
     every = checkpoint_steps or max(1, -(-steps // 5))
 
@@ -93,7 +82,7 @@ def run_trial(
         allocator, state, layers, budget, order, observe, stop, every, scored=scored, score=interim
     )
     checkpoints = folder / "checkpoints"
-    trainer = TrialTrainer(adapted, train, how, steps, spec.seed, checkpoints, callback)
+    trainer = TrialTrainer(adapted, data.train, how, steps, spec.seed, checkpoints, callback)
     resumed = latest(checkpoints)
     record = TrialResult(
         key=spec.key,
@@ -102,7 +91,7 @@ def run_trial(
         metrics=task.metrics,
         layers=shapes,
         environment=environment()
-        | {"data": splits.fingerprint, "model": adapted.fingerprint, "task_version": str(task.version)},
+        | {"data": data.fingerprint, "model": adapted.fingerprint, "task_version": str(task.version)},
     )
     try:
         if resumed and step_of(resumed) == steps:
@@ -113,15 +102,16 @@ def run_trial(
             raise InterruptedTrialError
         began = time.perf_counter()
         patterns = allocator.finish(callback.state, layers)
-        points, arrays = [], {f"labels/{name}": data.labels for name, data in encoded.items()}
+        points, arrays = [], {f"labels/{name}": split.labels for name, split in data.held_out.items()}
         for index, pattern in enumerate(patterns):
             apply_pattern(layers, pattern)
             label = "budget" if index == 0 else f"mean rank {pattern.mean:.4g}"
-            logits = {
-                name: predict(adapted, data, how.eval_batch_size, how.precision, _unless(stop))
-                for name, data in encoded.items()
+            answers = {
+                split: predict(adapted, split, how.eval_batch_size, how.precision, _unless(stop))
+                for split in dict.fromkeys(data.held_out.values())
             }
-            scores = {name: evaluate(task, logits[name], data.labels) for name, data in encoded.items()}
+            logits = {name: answers[split] for name, split in data.held_out.items()}
+            scores = {name: evaluate(task, logits[name], split.labels) for name, split in data.held_out.items()}
             search, kept = scores.pop("search"), pattern.parameters(shapes)
             points.append(Point(label=label, pattern=pattern, kept=kept, search=search, report=scores))
             arrays |= {f"logits/{label}/{name}": values for name, values in logits.items()}
@@ -130,7 +120,7 @@ def run_trial(
         return record.model_copy(update={"reason": str(error)})
     apply_pattern(layers, patterns[0])
     export_peft(
-        layers, adapted.net, folder / "adapter", head=adapted.head, base_model=model_source(spec.model),
+        layers, adapted.net, folder / "adapter", head=adapted.head, base_model=model_source(spec.model.name),
         revision=spec.model.revision,
     )  # fmt: skip
     np.savez_compressed(folder / "predictions.npz", **arrays)  # type: ignore[arg-type]

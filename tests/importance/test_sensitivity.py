@@ -18,7 +18,7 @@ def test_one_step_from_zero() -> None:
     """Ibar = .15 I, Ubar = .15 (1 - .15) I, score = .019125 I^2: no bias correction, Ubar uses the new Ibar."""
     w, grad = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
     mean, variation = torch.zeros_like(w), torch.zeros_like(w)
-    smooth(mean, variation, w, grad, 0.85, 0.85)
+    smooth([mean], [variation], [w], [grad], 0.85, 0.85)
     I = (w * grad).abs()  # noqa: E741
     torch.testing.assert_close(mean, 0.15 * I)
     torch.testing.assert_close(variation, 0.1275 * I)
@@ -33,7 +33,7 @@ def test_many_steps(beta1: float, beta2: float, seed: int) -> None:
     I_bar, U_bar = [0.0] * 5, [0.0] * 5
     for _ in range(4):
         w, grad = torch.randn(2, 5, dtype=torch.float64, generator=generator)
-        smooth(mean, variation, w, grad, beta1, beta2)
+        smooth([mean], [variation], [w], [grad], beta1, beta2)
         for j in range(5):
             I = abs(float(w[j]) * float(grad[j]))  # noqa: E741
             I_bar[j] = beta1 * I_bar[j] + (1 - beta1) * I
@@ -45,7 +45,7 @@ def test_many_steps(beta1: float, beta2: float, seed: int) -> None:
 def test_gradients_and_weights_are_left_alone() -> None:
     w, grad = torch.randn(3, requires_grad=True), torch.randn(3)
     before = w.detach().clone(), grad.clone()
-    smooth(torch.zeros(3), torch.zeros(3), w, grad, 0.85, 0.85)
+    smooth([torch.zeros(3)], [torch.zeros(3)], [w], [grad], 0.85, 0.85)
     assert torch.equal(w, before[0])
     assert torch.equal(grad, before[1])
 
@@ -76,7 +76,7 @@ def test_like_peft() -> None:
             parameter = model[name]["default"]
             parameter.data += 0.1 * torch.randn_like(parameter)
             parameter.grad = torch.randn_like(parameter)
-            smooth(mean[name], variation[name], parameter, parameter.grad, 0.85, 0.7)
+            smooth([mean[name]], [variation[name]], [parameter], [parameter.grad], 0.85, 0.7)
         theirs.update_ipt(model)
         for name in names:
             torch.testing.assert_close(mean[name], theirs.exp_avg_ipt[f"{name}.default"])

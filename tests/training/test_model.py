@@ -173,7 +173,7 @@ def test_gpt2_pads_with_its_end_of_text(tmp_path: Path, tiny_tokenizer: Any, tin
     AutoModel.from_config(FAMILIES["gpt2"]()).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     spec = ModelSpec(name=str(tmp_path), max_rank=2)
-    assert load_tokenizer(spec).pad_token == "[SEP]"
+    assert load_tokenizer(spec.name).pad_token == "[SEP]"
     adapted = load_adapted(spec, "unit", GLUE["sst2"], 0)
     assert adapted.net.config.pad_token_id == 3  # type: ignore[union-attr]
     from datasets import Dataset
@@ -214,7 +214,7 @@ def test_a_model_that_cannot_be_read_is_one_line(case: str, checkpoint: Callable
     if case not in ("no weights", "cut weights"):
         spec = ModelSpec(name=str(folder), max_rank=2)
         with pytest.raises(ValueError, match=r"model\.name must be a local folder"):
-            (load_tokenizer if case == "no tokenizer" else lambda spec: meta_layers(spec, "unit"))(spec)
+            load_tokenizer(spec.name) if case == "no tokenizer" else meta_layers(spec, "unit")
 
 
 def test_an_unknown_target_is_one_line(checkpoint: Callable[..., Path]) -> None:
@@ -224,3 +224,27 @@ def test_an_unknown_target_is_one_line(checkpoint: Callable[..., Path]) -> None:
         load_adapted(spec, "unit", GLUE["sst2"], 0)
     with pytest.raises(ValueError, match="'qery' matches no linear map; did you mean 'query'"):
         meta_layers(spec, "unit")
+
+
+def test_trials_share_the_frozen_weights_and_nothing_else(checkpoint: Callable[..., Path]) -> None:
+    """The checkpoint is read once per process: a second trial has the very same frozen tensors, its own factors and
+    head, and what the first one trained or merged does not reach it."""
+    spec = ModelSpec(name=str(checkpoint("bert")), max_rank=2)
+    first, second = (load_adapted(spec, "unit", GLUE["sst2"], seed) for seed in (0, 0))
+    fresh = {name: value.clone() for name, value in second.net.state_dict().items()}
+    frozen = {name: p for name, p in first.net.named_parameters() if not p.requires_grad and ".g" not in name}
+    shared = {name: p.data_ptr() for name, p in frozen.items()}
+    mine = dict(second.net.named_parameters())
+    assert shared
+    assert all(mine[name].data_ptr() == pointer for name, pointer in shared.items())
+    with torch.no_grad():
+        for parameter in first.net.parameters():
+            if parameter.requires_grad:
+                parameter.add_(1.0)
+        for layer in first.layers.values():
+            layer.open(2)
+            layer.merge()
+    third = load_adapted(spec, "unit", GLUE["sst2"], 0)
+    for name, value in third.net.state_dict().items():
+        assert torch.equal(value, fresh[name]), name
+    assert first.fingerprint == third.fingerprint

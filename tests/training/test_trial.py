@@ -226,8 +226,8 @@ def test_a_poisoned_weight_is_found_at_the_first_step(tiny_spec: Spec, tmp_path:
 
     def poison(*args: Any) -> Any:
         adapted = load(*args)
-        with torch.no_grad():
-            adapted.net.bert.encoder.layer[0].output.LayerNorm.weight[0] = float("nan")
+        norm = adapted.net.bert.encoder.layer[0].output.LayerNorm  # its weight is shared with later trials
+        norm.weight = torch.nn.Parameter(torch.full_like(norm.weight, float("nan")), requires_grad=False)
         return adapted
 
     monkeypatch.setattr(trial_module, "load_adapted", poison)

@@ -1,0 +1,50 @@
+"""A task's splits, read and tokenised once per process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from transformers import PreTrainedTokenizerBase
+
+from rankopt.core.spec import TaskSpec
+from rankopt.tasks import TASKS
+from rankopt.tasks.encode import Encoded, encode
+from rankopt.tasks.splits import read_splits
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a trial trains and is scored on.
+
+    Attributes:
+        train: the training split.
+        held_out: the search split under "search", and the report splits by name; one object where two are the same.
+        fingerprint: of all splits' contents.
+    """
+
+    train: Encoded
+    held_out: Mapping[str, Encoded]
+    fingerprint: str
+
+
+@lru_cache(maxsize=2)
+def load_data(spec: TaskSpec, tokenizer: PreTrainedTokenizerBase) -> Data:
+    """Read and tokenise a task; the trials of one process that share task and tokenizer share the arrays.
+
+    Raises:
+        ValueError: as `read_splits` and `encode`.
+    """
+    task = TASKS[spec.name]
+    splits = read_splits(
+        task,
+        data_dir=spec.data_dir,
+        search_examples=spec.search_examples,
+        train_examples=spec.train_examples,
+        protocol=spec.protocol,
+    )
+    named = {"search": splits.search, **splits.reports}
+    encoded = {id(split): encode(task, split, tokenizer, spec.max_length) for split in (splits.train, *named.values())}
+    held_out = {name: encoded[id(split)] for name, split in named.items()}
+    return Data(encoded[id(splits.train)], held_out, splits.fingerprint)

@@ -1,0 +1,106 @@
+"""What a user would write today, the peer that rankopt's trials are timed against: Trainer + PEFT, else defaults.
+
+python tests/bench/plain.py --data GLUE_FOLDER --model MODEL_FOLDER --task rte [--method adalora] [--group] ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+
+
+def main() -> None:
+    """Train one adapter for some epochs, score it once on the validation split, print one line of JSON."""
+    began = time.perf_counter()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--task", default="rte")
+    parser.add_argument("--method", default="lora", choices=["lora", "adalora"])
+    parser.add_argument("--examples", type=int)
+    parser.add_argument("--evaluated", type=int)
+    parser.add_argument("--steps", type=int, default=-1)
+    parser.add_argument("--group", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--out", default="plain-out")
+    args = parser.parse_args()
+
+    from datasets import load_dataset
+    from peft import AdaLoraConfig, LoraConfig, get_peft_model
+    from transformers import (
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+        set_seed,
+    )
+
+    set_seed(args.seed)
+    columns = {"rte": ("sentence1", "sentence2"), "sst2": ("sentence",), "cola": ("sentence",)}[args.task]
+    files = {name: f"{args.data}/{args.task}/{name}.parquet" for name in ("train", "validation")}
+    rows = load_dataset("parquet", data_files=files, cache_dir=f"{args.out}/cache")
+    if args.examples:
+        rows["train"] = rows["train"].shuffle(seed=args.seed).select(range(args.examples))
+    if args.evaluated:
+        rows["validation"] = rows["validation"].select(range(args.evaluated))
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    rows = rows.map(lambda row: tokenizer(*(row[c] for c in columns), truncation=True, max_length=128), batched=True)
+    model = AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=2, dtype="float32")
+    steps = args.steps if args.steps > 0 else -(-len(rows["train"]) // 32)
+    if args.method == "lora":
+        config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="SEQ_CLS")
+    else:
+        config = AdaLoraConfig(
+            init_r=12, target_r=8, lora_alpha=24, target_modules="all-linear", task_type="SEQ_CLS",
+            tinit=steps // 8, tfinal=steps // 2, deltaT=1, total_step=steps, orth_reg_weight=0.1,
+        )  # fmt: skip
+    model = get_peft_model(model, config)
+
+    class Allocate(TrainerCallback):
+        def on_optimizer_step(self, arguments, state, control, **_):  # type: ignore[no-untyped-def]
+            model.base_model.update_and_allocate(state.global_step)
+
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=args.out,
+            num_train_epochs=1,
+            max_steps=args.steps,
+            per_device_train_batch_size=32,
+            learning_rate=args.lr,
+            seed=args.seed,
+            report_to="none",
+            disable_tqdm=True,
+            train_sampling_strategy="group_by_length" if args.group else "random",
+        ),
+        train_dataset=rows["train"],
+        eval_dataset=rows["validation"],
+        processing_class=tokenizer,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        compute_metrics=lambda answer: {
+            "accuracy": float((answer.predictions.argmax(-1) == answer.label_ids).mean()),
+        },
+        callbacks=[Allocate()] if args.method == "adalora" else [],
+    )
+    start = time.perf_counter()
+    trainer.train()
+    trained = time.perf_counter() - start
+    scores = trainer.evaluate()
+    result = {
+        "score": scores["eval_accuracy"],
+        "steps": trainer.state.global_step,
+        "train_seconds": trained,
+        "seconds": time.perf_counter() - began,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    print(json.dumps(result), file=sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

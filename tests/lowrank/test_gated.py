@@ -1,0 +1,204 @@
+"""The fused map equals the plain one, in value and gradient, on both paths and under everything torch does to it."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from rankopt.lowrank.gated import gated_linear, merging_pays
+from rankopt.lowrank.linear import LowRankLinear, Scale
+from tests.lowrank.conftest import CONFIGS, make
+
+TOKENS = {"merged": 64, "thin": 2}  # for maps of 8 to 6: whether forming W' pays
+
+
+def plain(x: Tensor, W: Tensor, bias: Tensor | None, A: Tensor, B: Tensor, g: Tensor, s: float) -> Tensor:
+    """The equation, as torch differentiates it."""
+    return functional.linear(x, W, bias) + s * functional.linear(functional.linear(x, A) * g, B)
+
+
+def factors(tokens: int, rank: int = 3, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """x `(tokens, 8)`, W `(6, 8)`, bias, A, B, g; W and the bias are frozen."""
+    generator = torch.Generator().manual_seed(tokens)
+    shapes = [(tokens, 8), (6, 8), (6,), (rank, 8), (6, rank), (rank,)]
+    drawn = [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
+    return [t if i in (1, 2) else t.requires_grad_() for i, t in enumerate(drawn)]
+
+
+def test_which_path() -> None:
+    """The sizes used below do take the two paths; more tokens never speak against merging, shorter types do."""
+    assert merging_pays(TOKENS["merged"], 8, 6)
+    assert not merging_pays(TOKENS["thin"], 8, 6)
+    for size in (2, 4):
+        pays = [merging_pays(tokens, 8, 6, size) for tokens in range(1, 60)]
+        assert pays == sorted(pays)
+        assert set(pays) == {False, True}
+    assert sum(merging_pays(t, 8, 6, 2) for t in range(60)) < sum(merging_pays(t, 8, 6, 4) for t in range(60))
+
+
+@pytest.mark.parametrize("path", TOKENS)
+@pytest.mark.parametrize("rank", [1, 3])
+def test_gradcheck(path: str, rank: int) -> None:
+    """The written derivatives are the numerical ones, in double precision."""
+    x, W, bias, A, B, g = factors(TOKENS[path], rank)
+    assert torch.autograd.gradcheck(lambda x, A, B, g: gated_linear(x, W, bias, A, B, g, 0.7), (x, A, B, g))
+
+
+@pytest.mark.parametrize("path", TOKENS)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("strides", ["rows", "columns"])
+def test_equals_the_plain_map(path: str, bias: bool, strides: str) -> None:
+    """Value and all gradients to rounding, for leading dimensions, without bias, and for a weight that is stored
+    transposed, as GPT-2's is."""
+    x, W, b, A, B, g = factors(TOKENS[path], dtype=torch.float32)
+    W = W.T.contiguous().T if strides == "columns" else W
+    x = x.detach().reshape(1, *x.shape).requires_grad_()
+    seed = torch.randn(1, TOKENS[path], 6, generator=torch.Generator().manual_seed(1))
+    results = []
+    for form in (gated_linear, plain):
+        y = form(x, W, b if bias else None, A, B, g, 1.3)
+        results.append((y, *torch.autograd.grad(y, (x, A, B, g), seed)))
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.shape == theirs.shape
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("path", TOKENS)
+def test_only_what_is_asked_for(path: str) -> None:
+    """An input that needs no gradient gets none; factors that need none cost none."""
+    x, W, bias, A, B, g = factors(TOKENS[path])
+    y = gated_linear(x.detach(), W, bias, A, B.detach(), g.detach(), 1.0)
+    y.sum().backward()
+    assert A.grad is not None
+    assert x.grad is None
+    assert B.grad is None
+    assert g.grad is None
+
+
+@pytest.mark.parametrize("path", TOKENS)
+def test_keeps_nothing_but_the_input(path: str) -> None:
+    """What backward holds beyond the parameters is x alone: no product with A, no W'."""
+    x, W, bias, A, B, g = factors(TOKENS[path])
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        gated_linear(x, W, bias, A, B, g, 1.0)
+    own = {t.data_ptr() for t in (W, A, B, g)}
+    assert [t.data_ptr() for t in kept if t.data_ptr() not in own] == [x.data_ptr()]
+
+
+@pytest.mark.parametrize("path", TOKENS)
+def test_second_derivatives_are_refused(path: str) -> None:
+    """Rather than wrong."""
+    x, W, bias, A, B, g = factors(TOKENS[path])
+    (first,) = torch.autograd.grad(gated_linear(x, W, bias, A, B, g, 1.0).pow(2).sum(), A, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
+@pytest.mark.parametrize("path", TOKENS)
+def test_autocast(path: str) -> None:
+    """Under bfloat16 a layer errs at most twice as much as the plain map, and gradients of parameters stay float32; the
+    rounded weight follows the base's."""
+    exact = factors(TOKENS[path], dtype=torch.float32)
+    x, *_, A, B, g = exact
+    layer = LowRankLinear(nn.Linear(8, 6), 3, Scale("unit", 0.5))
+    layer.open(3)
+    layer.g.requires_grad_()
+    with torch.no_grad():
+        for mine, drawn in zip((layer.base.weight, layer.base.bias, layer.A, layer.B, layer.g), exact[1:], strict=True):
+            mine.copy_(drawn)
+    truth = plain(*exact, 0.5)
+    wanted = torch.autograd.grad(truth.sum(), (A, B, g))
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = layer(x), plain(*exact, 0.5)
+    assert ours.dtype == torch.bfloat16
+    assert (ours - truth).norm() <= 2 * (theirs - truth).norm()
+    for ours_, theirs_, true in zip(
+        torch.autograd.grad(ours.sum(), (layer.A, layer.B, layer.g)),
+        torch.autograd.grad(theirs.sum(), (A, B, g)),
+        wanted,
+        strict=True,
+    ):
+        assert ours_.dtype == torch.float32
+        assert (ours_ - true).norm() <= 2 * (theirs_ - true).norm() + 0.02 * true.norm()
+    layer.merge()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (layer(x) - truth).norm() <= 2 * (theirs - truth).norm()
+        layer.unmerge()
+        assert torch.equal(layer(x), ours)
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_gradient_checkpointing(use_reentrant: bool) -> None:
+    """Recomputed activations give the same gradients, bit for bit."""
+    x, W, bias, A, B, g = factors(TOKENS["merged"], dtype=torch.float32)
+
+    def block(x: Tensor) -> Tensor:
+        return gated_linear(x, W, bias, A, B, g, 1.0).relu()
+
+    (direct,) = torch.autograd.grad(block(x).sum(), A)
+    block_again = checkpoint(block, x, use_reentrant=use_reentrant).sum()
+    block_again.backward()
+    assert torch.equal(A.grad, direct)
+
+
+@pytest.mark.parametrize("path", TOKENS)
+def test_compile(path: str) -> None:
+    """It is traced whole, forward and backward, without a graph break."""
+    layer = LowRankLinear(nn.Linear(8, 6), 4, Scale("unit", 2.0))
+    layer.open(3)
+    nn.init.normal_(layer.A)
+    nn.init.normal_(layer.B)
+    x = torch.randn(TOKENS[path], 8)
+    direct = layer(x)
+    (wanted,) = torch.autograd.grad(direct.sum(), layer.A)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), direct)
+    compiled(x).sum().backward()
+    torch.testing.assert_close(layer.A.grad, wanted)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_in_a_model(family: str) -> None:
+    """Every family's logits and gradients equal those of the plain form, layer by layer of a real graph."""
+    from rankopt.lowrank.inject import inject, linear_names
+
+    model = make(family)
+    names = linear_names(model, ("classifier", "score", "pooler"))
+    layers = inject(model, names, 3, Scale("unit", 1.0))
+    for layer in layers.values():
+        layer.open(2)
+        nn.init.normal_(layer.A, std=0.1)
+        nn.init.normal_(layer.B, std=0.1)
+    ids = torch.randint(2, 50, (5, 8), generator=torch.Generator().manual_seed(3))
+    twin = copy.deepcopy(model)
+    for name in names:
+        layer = twin.get_submodule(name)
+
+        def slow(x: Tensor, layer: LowRankLinear = layer) -> Tensor:
+            A, B, g = layer.active()
+            return layer.base(x) + layer.s * functional.linear(functional.linear(x, A) * g, B)
+
+        layer.forward = slow
+    for net in (model, twin):
+        net(input_ids=ids).logits.square().sum().backward()
+    torch.testing.assert_close(model(input_ids=ids).logits, twin(input_ids=ids).logits)
+    for name in names:
+        mine, other = model.get_submodule(name), twin.get_submodule(name)
+        torch.testing.assert_close(mine.A.grad, other.A.grad, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(mine.B.grad, other.B.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("path", TOKENS)
+def test_on_a_gpu(path: str) -> None:
+    """The same map as on a CPU."""
+    values = factors(TOKENS[path])
+    ours = gated_linear(*[t.detach().cuda() for t in values], 1.0)
+    torch.testing.assert_close(ours.cpu(), plain(*values, 1.0).detach())
