@@ -72,9 +72,9 @@ def run_trial(
     every = checkpoint_steps or max(1, -(-steps // 5))
 
     def interim(pattern: RankPattern) -> dict[str, float]:
-        data = encoded["search"]
-        scores = evaluate(task, predict(adapted, data, how.eval_batch_size, how.precision), data.labels)
-        error = 0.5 / math.sqrt(len(data))  # the most that a share of right answers can have
+        split = data.held_out["search"]
+        scores = evaluate(task, predict(adapted, split, how.eval_batch_size, how.precision), split.labels)
+        error = 0.5 / math.sqrt(len(split))  # the most that a share of right answers can have
         return {"score": scores[task.metrics[0]], "parameters": pattern.parameters(shapes), "error": error}
 
     scored = {round(steps * place / (evaluations + 1)) for place in range(1, evaluations + 1)} - {0, steps}
