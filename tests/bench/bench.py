@@ -183,7 +183,8 @@ def study(data: str, model: str, base: dict[str, Any], space: dict[str, Any] | N
             capture_output=True,
             text=True,
         )
-        scores = [row["score"] for row in json.loads(shown.stdout)["points"]]
+        results = json.loads(shown.stdout)["results"]
+        scores = [next(iter(result["points"][0]["report"]["validation"].values())) for result in results]
     return {"wall": took, "score": statistics.mean(scores), "peak_mib": float(run.stderr.splitlines()[-1])}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from rankopt.lowrank.gated import gated_linear, merging_pays
+from rankopt.lowrank.inject import inject, linear_names
 from rankopt.lowrank.linear import LowRankLinear, Scale
-from tests.lowrank.conftest import CONFIGS, make
 
 TOKENS = {"merged": 64, "thin": 2}  # for maps of 8 to 6: whether forming W' pays
 
@@ -164,12 +165,9 @@ def test_compile(path: str) -> None:
     torch.testing.assert_close(layer.A.grad, wanted)
 
 
-@pytest.mark.parametrize("family", CONFIGS)
-def test_in_a_model(family: str) -> None:
+def test_in_a_model(family: str, build: Any) -> None:
     """Every family's logits and gradients equal those of the plain form, layer by layer of a real graph."""
-    from rankopt.lowrank.inject import inject, linear_names
-
-    model = make(family)
+    model = build(family)
     names = linear_names(model, ("classifier", "score", "pooler"))
     layers = inject(model, names, 3, Scale("unit", 1.0))
     for layer in layers.values():
