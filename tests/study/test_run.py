@@ -180,13 +180,13 @@ def test_a_killed_worker(tiny_study: Callable[..., Path], start: Callable[..., A
 def test_an_interrupt(tiny_study: Callable[..., Path], start: Callable[..., Any], tmp_path: Path) -> None:
     """Ctrl-C (SIGINT to the whole group) ends the run with 130 after the current step, no trial failed, checkpoints of
     that step kept; the same command continues from them and ends with the result of an undisturbed run."""
-    training = {**LONG, "steps": 600}  # both workers must still be at work when the interrupt comes
+    training = {**LONG, "steps": 2000}  # both workers must still be at work when the interrupt comes
     path = tiny_study(space={"seed": [0, 1]}, training=training, allocator={"name": "spectral", "recovery": 0.3})
     words = ("run", path, "--workers", 2, "--checkpoint-steps", 1000, *QUICKLY)
     run = start(*words)
     folder = tmp_path / "runs" / "tiny"
     wait_for(lambda: _text(folder / "log.txt").count("started by worker") == 2, run)
-    time.sleep(2)
+    time.sleep(1)
     os.killpg(run.pid, signal.SIGINT)
     text, _ = run.communicate(timeout=60)
     assert run.returncode == 130, text
@@ -199,7 +199,7 @@ def test_an_interrupt(tiny_study: Callable[..., Path], start: Callable[..., Any]
     checkpoint, *_ = folder.glob("trials/*/checkpoints/checkpoint-*")
     assert (checkpoint / SEAL).exists()
     step = int(checkpoint.name.split("-")[1])
-    assert 0 < step < 600
+    assert 0 < step < 2000
     again = start(*words)
     text, _ = again.communicate(timeout=300)
     assert again.returncode == 0, text
