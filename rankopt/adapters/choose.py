@@ -69,8 +69,9 @@ class Choice:
         pattern: full module name -> rank.
         parameters: of the factors kept.
         energy: the share of the gain kept, 1 where there is nothing to keep.
-        exact: whether no pattern of as many parameters keeps more; False where only the greedy rule was affordable
-            (many different costs without a common divisor).
+        exact: whether no pattern of as many parameters keeps more, among those in which modules with attached tensors
+            keep a component; False where only the greedy rule was affordable (many different costs without a common
+            divisor).
     """
 
     pattern: RankPattern
@@ -93,28 +94,37 @@ def choose(modules: Mapping[str, Module], gains: Mapping[str, Floats], target: T
         ValueError: the budget is below the smallest adapter that PEFT can hold.
     """
     costs = {name: module.shape.cost for name, module in modules.items()}
-    allowed = target.parameters(sum(module.parameters for module in modules.values()))
+    full = sum(module.parameters for module in modules.values())
+    if not full:  # everything in it is suppressed: there is nothing to choose
+        pattern = with_one(modules, dict.fromkeys(modules, 0))
+        return Choice(pattern, sum(costs[name] * rank for name, rank in pattern.items()), 1.0, True)
+    allowed = target.parameters(full)
     wanted = float(sum(values.sum() for values in gains.values())) * (target.energy or 1.0) * (1 - ROUNDING)
     if target.rank is not None:
-        kept = {
-            name: target.rank if target.uniform else min(target.rank, len(values)) for name, values in gains.items()
-        }
+        most = max(len(values) for values in gains.values())
+        kept = {name: min(target.rank, most if target.uniform else len(values)) for name, values in gains.items()}
         pattern, exact = RankPattern(kept), True
     elif target.uniform:
         pattern, exact = _uniform(gains, costs, allowed, None if target.energy is None else wanted), True
     else:
         pattern, exact = _best(modules, gains, costs, allowed, None if target.energy is None else wanted)
-    least = min(costs.values()) if not pattern.total else 0  # PEFT knows no adapter without a target
+    least = min(costs.values()) if not pattern.total else 0
     if least > allowed:
         raise ValueError(f"the budget must pay for one component, {least:,} parameters here, got {allowed:,}")
-    if least:
-        first = min(costs, key=costs.__getitem__)
-        pattern = RankPattern({name: rank or int(name == first) for name, rank in pattern.items()})
+    pattern = with_one(modules, pattern)
     total = float(sum(values.sum() for values in gains.values()))
     held = float(sum(gains[name][:rank].sum() for name, rank in pattern.items()))
     return Choice(
         pattern, sum(costs[name] * rank for name, rank in pattern.items()), held / total if total > 0 else 1.0, exact
     )
+
+
+def with_one(modules: Mapping[str, Module], pattern: Mapping[str, int]) -> RankPattern:
+    """The pattern, or where it keeps nothing the cheapest single component: PEFT knows no adapter without a target."""
+    if not any(pattern.values()):
+        cheapest_one = min(modules, key=lambda name: modules[name].shape.cost)
+        pattern = {name: int(name == cheapest_one) for name in pattern}
+    return RankPattern(dict(pattern))
 
 
 def _best(

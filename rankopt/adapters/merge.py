@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rankopt.adapters.adapter import Adapter, Factors, Module, read_adapter
-from rankopt.adapters.choose import Target, choose
+from rankopt.adapters.choose import Target, choose, with_one
 from rankopt.adapters.compress import refuse_base_changes
 from rankopt.adapters.truncate import distance, padded, stacked, truncate
 from rankopt.adapters.write import Update, Written, verify, write_adapter, write_report
@@ -53,7 +53,7 @@ def merge_adapters(
     _refuse_strangers(sources)
     names = dict.fromkeys(name for source in sources for name in source.modules)
     modules = {name: _module(sources, name) for name in names}
-    pattern: Mapping[str, int] = {name: module.rank for name, module in modules.items()}
+    pattern: Mapping[str, int] = with_one(modules, {name: module.rank for name, module in modules.items()})
     if amount:
         worth = {name: singular_values(*_total(sources, shares, name)).square().numpy() for name in names}
         pattern = choose(modules, worth, Target(uniform=uniform, **amount)).pattern
@@ -69,10 +69,7 @@ def merge_adapters(
             new = written.modules.get(name)
             lost += (distance((1.0, factors), (new.scale, written.factors(name))) if new else norm) ** 2
             total += norm**2
-        heads = sum(bool(source.carried) for source in sources)
-        notes = (
-            ["the other tensors (such as a head) are the first adapter's"] if heads > 1 or sources[0].carried else []
-        )
+        notes = ["the other tensors (such as a head) are the first adapter's"] if sources[0].carried else []
         terms = (f"{share:g} x {source.folder.name}" for share, source in zip(shares, sources, strict=True))
         done = Written(
             Path(out),
@@ -96,6 +93,11 @@ def _refuse_strangers(sources: Sequence[Adapter]) -> None:
             raise ValueError(f"adapters must have one base model, got {one!r} and {other!r}")
         if source.config.lora_bias != first.config.lora_bias:
             raise ValueError("adapters must agree on lora_bias")
+        if lost := sorted(set(source.carried) - set(first.carried)):
+            raise ValueError(
+                f"{source.folder}: {lost[0]} is not part of any sum, and only the first adapter's such tensors are "
+                "kept; name this adapter first"
+            )
         for name in set(first.modules) & set(source.modules):
             a, b = first.modules[name], source.modules[name]
             if (a.shape, a.kind, a.kernel) != (b.shape, b.kind, b.kernel):
@@ -136,7 +138,8 @@ def _update(total: Factors, module: Module, rank: int) -> Update:
 
 
 def _carried(sources: Sequence[Adapter], shares: Sequence[float], updates: Sequence[Update]) -> dict[str, Tensor]:
-    """Biases add up like the updates they belong to; everything else is the first adapter's that has it."""
+    """Biases add up like the updates they belong to; what is attached to a module is the first's that has the module,
+    all other tensors are the first adapter's."""
     tensors = {key: sources[0].tensor(key) for key in sources[0].carried}
     for update in updates:
         for key in update.module.attached:

@@ -205,3 +205,12 @@ def test_pissa_is_refused(adapter_of: Callable[..., Path], tmp_path: Path) -> No
     rankopt.spectrum(source)
     with pytest.raises(ValueError, match="init_lora_weights must leave the base weights alone, got 'pissa'"):
         rankopt.compress(source, tmp_path / "b", energy=0.5)
+
+
+def test_a_rank_beyond_the_adapters_changes_nothing(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
+    """With or without `uniform`: no padding to what was asked for."""
+    adapter = adapter_of("plain")
+    for uniform in (False, True):
+        out = tmp_path / f"same-{uniform}"
+        rankopt.compress(adapter, out, rank=100_000_000, uniform=uniform)
+        assert read_adapter(out).parameters == read_adapter(adapter).parameters

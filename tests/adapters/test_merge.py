@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+import rankopt
 from rankopt.adapters.adapter import read_adapter
 from rankopt.adapters.convert import convert
 from rankopt.adapters.into_base import merge_into_base
@@ -173,3 +174,37 @@ def test_a_pickle_never_runs(adapter_of: Callable[..., Path], tmp_path: Path) ->
 def test_nothing_to_convert(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be AdaLoRA, rsLoRA or pickled to be converted, it is plain LoRA"):
         convert(adapter_of("plain"), tmp_path / "b")
+
+
+def test_nobodys_head_is_lost(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
+    """A head that only a later adapter has is refused, whole; named first it is kept."""
+    head, plain = adapter_of("modules_to_save", name="head"), tmp_path / "plain"
+    tensors = load_file(head / "adapter_model.safetensors")
+    config = json.loads((head / "adapter_config.json").read_text())
+    plain.mkdir()
+    save_file({key: value for key, value in tensors.items() if ".lora_" in key}, plain / "adapter_model.safetensors")
+    (plain / "adapter_config.json").write_text(json.dumps(config | {"modules_to_save": None}))
+    with pytest.raises(ValueError, match="not part of any sum, and only the first adapter's"):
+        merge_adapters([plain, head], tmp_path / "sum")
+    assert not (tmp_path / "sum").exists()
+    assert merge_adapters([head, plain], tmp_path / "sum").notes
+    kept = load_file(tmp_path / "sum" / "adapter_model.safetensors")
+    assert {key for key in tensors if ".lora_" not in key} <= set(kept)
+
+
+def test_nothing_plus_nothing(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
+    """AdaLoRA adapters all of whose components were dropped make a sum of one component that is zero, as PEFT needs a
+    target; compressing one does, too."""
+    empty = adapter_of("AdaLoRA")
+    file = empty / "adapter_model.safetensors"
+    cut = {
+        key: value[:, :0] if ".lora_B" in key else value[:0] if ".lora_" in key else value
+        for key, value in load_file(file).items()
+    }
+    save_file({key: value.contiguous() for key, value in cut.items()}, file)
+    done = merge_adapters([empty, empty], tmp_path / "sum")
+    assert (done.error, done.relative_error) == (0.0, 0.0)
+    assert sum(module.rank for module in read_adapter(tmp_path / "sum").modules.values()) == 1
+    for number, amount in enumerate(({"energy": 0.5}, {"ratio": 0.5}, {"budget": 1}, {"rank": 3, "uniform": True})):
+        rankopt.compress(empty, tmp_path / f"small{number}", **amount)
+        assert not any(update.any() for update in dense(tmp_path / f"small{number}").values())
