@@ -23,7 +23,6 @@ from rankopt.study.plan import InvalidTrialError, checked
 from rankopt.study.proposals import propose
 from rankopt.study.storage import StudyStore, this_worker
 from rankopt.study.tracking import Tracker
-from rankopt.training import trial as training
 
 POLL = 0.5
 """Seconds between looks at what other workers do."""
@@ -149,6 +148,8 @@ class Objective:
                 self.tell(Event(self.job.slot, "step", trial.number, label, progress))
             if progress.stage == "score":
                 self._judge(trial, progress)
+
+        from rankopt.training import trial as training  # slow to import, and the parent of the workers does without it
 
         result: TrialResult | None = None
         surprised = False

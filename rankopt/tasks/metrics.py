@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import f1_score, matthews_corrcoef
 
 from rankopt.tasks.base import Task
 
@@ -53,6 +51,8 @@ def f1(predictions: Array, references: Array) -> float:
     Source: van Rijsbergen, Information Retrieval, 1979; on MRPC and QQP by GLUE (Wang et al. 2018).
     """
     predictions, references = _pair(predictions, references)
+    from sklearn.metrics import f1_score  # slow to import: most processes score nothing
+
     return float(f1_score(references == 1, predictions == 1, zero_division=0.0))
 
 
@@ -78,6 +78,8 @@ def matthews(predictions: Array, references: Array) -> float:
     predictions, references = _pair(predictions, references)
     if _constant(predictions) or _constant(references):
         return 0.0
+    from sklearn.metrics import matthews_corrcoef  # slow to import: most processes score nothing
+
     return float(matthews_corrcoef(references, predictions))
 
 
@@ -103,6 +105,8 @@ def pearson(predictions: Array, references: Array) -> float:
     predictions, references = _pair(predictions, references)
     if _constant(predictions) or _constant(references):
         return 0.0
+    from scipy.stats import pearsonr  # slow to import: most processes score nothing
+
     return float(pearsonr(predictions, references).statistic)
 
 
@@ -126,6 +130,8 @@ def spearman(predictions: Array, references: Array) -> float:
     predictions, references = _pair(predictions, references)
     if _constant(predictions) or _constant(references):
         return 0.0
+    from scipy.stats import spearmanr  # slow to import: most processes score nothing
+
     return float(spearmanr(predictions, references).statistic)
 
 
