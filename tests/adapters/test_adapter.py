@@ -51,8 +51,12 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "alpha infinite": (lambda f: configured(f, lora_alpha=float("inf")), "lora_alpha must be"),
     "no regular expression": (lambda f: configured(f, rank_pattern={"(": 3}), "must hold regular expressions"),
     "endless regular expression": (
-        lambda f: configured(f, alpha_pattern={"(a+)+$": 3}),
-        "must not repeat a repetition",
+        lambda f: configured(f, alpha_pattern={r"(a+)\1+": 3}),
+        r"must hold regular expressions, got .* \(only what matches in linear time is accepted",
+    ),
+    "inline flags": (
+        lambda f: configured(f, rank_pattern={"(?i)q": 2}),
+        r"must hold regular expressions, got '\(\?i\)q' \(global flags not at the start",
     ),
     "escape codes": (lambda f: configured(f, base_model_name_or_path="a\x1b[31m"), "printable characters"),
     "another rank": (lambda f: configured(f, r=8), "must have rank 8 as adapter_config.json says, its factors have 4"),
