@@ -36,7 +36,7 @@ def _printable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_printable)]
-Alpha = Annotated[float, Field(allow_inf_nan=False)]
+Alpha = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
 
 
 class AdapterConfig(BaseModel):
