@@ -22,6 +22,12 @@ from rankopt.lowrank.files import CONFIG, PREFIX, WEIGHTS
 Kind = Literal["linear", "embedding", "conv"]
 
 LARGEST_RANK = 4096
+LARGEST_FAN = 1 << 24
+"""Inputs or outputs of a module; a factor without components declares them in no bytes at all."""
+
+LARGEST_UPDATE = 1e150
+"""Frobenius norm of an update; the square of more is infinite in float64."""
+
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 STEM = re.compile(r"[\w.-]{1,512}")
 FACTOR = re.compile(r"(.+)\.(lora_A|lora_B|lora_E|lora_embedding_A|lora_embedding_B)(\.weight)?")
@@ -116,15 +122,21 @@ class Adapter:
             name: full name.
             dtype: what to compute in.
         Raises:
-            ValueError: a value is NaN or infinite.
+            ValueError: a value, also of a bias or of DoRA's magnitudes, is NaN or infinite; the update is too large.
         """
         module = self.modules[name]
+        for key in module.attached:
+            if not torch.isfinite(self.tensor(key)).all():
+                role = key.removeprefix(f"{module.stem}.")
+                raise ValueError(f"{self.folder}: {role} of {name} must be finite, it holds NaN or infinity")
         A, B = (self.tensor(module.keys[role]).to(dtype).flatten(1) for role in ("A", "B"))
         if "E" in module.keys:
             A = self.tensor(module.keys["E"]).to(dtype).reshape(-1, 1) * A
         for factor, role in ((A, "A"), (B, "B")):
             if not torch.isfinite(factor).all():
                 raise ValueError(f"{self.folder}: factor {role} of {name} must be finite, it holds NaN or infinity")
+        if not abs(module.scale) * float(A.double().norm()) * float(B.double().norm()) <= LARGEST_UPDATE:
+            raise ValueError(f"{self.folder}: the update of {name} is too large for float64 (scale {module.scale:g})")
         return Factors(A, B)
 
 
@@ -149,11 +161,14 @@ def read_adapter(source: str | Path | Adapter) -> Adapter:
             header[key] = (tuple(part.get_shape()), part.get_dtype())
     roles: dict[str, dict[str, str]] = defaultdict(dict)
     attached, carried = defaultdict(list), []
+    keys: dict[tuple[str, str], str] = {}
     for key in header:
         if not STEM.fullmatch(key):
             raise ValueError(f"{folder}: a tensor's name must be letters, digits, dots and dashes, got {key[:80]!r}")
         if found := FACTOR.fullmatch(key):
             roles[found[1]][found[2]] = key
+            if (first := keys.setdefault((found[1].removeprefix(PREFIX), found[2]), key)) != key:
+                raise ValueError(f"{folder}: a module must have one {found[2]}, got {first!r} and {key!r}")
         elif found := ATTACHED.fullmatch(key):
             attached[found[1]].append(key)
         elif ".lora_" in key:
@@ -206,6 +221,8 @@ def _module(
         raise ValueError(
             f"{where}: lora_E must have one value per component, got {header[keys['E']][0]} for rank {rank}"
         )
+    if max(fan_in, fan_out) > LARGEST_FAN:
+        raise ValueError(f"{where}: a module must have at most {LARGEST_FAN:,} inputs and outputs, got {a} and {b}")
     if rank > LARGEST_RANK:
         raise ValueError(f"{where}: a rank must be at most {LARGEST_RANK}, got {rank}")
     expected = config.rank(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,15 +11,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from rankopt.core.problems import problems
 from rankopt.lowrank.files import CONFIG, first_match
+from rankopt.lowrank.patterns import checked
 
 LONGEST = 4096
 """Characters of a text in a config, and of a pattern."""
 
 LARGEST = 1 << 24
 """Bytes of a config; thousands of modules with patterns take less than one."""
-
-REPEATED = re.compile(r"[+*}]\)+[+*{]")
-"""A repetition of a repetition, which can make a regular expression take for ever."""
 
 ELSEWHERE = (
     "target_parameters", "megatron_config", "layer_replication", "use_qalora", "use_bdlora", "monteclora_config",
@@ -39,7 +36,7 @@ def _printable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_printable)]
-Alpha = Annotated[float, Field(allow_inf_nan=False)]
+Alpha = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
 
 
 class AdapterConfig(BaseModel):
@@ -76,11 +73,9 @@ class AdapterConfig(BaseModel):
     def _patterns(cls, patterns: dict[str, Any] | None) -> dict[str, Any] | None:
         for pattern in patterns or {}:
             try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"must hold regular expressions, got {pattern!r} ({error})") from None
-            if REPEATED.search(pattern):
-                raise ValueError(f"must not repeat a repetition, got {pattern!r}")
+                checked(pattern)
+            except ValueError as error:
+                raise ValueError(f"must hold regular expressions, got {pattern[:80]!r} ({error})") from None
         return patterns
 
     @property

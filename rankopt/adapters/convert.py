@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 import torch
@@ -18,6 +19,12 @@ from rankopt.adapters.write import Update, Written, carried_tensors, verify, wri
 from rankopt.core.folders import new_folder
 from rankopt.importance.spectral import one_thread, singular_values
 from rankopt.lowrank.files import CONFIG, WEIGHTS, write_weights
+
+PLAIN = (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+)  # fmt: skip
+"""What a pickled tensor may hold."""
 
 
 def convert(adapter: str | Path, out: str | Path) -> Written:
@@ -45,11 +52,14 @@ def convert(adapter: str | Path, out: str | Path) -> Written:
         shutil.copyfile(checked(folder, CONFIG), unpickled / CONFIG)
         tensors = _unpickled(checked(folder, PICKLED))
         write_weights({key: value.clone() for key, value in tensors.items()}, unpickled)
-        source = read_adapter(unpickled)
-        if source.config.kind in ("AdaLoRA", "rsLoRA"):
-            return _plain(source, Path(out))
-        for name in source.modules:
-            source.factors(name)  # finite
+        try:
+            source = read_adapter(unpickled)
+            if source.config.kind in ("AdaLoRA", "rsLoRA"):
+                return _plain(source, Path(out))
+            for name in source.modules:
+                source.factors(name)  # finite
+        except ValueError as error:  # names the adapter that was given, not the copy
+            raise ValueError(str(error).replace(str(unpickled), str(folder))) from None
         with new_folder(Path(out)) as draft:
             for name in (CONFIG, WEIGHTS):
                 shutil.copyfile(unpickled / name, draft / name)
@@ -111,7 +121,8 @@ def _nonzero(source: Adapter, name: str) -> Factors:
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch's, of kinds of tensors that are refused below
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path}: must hold tensors and nothing else, and whole; it was not read ({reason})") from None
@@ -119,4 +130,18 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
         isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()
     ):
         raise ValueError(f"{path}: must hold a mapping from names to tensors")
+    for key, value in tensors.items():
+        if problem := _odd(value):
+            raise ValueError(f"{path}: {key[:80]!r} must be a plain tensor of finite numbers, it {problem}")
     return tensors
+
+
+def _odd(tensor: Tensor) -> str | None:
+    """Why a tensor is no plain array: a few bytes of a pickle can stand for one that no memory holds."""
+    if tensor.is_quantized or tensor.dtype not in PLAIN:
+        return f"holds {str(tensor.dtype).removeprefix('torch.')}"
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        return f"is {str(tensor.layout).removeprefix('torch.')} on {tensor.device.type}"
+    if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
+        return f"has {tensor.numel():,} entries in {tensor.untyped_storage().nbytes():,} bytes"
+    return None if torch.isfinite(tensor).all() else "holds NaN or infinity"

@@ -28,7 +28,10 @@ def locate(source: str | Path) -> Path:
     if folder.exists():
         raise ValueError(f"an adapter must be a folder, got the file {folder}; name the folder it is in")
     if not HUB_ID.fullmatch(str(source)) or ".." in str(source):
-        raise ValueError(f"an adapter must be a folder or a hub id (user/repository), got {str(source)!r}")
+        raise ValueError(
+            f"an adapter must be a folder or a hub id (user/repository), got {str(source)!r}: no such folder exists, "
+            "and it is no hub id"
+        )
     from huggingface_hub import snapshot_download  # slow to import, and only needed here
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 

@@ -148,9 +148,9 @@ def spectrum(adapter: str | Path | Adapter) -> Spectrum:
         OSError: the hub cannot be reached.
     Example:
         >>> import rankopt
-        >>> rankopt.spectrum("no/such/folder")
+        >>> rankopt.spectrum("no/such/folder")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        ValueError: an adapter must be a folder or a hub id (user/repository), got 'no/such/folder'
+        ValueError: an adapter must be a folder or a hub id (user/repository), got 'no/such/folder'...
     """
     read = read_adapter(adapter)
     found = {}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rankopt.adapters.adapter import Adapter, Factors, Module, read_adapter
+from rankopt.adapters.adapter import DTYPES, Adapter, Factors, Module, read_adapter
 from rankopt.lowrank.files import full_names, rank_fields, write_config, write_weights
 
 ADALORA_ONLY = (
@@ -122,8 +122,14 @@ def carried_tensors(source: Adapter, updates: Iterable[Update]) -> dict[str, Ten
     """What goes along: everything that is no factor, and what is attached to the modules that stay.
 
     A bias is multiplied by the scale like the product of the factors, so it is divided where the scale changes.
+
+    Raises:
+        ValueError: a tensor that is no factor holds NaN or infinity.
     """
     tensors = {key: source.tensor(key) for key in source.carried}
+    for key, value in tensors.items():
+        if value.dtype in DTYPES.values() and not torch.isfinite(value).all():
+            raise ValueError(f"{source.folder}: {key} must be finite, it holds NaN or infinity")
     for update in updates:
         for key in update.module.attached:
             value = source.tensor(key)

@@ -53,7 +53,7 @@ class ModelSpec(Spec):
         name: "mini" for the embedded encoder, a local folder, or a name on the hub.
         revision: a hub revision.
         target_modules: "all-linear" (every linear map of the blocks; head and pooler excluded), a list of module name
-            endings, or a regular expression that matches the whole module name.
+            endings, or a regular expression that matches the whole module name (no look-around).
         max_rank: physical rank of every adapted layer; no pattern goes beyond it.
         alpha: numerator of the adapter's scale s.
         scale: "published" takes the allocator's own policy; "init" s = alpha / initial rank; "active"

@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rankopt.lowrank.patterns import ends
+
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
@@ -49,7 +51,7 @@ def first_match(patterns: Mapping[str, Any], name: str, default: Any) -> Any:
         2
     """
     for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
+        if ends(pattern, name):
             return value
     return default
 

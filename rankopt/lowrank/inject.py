@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Sequence
 from typing import cast
 
 from torch import nn
 
 from rankopt.lowrank.linear import Layers, LowRankLinear, Scale, is_conv1d
+from rankopt.lowrank.patterns import checked, matches
 
 
 def linear_names(model: nn.Module, head: Iterable[str] = ()) -> list[str]:
@@ -45,9 +45,10 @@ def target_names(model: nn.Module, target_modules: str | Sequence[str], head: It
         return found
     if isinstance(target_modules, str):
         try:
-            found = [name for name in names if re.fullmatch(target_modules, name)]
-        except re.error as error:
+            checked(target_modules)
+        except ValueError as error:
             raise ValueError(f"model.target_modules {target_modules!r} is no regular expression: {error}") from None
+        found = [name for name in names if matches(target_modules, name)]
         if not found:
             raise ValueError(f"model.target_modules {target_modules!r} matches no linear map{_nearest('', names)}")
         return found

@@ -51,8 +51,12 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "alpha infinite": (lambda f: configured(f, lora_alpha=float("inf")), "lora_alpha must be"),
     "no regular expression": (lambda f: configured(f, rank_pattern={"(": 3}), "must hold regular expressions"),
     "endless regular expression": (
-        lambda f: configured(f, alpha_pattern={"(a+)+$": 3}),
-        "must not repeat a repetition",
+        lambda f: configured(f, alpha_pattern={r"(a+)\1+": 3}),
+        r"must hold regular expressions, got .* \(only what matches in linear time is accepted",
+    ),
+    "inline flags": (
+        lambda f: configured(f, rank_pattern={"(?i)q": 2}),
+        r"must hold regular expressions, got '\(\?i\)q' \(global flags not at the start",
     ),
     "escape codes": (lambda f: configured(f, base_model_name_or_path="a\x1b[31m"), "printable characters"),
     "another rank": (lambda f: configured(f, r=8), "must have rank 8 as adapter_config.json says, its factors have 4"),
@@ -69,6 +73,22 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "kohya": (
         lambda f: save_file({"lora_unet_x.lora_down.weight": torch.ones(4, 4)}, f / WEIGHTS),
         "kohya or diffusers",
+    ),
+    "a module twice": (
+        lambda f: changed(f, **{KEY.removeprefix("base_model.model."): torch.ones(4, 16)}),
+        "a module must have one lora_A, got 'base_model.model.roberta.* and 'roberta.*",
+    ),
+    "too large": (
+        lambda f: changed(f, query_A=torch.full((4, 16), 1e200, dtype=torch.float64)),
+        r"the update of .*query is too large for float64 \(scale 1.5\)",
+    ),
+    "alpha too large": (
+        lambda f: configured(f, lora_alpha=1e308),
+        r"lora_alpha must be less than or equal to 10{12}, got",
+    ),
+    "magnitudes that are none": (
+        lambda f: changed(f, **{KEY.replace("lora_A.weight", "lora_magnitude_vector"): torch.ones(16) / 0}),
+        "lora_magnitude_vector of .*query must be finite",
     ),
     "not a number": (lambda f: changed(f, query_A=torch.full((4, 16), float("nan"))), "it holds NaN or infinity"),
     "infinity": (lambda f: changed(f, query_A=torch.full((4, 16), float("inf"))), "it holds NaN or infinity"),
@@ -96,6 +116,16 @@ def test_absurd_ranks(adapter_of: Callable[..., Path]) -> None:
     configured(folder, r=5000)
     changed(folder, query_A=torch.ones(5000, 16), **{other: torch.ones(16, 5000)})
     with pytest.raises(ValueError, match="a rank must be at most 4096, got 5000"):
+        read_adapter(folder)
+
+
+def test_absurd_shapes(adapter_of: Callable[..., Path]) -> None:
+    """Factors without components may declare any shape."""
+    folder = adapter_of("AdaLoRA")
+    stem = KEY.removesuffix(".lora_A.weight")
+    shapes = {"lora_A": (0, 10**13), "lora_B": (10**13, 0), "lora_E": (0, 1)}
+    changed(folder, **{f"{stem}.{role}": torch.zeros(shape) for role, shape in shapes.items()})
+    with pytest.raises(ValueError, match="a module must have at most 16,777,216 inputs and outputs, got"):
         read_adapter(folder)
 
 

@@ -92,7 +92,7 @@ def test_merge_and_convert(type_in: Any, adapter_of: Callable[..., Path], tmp_pa
 
 
 REFUSED: dict[str, tuple[list[str], str]] = {
-    "no adapter": (["analyze", "nowhere"], "an adapter must be a folder or a hub id (user/repository), got 'nowhere'"),
+    "no adapter": (["analyze", "nowhere"], "got 'nowhere': no such folder exists, and it is no hub id"),
     "an empty folder": (["analyze", "empty"], "empty: an adapter must hold adapter_config.json, it has none"),
     "no size": (["compress", "adapter", "--out", "b"], "one of --budget, --ratio, --energy and --rank must be given"),
     "two sizes": (["compress", "adapter", "--out", "b", "--ratio", "1", "--rank", "2"], "got --ratio and --rank"),

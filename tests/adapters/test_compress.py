@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import rankopt
 from rankopt.adapters.adapter import read_adapter
@@ -128,10 +128,19 @@ def test_carried_tensors_are_untouched(adapter_of: Callable[..., Path], tmp_path
     assert all(torch.equal(old[key], new[key]) for key in carried)
 
 
+def test_carried_tensors_that_are_not_finite(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
+    """Wrong input, not a disk that wrote something else."""
+    source = adapter_of("modules_to_save")
+    tensors = load_file(source / "adapter_model.safetensors")
+    head = next(key for key in tensors if ".lora_" not in key)
+    save_file(tensors | {head: tensors[head] / 0}, source / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match=f"{head} must be finite"):
+        rankopt.compress(source, tmp_path / "b", energy=0.5)
+    assert not (tmp_path / "b").exists()
+
+
 def test_half_precision_stays_half(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
     """bfloat16 stays bfloat16, and the error that is told contains the rounding."""
-    from safetensors.torch import save_file
-
     source = adapter_of("plain")
     path = source / "adapter_model.safetensors"
     save_file({key: value.bfloat16() for key, value in load_file(path).items()}, path)

@@ -171,6 +171,32 @@ def test_a_pickle_never_runs(adapter_of: Callable[..., Path], tmp_path: Path) ->
     assert not (tmp_path / "b").exists()
 
 
+ODD: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
+    "expanded": (lambda _: torch.zeros(1).expand(2, 10**12), "has 2,000,000,000,000 entries in 4 bytes"),
+    "meta": (lambda A: A.to("meta"), "is strided on meta"),
+    "sparse": (lambda A: A.to_sparse(), "is sparse_coo on cpu"),
+    "complex": (lambda A: A.to(torch.complex64), "holds complex64"),
+    "not finite": (lambda A: A / 0, "holds NaN or infinity"),
+    "another rank": (lambda A: A[:3].clone(), r"factors must be \(r, in\) and \(out, r\)"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_a_pickle_of_odd_tensors(case: str, adapter_of: Callable[..., Path], tmp_path: Path) -> None:
+    """One line that names the adapter that was given; nothing is made of a few bytes that stand for terabytes."""
+    source = adapter_of("plain")
+    weights, (odd, message) = source / "adapter_model.safetensors", ODD[case]
+    tensors = load_file(weights)
+    key = next(key for key in tensors if ".lora_A" in key)
+    torch.save(tensors | {key: odd(tensors[key])}, source / "adapter_model.bin")
+    weights.unlink()
+    with pytest.raises(ValueError, match=message) as caught:
+        convert(source, tmp_path / "b")
+    assert str(caught.value).startswith(str(source))
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "b").exists()
+
+
 def test_nothing_to_convert(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be AdaLoRA, rsLoRA or pickled to be converted, it is plain LoRA"):
         convert(adapter_of("plain"), tmp_path / "b")
