@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,15 +40,26 @@ def load_base(model: str, source: Adapter) -> nn.Module:
         config = transformers.AutoConfig.from_pretrained(model, trust_remote_code=False)
         if rows:
             config.num_labels = rows[0]
-        named = AUTO.get(source.config.task_type or "") or next(iter(config.architectures or ()), "")
-        kind = getattr(transformers, named, transformers.AutoModel)
-        loaded: nn.Module = kind.from_pretrained(
-            model, config=config, dtype="auto", trust_remote_code=False, ignore_mismatched_sizes=bool(rows)
+        named = AUTO.get(source.config.task_type or "") or next(iter(config.architectures or ()), "AutoModel")
+        kind = getattr(transformers, named, None)
+        known = named in (*AUTO.values(), "AutoModel")
+        if not known and not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+            raise ValueError(f"its architecture {named!r} is no model of transformers")
+        loaded, report = cast(Any, kind).from_pretrained(
+            model,
+            config=config,
+            dtype="auto",
+            trust_remote_code=False,
+            ignore_mismatched_sizes=bool(rows),
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        own = {name for name, _ in carried_weights(source)}
+        if lacking := sorted({*report["missing_keys"]} - own):
+            raise ValueError(f"its weights lack {lacking[0]}, which its config asks for")
+    except Exception as error:  # transformers has a kind of its own for every kind of damage
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"--model must be a model's folder or hub id, got {model!r} ({reason})") from None
-    return loaded.eval()
+    return cast(nn.Module, loaded.eval())
 
 
 @torch.no_grad()
@@ -71,7 +83,9 @@ def add_updates(source: Adapter, model: nn.Module) -> None:
     parts = dict(model.named_modules())
     for name, module in source.modules.items():
         if name not in parts:
-            raise ValueError(f"the adapter has a module {name!r} that this model lacks{nearest(name, parts)}")
+            raise ValueError(
+                f"the adapter has a module {name!r} that this model lacks{nearest(name, filter(None, parts))}"
+            )
         part = parts[name]
         if not isinstance(getattr(part, "weight", None), Tensor) or getattr(part, "groups", 1) != 1:
             raise ValueError(f"{name} of the adapter must be an ungrouped linear map here, got {type(part).__name__}")

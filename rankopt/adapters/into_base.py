@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from rankopt.adapters.adapter import Adapter, read_adapter
 from rankopt.adapters.base_model import add_updates, carried_weights, load_base, merged_weight, weight_matrix
@@ -36,7 +37,10 @@ def merge_into_base(adapter: str | Path | Adapter, model: str, out: str | Path) 
     with new_folder(Path(out)) as draft:
         merged: Any = load_base(model, source)
         add_updates(source, merged)
-        merged.save_pretrained(draft)
+        try:
+            merged.save_pretrained(draft)
+        except SafetensorError as full:  # its word for a disk that takes no more
+            raise OSError(errno.EIO, f"the model cannot be written ({full})", str(out)) from full
         del merged
         try:
             AutoTokenizer.from_pretrained(model, trust_remote_code=False).save_pretrained(draft)

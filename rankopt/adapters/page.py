@@ -14,6 +14,7 @@ from rankopt.adapters.choose import Target
 from rankopt.adapters.compress import notes
 from rankopt.adapters.spectra import RATIOS, ModuleSpectrum, Spectrum
 from rankopt.adapters.tables import choice_rows, spectrum_lines
+from rankopt.core.folders import new_file
 from rankopt.report.block import Block, Table
 from rankopt.report.chart import Axis, Chart, Curves, Grid, Series
 from rankopt.report.pages import page
@@ -27,12 +28,19 @@ DECADES = tuple((10.0**power, f"{10.0**power:g}") for power in range(0, -9, -1))
 
 
 def write_page(found: Spectrum, path: Path) -> None:
-    """Write the page; a file that is there is replaced.
+    """Write the page; an earlier page that is there is replaced.
 
     Args:
         found: from `spectrum`.
         path: of the HTML file.
+    Raises:
+        ValueError: something else than a page is there.
+        OSError: it cannot be written; an earlier page stays.
     """
+    if path.exists() and (path.is_dir() or path.suffix not in (".html", ".htm")):
+        raise ValueError(f"--html must be a new file or an earlier .html page, got {path}")
+    if file := next((place for place in path.parents if place.exists() and not place.is_dir()), None):
+        raise ValueError(f"--html must lie in folders, got {path} where {file} is a file")
     blocks = {
         "answer": _answer(found),
         "where": Block("Where the update is", charts=(_heat(found),)),
@@ -40,10 +48,9 @@ def write_page(found: Spectrum, path: Path) -> None:
         "patterns": _patterns(found),
         "modules": Block("Every module", tables=(_modules(found),)),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     title = found.adapter.folder.resolve().name
     text = page(blocks, kind="rankopt adapter analysis", title=title, lead=next(spectrum_lines(found)))
-    path.write_text(text, encoding="utf-8", newline="\n")
+    new_file(path, text)
 
 
 def _answer(found: Spectrum) -> Block:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     Args:
         out: the folder to make; must not exist.
     Raises:
-        ValueError: it exists.
+        ValueError: it exists, or a file stands where a folder above it must be.
     Example:
         >>> with tempfile.TemporaryDirectory() as place:
         ...     with new_folder(Path(place, "out")) as draft:
@@ -23,11 +24,35 @@ def new_folder(out: Path) -> Iterator[Path]:
         ...     sorted(path.name for path in Path(place).glob("**/*"))
         ['a.txt', 'out']
     """
+    given, out = out, Path(os.path.normpath(out.absolute()))  # "new/.." is the folder above, with or without a "new"
     if out.exists() or out.is_symlink():
-        raise ValueError(f"--out must not exist yet, got {out}")
+        raise ValueError(f"--out must not exist yet, got {given}")
+    if file := next((place for place in out.parents if place.exists() and not place.is_dir()), None):
+        raise ValueError(f"--out must lie in folders, got {given} where {file} is a file")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".draft-") as scratch:
         draft = Path(scratch, out.name)
         draft.mkdir()
         yield draft
         draft.rename(out)
+
+
+def new_file(path: Path, text: str) -> None:
+    """Write a text whole or not at all; a file that is there is replaced.
+
+    Raises:
+        OSError: it cannot be written; what was there is untouched.
+    Example:
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     new_file(Path(place, "a.txt"), "a")
+        ...     Path(place, "a.txt").read_text()
+        'a'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".draft-") as scratch:
+        draft = Path(scratch, "file")
+        try:
+            draft.write_text(text, encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        draft.replace(path)

@@ -49,7 +49,7 @@ def dotted(path: Path) -> str:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A suggestion to append to a message: the closest valid name, or the valid names.
+    """A suggestion to append to a message: the closest valid name, or the valid names, a dozen at most.
 
     Example:
         >>> nearest("unifrom", ["uniform", "ramp"])
@@ -57,7 +57,8 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """
     names = list(valid)
     close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(names)}"
+    more = f" and {len(names) - 12} more" if len(names) > 13 else ""
+    return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(names[:12] if more else names)}{more}"
 
 
 def problems(error: ValidationError, kind: type[BaseModel]) -> list[Problem]:

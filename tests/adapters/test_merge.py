@@ -234,3 +234,38 @@ def test_nothing_plus_nothing(adapter_of: Callable[..., Path], tmp_path: Path) -
     for number, amount in enumerate(({"energy": 0.5}, {"ratio": 0.5}, {"budget": 1}, {"rank": 3, "uniform": True})):
         rankopt.compress(empty, tmp_path / f"small{number}", **amount)
         assert not any(update.any() for update in dense(tmp_path / f"small{number}").values())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"hidden_size": 64},
+        {"num_hidden_layers": "x"},
+        {"num_hidden_layers": 4},
+        {"architectures": ["pipeline"]},
+        {"architectures": ["LlamaConfig"]},
+        {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+        None,
+    ],
+    ids=str,
+)
+def test_a_damaged_base_is_one_line(
+    damage: dict[str, Any] | None, adapter_of: Callable[..., Path], tmp_path: Path, stock: Any
+) -> None:
+    """Whatever transformers says about it, with the folder's name; nothing is written."""
+    adapter, base = adapter_of("all of Llama"), tmp_path / "base"
+    stock.build("llama").save_pretrained(base)
+    if damage and "architectures" in damage:  # used where the adapter names no task
+        config = json.loads((adapter / "adapter_config.json").read_text())
+        (adapter / "adapter_config.json").write_text(json.dumps(config | {"task_type": None}))
+    if damage:
+        config = json.loads((base / "config.json").read_text())
+        (base / "config.json").write_text(json.dumps(config | damage))
+    else:
+        weights = (base / "model.safetensors").read_bytes()
+        (base / "model.safetensors").write_bytes(weights[:-50])
+    with pytest.raises(ValueError, match="--model must be a model's folder or hub id") as caught:
+        merge_into_base(adapter, str(base), tmp_path / "merged")
+    assert "\n" not in str(caught.value)
+    assert str(base) in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} == {adapter.name, "base"}

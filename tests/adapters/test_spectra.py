@@ -134,3 +134,14 @@ def test_the_package_is_light() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="has no attribute 'spektrum'"):
         rankopt.spektrum  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "folder", "file/page.html"])
+def test_a_page_replaces_only_pages(name: str, adapter_of: Callable[..., Path], tmp_path: Path) -> None:
+    """Not weights, not folders, and nothing below a file."""
+    (tmp_path / "adapter_model.safetensors").write_text("weights")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="--html must"):
+        write_page(rankopt.spectrum(adapter_of("plain")), tmp_path / name)
+    assert (tmp_path / "adapter_model.safetensors").read_text() == "weights"

@@ -1,0 +1,48 @@
+"""Folders and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rankopt.core.folders import new_file, new_folder
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+    """Neither the folder nor its draft."""
+    with pytest.raises(FileNotFoundError), new_folder(tmp_path / "a" / "out") as draft:
+        (draft / "no such folder" / "half.txt").write_text("half")
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["there", "new/..", "file/out", "file"])
+def test_what_cannot_be_made(place: str, tmp_path: Path) -> None:
+    """A folder that exists, also by another name, and one below a file: refused, and nothing is made on the way."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="--out must"), new_folder(tmp_path / place):
+        raise AssertionError("the block must not run")
+    assert {path.name for path in tmp_path.iterdir()} == {"there", "file"}
+
+
+def test_a_long_name(tmp_path: Path) -> None:
+    """Any name that the file system takes."""
+    with new_folder(tmp_path / ("y" * 250)):
+        pass
+    assert (tmp_path / ("y" * 250)).is_dir()
+
+
+def test_an_earlier_file_outlives_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk leaves the old text, no draft, and an error that names the file."""
+    path = tmp_path / "page.html"
+    new_file(path, "old")
+
+    def full(self: Path, *args: object, **kwargs: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match=r"No space left on device.*page\.html"):
+        new_file(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
