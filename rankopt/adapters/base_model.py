@@ -35,6 +35,8 @@ def load_base(model: str, source: Adapter) -> nn.Module:
     """
     import transformers
 
+    transformers.logging.set_verbosity_error()  # what it would report is refused below, in one line
+    transformers.utils.logging.disable_progress_bar()
     rows = [len(source.tensor(key)) for key in source.carried if key.endswith(HEADS)]
     try:
         config = transformers.AutoConfig.from_pretrained(model, trust_remote_code=False)
@@ -54,8 +56,8 @@ def load_base(model: str, source: Adapter) -> nn.Module:
             output_loading_info=True,
         )
         own = {name for name, _ in carried_weights(source)}
-        if lacking := sorted({*report["missing_keys"]} - own):
-            raise ValueError(f"its weights lack {lacking[0]}, which its config asks for")
+        if lacking := sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])} - own):
+            raise ValueError(f"its weights lack {lacking[0]} in the shape that its config asks for")
     except Exception as error:  # transformers has a kind of its own for every kind of damage
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"--model must be a model's folder or hub id, got {model!r} ({reason})") from None
