@@ -73,6 +73,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             text=True,
             start_new_session=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
+            # a shell's background job, which these tests may be, hands down that Ctrl-C is to be ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         started.append(process)
         return process
