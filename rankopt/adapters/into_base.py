@@ -42,12 +42,13 @@ def merge_into_base(adapter: str | Path | Adapter, model: str, out: str | Path) 
         except SafetensorError as full:  # its word for a disk that takes no more
             raise OSError(errno.EIO, f"the model cannot be written ({full})", str(out)) from full
         del merged
+        notes: tuple[str, ...] = ()
         try:
-            AutoTokenizer.from_pretrained(model, trust_remote_code=False).save_pretrained(draft)
+            tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         except (OSError, ValueError):
-            notes: tuple[str, ...] = ("the base model has no tokenizer beside it, so none was saved",)
+            notes = ("the base model has no tokenizer beside it, so none was saved",)
         else:
-            notes = ()
+            tokenizer.save_pretrained(draft)
         error, norm = _compare(source, load_base(model, source), load_base(str(draft), source), draft)
     return Written(
         Path(out), f"{model} with {source.folder.name} merged into it", error, error / norm if norm else 0.0, notes

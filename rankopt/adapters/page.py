@@ -37,7 +37,7 @@ def write_page(found: Spectrum, path: Path) -> None:
         ValueError: something else than a page is there.
         OSError: it cannot be written; an earlier page stays.
     """
-    if path.exists() and (path.is_dir() or path.suffix not in (".html", ".htm")):
+    if path.exists() and (path.is_dir() or path.suffix.lower() not in (".html", ".htm")):
         raise ValueError(f"--html must be a new file or an earlier .html page, got {path}")
     if file := next((place for place in path.parents if place.exists() and not place.is_dir()), None):
         raise ValueError(f"--html must lie in folders, got {path} where {file} is a file")

@@ -24,8 +24,8 @@ def new_folder(out: Path) -> Iterator[Path]:
         ...     sorted(path.name for path in Path(place).glob("**/*"))
         ['a.txt', 'out']
     """
-    given, out = out, Path(os.path.normpath(out.absolute()))  # "new/.." is the folder above, with or without a "new"
-    if out.exists() or out.is_symlink():
+    given, out = out, Path(os.path.realpath(out))  # "new/.." is the folder above, with or without a "new"
+    if out.exists() or given.is_symlink():
         raise ValueError(f"--out must not exist yet, got {given}")
     if file := next((place for place in out.parents if place.exists() and not place.is_dir()), None):
         raise ValueError(f"--out must lie in folders, got {given} where {file} is a file")
@@ -48,11 +48,11 @@ def new_file(path: Path, text: str) -> None:
         ...     Path(place, "a.txt").read_text()
         'a'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".draft-") as scratch:
-        draft = Path(scratch, "file")
-        try:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".draft-") as scratch:
+            draft = Path(scratch, "file")
             draft.write_text(text, encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from None
-        draft.replace(path)
+            draft.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None

@@ -269,3 +269,20 @@ def test_a_damaged_base_is_one_line(
     assert "\n" not in str(caught.value)
     assert str(base) in str(caught.value)
     assert {path.name for path in tmp_path.iterdir()} == {adapter.name, "base"}
+
+
+def test_a_disk_that_is_full_at_the_tokenizer(
+    adapter_of: Callable[..., Path], tmp_path: Path, stock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is an error, not "no tokenizer", and leaves nothing."""
+
+    class Tokenizer:
+        def save_pretrained(self, folder: Path) -> None:
+            raise OSError(28, "No space left on device")
+
+    stock.build("llama").save_pretrained(tmp_path / "base")
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_, **__: Tokenizer())
+    with pytest.raises(OSError, match="No space left"):
+        merge_into_base(adapter_of("all of Llama"), str(tmp_path / "base"), tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+    assert not [*tmp_path.glob(".*")]

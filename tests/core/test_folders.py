@@ -46,3 +46,15 @@ def test_an_earlier_file_outlives_a_failure(tmp_path: Path, monkeypatch: pytest.
         new_file(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_above_a_link(tmp_path: Path) -> None:
+    """Above a link means above what it points to, as the file system has it; a dangling link is in the way."""
+    (tmp_path / "far" / "place").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "place")
+    with new_folder(tmp_path / "link" / ".." / "out"):
+        pass
+    assert (tmp_path / "far" / "out").is_dir()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="--out must not exist"), new_folder(tmp_path / "dangling"):
+        raise AssertionError("the block must not run")
