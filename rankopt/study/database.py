@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import sqlalchemy
 import sqlalchemy.exc
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
 
 OPENINGS = 5
 """Tries to open a storage that somebody else is just making."""
@@ -104,6 +105,33 @@ for _name in (
     setattr(PatientStorage, _name, _patient(_name))  # what Optuna's own cache asks of a storage
 
 
+class FileStorage(RDBStorage):
+    """Optuna's storage in an SQLite file, in which two workers never take the same trial.
+
+    Optuna looks at a trial's state under SELECT ... FOR UPDATE before it changes it. SQLite ignores those words and
+    begins a transaction at the first write only, so two workers could both see a waiting trial and both take it. Here
+    the file is locked before the look.
+    """
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        self._lock_file()
+        return super().set_trial_state_values(trial_id, state, values)
+
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        self._lock_file()  # here it is a trial's number that two could take
+        return super()._create_new_trial(study_id, template_trial)
+
+    def _lock_file(self) -> None:
+        """Begin the transaction of this thread's session, which the call that follows goes on with and ends."""
+        session = self.scoped_session()
+        try:
+            session.execute(sqlalchemy.text("BEGIN IMMEDIATE"))
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            session.rollback()
+            session.close()
+            raise StorageInternalError(str(error)) from error
+
+
 def open_database(url: str, *, patience: float = 0.0, known: bool = False, say: Say = print, **more: Any) -> RDBStorage:
     """An Optuna storage, its tables made where they are missing.
 
@@ -123,7 +151,7 @@ def open_database(url: str, *, patience: float = 0.0, known: bool = False, say: 
     while True:
         try:
             if is_file:
-                return RDBStorage(url, engine_kwargs=arguments, **more)
+                return FileStorage(url, engine_kwargs=arguments, **more)
             return PatientStorage(url, patience=patience, say=say, engine_kwargs=arguments, **more)
         except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError, OSError) as error:
             openings -= 1

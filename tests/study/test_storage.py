@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 
 from rankopt.core.result import TrialResult
@@ -307,6 +308,36 @@ def test_many_recoveries_at_once(open_store: Open, study_of: Study) -> None:
     assert not errors
     assert store.counts()["waiting"] == 1
     assert not store.trials(TrialState.RUNNING)
+
+
+def test_a_trial_is_taken_once(open_store: Open, study_of: Study) -> None:
+    """Three workers that ask at the same time, slow between a look at the file and the write that follows: nobody gets
+    what another one got, neither queued trials nor numbers of new ones."""
+    study, trials = study_of({"seed": list(range(6))})
+    created(open_store, study).enqueue(trials)
+    stores = [open_store() for _ in range(3)]
+    for one in stores:
+        one.open()
+        sqlalchemy.event.listen(one.storage.engine, "after_cursor_execute", linger)
+    taken: list[int] = []
+    gate = threading.Barrier(3)
+
+    def go(one: StudyStore) -> None:
+        gate.wait()
+        taken.extend(one.study.ask().number for _ in range(4))
+
+    threads = [threading.Thread(target=go, args=(one,)) for one in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == list(range(12))
+
+
+def linger(*details: Any) -> None:
+    """After a statement: long enough for another thread to get in between."""
+    if "FROM trials" in details[2]:
+        time.sleep(0.01)
 
 
 def test_artifacts(open_store: Open, study_of: Study, tmp_path: Path) -> None:
