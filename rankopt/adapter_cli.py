@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rankopt import printing
+from rankopt.core.folders import new_place
 
 Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="An adapter folder, or a hub id (user/repository).")]
 Out = Annotated[Path, typer.Option(help="Folder to make; must not exist.")]
@@ -68,7 +69,7 @@ def compress(
     amounts = _amounts(budget, ratio, energy, rank)
     if not amounts:
         raise ValueError("one of --budget, --ratio, --energy and --rank must be given, got none")
-    _new(out)
+    new_place(out)
     if (calibrate is None) != (model is None):
         raise ValueError("--calibrate and --model must be given together: inputs come from texts run by the base model")
     from rankopt.adapters import tables
@@ -101,7 +102,7 @@ def merge(
     """Merge an adapter into its base model (--model), or several adapters into one: their exact weighted sum, or its
     best approximation at a smaller size."""
     amounts = _amounts(budget, ratio, energy, rank)
-    _new(out)
+    new_place(out)
     if model is not None and (len(adapters) > 1 or weights or amounts or uniform):
         raise ValueError("--model must come with one adapter and no size; merge several adapters first")
     if model is None and len(adapters) < 2:
@@ -124,7 +125,7 @@ def convert(
     out: Out,
 ) -> None:
     """Write an adapter as a plain LoRA adapter in safetensors: from AdaLoRA, from rsLoRA, from a pickled .bin."""
-    _new(out)
+    new_place(out)
     from rankopt.adapters.convert import convert
 
     print("\n".join(convert(adapter, out).lines()))
@@ -153,12 +154,6 @@ def _numbers(text: str | None, count: int) -> list[float]:
     if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise ValueError(f"--weights must be {count} numbers joined by commas, got {text!r}")
     return numbers
-
-
-def _new(out: Path) -> None:
-    """Refuse an output folder that exists before any work is done."""
-    if out.exists() or out.is_symlink():
-        raise ValueError(f"--out must not exist yet, got {out}")
 
 
 def _table(rows: printing.Rows, title: str, every: bool) -> None:

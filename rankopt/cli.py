@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rankopt import __version__, adapter_cli, listing, printing
+from rankopt.core.folders import new_place
 
 if TYPE_CHECKING:
     from rankopt.core.spec import StudySpec, TrialSpec
     from rankopt.core.study_file import StudyFile
+    from rankopt.study.plan import PlannedTrial
     from rankopt.study.run import Outcome
     from rankopt.study.storage import StudyStore
+
+    Trials = list[tuple[dict[str, Any], TrialSpec]]
 
 app = typer.Typer(
     help="Experiments for adaptive-rank LoRA: which rank should each layer get, what does it cost, and is it better?",
@@ -38,6 +42,11 @@ Artifacts = Annotated[
     str | None,
     typer.Option(help="Where adapters and predictions go: a folder, s3://bucket/prefix or gs://bucket/prefix."),
 ]
+Workers = Annotated[int, typer.Option(min=1, help="Local worker processes.")]
+Wandb = Annotated[str | None, typer.Option(help="offline, online or disabled; offline where installed.")]
+CheckpointSteps = Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")]
+Heartbeat = Annotated[int, typer.Option(min=1, help="Seconds between a running trial's signs of life.")]
+Grace = Annotated[int, typer.Option(min=2, help="Silent seconds after which a trial counts as dead.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RUNS = Path("runs")
 
@@ -69,27 +78,24 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def run(
     study: Study,
     sets: Sets = None,
-    workers: Annotated[int, typer.Option(min=1, help="Local worker processes.")] = 1,
+    workers: Workers = 1,
     storage: Storage = None,
     directory: Runs = RUNS,
-    wandb: Annotated[str | None, typer.Option(help="offline, online or disabled; offline where installed.")] = None,
-    checkpoint_steps: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
+    wandb: Wandb = None,
+    checkpoint_steps: CheckpointSteps = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials once more.")] = False,
-    heartbeat: Annotated[int, typer.Option(min=1, help="Seconds between a running trial's signs of life.")] = 15,
-    grace: Annotated[int, typer.Option(min=2, help="Silent seconds after which a trial counts as dead.")] = 90,
+    heartbeat: Heartbeat = 15,
+    grace: Grace = 90,
     artifacts: Artifacts = None,
 ) -> None:
     """Run what is not yet done of a study; run it again to resume."""
     file = _file(study, sets, directory)
     mode = _mode(wandb)
     from rankopt.study.database import sqlite_url
-    from rankopt.study.plan import checked_trials, preflight
     from rankopt.study.run import run_study
 
     console = printing.console()
-    trials = checked_trials(file)
-    _prepare_encoder(trials, console)
-    preflight(file, trials)
+    trials, _ = _prepared(file, console)
     folder = directory / file.study.name
     folder.mkdir(parents=True, exist_ok=True)
     _keep(file.study, folder)
@@ -125,11 +131,9 @@ def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
 def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json = False) -> None:
     """What a study would run, and roughly what it would cost here."""
     file = _file(study, sets, directory)
-    from rankopt.study.plan import checked_trials, preflight, seconds_per_flop
+    from rankopt.study.plan import seconds_per_flop
 
-    trials = checked_trials(file)
-    _prepare_encoder(trials, printing.console(stderr=True))
-    planned = preflight(file, trials)
+    _, planned = _prepared(file, printing.console(stderr=True))
     pace = seconds_per_flop()
     rows = [
         {
@@ -291,17 +295,16 @@ def importance(study: Study, storage: Storage = None, directory: Runs = RUNS, as
 def worker(
     study: Annotated[str, typer.Argument(help="The name of a study that the storage holds.")],
     storage: Annotated[str, typer.Option(help="An Optuna storage URL.")],
-    workers: Annotated[int, typer.Option(min=1, help="Local worker processes.")] = 1,
+    workers: Workers = 1,
     directory: Runs = RUNS,
-    wandb: Annotated[str | None, typer.Option(help="offline, online or disabled; offline where installed.")] = None,
-    checkpoint_steps: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
-    heartbeat: Annotated[int, typer.Option(min=1, help="Seconds between a running trial's signs of life.")] = 15,
-    grace: Annotated[int, typer.Option(min=2, help="Silent seconds after which a trial counts as dead.")] = 90,
+    wandb: Wandb = None,
+    checkpoint_steps: CheckpointSteps = None,
+    heartbeat: Heartbeat = 15,
+    grace: Grace = 90,
     artifacts: Artifacts = None,
 ) -> None:
     """Join a study that another machine runs: needs its name and its storage only, and queues nothing."""
     mode = _mode(wandb)
-    from rankopt.study.plan import checked_trials, preflight
     from rankopt.study.run import run_study
     from rankopt.study.storage import StudyStore
 
@@ -311,9 +314,7 @@ def worker(
     _keep(spec, folder)
     file = _file(study, None, directory)
     console = printing.console()
-    trials = checked_trials(file)
-    _prepare_encoder(trials, console)
-    preflight(file, trials)  # data that is missing on this machine must not fail the study's trials
+    _prepared(file, console)  # data that is missing on this machine must not fail the study's trials
     outcome = run_study(
         spec,
         None,
@@ -341,8 +342,7 @@ def export(
     artifacts: Artifacts = None,
 ) -> None:
     """Take a trial's trained adapter home: an ordinary PEFT adapter folder."""
-    if out.exists():
-        raise ValueError(f"--out must not exist yet, got {out}")
+    new_place(out)
     if trial and budget is not None:
         raise ValueError("--trial and --budget must not be given together: the one names a trial, the other finds one")
     store, _ = _store(study, storage, directory, artifacts)
@@ -439,7 +439,16 @@ def _place(artifacts: str | None) -> str | None:
     return place
 
 
-def _prepare_encoder(trials: list[tuple[dict[str, Any], TrialSpec]], console: Any) -> None:
+def _prepared(file: StudyFile, console: Any) -> tuple[Trials, list[PlannedTrial]]:
+    """The trials of a study, checked, and what each would take, with data and model where they must be."""
+    from rankopt.study.plan import checked_trials, preflight
+
+    trials = checked_trials(file)
+    _prepare_encoder(trials, console)
+    return trials, preflight(file, trials)
+
+
+def _prepare_encoder(trials: Trials, console: Any) -> None:
     """Make the embedded encoder before any worker needs it, with a bar."""
     if not any(spec.model.name == "mini" for _, spec in trials):
         return

@@ -151,6 +151,31 @@ def rankopt() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+@pytest.fixture
+def here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command line in this process, which has imported everything already: `here("show", "tiny", cwd=folder)`."""
+
+    from rankopt.cli import main
+
+    def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        command = ["rankopt", *map(str, words)]
+        with monkeypatch.context() as patch:
+            patch.chdir(cwd)
+            patch.setattr("sys.argv", command)
+            patch.delenv("COLUMNS", raising=False)
+            code: Any = 0
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code or 0
+        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
+
+    return run
+
+
 def plain_environment() -> dict[str, str]:
     """This process's environment, on one thread and away from any W&B or cache settings of the machine."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "COLUMNS"))}

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from rankopt.allocators import ALLOCATORS
-from rankopt.cli import main
 from rankopt.search import SEARCHES
 from rankopt.tasks import TASKS
 
@@ -43,27 +42,6 @@ print(code, time.perf_counter() - began, *[name for name in {HEAVY!r} if name in
     done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=60)
     number, seconds, *names = done.stdout.splitlines()[-1].split()
     return int(number), done.stderr, set(names), float(seconds)
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Rankopt:
-    """The command line in this process, which has imported everything already: `here("show", "tiny", cwd=folder)`."""
-
-    def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-        capsys.readouterr()
-        command = ["rankopt", *map(str, words)]
-        with monkeypatch.context() as patch:
-            patch.chdir(cwd)
-            patch.setattr("sys.argv", command)
-            patch.delenv("COLUMNS", raising=False)
-            code: Any = 0
-            try:
-                main()
-            except SystemExit as end:
-                code = end.code or 0
-        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

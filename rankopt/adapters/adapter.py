@@ -17,6 +17,7 @@ from torch import Tensor
 from rankopt.adapters.config import AdapterConfig, read_config
 from rankopt.adapters.source import checked, locate
 from rankopt.core.pattern import Shape, Shapes
+from rankopt.core.problems import first_line
 from rankopt.lowrank.files import CONFIG, PREFIX, WEIGHTS
 
 Kind = Literal["linear", "embedding", "conv"]
@@ -237,8 +238,7 @@ def _opened(path: Path) -> safe_open:
     try:
         return safe_open(path, "pt")
     except SafetensorError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: must be a whole safetensors file, got a corrupt one ({reason})") from None
+        raise ValueError(f"{path}: must be a whole safetensors file, got a corrupt one ({first_line(error)})") from None
 
 
 def _counted(name: str) -> list[tuple[int, str]]:

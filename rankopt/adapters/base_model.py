@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rankopt.adapters.adapter import Adapter, Module
-from rankopt.core.problems import nearest
+from rankopt.core.problems import first_line, nearest
 from rankopt.lowrank.files import PREFIX
 from rankopt.lowrank.linear import is_conv1d
 
@@ -59,8 +59,7 @@ def load_base(model: str, source: Adapter) -> nn.Module:
         if lacking := sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])} - own):
             raise ValueError(f"its weights lack {lacking[0]} in the shape that its config asks for")
     except Exception as error:  # transformers has a kind of its own for every kind of damage
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"--model must be a model's folder or hub id, got {model!r} ({reason})") from None
+        raise ValueError(f"--model must be a model's folder or hub id, got {model!r} ({first_line(error)})") from None
     return cast(nn.Module, loaded.eval())
 
 

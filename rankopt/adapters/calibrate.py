@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rankopt.adapters.adapter import Adapter, read_adapter
 from rankopt.adapters.base_model import add_updates, load_base
+from rankopt.core.problems import first_line
 
 TEXTS, TOKENS = 128, 512
 """Texts read at most, and tokens of each."""
@@ -38,8 +39,9 @@ def moments_of(adapter: str | Path | Adapter, model: str, data: Path) -> dict[st
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"--model must come with its tokenizer to --calibrate, got {model!r} ({reason})") from None
+        raise ValueError(
+            f"--model must come with its tokenizer to --calibrate, got {model!r} ({first_line(error)})"
+        ) from None
     batches = (tokenizer(text, return_tensors="pt", truncation=True, max_length=TOKENS) for text in texts)
     return moments(source, base, batches)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from rankopt.core.problems import problems
+from rankopt.core.problems import first_line, problems
 from rankopt.lowrank.files import CONFIG, first_match
 from rankopt.lowrank.patterns import checked
 
@@ -122,7 +122,7 @@ def read_config(folder: Path) -> AdapterConfig:
         if not isinstance(data, dict):
             raise ValueError("it is no mapping")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: must be JSON as PEFT writes it, got a corrupt file ({_line(error)})") from None
+        raise ValueError(f"{path}: must be JSON as PEFT writes it, got a corrupt file ({first_line(error)})") from None
     kind = data.get("peft_type")
     if kind not in ("LORA", "ADALORA"):
         raise ValueError(
@@ -136,7 +136,3 @@ def read_config(folder: Path) -> AdapterConfig:
     except ValidationError as error:
         lines = (f"{path}: {problem}" for problem in problems(error, AdapterConfig))
         raise ValueError("\n".join(list(lines)[:8])) from None
-
-
-def _line(error: BaseException) -> str:
-    return str(error).splitlines()[0]

@@ -14,10 +14,11 @@ from torch import Tensor
 from rankopt.adapters.adapter import Adapter, Factors, read_adapter
 from rankopt.adapters.compress import refuse_base_changes
 from rankopt.adapters.source import PICKLED, checked
-from rankopt.adapters.truncate import distance
+from rankopt.adapters.truncate import difference
 from rankopt.adapters.write import Update, Written, carried_tensors, verify, write_adapter, write_report
 from rankopt.core.folders import new_folder
-from rankopt.importance.spectral import one_thread, singular_values
+from rankopt.core.problems import first_line
+from rankopt.importance.spectral import one_thread
 from rankopt.lowrank.files import CONFIG, WEIGHTS, write_weights
 
 PLAIN = (
@@ -89,19 +90,14 @@ def _plain(source: Adapter, out: Path) -> Written:
         carried = carried_tensors(source, updates)
         write_adapter(draft, source, updates, carried)
         written = verify(draft, updates, carried)
-        lost = total = 0.0
-        for name, module in source.modules.items():
-            factors = source.factors(name)
-            total += (module.scale * float(singular_values(*factors).norm())) ** 2
-            if name in written.modules:
-                new = (written.modules[name].scale, written.factors(name))
-                lost += distance((module.scale, factors), new) ** 2
+        meant = ((name, module.scale, source.factors(name)) for name, module in source.modules.items())
+        error, relative_error = difference(meant, written)
         done = Written(
             out,
             f"LoRA from {source.config.kind}, {len(updates)} of {len(source.modules)} modules, "
             f"{written.parameters:,} parameters",
-            lost**0.5,
-            (lost / total) ** 0.5 if total else 0.0,
+            error,
+            relative_error,
         )
         write_report(draft, {"converted": done.what, "error": done.error, "relative_error": done.relative_error})
     return done
@@ -124,7 +120,7 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings(action="ignore"):  # torch's, of kinds of tensors that are refused below
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        reason = first_line(error)[:120]
         raise ValueError(f"{path}: must hold tensors and nothing else, and whole; it was not read ({reason})") from None
     if not isinstance(tensors, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()

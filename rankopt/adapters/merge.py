@@ -15,8 +15,8 @@ from torch import Tensor
 from rankopt.adapters.adapter import Adapter, Factors, Module, read_adapter
 from rankopt.adapters.choose import Target, choose, with_one
 from rankopt.adapters.compress import refuse_base_changes
-from rankopt.adapters.truncate import distance, padded, stacked, truncate
-from rankopt.adapters.write import Update, Written, verify, write_adapter, write_report
+from rankopt.adapters.truncate import difference, padded, stacked, truncate
+from rankopt.adapters.write import Update, Written, carried_tensors, verify, write_adapter, write_report
 from rankopt.core.folders import new_folder
 from rankopt.importance.spectral import one_thread, singular_values
 
@@ -62,20 +62,15 @@ def merge_adapters(
     with new_folder(Path(out)) as draft:
         write_adapter(draft, sources[0], updates, tensors)
         written = verify(draft, updates, tensors)
-        lost, total = 0.0, 0.0
-        for name in names:
-            factors = _total(sources, shares, name)
-            norm = float(singular_values(*factors).norm())
-            new = written.modules.get(name)
-            lost += (distance((1.0, factors), (new.scale, written.factors(name))) if new else norm) ** 2
-            total += norm**2
+        meant = ((name, 1.0, _total(sources, shares, name)) for name in names)
+        error, relative_error = difference(meant, written)
         notes = ["the other tensors (such as a head) are the first adapter's"] if sources[0].carried else []
         terms = (f"{share:g} x {source.folder.name}" for share, source in zip(shares, sources, strict=True))
         done = Written(
             Path(out),
             f"{' + '.join(terms)}, {written.parameters:,} parameters",
-            lost**0.5,
-            (lost / total) ** 0.5 if total else 0.0,
+            error,
+            relative_error,
             tuple(notes),
         )
         write_report(draft, {"merged": done.what, "error": done.error, "relative_error": done.relative_error})
@@ -140,7 +135,7 @@ def _update(total: Factors, module: Module, rank: int) -> Update:
 def _carried(sources: Sequence[Adapter], shares: Sequence[float], updates: Sequence[Update]) -> dict[str, Tensor]:
     """Biases add up like the updates they belong to; what is attached to a module is the first's that has the module,
     all other tensors are the first adapter's."""
-    tensors = {key: sources[0].tensor(key) for key in sources[0].carried}
+    tensors = carried_tensors(sources[0], ())
     for update in updates:
         for key in update.module.attached:
             owners = [

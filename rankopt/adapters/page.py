@@ -14,7 +14,7 @@ from rankopt.adapters.choose import Target
 from rankopt.adapters.compress import notes
 from rankopt.adapters.spectra import RATIOS, ModuleSpectrum, Spectrum
 from rankopt.adapters.tables import choice_rows, spectrum_lines
-from rankopt.core.folders import new_file
+from rankopt.core.folders import new_file, refuse_file_above
 from rankopt.report.block import Block, Table
 from rankopt.report.chart import Axis, Chart, Curves, Grid, Series
 from rankopt.report.pages import page
@@ -39,8 +39,7 @@ def write_page(found: Spectrum, path: Path) -> None:
     """
     if path.exists() and (path.is_dir() or path.suffix.lower() not in (".html", ".htm")):
         raise ValueError(f"--html must be a new file or an earlier .html page, got {path}")
-    if file := next((place for place in path.parents if place.exists() and not place.is_dir()), None):
-        raise ValueError(f"--html must lie in folders, got {path} where {file} is a file")
+    refuse_file_above(path, "--html", path)
     blocks = {
         "answer": _answer(found),
         "where": Block("Where the update is", charts=(_heat(found),)),

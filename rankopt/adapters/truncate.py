@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
-from rankopt.adapters.adapter import Factors
+from rankopt.adapters.adapter import Adapter, Factors
 from rankopt.importance.spectral import singular_values, spectrum
 
 
@@ -85,6 +87,24 @@ def stacked(terms: list[tuple[float, Factors]]) -> Factors:
     """
     A = torch.cat([factors.A for _, factors in terms])
     return Factors(A, torch.cat([weight * factors.B for weight, factors in terms], 1))
+
+
+def difference(meant: Iterable[tuple[str, float, Factors]], written: Adapter) -> tuple[float, float]:
+    """How far an adapter is from what it stands for, over all modules; one that it lacks stands for nothing.
+
+    Args:
+        meant: name, scale and factors of every module.
+        written: the adapter.
+    Returns:
+        The Frobenius norm of the difference, and its ratio to the norm of what was meant.
+    """
+    lost = total = 0.0
+    for name, scale, factors in meant:
+        norm = abs(scale) * float(singular_values(*factors).norm())
+        new = written.modules.get(name)
+        lost += (distance((scale, factors), (new.scale, written.factors(name))) if new else norm) ** 2
+        total += norm**2
+    return lost**0.5, (lost / total) ** 0.5 if total else 0.0
 
 
 def distance(one: tuple[float, Factors], other: tuple[float, Factors]) -> float:

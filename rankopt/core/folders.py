@@ -9,6 +9,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def new_place(out: Path) -> Path:
+    """Where a folder that is to be made really lies, checked before any work for it is done.
+
+    Raises:
+        ValueError: it exists, or a file stands where a folder above it must be.
+    """
+    place = Path(os.path.realpath(out))  # "new/.." is the folder above, with or without a "new"
+    if place.exists() or out.is_symlink():
+        raise ValueError(f"--out must not exist yet, got {out}")
+    refuse_file_above(place, "--out", out)
+    return place
+
+
+def refuse_file_above(place: Path, option: str, given: Path) -> None:
+    """Refuse a place under a file, by the option and the path that were given for it.
+
+    Raises:
+        ValueError: a file stands where a folder must be.
+    """
+    if file := next((above for above in place.parents if above.exists() and not above.is_dir()), None):
+        raise ValueError(f"{option} must lie in folders, got {given} where {file} is a file")
+
+
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """A draft beside `out` to write into; it takes the name `out` when the block ends well, and is gone when it fails.
@@ -24,11 +47,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         ...     sorted(path.name for path in Path(place).glob("**/*"))
         ['a.txt', 'out']
     """
-    given, out = out, Path(os.path.realpath(out))  # "new/.." is the folder above, with or without a "new"
-    if out.exists() or given.is_symlink():
-        raise ValueError(f"--out must not exist yet, got {given}")
-    if file := next((place for place in out.parents if place.exists() and not place.is_dir()), None):
-        raise ValueError(f"--out must lie in folders, got {given} where {file} is a file")
+    out = new_place(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".draft-") as scratch:
         draft = Path(scratch, out.name)

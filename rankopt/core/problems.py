@@ -48,6 +48,16 @@ def dotted(path: Path) -> str:
     return text
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing.
+
+    Example:
+        >>> first_line(ValueError("bad\\nworse")), first_line(EOFError())
+        ('bad', 'EOFError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A suggestion to append to a message: the closest valid name, or the valid names, a dozen at most.
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rankopt.core.pattern import RankPattern
+from rankopt.core.problems import first_line
 from rankopt.lowrank.files import (
     CONFIG,
     PREFIX,
@@ -167,7 +168,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         missing = next(name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file())
         raise ValueError(f"{folder}: no adapter here, {missing} is missing") from None
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise ValueError(f"{folder}: the adapter is corrupt ({str(error).splitlines()[0]})") from None
+        raise ValueError(f"{folder}: the adapter is corrupt ({first_line(error)})") from None
     except OSError as error:
         raise ValueError(f"{folder}: the adapter cannot be read ({error.strerror})") from None
     if not isinstance(config, dict):

@@ -48,12 +48,11 @@ def gated_linear(
     Source: Hu et al. 2021 (2106.09685) eq. 3, gated as in Zhang et al. 2023 (2303.10512) eq. 3; its derivatives.
     """
     tokens = x.numel() // max(1, x.shape[-1])
+    form: type[torch.autograd.Function] = _Merged
     if not merging_pays(tokens, weight.shape[1], weight.shape[0], x.element_size()):
         # a sum in full precision needs the weight in full precision; the thin products do not
-        weight = rounded if rounded is not None else weight.to(x.dtype)
-        y: Tensor = _Thin.apply(x, weight, bias, A, B, gate, s)  # type: ignore[no-untyped-call]
-        return y
-    y = _Merged.apply(x, weight, bias, A, B, gate, s)  # type: ignore[no-untyped-call]
+        weight, form = weight.to(x.dtype) if rounded is None else rounded, _Thin
+    y: Tensor = form.apply(x, weight, bias, A, B, gate, s)  # type: ignore[no-untyped-call]
     return y
 
 

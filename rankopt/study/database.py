@@ -19,6 +19,8 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from rankopt.core.problems import first_line
+
 OPENINGS = 5
 """Tries to open a storage that somebody else is just making."""
 PATIENCE = 300.0
@@ -187,7 +189,7 @@ def storage_failure(error: BaseException | None) -> str:
 
 def _reason(error: BaseException) -> str:
     cause = _cause(error)
-    return str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
+    return first_line(getattr(cause, "orig", None) or cause)
 
 
 def _cause(error: BaseException) -> BaseException:

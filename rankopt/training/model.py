@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from rankopt.core.problems import first_line
 from rankopt.core.seeds import stream
 from rankopt.core.spec import ModelSpec
 from rankopt.lowrank.inject import inject, linear_names, target_names
@@ -211,10 +212,9 @@ def _skeleton(spec: ModelSpec) -> nn.Module:
 
 
 def _unreadable(name: str, error: Exception) -> ValueError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return ValueError(
         f"model.name must be a local folder with config.json, weights and tokenizer, a hub name, or 'mini', "
-        f"got {name!r} ({reason})"
+        f"got {name!r} ({first_line(error)})"
     )
 
 

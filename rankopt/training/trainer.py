@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
+from rankopt.core.problems import first_line
 from rankopt.core.seeds import stream
 from rankopt.core.spec import TrainingSpec
 from rankopt.lowrank.linear import Layers
@@ -109,7 +110,7 @@ class TrialTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
         except RuntimeError as error:  # torch.save's word for a disk that takes no more
-            reason = f"the checkpoint cannot be written ({str(error).splitlines()[0]})"
+            reason = f"the checkpoint cannot be written ({first_line(error)})"
             raise OSError(errno.EIO, reason, str(self.folder)) from error
         seal(self.folder / f"checkpoint-{self.state.global_step}")
 

@@ -19,6 +19,8 @@ from transformers import (
     RobertaConfig,
 )
 
+from rankopt.adapters.adapter import read_adapter
+
 FAMILIES: dict[str, tuple[Any, Any]] = {
     "roberta": (
         AutoModelForSequenceClassification,
@@ -130,6 +132,15 @@ def load(family: str, folder: Path) -> Any:
     return PeftModel.from_pretrained(build(family), str(folder)).eval()
 
 
+def dense(folder: Path) -> dict[str, Tensor]:
+    """Every module's update, formed, with its scale."""
+    adapter = read_adapter(folder)
+    return {
+        name: module.scale * adapter.factors(name).B @ adapter.factors(name).A
+        for name, module in adapter.modules.items()
+    }
+
+
 @pytest.fixture(params=list(CASES))
 def case(request: pytest.FixtureRequest) -> str:
     return request.param
@@ -151,4 +162,6 @@ def stock() -> Any:
     """The functions above, for tests."""
     from types import SimpleNamespace
 
-    return SimpleNamespace(build=build, logits=logits, make=make_adapter, load=load, cases=CASES, randomise=randomise)
+    return SimpleNamespace(
+        build=build, logits=logits, make=make_adapter, load=load, cases=CASES, randomise=randomise, dense=dense
+    )  # fmt: skip

@@ -5,35 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rankopt.cli import main
-
 
 @pytest.fixture
-def type_in(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., subprocess.CompletedProcess[str]]:
+def type_in(here: Callable[..., Any], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """`type_in("analyze", "adapter")` in the folder where adapters are made."""
-
-    def run(*words: object) -> subprocess.CompletedProcess[str]:
-        capsys.readouterr()
-        command = ["rankopt", *map(str, words)]
-        with monkeypatch.context() as patch:
-            patch.chdir(tmp_path)
-            patch.setattr("sys.argv", command)
-            patch.delenv("COLUMNS", raising=False)
-            code: Any = 0
-            try:
-                main()
-            except SystemExit as end:
-                code = end.code or 0
-        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
-
-    return run
+    return partial(here, cwd=tmp_path)
 
 
 def test_three_lines_for_a_newcomer(type_in: Any, adapter_of: Callable[..., Path], tmp_path: Path) -> None:

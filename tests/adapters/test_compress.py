@@ -17,19 +17,10 @@ from rankopt.adapters.adapter import read_adapter
 from rankopt.adapters.truncate import distance
 
 
-def dense(folder: Path) -> dict[str, torch.Tensor]:
-    """Every module's update, formed, with its scale."""
-    adapter = read_adapter(folder)
-    return {
-        name: module.scale * adapter.factors(name).B @ adapter.factors(name).A
-        for name, module in adapter.modules.items()
-    }
-
-
 def test_updates_are_those_of_peft(case: str, tmp_path: Path, stock: Any) -> None:
     """Factors and scale of every module give PEFT's own delta weight."""
     _, model = stock.make(case, tmp_path / "a")
-    found = dense(tmp_path / "a")
+    found = stock.dense(tmp_path / "a")
     layers = {
         name.removeprefix("base_model.model."): layer
         for name, layer in model.named_modules()
@@ -61,9 +52,9 @@ def test_full_energy_changes_no_logit(case: str, amount: dict[str, Any], tmp_pat
 def test_the_error_is_the_tail_and_peft_loads_it(case: str, amount: dict[str, Any], tmp_path: Path, stock: Any) -> None:
     """Measured on dense updates, the error of every module is its tail to 1e-5; PEFT computes with exactly these."""
     family, _ = stock.make(case, tmp_path / "a")
-    before = dense(tmp_path / "a")
+    before = stock.dense(tmp_path / "a")
     done = rankopt.compress(tmp_path / "a", tmp_path / "b", **amount)
-    after = dense(tmp_path / "b")
+    after = stock.dense(tmp_path / "b")
     total = 0.0
     for name, update in before.items():
         error = float((update - after.get(name, torch.zeros_like(update))).norm())

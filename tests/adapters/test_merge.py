@@ -19,14 +19,6 @@ from rankopt.adapters.into_base import merge_into_base
 from rankopt.adapters.merge import merge_adapters
 
 
-def dense(folder: Path) -> dict[str, torch.Tensor]:
-    adapter = read_adapter(folder)
-    return {
-        name: module.scale * adapter.factors(name).B @ adapter.factors(name).A
-        for name, module in adapter.modules.items()
-    }
-
-
 def test_into_the_base(case: str, tmp_path: Path, stock: Any) -> None:
     """transformers alone loads the merged model, and its logits are the adapter's; DoRA and biases too."""
     family, model = stock.make(case, tmp_path / "a")
@@ -71,10 +63,10 @@ def test_the_sum_of_two(
 ) -> None:
     """Exact: every module's update is the weighted sum of both, and PEFT loads it; truncated: the best of that rank."""
     a, b = adapter_of(case, 1, "a"), adapter_of(case, 2, "b")
-    sums = {name: weights[0] * update + weights[1] * dense(b)[name] for name, update in dense(a).items()}
+    sums = {name: weights[0] * update + weights[1] * stock.dense(b)[name] for name, update in stock.dense(a).items()}
     done = merge_adapters([a, b], tmp_path / "c", weights=weights)
     assert done.relative_error < 1e-6
-    for name, update in dense(tmp_path / "c").items():
+    for name, update in stock.dense(tmp_path / "c").items():
         torch.testing.assert_close(update, sums[name], atol=1e-6, rtol=1e-5)
     stock.load(stock.cases[case][0], tmp_path / "c")
     cut = merge_adapters([a, b], tmp_path / "d", weights=weights, rank=2)
@@ -218,7 +210,19 @@ def test_nobodys_head_is_lost(adapter_of: Callable[..., Path], tmp_path: Path) -
     assert {key for key in tensors if ".lora_" not in key} <= set(kept)
 
 
-def test_nothing_plus_nothing(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_head_that_is_not_finite(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
+    """It is wrong input, as `compress` has it, and not a writing that failed."""
+    head = adapter_of("modules_to_save", name="head")
+    file = head / "adapter_model.safetensors"
+    tensors = load_file(file)
+    key = next(key for key in tensors if ".lora_" not in key)
+    save_file(tensors | {key: torch.full_like(tensors[key], float("nan"))}, file)
+    with pytest.raises(ValueError, match="must be finite"):
+        merge_adapters([head, head], tmp_path / "sum")
+    assert not (tmp_path / "sum").exists()
+
+
+def test_nothing_plus_nothing(adapter_of: Callable[..., Path], tmp_path: Path, stock: Any) -> None:
     """AdaLoRA adapters all of whose components were dropped make a sum of one component that is zero, as PEFT needs a
     target; compressing one does, too."""
     empty = adapter_of("AdaLoRA")
@@ -233,7 +237,7 @@ def test_nothing_plus_nothing(adapter_of: Callable[..., Path], tmp_path: Path) -
     assert sum(module.rank for module in read_adapter(tmp_path / "sum").modules.values()) == 1
     for number, amount in enumerate(({"energy": 0.5}, {"ratio": 0.5}, {"budget": 1}, {"rank": 3, "uniform": True})):
         rankopt.compress(empty, tmp_path / f"small{number}", **amount)
-        assert not any(update.any() for update in dense(tmp_path / f"small{number}").values())
+        assert not any(update.any() for update in stock.dense(tmp_path / f"small{number}").values())
 
 
 @pytest.mark.parametrize(

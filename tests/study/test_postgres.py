@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import sys
 import threading
@@ -92,15 +91,6 @@ def proxy(url: str) -> Iterator[tuple[Proxy, str]]:
     through = address.set(host="127.0.0.1", port=door.port)
     yield door, through.render_as_string(hide_password=False)
     door.shut()
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    """A worker's handlers end with the test."""
-    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in saved.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

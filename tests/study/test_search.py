@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,6 @@ SPACE = {
 }
 NUMBERS = {"training.lr": {"float": [1e-4, 1e-2], "log": True}, "budget.mean_rank": {"int": [1, 4]}}
 ONE = {"score": "maximize"}
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    """A worker's handlers end with the test."""
-    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in saved.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,6 @@ from rankopt.training.trial import InterruptedTrialError
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 Run = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    """A worker's handlers end with the test."""
-    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in saved.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
