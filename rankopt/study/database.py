@@ -157,8 +157,9 @@ def open_database(url: str, *, patience: float = 0.0, known: bool = False, say: 
             return PatientStorage(url, patience=patience, say=say, engine_kwargs=arguments, **more)
         except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError, OSError) as error:
             openings -= 1
-            # two runs that start at once both make the tables; the slower one finds them there when it looks again
-            beaten = "already exists" in str(error) or "UniqueViolation" in str(error)
+            # two runs that start at once both make the tables, and a row in them that says their version; the slower
+            # one finds them there when it looks again
+            beaten = "already exists" in str(error) or isinstance(_cause(error), sqlalchemy.exc.IntegrityError)
             if (beaten and openings) or (not is_file and is_away(error) and time.monotonic() < end):
                 time.sleep(PAUSE)
                 continue

@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec
+from rankopt.study import database
 from rankopt.study.database import masked, sqlite_url
 from rankopt.study.ledger import INTERRUPTED, KEY, ORIGIN, RESULT, SPEC, WORKER
 from rankopt.study.storage import StudyStore, this_worker
@@ -392,20 +393,33 @@ def test_the_database_lies_in_the_folder(name: str, tmp_path: Path) -> None:
 
 def test_storages_made_at_once(tmp_path: Path) -> None:
     """Several processes that start the same study at the same moment all open it."""
-    import subprocess
-    import sys
-
     code = (
-        "import sys, pathlib; from rankopt.study.storage import *; from rankopt.study.database import *;"
-        " f = pathlib.Path(sys.argv[1]);"
+        "import sys, pathlib, time; from rankopt.study.storage import *; from rankopt.study.database import *;"
+        " f = pathlib.Path(sys.argv[1]); time.sleep(max(0, float(sys.argv[2]) - time.time()));"
         " StudyStore(sqlite_url(f), 's', f)"
     )
-    runs = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
+    words = [sys.executable, "-c", code, str(tmp_path), str(time.time() + 3)]
+    runs = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     errors = [run.communicate(timeout=120)[1] for run in runs]
     assert [run.returncode for run in runs] == [0] * 4, errors
+
+
+@pytest.mark.parametrize("place", ["alembic_version", "version_info"])
+def test_a_storage_that_another_run_just_made(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever loses the race for a row of the storage's own looks again, and finds what it wanted to write."""
+    monkeypatch.setattr(database, "PAUSE", 0.0)
+    made = database.FileStorage.__init__
+    tries: list[str] = []
+
+    def beaten(self: Any, *args: Any, **more: Any) -> None:
+        tries.append(place)
+        made(self, *args, **more)
+        if len(tries) < 3:
+            self.engine.connect().exec_driver_sql(f"INSERT INTO {place} SELECT * FROM {place}")
+
+    monkeypatch.setattr(database.FileStorage, "__init__", beaten)
+    StudyStore(sqlite_url(tmp_path), "s", tmp_path)
+    assert len(tries) == 3
 
 
 def test_the_dashboard_opens_the_storage(open_store: Open, study_of: Study, result: Any, tmp_path: Path) -> None:
