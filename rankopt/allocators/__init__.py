@@ -5,6 +5,7 @@ from __future__ import annotations
 from rankopt.allocators.adalora import AdaLoRA
 from rankopt.allocators.base import Allocator
 from rankopt.allocators.dylora import DyLoRA
+from rankopt.allocators.nested import Nested
 from rankopt.allocators.profile import Profile
 from rankopt.allocators.ramp import Ramp
 from rankopt.allocators.random import Random
@@ -21,4 +22,5 @@ ALLOCATORS: dict[str, type[Allocator]] = {
     "adalora": AdaLoRA,
     "dylora": DyLoRA,
     "spectral": Spectral,
+    "nested": Nested,
 }

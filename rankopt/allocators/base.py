@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, ClassVar
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +22,31 @@ State = dict[str, Any]
 
 A list "notes" in it holds remarks that the trial's reader should see.
 """
+
+
+class Look(NamedTuple):
+    """What forward passes over the search split say of the trained model cut to a pattern.
+
+    Attributes:
+        loss: the mean loss.
+        score: the task's first metric.
+    """
+
+    loss: float
+    score: float
+
+
+class Pass(NamedTuple):
+    """One more forward pass over the examples of a step.
+
+    Attributes:
+        pattern: what it keeps of the layers.
+        taught: whether it learns from the outputs of the step's first pass, and not from the labels.
+    """
+
+    pattern: RankPattern
+    taught: bool = False
+
 
 Steps = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A fraction of the trial's steps when below 1, else a number of steps."""
@@ -57,7 +83,7 @@ class Allocator(BaseModel, ABC):
     @classmethod
     def is_fixed(cls) -> bool:
         """Whether the pattern is settled before training: no hook after `start` changes anything."""
-        hooks = ("before_step", "penalty", "after_step", "allocated", "finish")
+        hooks = ("before_step", "penalty", "passes", "restart", "after_step", "allocated", "finish", "choose")
         return all(getattr(cls, hook) is getattr(Allocator, hook) for hook in hooks)
 
     @abstractmethod
@@ -82,6 +108,14 @@ class Allocator(BaseModel, ABC):
         """A scalar added to the task loss, or None."""
         return None
 
+    def passes(self, state: State, layers: Layers) -> list[Pass]:
+        """Forward passes over the examples of this step beside the one under the masks; the loss is the mean of all."""
+        return []
+
+    def restart(self, steps: int) -> tuple[int, float] | None:
+        """After which step the schedule of the learning rate begins again, and at what share of its peak."""
+        return None
+
     def after_step(self, state: State, layers: Layers, step: int) -> None:
         """After the optimiser moved the weights, before gradients are zeroed."""
 
@@ -96,6 +130,16 @@ class Allocator(BaseModel, ABC):
             The trial's own pattern first, within budget; then any others that the trained model can be cut to.
         """
         return (pattern_of(layers),)
+
+    def choose(self, state: State, layers: Layers, look: Callable[[RankPattern], Look]) -> dict[str, RankPattern]:
+        """After `finish`, other cuts of the model that are worth a score, found by looking at the search split alone.
+
+        Args:
+            look: cuts the model to a pattern and runs it forward.
+        Returns:
+            A label, unique in the trial -> a pattern.
+        """
+        return {}
 
 
 @torch.no_grad()

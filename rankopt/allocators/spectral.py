@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from rankopt.allocators.base import Allocator, State, Steps, smallest_max_rank, start_pattern, steps_of
+from rankopt.allocators.reorder import reorder
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern, Shapes
-from rankopt.importance.spectral import energy, energy_ranks, spectrum
-from rankopt.lowrank.linear import Layers, LowRankLinear, ScalePolicy, apply_pattern, pattern_of, shapes_of
+from rankopt.importance.spectral import energy, energy_ranks
+from rankopt.lowrank.linear import Layers, ScalePolicy, apply_pattern, pattern_of, shapes_of
 
 Rule = Literal["global", "cost", "energy"]
 
@@ -79,27 +79,6 @@ class Spectral(Allocator):
         state["spectra"] = {name: reorder(layer) for name, layer in layers.items()}
         budget = Budget.of(state["amount"], state["unit"])
         apply_pattern(layers, spectral_pattern(state["spectra"], budget, shapes_of(layers), self.rule))
-
-
-@torch.no_grad()
-def reorder(layer: LowRankLinear) -> Tensor:
-    """Rewrite a layer's active components as singular directions, largest first; the map stays the same.
-
-        s B diag(g) A = U S V^T;   A_i <- sqrt(S_i / s) V_i^T;   B_i <- sqrt(S_i / s) U_i;   g_i <- 1
-
-    Args:
-        layer: changed in place.
-    Returns:
-        S, `(rank,)`, falling.
-    """
-    A, B, g = layer.active()
-    if layer.rank == 0:
-        return torch.zeros(0)
-    U, S, V = spectrum(A, layer.s * B * g)
-    root = (S / layer.s).sqrt()
-    layer.replace((V * root).T, U * root)
-    layer.keep(len(S))
-    return S.cpu()
 
 
 def spectral_pattern(spectra: dict[str, Tensor], budget: Budget, shapes: Shapes, rule: Rule) -> RankPattern:

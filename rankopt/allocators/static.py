@@ -19,6 +19,8 @@ class Static(Allocator):
 
     Args:
         ranks: glob -> rank, for example `{"*": 2, "*.query": 8}`.
+        found: how the pattern was found, in a word: patterns of one word, one for each seed, are repetitions of one way
+            to find patterns, and a report takes their mean.
     Example:
         >>> Static(ranks={"*.query": 8}).ranks
         {'*.query': 8}
@@ -28,6 +30,7 @@ class Static(Allocator):
 
     needs_budget: ClassVar[bool] = False
 
+    found: str = ""
     ranks: dict[str, Annotated[int, Field(ge=0)]] = Field(default={"*": 1}, min_length=1)
 
     def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:

@@ -47,7 +47,7 @@ def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFra
     settings = labels([spec.task.name for spec in specs], [_surroundings(spec, mixed) for spec in specs])
     allocators = labels(
         [spec.allocator.name for spec in specs],
-        [spec.allocator.options if spec.allocator.name != CONTROL else {} for spec in specs],
+        [_method(spec) if spec.allocator.name != CONTROL else {} for spec in specs],
         variants,
     )
     rows = [
@@ -76,7 +76,7 @@ def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Fl
         "model": spec.model.name,
         "protocol": spec.task.protocol,
         "name": spec.allocator.name,
-        "configuration": content_hash(spec.model_dump(mode="json", exclude={"seed": True, "task": {"data_dir"}})),
+        "configuration": content_hash(_configuration(spec)),
         "budget": round(spec.budget.level(result.layers), 6) if spec.budget else float("nan"),
         "seed": spec.seed,
         "point": point.label,
@@ -98,6 +98,18 @@ def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Fl
         **{f"search:{metric}": value for metric, value in point.search.items()},
         **{f"{split}:{metric}": value for split, scores in point.report.items() for metric, value in scores.items()},
     }
+
+
+def _configuration(spec: TrialSpec) -> Flat:
+    """What repetitions share: the spec without its seed and its data's folder."""
+    data = spec.model_dump(mode="json", exclude={"seed": True, "task": {"data_dir"}})
+    return data | {"allocator": {"name": spec.allocator.name} | _method(spec)}
+
+
+def _method(spec: TrialSpec) -> Flat:
+    """What makes two trials repetitions of one allocator: its options, or how its pattern was found."""
+    options = spec.allocator.options
+    return {"found": options["found"]} if options.get("found") else options
 
 
 def labels(names: Sequence[str], options: Sequence[Mapping[str, Any]], most: int = VARIANTS) -> list[str]:

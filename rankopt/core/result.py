@@ -74,13 +74,19 @@ class Parameters(Record):
 
 
 class Cost(Record):
-    """What the trial took: wall seconds by part, optimiser steps, and tokens with and without padding."""
+    """What the trial took: wall seconds by part, optimiser steps, and tokens with and without padding.
+
+    `looks` patterns were looked at by forward passes before the final ones were scored, in `look_seconds` of the
+    evaluation's.
+    """
 
     train_seconds: float
     evaluate_seconds: float
     steps: int
     tokens: int
     padded_tokens: int
+    looks: int = 0
+    look_seconds: float = 0.0
 
 
 class TrialResult(Record):

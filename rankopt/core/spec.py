@@ -153,6 +153,10 @@ class TrialSpec(Spec):
         return content_hash(self.model_dump(mode="json", exclude_defaults=True))
 
 
+LISTED = ("grid", "oneshot")
+"""Searches that run every combination of the space."""
+
+
 class SearchSpec(Named):
     """How trials are proposed: "grid" runs every combination of the space; see `rankopt list searches`."""
 
@@ -213,6 +217,11 @@ class StudySpec(Spec):
     def _inner_dimensions(cls, space: dict[str, Dimension]) -> dict[str, Dimension]:
         dimensions(space)  # raises where one inside a listed value is wrong
         return space
+
+    @property
+    def listed(self) -> bool:
+        """Whether every combination of the space, which holds lists alone, is run; else trials are proposed."""
+        return self.search.name in LISTED
 
     def choices(self) -> Iterator[dict[str, Any]]:
         """Every combination of a space of lists, the last dimension fastest: dotted path -> value."""

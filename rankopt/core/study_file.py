@@ -54,7 +54,7 @@ class StudyFile:
     @property
     def sampled(self) -> bool:
         """Whether trials are proposed one by one, and not all known beforehand."""
-        return self.study.search.name != "grid"
+        return not self.study.listed
 
     def choices(self) -> Iterator[Choice]:
         """Points of the space to check: all of a grid; for a search every value and both ends of every range."""

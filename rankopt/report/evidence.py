@@ -62,7 +62,7 @@ class Evidence:
     @cached_property
     def points(self) -> pd.DataFrame:
         """See `rankopt.analysis.frame.tidy`."""
-        return tidy(self.results, VARIANTS if self.study.search.name == "grid" else 1)
+        return tidy(self.results, VARIANTS if self.study.listed else 1)
 
     @cached_property
     def averages(self) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rankopt.core.spec import StudySpec, decode
 from rankopt.search.base import Search
 from rankopt.search.grid import Grid
+from rankopt.search.oneshot import OneShot
 from rankopt.search.samplers import CMAES, GP, NSGA2, NSGA3, QMC, TPE, Random
 
 SEARCHES: dict[str, type[Search]] = {
@@ -16,6 +17,7 @@ SEARCHES: dict[str, type[Search]] = {
     "cmaes": CMAES,
     "nsga2": NSGA2,
     "nsga3": NSGA3,
+    "oneshot": OneShot,
 }
 
 

@@ -25,7 +25,10 @@ class Job(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What a worker tells the parent: kind is start, step, end, requeue, say, log or refuse."""
+    """What a worker tells the parent: kind is start, step, end, more, requeue, say, log or refuse.
+
+    Of "more" the text is the number of trials that are planned now.
+    """
 
     worker: int
     kind: str

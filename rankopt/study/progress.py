@@ -84,6 +84,9 @@ class Display:
                 self.bars.update(self.overall, completed=self.done)
                 self.say(f"[{self.done}/{self.total}] {name}: {event.text}")
                 self.spoke = time.monotonic()
+            case "more":
+                self.total = max(self.total, int(event.text))
+                self.bars.update(self.overall, total=self.total)
             case "requeue":
                 self.say(f"{name}: interrupted; it continues from its checkpoint when the study is run again")
             case "refuse" | "say":

@@ -17,6 +17,7 @@ from rich.console import Console
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
 from rankopt.study.database import PATIENCE
+from rankopt.study.follow import follow
 from rankopt.study.job import Event, Job
 from rankopt.study.progress import Display
 from rankopt.study.storage import GRACE, HEARTBEAT, StudyStore
@@ -95,6 +96,7 @@ def run_study(
         store.create(spec)
     store.recover()
     added = store.enqueue(trials) if trials is not None and store.search.trials is None else 0
+    added += follow(store) if trials is not None else 0
     retried = store.retry_failed() if retry_failed else 0
     before = store.counts()
     with Display(console, folder / "log.txt", before, workers) as display:
@@ -103,11 +105,11 @@ def run_study(
         display.say(f"study {spec.name}: {planned}, {before['complete']} complete")
         if retried:
             display.say(f"{retried} failed trials are tried again")
+        left = before["waiting"] + before["running"]
         jobs = [
             Job(slot, url, spec.name, folder, wandb, _threads(workers), checkpoint_steps, heartbeat, grace, artifacts)
-            for slot in range(min(workers, max(1, before["waiting"] + before["running"])))
+            for slot in range(workers if store.search.follows else min(workers, max(1, left)))
         ]
-        left = before["waiting"] + before["running"]
         interrupted, refusal = _run_workers(jobs, display) if left else (False, "")
         counts = store.counts()
         interrupted |= not refusal and counts["waiting"] + counts["running"] > 0  # somebody stopped a worker itself

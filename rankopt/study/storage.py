@@ -123,9 +123,13 @@ class StudyStore:
             names = ", ".join(optuna.get_all_study_names(self.storage)) or "none"
             raise ValueError(f"study {self.name!r} must be in the storage {masked(self.url)}, which holds: {names}")
         self.study = optuna.load_study(storage=self.storage, study_name=self.name)
-        spec = decode(StudySpec, self.study.user_attrs[SPEC])
+        spec = self.spec()
         self.search = build_search(spec)
         return spec
+
+    def spec(self) -> StudySpec:
+        """The study's current spec."""
+        return decode(StudySpec, self.study.user_attrs[SPEC])
 
     def enqueue(self, specs: Iterable[tuple[dict[str, Any], TrialSpec]]) -> int:
         """Add the trials that are neither waiting, running nor recorded; remember which keys the study wants now.
@@ -338,7 +342,7 @@ def shown(value: Any) -> Any:
 
 def _same_search(stored: StudySpec, spec: StudySpec) -> None:
     """Refuse to go on with a search whose proposals would be answers to another question."""
-    if stored.search.name == "grid" and spec.search.name == "grid":
+    if stored.listed and stored.search.name == spec.search.name:
         return
     free: dict[str, Any] = {"description": True, "search": {"trials"}}
     before, now = (one.model_dump(mode="json", by_alias=True, exclude=free) for one in (stored, spec))

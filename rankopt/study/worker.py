@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from rankopt.search.pruners import build_pruner
 from rankopt.study.database import PATIENCE, storage_failure
+from rankopt.study.follow import follow
 from rankopt.study.job import Event, Job, StopWorkingError, TrialFailedError
 from rankopt.study.objective import POLL, Objective
 from rankopt.study.proposals import ProposalSampler
@@ -50,9 +51,11 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
             store.recover()
             if store.trials(TrialState.WAITING) or store.wants():
                 store.study.optimize(objective, n_trials=1, catch=(TrialFailedError,))
+                if follow(store):
+                    tell(Event(job.slot, "more", text=str(len(store.plan()))))
             elif store.trials(TrialState.RUNNING) or store.fallen():
                 time.sleep(POLL)
-            else:
+            elif not follow(store):  # a worker may have fallen before it queued what its result asks for
                 return
         except StopWorkingError:
             return

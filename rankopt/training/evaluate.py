@@ -2,17 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rankopt.allocators.base import Look
+from rankopt.core.pattern import RankPattern
+from rankopt.core.result import Observer, Progress
+from rankopt.lowrank.linear import apply_pattern
+from rankopt.tasks.base import Task
 from rankopt.tasks.encode import Encoded, collate
+from rankopt.tasks.metrics import evaluate
+from rankopt.training.loss import total_loss
 from rankopt.training.model import Adapted
 
+Batch = dict[str, torch.Tensor]
 
-@torch.no_grad()
+
+class Looks:
+    """Cuts the trained model to one pattern after another and runs it forward over one split.
+
+    The padded batches are made once: looking at a pattern is forward passes and nothing else.
+
+    Args:
+        adapted: the trained model.
+        data: encoded examples.
+        task: for the score.
+        batch_size: examples per forward pass.
+        precision: "fp32" or "bf16" autocast.
+        on_batch: called after every batch.
+        observe: told about every look.
+    Attributes:
+        count: patterns looked at.
+        seconds: spent on it.
+    """
+
+    def __init__(
+        self, adapted: Adapted, data: Encoded, task: Task, batch_size: int, precision: str,
+        on_batch: Callable[[], None] = lambda: None, observe: Observer = lambda progress: None,
+    ) -> None:  # fmt: skip
+        self.adapted, self.data, self.task, self.precision = adapted, data, task, precision
+        self.batch_size, self.on_batch, self.observe = batch_size, on_batch, observe
+        self.batches: list[Batch] = []
+        self.count, self.seconds = 0, 0.0
+
+    def __call__(self, pattern: RankPattern) -> Look:
+        """The loss and score of the model cut to a pattern, which it keeps."""
+        began = time.perf_counter()
+        self.batches = self.batches or list(batches(self.adapted, self.data, self.batch_size))
+        apply_pattern(self.adapted.layers, pattern)
+        logits = _logits(self.adapted, self.batches, self.data, self.precision, self.on_batch)
+        labels = torch.from_numpy(self.data.labels)
+        loss = float(total_loss(torch.from_numpy(logits), labels)) / len(self.data)
+        score = evaluate(self.task, logits, self.data.labels)[self.task.metrics[0]]
+        self.count += 1
+        self.seconds += time.perf_counter() - began
+        self.observe(Progress(self.count, self.count, "look", {"loss": loss, "score": score}))
+        return Look(loss, score)
+
+
 def predict(
     adapted: Adapted, data: Encoded, batch_size: int, precision: str, on_batch: Callable[[], None] = lambda: None
 ) -> NDArray[np.float32]:
@@ -27,17 +78,30 @@ def predict(
     Raises:
         FloatingPointError: an output is not finite: the model diverged.
     """
-    net = adapted.net.eval()
-    device = next(net.parameters()).device
+    return _logits(adapted, batches(adapted, data, batch_size), data, precision, on_batch)
+
+
+def batches(adapted: Adapted, data: Encoded, batch_size: int) -> Iterator[Batch]:
+    """Padded batches of similar length, shortest first, on the model's device, without labels."""
+    device = next(adapted.net.parameters()).device
     order = np.argsort(data.lengths, kind="stable")
-    chunks = []
     for start in range(0, len(order), batch_size):
         batch = collate([data[int(i)] for i in order[start : start + batch_size]], adapted.tokenizer)
-        batch.pop("labels")
+        yield {key: value.to(device) for key, value in batch.items() if key != "labels"}
+
+
+@torch.no_grad()
+def _logits(
+    adapted: Adapted, given: Iterator[Batch] | list[Batch], data: Encoded, precision: str, on_batch: Callable[[], None]
+) -> NDArray[np.float32]:
+    net = adapted.net.eval()
+    device = next(net.parameters()).device
+    chunks = []
+    for batch in given:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            chunks.append(net(**{key: value.to(device) for key, value in batch.items()}).logits.float().cpu())
+            chunks.append(net(**batch).logits.float().cpu())
         on_batch()
     logits: NDArray[np.float32] = torch.cat(chunks).numpy()
     if not np.isfinite(logits).all():
         raise FloatingPointError(f"the trained model's outputs are not finite for {len(data)} held-out examples")
-    return logits[np.argsort(order, kind="stable")]
+    return logits[np.argsort(np.argsort(data.lengths, kind="stable"), kind="stable")]

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
+from rankopt.allocators.base import Pass
 from rankopt.core.problems import first_line
 from rankopt.core.seeds import stream
 from rankopt.core.spec import TrainingSpec
-from rankopt.lowrank.linear import Layers
+from rankopt.lowrank.linear import Layers, apply_pattern
 from rankopt.tasks.encode import Encoded, collate
 from rankopt.training.callback import AllocatorCallback
 from rankopt.training.checkpoint import load_adapter, save_adapter, seal
+from rankopt.training.loss import total_loss
 from rankopt.training.model import Adapted
 
 
@@ -44,6 +47,14 @@ class TrialTrainer(Trainer):
         )
         self.remove_callback(PrinterCallback)  # the study has its own progress display
 
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:  # fmt: skip
+        """The Trainer's, which ends in `loss`, kept with the inputs for the allocator's further passes."""
+        self.inputs = {key: value for key, value in inputs.items() if key != "labels"}
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
     def loss(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Mean task loss over the examples of the optimiser step, plus this micro-batch's share of the penalty.
 
@@ -51,12 +62,11 @@ class TrialTrainer(Trainer):
             NonFiniteLossError: at once, before any weight moves.
         """
         logits = outputs.logits.float()
-        if labels.is_floating_point():
-            total = functional.mse_loss(logits.squeeze(-1), labels, reduction="sum")
-        else:
-            total = functional.cross_entropy(logits, labels, reduction="sum")
         examples = float(num_items_in_batch) if num_items_in_batch is not None else float(len(labels))
-        task = total / examples
+        task = total_loss(logits, labels) / examples
+        if passes := self.events.allocator.passes(self.events.state, self.events.layers):
+            others = [self._pass(one, logits.detach(), labels) / examples for one in passes]
+            task = torch.stack([task, *others]).mean()
         penalty = self.events.allocator.penalty(self.events.state, self.events.layers)
         share = len(labels) / examples
         loss = task if penalty is None else task + penalty * share
@@ -66,6 +76,40 @@ class TrialTrainer(Trainer):
             step = self.state.global_step + 1
             raise NonFiniteLossError(f"the loss became {float(loss.detach())} at step {step} of {self.state.max_steps}")
         return loss
+
+    def _pass(self, one: Pass, teacher: Tensor, labels: Tensor) -> Tensor:
+        """The summed loss of the same examples under another pattern; the masks are put back."""
+        layers = self.events.layers
+        masks = {name: layer.m.clone() for name, layer in layers.items()}
+        apply_pattern(layers, one.pattern)
+        logits = self.adapted.net(**self.inputs).logits.float()
+        for name, layer in layers.items():
+            layer.mask(masks[name])
+        if not one.taught:
+            return total_loss(logits, labels)
+        if labels.is_floating_point():
+            return functional.mse_loss(logits, teacher, reduction="sum")
+        return functional.kl_div(
+            logits.log_softmax(-1), teacher.log_softmax(-1), reduction="sum", log_target=True
+        )  # fmt: skip
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """The Trainer's, or two of it in a row where the allocator asks for a restart."""
+        again = self.events.allocator.restart(num_training_steps)
+        if again is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        cut, share = again
+        first = cast(LambdaLR, super().create_scheduler(cut, optimizer))
+        self.lr_scheduler = None
+        second = cast(LambdaLR, super().create_scheduler(num_training_steps - cut, optimizer))
+        self.lr_scheduler = LambdaLR(
+            first.optimizer,
+            [
+                lambda step, a=a, b=b: a(step) if step < cut else share * b(step - cut)  # type: ignore[misc]
+                for a, b in zip(first.lr_lambdas, second.lr_lambdas, strict=True)
+            ],
+        )
+        return self.lr_scheduler
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with three groups: matrices of the adapters, matrices of the head, and undecayed gates and biases."""

@@ -21,7 +21,7 @@ from rankopt.training.callback import AllocatorCallback
 from rankopt.training.checkpoint import latest, step_of
 from rankopt.training.data import load_data
 from rankopt.training.environment import environment
-from rankopt.training.evaluate import predict
+from rankopt.training.evaluate import Looks, predict
 from rankopt.training.model import load_adapted, model_source
 from rankopt.training.order import Order, total_steps
 from rankopt.training.trainer import NonFiniteLossError, TrialTrainer
@@ -81,6 +81,7 @@ def run_trial(
     callback = AllocatorCallback(
         allocator, state, layers, budget, order, observe, stop, every, scored=scored, score=interim
     )
+    look = Looks(adapted, data.held_out["search"], task, how.eval_batch_size, how.precision, _unless(stop), observe)
     checkpoints = folder / "checkpoints"
     trainer = TrialTrainer(adapted, data.train, how, steps, spec.seed, checkpoints, callback)
     resumed = latest(checkpoints)
@@ -101,11 +102,12 @@ def run_trial(
         if callback.stopped:
             raise InterruptedTrialError
         began = time.perf_counter()
-        patterns = allocator.finish(callback.state, layers)
+        own, *others = allocator.finish(callback.state, layers)
+        patterns = {"budget": own} | {f"mean rank {pattern.mean:.4g}": pattern for pattern in others}
+        patterns |= allocator.choose(callback.state, layers, look)
         points, arrays = [], {f"labels/{name}": split.labels for name, split in data.held_out.items()}
-        for index, pattern in enumerate(patterns):
+        for index, (label, pattern) in enumerate(patterns.items()):
             apply_pattern(layers, pattern)
-            label = "budget" if index == 0 else f"mean rank {pattern.mean:.4g}"
             answers = {
                 split: predict(adapted, split, how.eval_batch_size, how.precision, _unless(stop))
                 for split in dict.fromkeys(data.held_out.values())
@@ -118,7 +120,7 @@ def run_trial(
             observe(Progress(index + 1, len(patterns), "evaluate", {"score": search[task.metrics[0]]}))
     except (NonFiniteLossError, FloatingPointError) as error:
         return record.model_copy(update={"reason": str(error)})
-    apply_pattern(layers, patterns[0])
+    apply_pattern(layers, own)
     export_peft(
         layers, adapted.net, folder / "adapter", head=adapted.head, base_model=model_source(spec.model.name),
         revision=spec.model.revision,
@@ -147,6 +149,8 @@ def run_trial(
                 steps=steps,
                 tokens=tokens,
                 padded_tokens=padded,
+                looks=look.count,
+                look_seconds=look.seconds,
             ),
         }
     )

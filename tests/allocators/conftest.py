@@ -17,7 +17,7 @@ from rankopt.allocators.base import Allocator
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.inject import inject, target_names
-from rankopt.lowrank.linear import Layers, LowRankLinear, Scale
+from rankopt.lowrank.linear import Layers, LowRankLinear, Scale, apply_pattern, pattern_of
 
 TARGETS = ["query", "intermediate.dense", "layer.1.output.dense"]
 HEAD = "classifier"
@@ -95,7 +95,14 @@ class Training:
 
     def loss(self, step: int) -> Tensor:
         rows = torch.arange(16) + 16 * (step % 2)
-        return functional.cross_entropy(self.model(input_ids=IDS[rows]).logits, LABELS[rows])
+        first = self.model(input_ids=IDS[rows]).logits
+        losses, masks = [functional.cross_entropy(first, LABELS[rows])], pattern_of(self.layers)
+        for one in self.allocator.passes(self.state, self.layers):
+            apply_pattern(self.layers, one.pattern)
+            target = first.detach().softmax(-1) if one.taught else LABELS[rows]
+            losses.append(functional.cross_entropy(self.model(input_ids=IDS[rows]).logits, target))
+            apply_pattern(self.layers, masks)
+        return torch.stack(losses).mean()
 
     def advance(self, until: int | None = None) -> Training:
         """The steps up to and including `until`, as `training/callback.py` writes them down."""

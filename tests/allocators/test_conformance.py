@@ -29,6 +29,12 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "profile": [{"types": {"*": 0.5, "*.query": -1.0}, "slope": 1.5, "curvature": -0.7}],
     "adalora": [{"interval": 3, "initial": 2.5, "warmup": 0.0, "final": 0.0}, {"orthogonality": 0.0, "final": 2}],
     "dylora": [{"frozen": False, "draw": "layer"}, {"r_min": 2, "draw": "layer"}],
+    "nested": [
+        {"draw": "uniform", "recovery": 0.5},
+        {"recipe": "scratch", "draw": "log"},
+        {"sandwich": 1, "distill": True, "recovery": 5},
+        {"recovery": 0},
+    ],
     "spectral": [{"rule": "cost", "recovery": 0.4}, {"rule": "energy", "initial_rank": 3}, {"recovery": 3}],
 }
 """Settings tried beside the defaults; an allocator that is not listed is tried with its defaults."""

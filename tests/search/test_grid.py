@@ -17,28 +17,22 @@ def study(space: dict[str, Any], **more: Any) -> StudySpec:
 
 
 def test_all_combinations_the_last_dimension_fastest() -> None:
-    """The queue is the product of the lists in the order of the file, each combination once, values untouched."""
+    """They are the product of the lists in the order of the file, each combination once, values untouched."""
     space = {"allocator": [{"name": "uniform"}, {"name": "ramp"}], "budget.mean_rank": [1, 2.5], "seed": [3, 1, 2]}
-    queue = list(Grid().queue(study(space)))
-    assert queue == [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
-    assert [point["seed"] for point in queue[:4]] == [3, 1, 2, 3]
+    points = list(study(space).choices())
+    assert points == [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    assert [point["seed"] for point in points[:4]] == [3, 1, 2, 3]
 
 
 def test_dimensions_that_vary_together_count_once() -> None:
     """Several paths in one dimension give one point per listed combination, not their product."""
-    queue = list(Grid().queue(study({"task.name, training.lr": [["rte", 1e-3], ["cola", 2e-3]], "seed": [0, 1]})))
-    assert [point["task.name, training.lr"] for point in queue] == [["rte", 1e-3]] * 2 + [["cola", 2e-3]] * 2
+    points = list(study({"task.name, training.lr": [["rte", 1e-3], ["cola", 2e-3]], "seed": [0, 1]}).choices())
+    assert [point["task.name, training.lr"] for point in points] == [["rte", 1e-3]] * 2 + [["cola", 2e-3]] * 2
 
 
 def test_no_space_is_one_trial() -> None:
     """The base alone is a study of one."""
-    assert list(Grid().queue(study({}))) == [{}]
-
-
-def test_it_needs_no_result() -> None:
-    """Asked twice, it says the same: nothing is remembered."""
-    grid, spec = Grid(), study({"seed": [0, 1]})
-    assert list(grid.queue(spec)) == list(grid.queue(spec))
+    assert list(study({}).choices()) == [{}]
 
 
 @pytest.mark.parametrize("dimension", [{"int": [0, 4]}, {"float": [0.1, 0.2]}])

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rankopt.core.spec import Named, StudySpec
+from rankopt.core.spec import LISTED, Named, StudySpec
 from rankopt.search import SEARCHES, build_search
 from rankopt.search.pruners import PRUNERS, Dominated, Interim, build_pruner
 
 # the package quiets these itself; pytest forgets that before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
-SAMPLED = sorted(set(SEARCHES) - {"grid"})
+SAMPLED = sorted(set(SEARCHES) - set(LISTED))
 ONE = {"score": "maximize"}
 
 
@@ -28,7 +28,6 @@ def test_a_sampler_is_of_one_proposal(name: str) -> None:
     """Two built for the same proposal are two objects; options that do not exist are refused."""
     search = SEARCHES[name](trials=4)
     assert search.sampler(3) is not search.sampler(3)
-    assert list(search.queue(study({"name": name, "trials": 4}))) == []
     with pytest.raises(ValidationError, match="trails"):
         build_search(study({"name": name, "trails": 4}))
 

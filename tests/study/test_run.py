@@ -44,7 +44,7 @@ def complete_keys(store: StudyStore) -> Counter[str]:
 
 def without_seconds(result: TrialResult) -> dict[str, Any]:
     data = result.model_dump(mode="json")
-    data["cost"] |= {"train_seconds": 0, "evaluate_seconds": 0}
+    data["cost"] |= {"train_seconds": 0, "evaluate_seconds": 0, "look_seconds": 0}
     data["environment"]["code"] = ""  # the checkout may be edited while tests run
     return data
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import TrainerCallback
 
+from rankopt.lowrank.linear import apply_pattern, pattern_of
 from rankopt.tasks.encode import collate
 
 Prepare = Callable[[Any], Any]
@@ -280,3 +281,59 @@ def test_when_an_allocator_is_called(prepare: Prepare, tiny_spec: Any, monkeypat
     how = {"steps": 7, "batch_size": 16, "accumulation": 2, "lr": 5e-3, "warmup": 0.0}
     prepare(tiny_spec(training=how)).trainer.train()
     assert calls == [(when, step) for step in range(1, 8) for when in ("before", "after")]
+
+
+def test_the_schedule_begins_again_where_the_allocator_asks(prepare: Prepare, tiny_spec: Any) -> None:
+    """Twelve steps, cut at eight: two whole schedules in a row, the second at its share of the peak."""
+    spec = tiny_spec(
+        allocator={"name": "nested", "recovery": 4, "recovery_lr": 0.25}, budget=None, training__steps=12,
+        training__lr=0.01, training__warmup=0.25,
+    )  # fmt: skip
+    training = prepare(spec)
+    training.trainer.create_optimizer()
+    schedule = training.trainer.create_scheduler(12)
+    rates = []
+    for _ in range(12):
+        rates.append(schedule.get_last_lr()[0] / 0.01)
+        training.trainer.optimizer.step()
+        schedule.step()
+    first = [min(step / 2, (8 - step) / 6) for step in range(8)]
+    second = [0.25 * min(step / 1, (4 - step) / 3) for step in range(4)]
+    assert rates == pytest.approx(first + second)
+    assert training.trainer.create_scheduler(12) is schedule
+
+
+@pytest.mark.parametrize("distill", [False, True])
+def test_further_passes_are_averaged_and_leave_the_masks(distill: bool, prepare: Prepare, tiny_spec: Any) -> None:
+    """The loss is the mean over the whole network and its cuts; a taught cut is drawn to the whole's own answers."""
+    nested = {"name": "nested", "recipe": "scratch", "draw": "log", "sandwich": 2, "distill": distill}
+    training = prepare(tiny_spec(allocator=nested, budget=None))
+    net, callback, trainer = training.adapted.net.eval(), training.callback, training.trainer
+    for layer in training.adapted.layers.values():
+        torch.nn.init.normal_(layer.B, std=0.3)
+    batch = first_batch(training, 4)
+    callback.allocator.before_step(callback.state, callback.layers, 1)
+    whole = pattern_of(callback.layers)
+    found = trainer.compute_loss(net, dict(batch), num_items_in_batch=4)
+    assert pattern_of(callback.layers) == whole
+    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    teacher = net(**inputs).logits.detach()
+    losses = [functional.cross_entropy(net(**inputs).logits, batch["labels"])]
+    for one in callback.allocator.passes(callback.state, callback.layers):
+        apply_pattern(callback.layers, one.pattern)
+        logits = net(**inputs).logits
+        if distill:
+            target = teacher.softmax(-1)
+            losses.append(functional.cross_entropy(logits, target) - functional.cross_entropy(teacher, target))
+        else:
+            losses.append(functional.cross_entropy(logits, batch["labels"]))
+    apply_pattern(callback.layers, whole)
+    assert len(losses) == 4
+    torch.testing.assert_close(found, torch.stack(losses).mean())
+    found.backward()
+    got = {name: p.grad.clone() for name, p in trained(net).items() if p.grad is not None}
+    net.zero_grad()
+    torch.stack(losses).mean().backward()
+    for name, parameter in trained(net).items():
+        if parameter.grad is not None:
+            torch.testing.assert_close(got[name], parameter.grad, atol=1e-6, rtol=1e-4)

@@ -8,6 +8,7 @@ from rankopt.report.sections.comparison import Comparison
 from rankopt.report.sections.cost import CostTable
 from rankopt.report.sections.failures import Failures
 from rankopt.report.sections.importance import Importance
+from rankopt.report.sections.oneshot import OneShot
 from rankopt.report.sections.progress import Progress
 from rankopt.report.sections.provenance import Provenance
 from rankopt.report.sections.ranks import Ranks
@@ -18,6 +19,7 @@ from rankopt.report.sections.tradeoff import TradeOff
 SECTIONS: dict[str, Section] = {
     "answer": Answer(),
     "trade-off": TradeOff(),
+    "one-shot": OneShot(),
     "search": Progress(),
     "importance": Importance(),
     "comparison": Comparison(),

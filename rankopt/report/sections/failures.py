@@ -49,8 +49,8 @@ def _have(number: int) -> str:
 
 
 def _planned(evidence: Evidence) -> set[str]:
-    """The keys of a grid; other searches have no plan to compare with."""
-    if evidence.study.search.name != "grid":
+    """The keys that are known beforehand; those that a search proposes have no plan to compare with."""
+    if not evidence.study.listed:
         return set()
     return {evidence.study.trial(choice).key for choice in evidence.study.choices()}
 

@@ -1,0 +1,216 @@
+"""A super-network: one training whose model can be cut to any pattern, and the search for the cuts worth having."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from rankopt.allocators.base import (
+    Allocator,
+    Look,
+    Pass,
+    State,
+    Steps,
+    init_lora,
+    smallest_max_rank,
+    steps_of,
+)
+from rankopt.allocators.reorder import reorder
+from rankopt.analysis.evolution import evolve
+from rankopt.analysis.knapsack import knapsack
+from rankopt.core.budget import Budget
+from rankopt.core.pattern import RankPattern
+from rankopt.core.seeds import stream
+from rankopt.lowrank.linear import Layers, ScalePolicy, apply_pattern, shapes_of
+
+
+class Nested(Allocator):
+    """Train at full rank R, re-order spectrally, recover nested: every prefix of every layer is then a model.
+
+        steps 1 .. T - t       LoRA at rank R
+        after step T - t       s B A = U S V^T:  component i becomes the i-th singular direction
+        steps T - t + 1 .. T   layer k keeps a random prefix b_k, drawn anew at every step
+
+    R is the uniform rank that the budget pays for, or `model.max_rank` without one. The trained model is then cut, by
+    forward passes over the search split alone, to patterns within the cost of every uniform rank of `curve`:
+
+        energy        the most sum_k sum_{i <= r_k} S_ki^2, by an exact knapsack
+        sensitivity   the most sum_k sum_{i <= r_k} mean (<A_ki, dL/dA_ki>)^2, as measured while it recovered
+        evolved       the lowest loss that an evolution from these and the uniform pattern finds
+
+    Args:
+        recipe: "spectral" as above; "scratch" draws prefixes from the first step and re-orders nothing.
+        recovery: steps t of nested recovery; its learning rate starts again, warm-up and all, at `recovery_lr`.
+        recovery_lr: share of the peak learning rate.
+        draw: "uniform" b_k ~ U{1, ..., R}; "log" as many draws in every octave, b_k = floor(R^u); "budget" draws one
+            budget for the whole network, as many in every octave, spends it on the largest S^2 per parameter, and moves
+            every rank by a random factor between a half and two: patterns near those that will be chosen.
+        sandwich: with a number n, a step trains the whole, the smallest prefix and n draws, and its loss is their mean.
+        distill: in a sandwich all but the whole learn from the outputs of the whole, not from the labels.
+        curve: uniform ranks whose cost the patterns may have; the powers of two below R when absent.
+        looks: how many patterns may be looked at for every rank of the curve.
+    Example:
+        >>> Nested(recovery=0.25, draw="log").recipe
+        'spectral'
+
+    Source: ours; prefixes: DyLoRA (2210.07558); sandwich and in-place distillation: Yu and Huang 2019 (1903.05134);
+    forward-only search: Guo et al. 2020 (1904.00420). <A, dL/dA> is the gate's gradient times the gate.
+    """
+
+    scale: ClassVar[ScalePolicy] = "unit"
+    scales: ClassVar[frozenset[ScalePolicy]] = frozenset({"init", "rs", "unit"})
+    needs_budget: ClassVar[bool] = False
+
+    recipe: Literal["spectral", "scratch"] = "spectral"
+    recovery: Steps = 0.2
+    recovery_lr: Annotated[float, Field(gt=0, le=1)] = 0.5
+    draw: Literal["uniform", "log", "budget"] = "budget"
+    sandwich: Annotated[int, Field(ge=0)] = 0
+    distill: bool = False
+    curve: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    looks: Annotated[int, Field(ge=0)] = 8
+
+    def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
+        recovery = steps_of(self.recovery, steps)
+        if recovery >= steps:
+            raise ValueError(f"allocator.recovery must be fewer than the trial's {steps} steps, got {recovery}")
+        if self.distill and not self.sandwich:
+            raise ValueError("allocator.distill must go with allocator.sandwich, whose whole network is the teacher")
+        if self.draw == "budget" and self.recipe == "scratch":
+            raise ValueError("allocator.draw must be uniform or log under the recipe 'scratch', which has no spectra")
+        whole = budget.uniform(shapes_of(layers), smallest_max_rank(layers))
+        for name, layer in layers.items():
+            init_lora(layer, name, seed)
+            layer.open(whole[name])
+        cut = 0 if self.recipe == "scratch" else steps - recovery
+        return {
+            "whole": dict(whole), "cut": cut, "seed": seed, "step": 0, "spectra": {},
+            "fisher": {name: torch.zeros(rank) for name, rank in whole.items()},
+            "counts": {name: torch.zeros(rank) for name, rank in whole.items()},
+        }  # fmt: skip
+
+    def restart(self, steps: int) -> tuple[int, float] | None:
+        recovery = steps_of(self.recovery, steps)
+        return (steps - recovery, self.recovery_lr) if self.recipe == "spectral" and recovery else None
+
+    def before_step(self, state: State, layers: Layers, step: int) -> None:
+        state["step"] = step
+        if step > state["cut"]:
+            apply_pattern(layers, RankPattern(state["whole"]) if self.sandwich else self._drawn(state, layers, 0))
+
+    def passes(self, state: State, layers: Layers) -> list[Pass]:
+        if state["step"] <= state["cut"] or not self.sandwich:
+            return []
+        smallest = RankPattern({name: min(1, rank) for name, rank in state["whole"].items()})
+        drawn = [self._drawn(state, layers, number) for number in range(self.sandwich)]
+        return [Pass(pattern, self.distill) for pattern in (smallest, *drawn)]
+
+    def after_step(self, state: State, layers: Layers, step: int) -> None:
+        if step > state["cut"]:
+            self._measure(state, layers)
+        elif step == state["cut"]:
+            state["spectra"] = {name: reorder(layer) for name, layer in layers.items()}
+
+    def allocated(self, state: State, layers: Layers) -> RankPattern:
+        return RankPattern(state["whole"])
+
+    def finish(self, state: State, layers: Layers) -> tuple[RankPattern, ...]:
+        whole = RankPattern(state["whole"])
+        apply_pattern(layers, whole)
+        if self.recipe == "spectral" and not state["spectra"]:  # no recovery was asked for
+            state["spectra"] = {name: reorder(layer) for name, layer in layers.items()}
+        shapes = shapes_of(layers)
+        found = [whole]
+        for level in self._curve(whole):
+            pattern = _budget(level).uniform(shapes, max(whole.values()))
+            cut = RankPattern({name: min(rank, whole[name]) for name, rank in pattern.items()})
+            found += [] if cut in found else [cut]
+        return tuple(found)
+
+    def choose(self, state: State, layers: Layers, look: Callable[[RankPattern], Look]) -> dict[str, RankPattern]:
+        shapes, whole = shapes_of(layers), RankPattern(state["whole"])
+        gains = _gains(state)
+        chosen: dict[str, RankPattern] = {}
+        for level in self._curve(whole):
+            budget = _budget(level)
+            costs, allowed = {name: budget.cost(shapes[name]) for name in whole}, budget.amount(shapes)
+            uniform = budget.uniform(shapes, max(whole.values()))
+            start = {"uniform": RankPattern({name: min(rank, whole[name]) for name, rank in uniform.items()})}
+            start |= {kind: _spend(curves, costs, allowed) for kind, curves in gains.items()}
+            seed = stream(state["seed"], "evolution", f"{level:g}")
+            found = start | {
+                "evolved": evolve(
+                    list(start.values()), costs, allowed, whole, lambda pattern: look(pattern).loss, self.looks, seed
+                )
+            }
+            chosen |= {f"{kind} {level:g}": found[kind] for kind in (*gains, "evolved")}
+        return chosen
+
+    def _curve(self, whole: RankPattern) -> list[float]:
+        top = max(whole.values(), default=0)
+        levels = self.curve or tuple(float(2**k) for k in range(top.bit_length()))
+        return sorted((level for level in levels if level < top), reverse=True)
+
+    def _drawn(self, state: State, layers: Layers, number: int) -> RankPattern:
+        """The prefixes of a step, a function of (seed, step, number) alone."""
+        whole, key = state["whole"], (state["seed"], "draw", state["step"], number)
+        bought: dict[str, int] = {}
+        if self.draw == "budget":
+            level = max(whole.values(), default=0) ** Random(stream(*key)).random()
+            shapes = shapes_of(layers)
+            costs = {name: shape.cost for name, shape in shapes.items()}
+            bought = dict(_spend(_energies(state), costs, _budget(level).amount(shapes)))
+        ranks = {}
+        for name, rank in whole.items():
+            u = Random(stream(*key, name)).random()
+            match self.draw:
+                case "uniform":
+                    drawn = 1 + int(rank * u)
+                case "log":
+                    drawn = int((rank + 1) ** u)
+                case "budget":
+                    drawn = round(bought[name] * 2 ** (2 * u - 1))
+            ranks[name] = min(rank, drawn)
+        return RankPattern(ranks)
+
+    def _measure(self, state: State, layers: Layers) -> None:
+        for name, layer in layers.items():
+            rank = layer.rank
+            if rank and layer.A.grad is not None:
+                slope = (layer.A.detach()[:rank] * layer.A.grad[:rank]).sum(1).square().cpu()
+                state["fisher"][name][:rank] += slope
+                state["counts"][name][:rank] += 1
+
+
+def _budget(level: float) -> Budget:
+    return Budget(mean_rank=level, unit="parameters")
+
+
+def _energies(state: State) -> dict[str, np.ndarray]:
+    return {name: _running(S.double().square().numpy()) for name, S in state["spectra"].items()}
+
+
+def _gains(state: State) -> dict[str, dict[str, np.ndarray]]:
+    """Gain curves of every kind that was measured."""
+    gains = {}
+    if state["spectra"]:
+        gains["energy"] = _energies(state)
+    if any(float(count.sum()) for count in state["counts"].values()):
+        gains["sensitivity"] = {
+            name: _running((fisher / state["counts"][name].clamp_min(1)).double().numpy())
+            for name, fisher in state["fisher"].items()
+        }
+    return gains
+
+
+def _running(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0.0], np.cumsum(values)])
+
+
+def _spend(curves: dict[str, np.ndarray], costs: dict[str, int], allowed: int) -> RankPattern:
+    return knapsack(curves, costs, allowed).at(allowed)

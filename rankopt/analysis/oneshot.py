@@ -1,0 +1,119 @@
+"""How far a super-network's curve can be believed: its points beside the same patterns trained from scratch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from rankopt.core.result import Point, TrialResult
+from rankopt.core.spec import content_hash
+
+SUPER = "nested"
+"""The allocator that trains a super-network."""
+
+COLUMNS = [
+    "seed", "kind", "level", "kept", "search", "score", "again_search", "again_score", "key", "again_key",
+    "super_seconds", "again_seconds", "looks", "look_seconds",
+]  # fmt: skip
+
+
+def kind_of(point: Point) -> tuple[str, float]:
+    """What a point of a super-network is, and the uniform rank whose cost it has.
+
+    Example:
+        >>> from rankopt.core.pattern import RankPattern
+        >>> pattern = RankPattern({"a": 3, "b": 1})
+        >>> kind_of(Point(label="evolved 2", pattern=pattern, kept=8, search={}, report={}))
+        ('evolved', 2.0)
+        >>> kind_of(Point(label="mean rank 2", pattern=RankPattern({"a": 2, "b": 2}), kept=8, search={}, report={}))
+        ('uniform', 2.0)
+    """
+    kind, _, level = point.label.rpartition(" ")
+    return ("uniform", point.pattern.mean) if kind in ("", "mean rank") else (kind, float(level))
+
+
+def oneshot(results: Iterable[TrialResult]) -> pd.DataFrame:
+    """One row per point of every super-network, beside the training from scratch of the same pattern.
+
+    Two trials go together when task, model, training and seed are the same and so is the final pattern.
+
+    Args:
+        results: of one setting; those that failed are passed over.
+    Returns:
+        A frame sorted by level, kind and seed with these columns: `kind` and `level` (see `kind_of`), `seed`, `kept`;
+        `search` and `score` of the super-network cut to the pattern, `again_search` and `again_score` of the training
+        from scratch (NaN without one); `super_seconds` that the super-network took (training and all looks),
+        `again_seconds` of training from scratch; `looks` and `look_seconds`; the keys of both.
+    """
+    complete = [result for result in results if result.points]
+    again = {
+        (_surroundings(result), result.own.pattern): result
+        for result in complete
+        if result.spec["allocator"]["name"] != SUPER
+    }
+    rows: list[dict[str, Any]] = []
+    for result in complete:
+        if result.spec["allocator"]["name"] != SUPER:
+            continue
+        cost = result.cost
+        for point in result.points:
+            other = again.get((_surroundings(result), point.pattern))
+            kind, level = kind_of(point)
+            rows.append(
+                {
+                    "seed": result.spec.get("seed", 0), "kind": kind, "level": level, "kept": point.kept,
+                    "search": result.score("search", point), "score": result.score("report", point),
+                    "again_search": other.score("search") if other else math.nan,
+                    "again_score": other.score("report") if other else math.nan,
+                    "key": result.key, "again_key": other.key if other else "",
+                    "super_seconds": cost.train_seconds + cost.look_seconds if cost else math.nan,
+                    "again_seconds": other.cost.train_seconds if other and other.cost else math.nan,
+                    "looks": cost.looks if cost else 0, "look_seconds": cost.look_seconds if cost else math.nan,
+                }
+            )  # fmt: skip
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    return frame.sort_values(["level", "kind", "seed"], kind="stable").reset_index(drop=True)
+
+
+def agreement(frame: pd.DataFrame) -> tuple[float, int]:
+    """Kendall's tau-b of the super-network's search scores and those from scratch, and the number of pairs behind it.
+
+    Pairs are of one super-network and one level: patterns of equal cost. With C pairs in the same order, D in the
+    opposite one, and X (Y) tied in the first (second) score alone:
+
+        tau = (C - D) / sqrt((C + D + X) (C + D + Y))
+
+    Args:
+        frame: of `oneshot`.
+    Returns:
+        NaN where no pair differs in both.
+    Example:
+        >>> frame = pd.DataFrame({"key": ["k"] * 3, "level": [2.0] * 3, "search": [0.1, 0.2, 0.3],
+        ...                       "again_search": [0.2, 0.1, 0.4], "again_key": ["a", "b", "c"]})
+        >>> tau, pairs = agreement(frame)
+        >>> round(tau, 3), pairs
+        (0.333, 3)
+
+    Source: Kendall 1945, The treatment of ties in ranking problems.
+    """
+    same = opposite = tied_x = tied_y = pairs = 0
+    known = frame[frame["again_search"].notna()].drop_duplicates(["key", "level", "again_key"])
+    for _, group in known.groupby(["key", "level"]):
+        scores = list(zip(group["search"], group["again_search"], strict=True))
+        for (x, y), (x2, y2) in itertools.combinations(scores, 2):
+            pairs += 1
+            product = (x - x2) * (y - y2)
+            same += product > 0
+            opposite += product < 0
+            tied_x += x == x2 and y != y2
+            tied_y += y == y2 and x != x2
+    scale = math.sqrt((same + opposite + tied_x) * (same + opposite + tied_y))
+    return ((same - opposite) / scale if scale else math.nan), pairs
+
+
+def _surroundings(result: TrialResult) -> str:
+    return content_hash({key: value for key, value in result.spec.items() if key not in ("allocator", "budget")})

@@ -1,0 +1,141 @@
+"""What one training of a super-network said, and what training its patterns from scratch said of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from rankopt.analysis.oneshot import agreement, oneshot
+from rankopt.analysis.statistics import paired, summarize
+from rankopt.report.block import Block, Section, Table
+from rankopt.report.chart import Axis, Chart, Curves, Series
+from rankopt.report.evidence import Evidence
+from rankopt.report.palette import styles
+from rankopt.report.words import KEPT, compact, metric_label, plural, with_error
+
+FROM_SCRATCH = "from scratch"
+
+
+DRAWN = ("uniform", "evolved")
+"""The kinds of patterns in the figure; the table has all."""
+
+
+class OneShot(Section):
+    """Can the curve of one training be believed, and what did it save?"""
+
+    def block(self, evidence: Evidence) -> Block | None:
+        frames = {setting: frame for setting in evidence.settings if len(frame := _frame(evidence, setting))}
+        if not frames:
+            return None
+        text = (
+            "One training, re-ordered and recovered so that every prefix is a model, cut to patterns of equal cost by "
+            "forward passes on the search split; scores below are the reported ones. Patterns trained from scratch "
+            "share task, model, training and seed with the super-network.",
+        )
+        tables = tuple(
+            Table(_table(frame), {"rank": "g"}, title=setting if len(frames) > 1 else "")
+            for setting, frame in frames.items()
+        )
+        bullets = tuple(line for setting, frame in frames.items() for line in _lines(setting, frame))
+        panels = tuple(_panel(evidence, setting, frame) for setting, frame in frames.items())
+        chart = Chart(
+            "one-shot", "One-shot curve",
+            "The super-network cut to patterns (all of one training per seed), and the same kinds of patterns trained "
+            "from scratch. Means over seeds; error bars are one standard error.", panels,
+        )  # fmt: skip
+        return Block("One-shot search", text=text, bullets=bullets, tables=tables, charts=(chart,))
+
+
+def _frame(evidence: Evidence, setting: str) -> pd.DataFrame:
+    keys = set(evidence.points.loc[evidence.points["setting"] == setting, "key"])
+    return oneshot(result for result in evidence.results if result.key in keys)
+
+
+def _lines(setting: str, frame: pd.DataFrame) -> Iterator[str]:
+    once = frame.drop_duplicates("key")
+    known = frame[frame["again_score"].notna()]
+    yield (
+        f"{setting}: {plural(len(once), 'super-network')}; {plural(int(once['looks'].sum()), 'pattern')} looked at, "
+        f"{once['look_seconds'].sum() / max(1, once['looks'].sum()):.2g} s each."
+    )
+    if known.empty:
+        yield f"{setting}: no pattern was trained from scratch, so nothing says how far the curve can be believed."
+        return
+    training = float(known.drop_duplicates("again_key")["again_seconds"].mean())
+    looks = once["looks"].sum()
+    curve = float(once["super_seconds"].mean())
+    yield (
+        f"{setting}: the whole curve cost {curve / training:.2f} trainings from scratch (training and all looks); "
+        f"training each of the {looks / len(once):.0f} patterns looked at would have cost {looks / len(once):.0f}. "
+        f"One look cost 1/{training * looks / once['look_seconds'].sum():.0f} of a training."
+        if looks
+        else f"{setting}: the whole curve cost {curve / training:.2f} trainings from scratch."
+    )
+    tau, pairs = agreement(frame)
+    yield (
+        f"{setting}: Kendall's tau between the super-network's search score and that from scratch, over "
+        f"{plural(pairs, 'pair')} of patterns of one super-network and equal cost: {tau:.2f}."
+    )
+    error = paired((known["score"] - known["again_score"]).tolist())
+    yield (
+        f"{setting}: a pattern's score in the super-network less that from scratch: {error.mean:+.3f} on average "
+        f"over {plural(error.n, 'pattern')}, between {(known['score'] - known['again_score']).min():+.3f} and "
+        f"{(known['score'] - known['again_score']).max():+.3f}."
+    )
+
+
+def _table(frame: pd.DataFrame) -> pd.DataFrame:
+    scratch = _from_scratch(frame)
+    rows = []
+    for (level, kind), group in frame.groupby(["level", "kind"], sort=True):
+        double = scratch.get((2 * level, "uniform"))
+        rows.append(
+            {
+                "rank": level,
+                "pattern": kind,
+                "seeds": str(len(group)),
+                "parameters": f"{group['kept'].mean():,.0f}",
+                "one-shot": _score(group["score"]),
+                FROM_SCRATCH: _score(group["again_score"].dropna()),
+                "uniform of twice the cost, from scratch": double if kind != "uniform" and double else "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _from_scratch(frame: pd.DataFrame) -> dict[tuple[float, str], str]:
+    groups = frame.dropna(subset=["again_score"]).groupby(["level", "kind"])
+    return {key: _score(group["again_score"]) for key, group in groups}
+
+
+def _score(values: pd.Series[float]) -> str:
+    found = summarize(values.tolist())
+    return with_error(found.mean, found.error) if found.n else ""
+
+
+def _panel(evidence: Evidence, setting: str, frame: pd.DataFrame) -> Curves:
+    kinds = [kind for kind in DRAWN if kind in set(frame["kind"])]
+    labels = {(kind, name): f"{kind}, {name}" for kind in kinds for name in ("one-shot", FROM_SCRATCH)}
+    looks = styles(labels.values())
+    series = []
+    for kind in kinds:
+        for column, name in (("score", "one-shot"), ("again_score", FROM_SCRATCH)):
+            rows = frame[(frame["kind"] == kind) & frame[column].notna()]
+            if rows.empty:
+                continue
+            points = [
+                (float(group["kept"].mean()), summarize(group[column].tolist())) for _, group in rows.groupby("level")
+            ]
+            label = labels[kind, name]
+            series.append(
+                Series(
+                    label, looks[label], "line", tuple(x for x, _ in points), tuple(s.mean for _, s in points),
+                    tuple(s.error for _, s in points),
+                )
+            )  # fmt: skip
+    first = evidence.points[evidence.points["setting"] == setting].iloc[0]
+    uniform = frame[frame["kind"] == "uniform"].groupby("level")["kept"].mean()
+    ticks = tuple((float(kept), f"{compact(kept)}\nrank {level:g}") for level, kept in uniform.items())
+    x = Axis(KEPT, log=True, counts=True, ticks=ticks)
+    return Curves(setting, tuple(series), x, Axis(metric_label(first["metric"], first["split"])))

@@ -1,0 +1,62 @@
+"""One training of a super-network, the patterns that it names by forward passes, and those trained from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from rankopt.analysis.oneshot import SUPER, kind_of
+from rankopt.core.result import TrialResult
+from rankopt.core.spec import StudySpec
+from rankopt.search.base import Search, check_lists
+
+Kind = Literal["uniform", "energy", "sensitivity", "evolved"]
+
+
+class OneShot(Search):
+    """Train a super-network at every point of the space, then its patterns from scratch, as a check.
+
+    The super-network is the allocator "nested" of the base, or another one with its options in the space. Its result
+    already holds the whole curve, found on the search split; the trainings from scratch (same task, model, training and
+    seed) say how far the curve can be believed.
+
+    Args:
+        retrain: kinds of patterns to train from scratch; "uniform" is the control.
+        levels: the uniform ranks whose cost those patterns have; all of the curve when absent.
+    Example:
+        >>> OneShot(retrain=("uniform",), levels=(2.0, 8.0)).follows
+        True
+
+    Source: Guo et al. 2020 (1904.00420); the super-network and its search are `allocators/nested.py`.
+    """
+
+    follows: ClassVar[bool] = True
+
+    retrain: tuple[Kind, ...] = ("uniform", "evolved")
+    levels: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+
+    def check(self, study: StudySpec) -> None:
+        check_lists(study, "oneshot")
+        for name in self.model_fields_set & {"trials", "seed", "pruner"}:
+            raise ValueError(
+                f"search.{name} must be left out under the search 'oneshot': it trains every combination, "
+                "and allocator.looks says how many patterns are looked at"
+            )
+        for choice in study.choices():
+            name = study.plain(choice).get("allocator", {}).get("name")
+            if name != SUPER:
+                raise ValueError(f"allocator.name must be {SUPER!r} under the search 'oneshot', got {name!r}")
+
+    def follow(self, choice: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
+        # the point's own allocator and budget give way to the pattern's
+        kept = {path: value for path, value in choice.items() if path.split(".")[0] not in ("allocator", "budget")}
+        for point in result.points:
+            kind, level = kind_of(point)
+            if kind not in self.retrain or (self.levels is not None and level not in self.levels):
+                continue
+            allocator: dict[str, Any] = {"name": "uniform"}
+            if kind != "uniform":
+                allocator = {"name": "static", "found": kind, "ranks": dict(point.pattern)}
+            yield {**kept, "allocator": allocator, "budget": {"mean_rank": level, "unit": "parameters"}}

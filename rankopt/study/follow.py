@@ -1,0 +1,23 @@
+"""The trials that a study runs because of its results."""
+
+from __future__ import annotations
+
+from rankopt.study.plan import checked
+from rankopt.study.storage import StudyStore
+
+
+def follow(store: StudyStore) -> int:
+    """Queue what the results so far ask for, beside the combinations of the space; returns how many were added.
+
+    A pure function of the study and its results, so that any worker may do it at any time, and more than once.
+    """
+    if not store.search.follows:
+        return 0
+    study = store.spec()
+    wanted = [(choice, checked(study.trial(choice))) for choice in study.choices()]
+    results = {result.key: result for result in store.results(planned=False)}
+    for choice, spec in list(wanted):
+        result = results.get(spec.key)
+        if result is not None and result.status == "complete":
+            wanted += [(point, checked(study.trial(point))) for point in store.search.follow(choice, result)]
+    return store.enqueue(wanted)

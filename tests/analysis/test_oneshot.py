@@ -1,0 +1,88 @@
+"""A super-network's points beside their trainings from scratch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from rankopt.analysis.oneshot import agreement, oneshot
+from rankopt.core.pattern import RankPattern, Shape
+from rankopt.core.result import Cost, Point, TrialResult
+
+
+def point(label: str, ranks: tuple[int, int], score: float) -> Point:
+    pattern = RankPattern({"a": ranks[0], "b": ranks[1]})
+    return Point(
+        label=label,
+        pattern=pattern,
+        kept=8 * sum(ranks),
+        search={"m": score},
+        report={"validation": {"m": score - 0.1}},
+    )
+
+
+def result(key: str, allocator: str, *points: Point, seconds: float = 10.0, **spec: Any) -> TrialResult:
+    return TrialResult(
+        key=key, spec={"task": {"name": "rte"}, "allocator": {"name": allocator}, **spec}, status="complete",
+        metrics=("m",), layers={"a": Shape(4, 4), "b": Shape(4, 4)}, points=points,
+        cost=Cost(
+            train_seconds=seconds, evaluate_seconds=3, steps=1, tokens=1, padded_tokens=1, looks=5, look_seconds=2
+        ),
+    )  # fmt: skip
+
+
+SUPER = result(
+    "s", "nested", point("budget", (4, 4), 0.9), point("mean rank 2", (2, 2), 0.6), point("evolved 2", (3, 1), 0.7)
+)
+
+
+def test_patterns_are_paired_within_their_surroundings() -> None:
+    """Task, training and seed must be the same; allocator and budget need not; what has no partner says so."""
+    scratch = result("u", "uniform", point("budget", (2, 2), 0.65), seconds=8.0, budget={"mean_rank": 2})
+    stranger = result("x", "static", point("budget", (3, 1), 0.2), seed=1)
+    failed = TrialResult(key="f", spec=stranger.spec, status="failed", reason="?")
+    frame = oneshot([failed, stranger, scratch, SUPER])
+    assert list(zip(frame["kind"], frame["level"], strict=True)) == [("evolved", 2), ("uniform", 2), ("uniform", 4)]
+    row = frame.iloc[1]
+    assert (row.search, row.score, row.again_search) == (0.6, 0.5, 0.65)
+    assert (row.super_seconds, row.again_seconds, row.again_key) == (12.0, 8.0, "u")
+    assert math.isnan(frame.iloc[0].again_score)
+
+
+def test_no_super_network_no_rows() -> None:
+    assert len(oneshot([result("u", "uniform", point("budget", (2, 2), 0.65))])) == 0
+
+
+def frame_of(groups: dict[tuple[str, float], list[tuple[float, float]]]) -> pd.DataFrame:
+    rows = [
+        {"key": key, "level": level, "search": x, "again_search": y, "again_key": f"{key}{level}{number}"}
+        for (key, level), pairs in groups.items()
+        for number, (x, y) in enumerate(pairs)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    "pairs", [[(1, 2), (2, 1), (3, 3), (4, 4)], [(1, 1), (1, 2), (2, 2), (3, 0)], [(1, 3), (2, 2), (3, 1)]]
+)
+def test_of_one_group_it_is_kendalls(pairs: list[tuple[float, float]]) -> None:
+    tau, count = agreement(frame_of({("s", 2.0): pairs}))
+    assert tau == pytest.approx(stats.kendalltau(*zip(*pairs, strict=True)).statistic)
+    assert count == math.comb(len(pairs), 2)
+
+
+def test_groups_are_pooled_and_never_mixed() -> None:
+    """Levels differ by far more than patterns do: pairs across levels would agree in any case."""
+    tau, count = agreement(frame_of({("s", 1.0): [(0.1, 0.2), (0.2, 0.1)], ("s", 8.0): [(0.8, 0.9), (0.9, 0.8)]}))
+    assert (tau, count) == (-1.0, 2)
+    assert math.isnan(agreement(frame_of({("s", 1.0): [(0.1, 0.2)], ("t", 1.0): [(0.1, 0.3)]}))[0])
+
+
+def test_one_training_counts_once() -> None:
+    """Two kinds that name the same pattern are no pair."""
+    frame = frame_of({("s", 1.0): [(0.1, 0.2), (0.1, 0.2)]}).assign(again_key="k")
+    assert agreement(frame)[1] == 0

@@ -1,0 +1,71 @@
+"""The one-shot search: what follows from a super-network's result, and what is no such study."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rankopt.core.pattern import RankPattern, Shape
+from rankopt.core.result import Point, TrialResult
+from rankopt.core.spec import StudySpec
+from rankopt.search import build_search
+from rankopt.search.oneshot import OneShot
+
+
+def study(**changes: Any) -> StudySpec:
+    base = {"task": {"name": "rte"}, "allocator": {"name": "nested"}, "training": {"lr": 1e-3}}
+    search = {"name": "oneshot", **changes.pop("search", {})}
+    return StudySpec.model_validate({"name": "s", "base": base, "space": {"seed": [0, 1]}, "search": search} | changes)
+
+
+def point(label: str, a: int, b: int) -> Point:
+    return Point(label=label, pattern=RankPattern({"a": a, "b": b}), kept=8 * (a + b), search={"m": 0}, report={})
+
+
+RESULT = TrialResult(
+    key="k", spec={}, status="complete", layers={"a": Shape(4, 4), "b": Shape(4, 4)},
+    points=(
+        point("budget", 4, 4), point("mean rank 2", 2, 2), point("energy 2", 3, 1), point("sensitivity 2", 1, 3),
+        point("evolved 2", 4, 0),
+    ),
+)  # fmt: skip
+
+
+def test_patterns_are_trained_from_scratch_in_the_same_surroundings() -> None:
+    """Seed and training stay, the allocator gives way to the pattern, and the budget is the uniform rank's cost."""
+    spec = study()
+    choices = list(build_search(spec).follow({"seed": 1}, RESULT))
+    trials = [spec.trial(choice) for choice in choices]
+    assert [trial.allocator.name for trial in trials] == ["uniform", "uniform", "static"]
+    assert [trial.budget.mean_rank for trial in trials if trial.budget] == [4, 2, 2]
+    assert {trial.budget.unit for trial in trials if trial.budget} == {"parameters"}
+    assert {(trial.seed, trial.training.lr) for trial in trials} == {(1, 1e-3)}
+    assert trials[2].allocator.options == {"found": "evolved", "ranks": {"a": 4, "b": 0}}
+
+
+def test_kinds_and_levels_are_chosen() -> None:
+    search = OneShot(retrain=("energy", "uniform"), levels=(2.0,))
+    choices = list(search.follow({"seed": 0, "allocator.recovery": 0.3, "budget.mean_rank": 4}, RESULT))
+    assert [choice["allocator"].get("found", "uniform") for choice in choices] == ["uniform", "energy"]
+    assert all(set(choice) == {"seed", "allocator", "budget"} for choice in choices)
+    assert list(OneShot(retrain=()).follow({}, RESULT)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"search": {"trials": 5}}, r"search\.trials must be left out under the search 'oneshot'"),
+        ({"search": {"pruner": {"name": "median"}}}, r"search\.pruner must be left out"),
+        ({"space": {"training.lr": {"float": [0.1, 0.2]}}}, "must be a list of values under the search 'oneshot'"),
+        (
+            {"space": {"allocator.name": ["nested", "uniform"]}},
+            "must be 'nested' under the search 'oneshot'",
+        ),
+        ({"constraints": {"parameters": 5}}, "constraints must be left out"),
+    ],
+)
+def test_refused(changes: dict[str, Any], message: str) -> None:
+    spec = study(**changes)
+    with pytest.raises(ValueError, match=message):
+        build_search(spec).check(spec)

@@ -1,0 +1,78 @@
+"""A one-shot study: its super-networks are planned, their patterns follow, each exactly once, whoever falls."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from ruamel.yaml import YAML
+
+from rankopt.analysis.oneshot import oneshot
+from rankopt.study.database import sqlite_url
+from rankopt.study.follow import follow
+from rankopt.study.ledger import DROPPED, KEY, RESULT, SPEC
+from rankopt.study.storage import StudyStore
+
+# the package quiets these itself; pytest forgets that before every test
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+
+@pytest.fixture
+def shot(tiny_trial: Callable[..., dict[str, Any]], tmp_path: Path) -> Path:
+    """A file of two tiny super-networks, whose patterns at one level are trained from scratch."""
+    base = tiny_trial(allocator={"name": "nested", "curve": [1.0], "looks": 4, "recovery": 0.5})
+    base.pop("budget", None)
+    search = {"name": "oneshot", "levels": [1.0], "retrain": ["uniform", "evolved"]}
+    path = tmp_path / "shot.yaml"
+    YAML().dump({"name": "shot", "base": base, "space": {"seed": [0, 1]}, "search": search}, path)
+    return path
+
+
+def opened(folder: Path) -> StudyStore:
+    store = StudyStore(sqlite_url(folder / "runs" / "shot"), "shot", folder / "runs" / "shot")
+    store.open()
+    return store
+
+
+def test_everything_once(shot: Path, rankopt: Callable[..., Any]) -> None:
+    """Two workers train two super-networks and, of each, a uniform and an evolved pattern; once more runs nothing."""
+    folder = shot.parent
+    done = rankopt("run", "shot.yaml", "--workers", "2", "--wandb", "disabled", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[6/6]" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("6 complete, 0 failed, 0 running, 0 waiting")
+    store = opened(folder)
+    keys = Counter(trial.user_attrs[KEY] for trial in store.trials(TrialState.COMPLETE))
+    assert sorted(keys.values()) == [1] * 6
+    frame = oneshot(store.results())
+    again = frame[frame["again_key"] != ""]
+    asked = {(kind, seed) for kind in ("evolved", "uniform") for seed in (0, 1)}
+    assert asked <= set(zip(again["kind"], again["seed"], strict=True))  # another kind may name the same pattern
+    assert (frame["looks"] >= 3).all()
+    more = rankopt("run", "shot.yaml", "--wandb", "disabled", cwd=folder)
+    assert "6 trials, 0 new, 6 complete" in more.stdout
+    report = rankopt("report", "shot", "--out", "page", cwd=folder)
+    assert report.returncode == 0, report.stdout + report.stderr
+    assert "Kendall's tau" in (folder / "page" / "report.md").read_text()
+
+
+def test_what_fell_between_a_result_and_its_queue_is_made_up_for(shot: Path, rankopt: Callable[..., Any]) -> None:
+    """The super-network is recorded, its worker gone before the queue: whoever comes next queues the patterns, once."""
+    folder = shot.parent
+    words = ("--set", "search.retrain=[]", "--wandb", "disabled")
+    assert rankopt("run", "shot.yaml", *words, cwd=folder).returncode == 0
+    store = opened(folder)
+    assert len(store.trials(TrialState.COMPLETE)) == 2
+    spec = store.spec()
+    store.create(spec.model_copy(update={"search": spec.search.model_copy(update={"retrain": ["uniform"]})}))
+    assert follow(store) == 2
+    assert follow(store) == 0
+    waiting = store.trials(TrialState.WAITING)
+    assert {trial.user_attrs[SPEC]["allocator"]["name"] for trial in waiting} == {"uniform"}
+    assert not any(RESULT in trial.user_attrs or DROPPED in trial.user_attrs for trial in waiting)
+    done = rankopt("run", "shot.yaml", "--set", "search.retrain=[uniform]", "--wandb", "disabled", cwd=folder)
+    assert done.stdout.splitlines()[-1].startswith("4 complete, 0 failed, 0 running, 0 waiting")
