@@ -44,7 +44,7 @@ Artifacts = Annotated[
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Local worker processes.")]
 Wandb = Annotated[str | None, typer.Option(help="offline, online or disabled; offline where installed.")]
-CheckpointSteps = Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")]
+CheckpointSteps = Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints, not half a minute.")]
 Heartbeat = Annotated[int, typer.Option(min=1, help="Seconds between a running trial's signs of life.")]
 Grace = Annotated[int, typer.Option(min=2, help="Silent seconds after which a trial counts as dead.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
