@@ -44,7 +44,7 @@ Artifacts = Annotated[
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Local worker processes.")]
 Wandb = Annotated[str | None, typer.Option(help="offline, online or disabled; offline where installed.")]
-CheckpointSteps = Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")]
+CheckpointSteps = Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints, not half a minute.")]
 Heartbeat = Annotated[int, typer.Option(min=1, help="Seconds between a running trial's signs of life.")]
 Grace = Annotated[int, typer.Option(min=2, help="Silent seconds after which a trial counts as dead.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -91,6 +91,9 @@ def run(
     """Run what is not yet done of a study; run it again to resume."""
     file = _file(study, sets, directory)
     mode = _mode(wandb)
+    from rankopt.study.staff import Staff
+
+    staff = Staff(workers)
     from rankopt.study.database import sqlite_url
     from rankopt.study.run import run_study
 
@@ -105,7 +108,7 @@ def run(
         folder=folder,
         url=storage or sqlite_url(folder),
         console=console,
-        workers=workers,
+        staff=staff,
         wandb=mode,
         checkpoint_steps=checkpoint_steps,
         retry_failed=retry_failed,
@@ -306,6 +309,7 @@ def worker(
     """Join a study that another machine runs: needs its name and its storage only, and queues nothing."""
     mode = _mode(wandb)
     from rankopt.study.run import run_study
+    from rankopt.study.staff import Staff
     from rankopt.study.storage import StudyStore
 
     folder = directory / study
@@ -314,6 +318,7 @@ def worker(
     _keep(spec, folder)
     file = _file(study, None, directory)
     console = printing.console()
+    staff = Staff(workers)
     _prepared(file, console)  # data that is missing on this machine must not fail the study's trials
     outcome = run_study(
         spec,
@@ -321,7 +326,7 @@ def worker(
         folder=folder,
         url=storage,
         console=console,
-        workers=workers,
+        staff=staff,
         wandb=mode,
         checkpoint_steps=checkpoint_steps,
         heartbeat=heartbeat,

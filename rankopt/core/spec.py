@@ -103,7 +103,7 @@ class TrainingSpec(Spec):
         clip: largest gradient norm; 0 does not clip.
         precision: "bf16" is autocast; parameters stay fp32.
         group_by_length: batches of similar length (less padding); the same batches for every allocator.
-        eval_batch_size: examples per forward pass in evaluation.
+        eval_batch_size: examples per forward pass in evaluation; on a CPU more cost memory and are slower.
     """
 
     epochs: Positive = 3.0
@@ -118,7 +118,7 @@ class TrainingSpec(Spec):
     clip: NonNegative = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"
     group_by_length: bool = True
-    eval_batch_size: int = Field(128, ge=1)
+    eval_batch_size: int = Field(32, ge=1)
 
 
 class TrialSpec(Spec):

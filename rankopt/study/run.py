@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import queue
 import signal
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -18,15 +15,11 @@ from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
 from rankopt.study.database import PATIENCE
 from rankopt.study.follow import follow
-from rankopt.study.job import Event, Job
+from rankopt.study.job import Job
 from rankopt.study.progress import Display
+from rankopt.study.staff import Staff
 from rankopt.study.storage import GRACE, HEARTBEAT, StudyStore
 from rankopt.study.tracking import Mode, check_mode, publish_study
-from rankopt.study.worker import work
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from multiprocessing.process import BaseProcess
 
 RESTARTS = 3
 """How often a worker that died is started again."""
@@ -56,7 +49,7 @@ def run_study(
     folder: Path,
     url: str,
     console: Console,
-    workers: int = 1,
+    staff: Staff,
     wandb: Mode = "disabled",
     checkpoint_steps: int | None = None,
     retry_failed: bool = False,
@@ -73,7 +66,7 @@ def run_study(
         folder: of the study: artifacts, trials in progress, W&B files and `log.txt` lie in it.
         url: of the storage.
         console: progress goes there.
-        workers: local processes; they share the machine's cores.
+        staff: the workers; those left over are dismissed.
         wandb: see `tracking`.
         checkpoint_steps: steps between checkpoints.
         retry_failed: queue failed trials once more.
@@ -99,7 +92,7 @@ def run_study(
     added += follow(store) if trials is not None else 0
     retried = store.retry_failed() if retry_failed else 0
     before = store.counts()
-    with Display(console, folder / "log.txt", before, workers) as display:
+    with Display(console, folder / "log.txt", before, staff.count) as display:
         planned = f"{store.search.trials or len(store.plan())} trials"
         planned += f", {added} new" if store.search.trials is None else f" by {spec.search.name}"
         display.say(f"study {spec.name}: {planned}, {before['complete']} complete")
@@ -107,10 +100,10 @@ def run_study(
             display.say(f"{retried} failed trials are tried again")
         left = before["waiting"] + before["running"]
         jobs = [
-            Job(slot, url, spec.name, folder, wandb, _threads(workers), checkpoint_steps, heartbeat, grace, artifacts)
-            for slot in range(workers if store.search.follows else min(workers, max(1, left)))
+            Job(slot, url, spec.name, folder, wandb, staff.threads, checkpoint_steps, heartbeat, grace, artifacts)
+            for slot in range(staff.count if store.search.follows else min(staff.count, max(1, left)))
         ]
-        interrupted, refusal = _run_workers(jobs, display) if left else (False, "")
+        interrupted, refusal = _run_workers(staff, jobs, display) if left else (False, "")
         counts = store.counts()
         interrupted |= not refusal and counts["waiting"] + counts["running"] > 0  # somebody stopped a worker itself
         outcome = Outcome(counts, interrupted, refusal, store.results())
@@ -122,19 +115,17 @@ def run_study(
     return outcome
 
 
-def _run_workers(jobs: list[Job], display: Display) -> tuple[bool, str]:
-    """Start the workers and follow them to their end: (interrupted, refusal)."""
-    context = multiprocessing.get_context("spawn")
-    events: multiprocessing.Queue[Event] = context.Queue()
-    with _quiet_interrupts(jobs[0].threads):
-        processes = {job.slot: _start(context, job, events) for job in jobs}
+def _run_workers(staff: Staff, jobs: list[Job], display: Display) -> tuple[bool, str]:
+    """Give the workers their jobs and follow them to their end: (interrupted, refusal)."""
+    processes = {job.slot: staff.begin(job) for job in jobs}
+    staff.dismiss()
     restarts = dict.fromkeys(processes, 0)
     interrupts, refusal = 0, ""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        while any(process.is_alive() for process in processes.values()) or not events.empty():
+        while any(process.is_alive() for process in processes.values()) or not staff.events.empty():
             try:
-                event = events.get(timeout=0.2)
+                event = staff.events.get(timeout=0.2)
                 refusal = event.text if event.kind == "refuse" else refusal
                 display.show(event)
             except queue.Empty:
@@ -150,38 +141,9 @@ def _run_workers(jobs: list[Job], display: Display) -> tuple[bool, str]:
                 if died and not interrupts and not refusal and restarts[slot] < RESTARTS:
                     restarts[slot] += 1
                     display.say(f"worker {slot} died (exit {process.exitcode}); its trial goes back into the queue")
-                    with _quiet_interrupts(jobs[slot].threads):
-                        processes[slot] = _start(context, jobs[slot], events)
+                    processes[slot] = staff.begin(jobs[slot])
     finally:
         signal.signal(signal.SIGTERM, previous)
     if not interrupts and not refusal and all(process.exitcode for process in processes.values()):
         refusal = "every worker died; see the lines above"
     return interrupts > 0, refusal
-
-
-def _start(context: Any, job: Job, events: Any) -> BaseProcess:
-    process: BaseProcess = context.Process(target=work, args=(job, events.put), daemon=True)
-    process.start()
-    return process
-
-
-@contextmanager
-def _quiet_interrupts(threads: int) -> Iterator[None]:
-    """Children are born deaf to Ctrl-C, which is the parent's to handle, and with their share of the cores."""
-    variables = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-    saved = {name: os.environ.get(name) for name in variables}
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in saved.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        signal.signal(signal.SIGINT, handler)
-
-
-def _threads(workers: int) -> int:
-    return max(1, len(os.sched_getaffinity(0)) // workers) if hasattr(os, "sched_getaffinity") else 1

@@ -35,6 +35,9 @@ from rankopt.training.order import Order
 EVENTS = 100
 """About how many events a trace keeps."""
 
+SECONDS = 30.0
+"""Between checkpoints where no number of steps is given: writing one takes some hundredths, a thousandth of that."""
+
 
 class AllocatorCallback(TrainerCallback):
     """Drives one allocator through one training, and records what happened.
@@ -47,7 +50,7 @@ class AllocatorCallback(TrainerCallback):
         order: told the epoch, so that a resumed run sees the same examples.
         observe: called after every step.
         stop: asked after every step; when true a checkpoint is written and training ends.
-        checkpoint_steps: steps between checkpoints.
+        checkpoint_steps: steps between checkpoints; `SECONDS` when absent.
         scored: steps after which `score` is asked, and `observe` told.
         score: the values of a Progress of stage "score": the model as it stands, on the search split.
     """
@@ -61,7 +64,7 @@ class AllocatorCallback(TrainerCallback):
         order: Order,
         observe: Observer,
         stop: Callable[[], bool],
-        checkpoint_steps: int,
+        checkpoint_steps: int | None,
         scored: Collection[int] = (),
         score: Callable[[RankPattern], dict[str, float]] = lambda pattern: {},
     ) -> None:
@@ -76,7 +79,7 @@ class AllocatorCallback(TrainerCallback):
         self.scored, self.score = scored, score
         self.scores: list[dict[str, Any]] = []
         self.seconds = 0.0
-        self._since = time.perf_counter()
+        self._since = self._saved = time.perf_counter()
 
     def records(self) -> dict[str, Any]:
         """What a checkpoint keeps of the record so far."""
@@ -92,7 +95,7 @@ class AllocatorCallback(TrainerCallback):
         self.sums, self.seconds, self.scores = records["sums"], records["seconds"], records.get("scores", [])
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._since = time.perf_counter()
+        self._since = self._saved = time.perf_counter()
         if state.global_step == 0:
             self._record_ranks(0)
         for event in self.scores:  # of an interrupted run, to a study that has not seen them
@@ -141,7 +144,15 @@ class AllocatorCallback(TrainerCallback):
         if self.stop():
             self.stopped = control.should_training_stop = True
         # after the last step too, so that a trial interrupted while it is scored need not be trained again
-        control.should_save = self.stopped or step % self.checkpoint_steps == 0 or step == state.max_steps
+        control.should_save = self.stopped or step == state.max_steps or self._due(step)
+
+    def _due(self, step: int) -> bool:
+        if self.checkpoint_steps:
+            return step % self.checkpoint_steps == 0
+        if time.perf_counter() - self._saved < SECONDS:
+            return False
+        self._saved = time.perf_counter()
+        return True
 
     def trace(self) -> tuple[tuple[RankEvent, ...], tuple[LossEvent, ...]]:
         """The record, thinned to about `EVENTS` events, the first and last ones kept."""

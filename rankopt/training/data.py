@@ -1,4 +1,4 @@
-"""A task's splits, read and tokenised once per process."""
+"""A task's splits, read once per process and tokenised once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from rankopt.core.spec import TaskSpec
 from rankopt.tasks import TASKS
-from rankopt.tasks.encode import Encoded, encode
+from rankopt.tasks.encode import Encoded
+from rankopt.tasks.encoded_cache import encode_once
 from rankopt.tasks.splits import read_splits
 
 
@@ -45,6 +46,9 @@ def load_data(spec: TaskSpec, tokenizer: PreTrainedTokenizerBase) -> Data:
         protocol=spec.protocol,
     )
     named = {"search": splits.search, **splits.reports}
-    encoded = {id(split): encode(task, split, tokenizer, spec.max_length) for split in (splits.train, *named.values())}
+    encoded = {
+        id(split): encode_once(task, split, tokenizer, spec.max_length)
+        for split in {id(split): split for split in (splits.train, *named.values())}.values()
+    }
     held_out = {name: encoded[id(split)] for name, split in named.items()}
     return Data(encoded[id(splits.train)], held_out, splits.fingerprint)

@@ -61,10 +61,34 @@ def dropout(x: Tensor, p: float) -> Tensor:
         return x
     if kept == 0:
         return x * 0.0
-    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    mask = words.view(torch.int16)[: x.numel()].view(x.shape) < kept - WORDS // 2
-    y: Tensor = _Masked.apply(x, mask, WORDS / kept)  # type: ignore[no-untyped-call]
+    y: Tensor = _Masked.apply(x, _mask(x, kept), WORDS / kept)  # type: ignore[no-untyped-call]
     return y
+
+
+def dropped_product(weights: Tensor, value: Tensor, p: float) -> Tensor:
+    """`dropout(weights, p) @ value`; backward makes the dropped weights once more, where autograd would keep them.
+
+    Args:
+        weights: `(..., n, m)`.
+        value: `(..., m, k)`, of the same leading dimensions.
+        p: in [0, 1].
+    Returns:
+        `(..., n, k)`.
+    Example:
+        >>> y = dropped_product(torch.ones(1, 100), torch.ones(100, 1), 0.5)
+        >>> bool(40 < y < 160), float(y) % 2
+        (True, 0.0)
+    """
+    kept = round((1 - p) * WORDS)
+    if kept in (0, WORDS):
+        return dropout(weights, p) @ value
+    y: Tensor = _MaskedProduct.apply(weights, value, _mask(weights, kept), WORDS / kept)  # type: ignore[no-untyped-call]
+    return y
+
+
+def _mask(x: Tensor, kept: int) -> Tensor:
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    return words.view(torch.int16)[: x.numel()].view(x.shape) < kept - WORDS // 2
 
 
 class _Masked(torch.autograd.Function):
@@ -78,6 +102,21 @@ class _Masked(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
         (mask,) = ctx.saved_tensors
         return torch.mul(dy, mask).mul_(ctx.scale), None, None
+
+
+class _MaskedProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(weights, value, mask)
+        ctx.scale = scale
+        # the factor goes to the product, which is smaller than the weights
+        return (torch.mul(weights, mask) @ value).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        weights, value, mask = ctx.saved_tensors
+        dy = dy * ctx.scale
+        return (dy @ value.mT).mul_(mask), torch.mul(weights, mask).mT @ dy, None, None
 
 
 def attention(
@@ -114,10 +153,9 @@ def attention(
     weights = query * (scaling or query.shape[-1] ** -0.5) @ key.mT
     if attention_mask is not None:
         weights = weights.masked_fill(~attention_mask, torch.finfo(weights.dtype).min)
-    weights = _drop(weights.softmax(-1).to(query.dtype), dropout)
-    return (weights @ value).transpose(1, 2).contiguous(), None
+    weights = weights.softmax(-1).to(query.dtype)
+    return dropped_product(weights, value, dropout).transpose(1, 2).contiguous(), None
 
 
-_drop = dropout  # the name is an argument of transformers' attention functions
 AttentionInterface.register(ATTENTION, attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)

@@ -49,7 +49,7 @@ def run_trial(
             example, point and split) are written.
         observe: told about every step and every scored pattern.
         stop: asked after every step.
-        checkpoint_steps: steps between checkpoints; a fifth of the trial when absent.
+        checkpoint_steps: steps between checkpoints; one every half a minute when absent.
         evaluations: how often the model is scored on the search split while it trains, at equal distances and not at
             the end; `observe` is told, and nothing else changes.
     Returns:
@@ -69,7 +69,6 @@ def run_trial(
     budget = absolute_budget(spec, layers)
     order = Order(data.train.lengths, how.batch_size, spec.seed, how.group_by_length)
     state = allocator.start(layers, budget, steps, spec.seed)
-    every = checkpoint_steps or max(1, -(-steps // 5))
 
     def interim(pattern: RankPattern) -> dict[str, float]:
         split = data.held_out["search"]
@@ -79,7 +78,7 @@ def run_trial(
 
     scored = {round(steps * place / (evaluations + 1)) for place in range(1, evaluations + 1)} - {0, steps}
     callback = AllocatorCallback(
-        allocator, state, layers, budget, order, observe, stop, every, scored=scored, score=interim
+        allocator, state, layers, budget, order, observe, stop, checkpoint_steps, scored=scored, score=interim
     )
     look = Looks(adapted, data.held_out["search"], task, how.eval_batch_size, how.precision, _unless(stop), observe)
     checkpoints = folder / "checkpoints"

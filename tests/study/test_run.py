@@ -236,7 +236,7 @@ def test_a_full_disk(
     """The study's folder lies on a disk that fills up while the first checkpoint is written: exit code 3, one line that
     names the place, the trial back in the queue and not failed; with room again the same command finishes."""
     path = tiny_study(space={"seed": [0, 1]})
-    words = ("run", path, "--dir", small_disk, "--storage", sqlite_url(tmp_path), *QUICKLY)
+    words = ("run", path, "--dir", small_disk, "--storage", sqlite_url(tmp_path), "--checkpoint-steps", 5, *QUICKLY)
     filler = small_disk / "filler"
     filler.write_bytes(b"x" * 440_000)
     done = rankopt(*words, cwd=tmp_path)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import AutoModelForSequenceClassification, BertConfig
 
-from rankopt.training.dropout import ATTENTION, LeanDropout, attention, dropout, use_lean_dropout
+from rankopt.training.dropout import ATTENTION, LeanDropout, attention, dropout, dropped_product, use_lean_dropout
 
 
 @given(p=st.floats(0, 1), size=st.integers(0, 70))
@@ -54,6 +54,23 @@ def test_the_generator_is_torchs() -> None:
     assert not torch.equal(masks[0], masks[2])
 
 
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_the_product_with_dropped_weights(p: float) -> None:
+    """The same masks, value and gradients as dropping first; beyond its inputs backward keeps one byte per weight."""
+    weights, value = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((2, 5, 6), (2, 6, 3)))
+    seed, kept, results = torch.randn(2, 5, 3, dtype=torch.float64), [], []
+    for form in (dropped_product, lambda w, v, p: dropout(w, p) @ v):
+        torch.manual_seed(0)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+            y = form(weights, value, p)
+        results.append((y, *torch.autograd.grad(y, (weights, value), seed)))
+        if p == 0.3 and len(results) == 1:
+            own = {weights.data_ptr(), value.data_ptr()}
+            assert [(t.dtype, t.shape) for t in kept if t.data_ptr() not in own] == [(torch.bool, weights.shape)]
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def tiny(hidden: float = 0.1, weights: float = 0.1) -> nn.Module:
     torch.manual_seed(0)
     config = BertConfig(
@@ -83,7 +100,7 @@ def test_attention_is_torchs_but_for_what_drops(padded: bool, monkeypatch: pytes
     """With dropping replaced by nothing, output and gradients are those of torch's attention."""
     import rankopt.training.dropout as module
 
-    monkeypatch.setattr(module, "_drop", lambda x, p: x)
+    monkeypatch.setattr(module, "dropped_product", lambda weights, value, p: weights @ value)
     q, k, v = (torch.randn(2, 3, 5, 4, requires_grad=True) for _ in range(3))
     mask = torch.ones(2, 1, 5, 5, dtype=torch.bool)
     mask[0, :, :, 3:] = False

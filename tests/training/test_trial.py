@@ -512,6 +512,22 @@ def test_few_checkpoints_are_kept(tiny_spec: Spec, tmp_path: Path) -> None:
     assert not list((tmp_path / "checkpoints" / "checkpoint-12").glob("*.safetensors"))
 
 
+def test_checkpoints_by_the_clock(tiny_spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a number of steps they follow the clock: a trial shorter than its interval writes only its last one. One
+    that is asked to stop always does."""
+    from rankopt.training import callback
+
+    spec = tiny_spec(training__steps=6)
+    run_trial(spec, tmp_path / "short")
+    assert steps_in(tmp_path / "short") == [6]
+    with pytest.raises(InterruptedTrialError):
+        run_trial(spec, tmp_path / "stopped", stop=lambda: True)
+    assert steps_in(tmp_path / "stopped") == [1]
+    monkeypatch.setattr(callback, "SECONDS", 0.0)
+    run_trial(spec, tmp_path / "long")
+    assert steps_in(tmp_path / "long") == [5, 6]
+
+
 def test_looking_changes_nothing(tiny_spec: Spec, tmp_path: Path) -> None:
     """Scored three times on the way, a trial shows a score, its parameters and an error at equal distances, and ends
     with the bits of the trial that nobody looked at."""

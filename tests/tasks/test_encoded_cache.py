@@ -1,0 +1,132 @@
+"""The cache gives what `encode` gives, once made; no other content finds it, damage is mended, and it stays small."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from rankopt.tasks import encoded_cache
+from rankopt.tasks.encode import Encoded
+from rankopt.tasks.encoded_cache import encode_once
+from rankopt.tasks.glue import GLUE
+from tests.tasks.test_encode import WORDS, pairs, single, tokenizer
+
+TOKENIZER = tokenizer()
+FILMS = single(["a film of rare warmth", "rain", "a rare film and rain"])
+
+
+@pytest.fixture(autouse=True)
+def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
+    """Sizes of the splits that were really encoded; the cache is a fresh folder."""
+    sizes: list[int] = []
+    encode = encoded_cache.encode
+
+    def counted(task: Any, dataset: Dataset, *others: Any) -> Encoded:
+        sizes.append(len(dataset))
+        return encode(task, dataset, *others)
+
+    monkeypatch.setattr(encoded_cache, "encode", counted)
+    monkeypatch.setenv("RANKOPT_CACHE", str(tmp_path))
+    return sizes
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted((folder / "encoded").iterdir())
+
+
+def same(a: Encoded, b: Encoded) -> bool:
+    return all(
+        x is y is None or (x.dtype == y.dtype and np.array_equal(x, y))
+        for x, y in zip(vars(a).values(), vars(b).values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("segments", [True, False])
+def test_once(made: list[int], tmp_path: Path, segments: bool) -> None:
+    """The second call reads: the same arrays and types, whether or not the tokenizer has segments; one file is left."""
+    words = tokenizer(segments)
+    first, second = (encode_once(GLUE["sst2"], FILMS, words, 8) for _ in range(2))
+    assert made == [3]
+    assert same(first, second)
+    assert same(first, encoded_cache.encode(GLUE["sst2"], FILMS, words, 8))
+    assert len(files(tmp_path)) == 1
+
+
+def test_an_equal_tokenizer_finds_it_whatever_it_did_before(made: list[int]) -> None:
+    """Truncation and padding are set by every call and part of no key."""
+    encode_once(GLUE["sst2"], FILMS, TOKENIZER, 8)
+    other = tokenizer()
+    other(["a film"], padding="max_length", truncation=True, max_length=5)
+    encode_once(GLUE["sst2"], FILMS, other, 8)
+    assert made == [3]
+
+
+def test_other_content_does_not(made: list[int]) -> None:
+    """Another text, label, order, length, column, tokenizer or kind of label is another file."""
+    relabelled = FILMS.remove_columns("label").add_column("label", [1, 1, 0])
+    two = pairs([("a film", "rain"), ("rain", "a film")])
+    swapped = two.rename_columns({"sentence1": "sentence2", "sentence2": "sentence1"})
+    shifted = tokenizer()
+    shifted.add_tokens(["warm"])
+    calls = [
+        (GLUE["sst2"], FILMS, TOKENIZER, 8),
+        (GLUE["sst2"], FILMS, TOKENIZER, 7),
+        (GLUE["sst2"], FILMS, tokenizer(segments=False), 8),
+        (GLUE["sst2"], FILMS, shifted, 8),
+        (GLUE["sst2"], FILMS.select([1, 0, 2]), TOKENIZER, 8),
+        (GLUE["sst2"], FILMS.select([0, 1]), TOKENIZER, 8),
+        (GLUE["sst2"], relabelled, TOKENIZER, 8),
+        (GLUE["stsb"], two, TOKENIZER, 8),
+        (GLUE["stsb"], swapped, TOKENIZER, 8),
+    ]
+    for call in calls:
+        encode_once(*call)
+    assert len(made) == len(calls)
+    assert "warm" not in WORDS
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "no zip"])
+def test_a_damaged_file_is_made_again(made: list[int], tmp_path: Path, damage: str) -> None:
+    """Never read, never an error, and mended."""
+    first = encode_once(GLUE["sst2"], FILMS, TOKENIZER, 8)
+    (file,) = files(tmp_path)
+    content = bytearray(file.read_bytes())
+    place = content.index(first.ids.tobytes())
+    content[place] ^= 1
+    broken = {"cut": content[: len(content) // 2], "flipped": content, "empty": b"", "no zip": b"no zip at all"}[damage]
+    file.write_bytes(broken)
+    assert same(encode_once(GLUE["sst2"], FILMS, TOKENIZER, 8), first)
+    assert same(encode_once(GLUE["sst2"], FILMS, TOKENIZER, 8), first)
+    assert made == [3, 3]
+    assert files(tmp_path) == [file]
+
+
+def test_a_cache_that_cannot_be_written(made: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Costs time and nothing else."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RANKOPT_CACHE", str(tmp_path / "file"))
+    first, second = (encode_once(GLUE["sst2"], FILMS, TOKENIZER, 8) for _ in range(2))
+    assert same(first, second)
+    assert made == [3, 3]
+
+
+def test_it_stays_small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What was read longest ago goes first; the newest stays even where it alone is too much."""
+    for length in (6, 7):
+        encode_once(GLUE["sst2"], FILMS, TOKENIZER, length)
+    for file in files(tmp_path):
+        os.utime(file, (0, 0))
+    encode_once(GLUE["sst2"], FILMS, TOKENIZER, 6)  # read again: no longer the oldest
+    (read,) = [file for file in files(tmp_path) if file.stat().st_mtime > 0]
+    monkeypatch.setattr(encoded_cache, "MOST", int(2.5 * read.stat().st_size))
+    encode_once(GLUE["sst2"], FILMS, TOKENIZER, 8)
+    assert read in files(tmp_path)
+    assert len(files(tmp_path)) == 2
+    monkeypatch.setattr(encoded_cache, "MOST", 1)
+    encode_once(GLUE["sst2"], FILMS, TOKENIZER, 5)
+    assert len(files(tmp_path)) == 1
