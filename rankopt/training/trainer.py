@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,18 @@ class NonFiniteLossError(ArithmeticError):
 
 
 class TrialTrainer(Trainer):
-    """The Trainer of one trial."""
+    """The Trainer of one trial.
+
+    Args:
+        backward: called after the loss's backward pass, where the net's own is done elsewhere (`together.Lane`).
+    """
 
     def __init__(
         self, adapted: Adapted, data: Encoded, spec: TrainingSpec, steps: int, seed: int, folder: Path,
-        callback: AllocatorCallback,
+        callback: AllocatorCallback, backward: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.adapted, self.spec, self.folder, self.events = adapted, spec, folder, callback
+        self.backward = backward
         super().__init__(
             model=adapted.net,
             args=training_arguments(spec, steps, seed, folder),
@@ -65,6 +71,11 @@ class TrialTrainer(Trainer):
         if not torch.isfinite(loss):
             step = self.state.global_step + 1
             raise NonFiniteLossError(f"the loss became {float(loss.detach())} at step {step} of {self.state.max_steps}")
+        return loss
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        loss: Tensor = super().training_step(*args, **kwargs)
+        self.backward()
         return loss
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
