@@ -62,6 +62,7 @@ def run_study(
     heartbeat: int = HEARTBEAT,
     grace: int = GRACE,
     artifacts: str | None = None,
+    together: int = 1,
 ) -> Outcome:
     """Run whatever of a study is not yet done. Running it again resumes, and repeats nothing.
 
@@ -79,6 +80,7 @@ def run_study(
         heartbeat: seconds between a running trial's signs of life.
         grace: seconds of silence after which a trial is taken up by another worker.
         artifacts: a folder or bucket for adapters and predictions; the study's folder when absent.
+        together: trials that each worker trains at once; those of one model share their passes.
     Raises:
         ValueError: the storage cannot be opened, or wandb is missing.
         OSError: the folder cannot be written.
@@ -103,11 +105,14 @@ def run_study(
         display.say(f"study {spec.name}: {planned}, {before['complete']} complete")
         if retried:
             display.say(f"{retried} failed trials are tried again")
-        jobs = [
-            Job(slot, url, spec.name, folder, wandb, _threads(workers), checkpoint_steps, heartbeat, grace, artifacts)
-            for slot in range(min(workers, max(1, before["waiting"] + before["running"])))
-        ]
         left = before["waiting"] + before["running"]
+        jobs = [
+            Job(
+                slot, url, spec.name, folder, wandb, _threads(workers), checkpoint_steps, heartbeat, grace, artifacts,
+                together,
+            )
+            for slot in range(min(workers, max(1, -(-left // together))))
+        ]  # fmt: skip
         interrupted, refusal = _run_workers(jobs, display) if left else (False, "")
         counts = store.counts()
         interrupted |= not refusal and counts["waiting"] + counts["running"] > 0  # somebody stopped a worker itself
