@@ -93,7 +93,8 @@ class _Joined(torch.autograd.Function):
             if any(needed[2 * count :]):
                 dgate = (down * up).sum(1, dtype=gate.dtype) * scale * trained
                 slopes[2 * count :] = _unstacked(dgate, ctx.ranks)
-            dB = torch.bmm(up.mul_(factor).mT, slope).mT.to(B.dtype) * trained[:, None]
+            # the thin factor goes first, as in `gated`; contiguous parts become gradients without a copy
+            dB = (torch.bmm(up.mul_(factor).mT, slope).mT.to(B.dtype) * trained[:, None]).contiguous()
             down.mul_(factor)
             dA = torch.bmm(down.mT, own).to(A.dtype) * trained[:, :, None]
             slopes[:count], slopes[count : 2 * count] = _unstacked(dA, ctx.ranks), _unstacked(dB, ctx.ranks, 1)

@@ -38,7 +38,7 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
         return
     from rankopt.training.together import Together
 
-    together, died = Together(), Flag()
+    together, died = Together(lambda line: tell(Event(job.slot, "say", text=line))), Flag()
 
     def lane(place: int) -> None:
         mine = job._replace(slot=job.slot * job.together + place)

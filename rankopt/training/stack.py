@@ -61,7 +61,7 @@ class Stack:
         apart:    heads, dropout, and attention that drops: each on its own rows and tokens, drawing from its own
                   generator, so that a trial sees the very masks that it sees alone
 
-    A dropped token of the joint padding reaches nothing: attention masks it.
+    What is computed for the joint padding reaches nothing: attention masks it.
 
     Args:
         adapted: the first trial's model, still as loaded.
@@ -104,8 +104,8 @@ class Stack:
         tokenizer = parts[0].adapted.tokenizer
         fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
         inputs = {
-            name: torch.cat([functional.pad(x, (0, width - x.shape[1]), value=fill.get(name, 0)) for x in column])
-            for name, column in ((name, [part.inputs[name] for part in parts]) for name in parts[0].inputs)
+            name: torch.cat([_widened(part.inputs[name], width, fill.get(name, 0)) for part in parts])
+            for name in parts[0].inputs
         }
         device = inputs["input_ids"].device
         before = _generator(device)
@@ -183,14 +183,19 @@ def _own(x: Tensor, block: _Block) -> Tensor:
     return x
 
 
-def _back(y: Tensor, block: _Block) -> Tensor:
-    """The same, padded to the joint width."""
+def _back(y: Tensor, block: _Block, dims: tuple[int, ...] | None = None) -> Tensor:
+    """The same, padded to the joint width, in the dimensions that count tokens."""
     if block.length == block.width:
         return y
     pads = [0] * (2 * y.ndim)
-    for dim in _token_dims(y, block.length):
+    for dim in _token_dims(y, block.length) if dims is None else dims:
         pads[2 * (y.ndim - 1 - dim) + 1] = block.width - block.length
     return functional.pad(y, pads)
+
+
+def _widened(x: Tensor, width: int, value: Any) -> Tensor:
+    """`(b, t)` padded on the right to `(b, width)`."""
+    return x if x.shape[1] == width else functional.pad(x, (0, width - x.shape[1]), value=value)
 
 
 def _token_dims(x: Tensor, width: int) -> tuple[int, ...]:
@@ -223,7 +228,7 @@ def attention(
             mask = attention_mask[rows, :, : block.length, : block.length]
         with block.part.draw():
             y, _ = own(module, q, k, v, mask, dropout=dropout, scaling=scaling, **others)
-        parts.append(functional.pad(y, (0, 0, 0, 0, 0, block.width - block.length)))
+        parts.append(_back(y, block, (1,)))
     return torch.cat(parts), None
 
 

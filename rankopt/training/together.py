@@ -98,10 +98,14 @@ class Lane:
 
 
 class Together:
-    """Joins the passes of the trials that are in its lanes."""
+    """Joins the passes of the trials that are in its lanes.
 
-    def __init__(self) -> None:
-        self.turns = Turns(self._work)
+    Args:
+        say: told which model cannot be stacked, and why.
+    """
+
+    def __init__(self, say: Callable[[str], None] = lambda line: None) -> None:
+        self.turns, self.say = Turns(self._work), say
         self._stacks: WeakValueDictionary[Any, Stack] = WeakValueDictionary()  # the lanes hold them
 
     @contextmanager
@@ -149,6 +153,7 @@ def run_trials(
     stop: Callable[[], bool] = lambda: False,
     checkpoint_steps: int | None = None,
     evaluations: int = 0,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[TrialResult]:
     """Run trials at once; each gives what `run_trial` gives, its numbers equal to rounding.
 
@@ -162,12 +167,13 @@ def run_trials(
         stop: asked by every trial after each of its steps.
         checkpoint_steps: as `run_trial`; a checkpoint of one serves the other.
         evaluations: as `run_trial`.
+        say: told where trials take turns after all, and why.
     Returns:
         The results, in the order of `specs`.
     Raises:
         ValueError, InterruptedTrialError, OSError: of the first trial that raised it, once all have ended.
     """
-    together, halted = Together(), Event()
+    together, halted = Together(say), Event()
 
     def run(index: int, player: Player) -> TrialResult:
         with together.lane(player) as lane:
@@ -189,16 +195,18 @@ def run_trials(
 
 
 def _forward(posts: list[_Forward]) -> list[Tensor]:
-    mode, kind = posts[0].mode, posts[0].inputs["input_ids"].device.type
+    mode, device = posts[0].mode, posts[0].inputs["input_ids"].device.type
     with (
         torch.set_grad_enabled(mode.gradients),
-        torch.autocast(kind, mode.autocast or torch.bfloat16, enabled=mode.autocast is not None),
+        torch.autocast(device, mode.autocast or torch.bfloat16, enabled=mode.autocast is not None),
     ):
         if len(posts) > 1 and posts[0].lane.stack.usable:
             try:
                 return _joint(posts)
-            except CannotStackError:
+            except CannotStackError as error:
                 posts[0].lane.stack.usable = False
+                kind = type(posts[0].lane.adapted.net).__name__
+                posts[0].lane.together.say(f"trials of {kind} take turns, each in passes of its own: {error}")
         return [post.lane.own(post.inputs) for post in posts]
 
 

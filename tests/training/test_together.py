@@ -317,6 +317,10 @@ def test_a_model_that_cannot_be_stacked_is_not(
     monkeypatch.setattr(trial_module, "load_adapted", loaded)
     specs = [tiny_spec(model__name=str(dropping_model), seed=seed, training__steps=4) for seed in range(2)]
     both(specs, tmp_path, atol=0, rtol=0)
+    said: list[str] = []
+    run_trials(specs, [tmp_path / "x", tmp_path / "y"], say=said.append)
+    assert len(said) == 1
+    assert said[0].startswith("trials of BertForSequenceClassification take turns")
 
 
 def test_padding_on_the_left(
