@@ -74,7 +74,10 @@ class Parameters(Record):
 
 
 class Cost(Record):
-    """What the trial took: wall seconds by part, optimiser steps, and tokens with and without padding."""
+    """What the trial took: wall seconds by part, optimiser steps, and tokens with and without padding.
+
+    Of a pass that trials trained at once share, each counts its share.
+    """
 
     train_seconds: float
     evaluate_seconds: float

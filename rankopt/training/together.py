@@ -120,9 +120,9 @@ class Together:
             yield Lane(self, player)
 
     def stack(self, adapted: Adapted) -> Stack:
-        """The stack that a model belongs to: equal frozen weights, adapted at the same places, heads of one shape."""
+        """The stack that a model belongs to: equal frozen weights and config, adapted at the same places."""
         net: Any = adapted.net
-        key = (type(net), adapted.fingerprint, tuple(adapted.layers), adapted.head, net.config.num_labels)
+        key = (net.config.to_json_string(), adapted.fingerprint, tuple(adapted.layers), adapted.head)
         stack = self._stacks.get(key) or Stack(adapted)
         self._stacks[key] = stack
         return stack
