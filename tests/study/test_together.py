@@ -13,11 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
-from rankopt.core.result import TrialResult
-from rankopt.core.spec import TrialSpec
+from rankopt.core.result import Progress, TrialResult
+from rankopt.core.spec import StudySpec, TrialSpec
 from rankopt.study.database import sqlite_url
 from rankopt.study.job import Event, Job
 from rankopt.study.ledger import KEY
@@ -159,3 +160,29 @@ def test_trials_are_in_lanes_of_one_process(
     work(Job(0, sqlite_url(tmp_path), "tiny", tmp_path, "disabled", 1, None, 15, 90, None, 3), lambda event: None)
     assert store.counts()["complete"] == 3
     assert max(sizes) == 3
+
+
+def test_a_pruned_search(
+    open_store: Callable[..., StudyStore],
+    tiny_trial: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lanes propose side by side; one that is pruned leaves the stack and the others go on; the count is right."""
+    study = StudySpec.model_validate(
+        {
+            "name": "tiny", "base": tiny_trial(), "objectives": {"score": "maximize"},
+            "space": {"training.lr": {"float": [1.0e-4, 1.0e-2], "log": True}},
+            "search": {"name": "random", "trials": 9, "pruner": {"name": "median", "evaluations": 3, "startup": 2}},
+        }
+    )  # fmt: skip
+
+    def judge(self: Objective, trial: optuna.Trial, progress: Progress) -> None:
+        if trial.number % 3 == 1:
+            raise optuna.TrialPruned
+
+    monkeypatch.setattr(Objective, "_judge", judge)
+    store = open_store()
+    store.create(study)
+    work(Job(0, sqlite_url(tmp_path), "tiny", tmp_path, "disabled", 1, None, 15, 90, None, 3), lambda event: None)
+    assert store.counts() == {"complete": 6, "pruned": 3, "failed": 0, "running": 0, "waiting": 0}
