@@ -43,6 +43,9 @@ Artifacts = Annotated[
     typer.Option(help="Where adapters and predictions go: a folder, s3://bucket/prefix or gs://bucket/prefix."),
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Local worker processes.")]
+Together = Annotated[
+    int, typer.Option(min=1, help="Trials that each worker trains at once; those of one model share its passes.")
+]
 Wandb = Annotated[str | None, typer.Option(help="offline, online or disabled; offline where installed.")]
 CheckpointSteps = Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints, not half a minute.")]
 Heartbeat = Annotated[int, typer.Option(min=1, help="Seconds between a running trial's signs of life.")]
@@ -87,6 +90,7 @@ def run(
     heartbeat: Heartbeat = 15,
     grace: Grace = 90,
     artifacts: Artifacts = None,
+    together: Together = 1,
 ) -> None:
     """Run what is not yet done of a study; run it again to resume."""
     file = _file(study, sets, directory)
@@ -115,6 +119,7 @@ def run(
         heartbeat=heartbeat,
         grace=grace,
         artifacts=_place(artifacts),
+        together=together,
     )
     _finish(outcome, file.study.name, console)
 
@@ -305,6 +310,7 @@ def worker(
     heartbeat: Heartbeat = 15,
     grace: Grace = 90,
     artifacts: Artifacts = None,
+    together: Together = 1,
 ) -> None:
     """Join a study that another machine runs: needs its name and its storage only, and queues nothing."""
     mode = _mode(wandb)
@@ -332,6 +338,7 @@ def worker(
         heartbeat=heartbeat,
         grace=grace,
         artifacts=_place(artifacts),
+        together=together,
     )
     _finish(outcome, study, console)
 

@@ -77,7 +77,7 @@ class Cost(Record):
     """What the trial took: wall seconds by part, optimiser steps, and tokens with and without padding.
 
     `looks` patterns were looked at by forward passes before the final ones were scored, in `look_seconds` of the
-    evaluation's.
+    evaluation's. Of a pass that trials trained at once share, each counts its share.
     """
 
     train_seconds: float

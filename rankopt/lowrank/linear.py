@@ -111,6 +111,11 @@ class LowRankLinear(nn.Module):
         return self._rank
 
     @property
+    def prefixed(self) -> bool:
+        """Whether the active components come first."""
+        return self._index is None
+
+    @property
     def s(self) -> float:
         return self.scale.value(self.initial, self._rank)
 
@@ -157,14 +162,14 @@ class LowRankLinear(nn.Module):
             weight, rounded = self.base.weight, None
             if torch.is_autocast_enabled(x.device.type):
                 x = x.to(torch.get_autocast_dtype(x.device.type))
-                rounded = self._round(x.dtype)
+                rounded = self.rounded(x.dtype)
             if self.transposed:
                 weight, rounded = weight.T, rounded if rounded is None else rounded.T
             return gated_linear(x, weight, self.base.bias, A, B, g, self.s, rounded)
         y: Tensor = self.base(x)  # W and A see different inputs
         return y + self.s * functional.linear(functional.linear(self.dropout(x), A) * g, B)
 
-    def _round(self, dtype: torch.dtype) -> Tensor:
+    def rounded(self, dtype: torch.dtype) -> Tensor:
         """W in autocast's type, rounded once and not at every step: W is frozen."""
         weight = self.base.weight
         if self._rounded is None or self._rounded[0] is not weight or self._rounded[1].dtype != dtype:

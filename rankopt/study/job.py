@@ -22,6 +22,7 @@ class Job(NamedTuple):
     heartbeat: int
     grace: int
     artifacts: str | None = None
+    together: int = 1
 
 
 class Event(NamedTuple):

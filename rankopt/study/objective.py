@@ -7,7 +7,8 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -24,6 +25,10 @@ from rankopt.study.proposals import propose
 from rankopt.study.storage import StudyStore, this_worker
 from rankopt.study.tracking import Tracker
 
+if TYPE_CHECKING:
+    from rankopt.training.together import Lane
+
+LaneMaker = Callable[[], "AbstractContextManager[Lane | None]"]
 POLL = 0.5
 """Seconds between looks at what other workers do."""
 
@@ -38,13 +43,15 @@ class Objective:
         tracker: is shown every trial.
         tell: is told what happens.
         stop: whether the worker is to end.
+        lane: where a trial is trained: alone, or among others that are trained at once.
     """
 
     def __init__(
         self, job: Job, store: StudyStore, study: StudySpec, tracker: Tracker, tell: Callable[[Event], None],
-        stop: Callable[[], bool],
+        stop: Callable[[], bool], lane: LaneMaker = nullcontext,
     ) -> None:  # fmt: skip
         self.job, self.store, self.study, self.tracker, self.tell, self.stop = job, store, study, tracker, tell, stop
+        self.lane = lane
         self.pruner = build_pruner(store.search.pruner) if store.search.pruner else None
 
     def __call__(self, trial: optuna.Trial) -> list[float]:
@@ -155,10 +162,11 @@ class Objective:
         surprised = False
         try:
             self.tracker.start(self.job.name, trial.number, label, spec.allocator.name, trial.user_attrs[SPEC])
-            result = training.run_trial(
-                spec, folder, observe=observe, stop=self.stop, checkpoint_steps=self.job.checkpoint_steps,
-                evaluations=self.pruner.evaluations if self.pruner else 0,
-            )  # fmt: skip
+            with self.lane() as lane:
+                result = training.run_trial(
+                    spec, folder, observe=observe, stop=self.stop, checkpoint_steps=self.job.checkpoint_steps,
+                    evaluations=self.pruner.evaluations if self.pruner else 0, lane=lane,
+                )  # fmt: skip
             if result.status == "complete":
                 self.store.upload(trial, folder / "adapter")
                 self.store.upload(trial, folder / "predictions.npz")

@@ -56,6 +56,7 @@ def run_study(
     heartbeat: int = HEARTBEAT,
     grace: int = GRACE,
     artifacts: str | None = None,
+    together: int = 1,
 ) -> Outcome:
     """Run whatever of a study is not yet done. Running it again resumes, and repeats nothing.
 
@@ -73,6 +74,7 @@ def run_study(
         heartbeat: seconds between a running trial's signs of life.
         grace: seconds of silence after which a trial is taken up by another worker.
         artifacts: a folder or bucket for adapters and predictions; the study's folder when absent.
+        together: trials that each worker trains at once; those of one model share their passes.
     Raises:
         ValueError: the storage cannot be opened, or wandb is missing.
         OSError: the folder cannot be written.
@@ -100,9 +102,12 @@ def run_study(
             display.say(f"{retried} failed trials are tried again")
         left = before["waiting"] + before["running"]
         jobs = [
-            Job(slot, url, spec.name, folder, wandb, staff.threads, checkpoint_steps, heartbeat, grace, artifacts)
-            for slot in range(staff.count if store.search.follows else min(staff.count, max(1, left)))
-        ]
+            Job(
+                slot, url, spec.name, folder, wandb, staff.threads, checkpoint_steps, heartbeat, grace, artifacts,
+                together,
+            )
+            for slot in range(staff.count if store.search.follows else min(staff.count, max(1, -(-left // together))))
+        ]  # fmt: skip
         interrupted, refusal = _run_workers(staff, jobs, display) if left else (False, "")
         counts = store.counts()
         interrupted |= not refusal and counts["waiting"] + counts["running"] > 0  # somebody stopped a worker itself

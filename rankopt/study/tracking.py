@@ -215,6 +215,6 @@ def _init(tracker: WandbTracker, **what: Any) -> Any:
         mode=tracker.mode,
         dir=str(tracker.folder),
         settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
-        reinit="finish_previous",
+        reinit="create_new",  # other trials of this process may be under way
         **what,
     )

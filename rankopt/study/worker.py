@@ -1,4 +1,4 @@
-"""One worker process: take a trial, run it, record it, until nothing is left."""
+"""One worker process: take a trial, run it, record it, until nothing is left; with `together`, several at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from threading import Event as Flag
 from typing import Any
 
 from optuna.exceptions import UpdateFinishedTrialError
@@ -15,7 +18,7 @@ from rankopt.search.pruners import build_pruner
 from rankopt.study.database import PATIENCE, storage_failure
 from rankopt.study.follow import follow
 from rankopt.study.job import Event, Job, StopWorkingError, TrialFailedError
-from rankopt.study.objective import POLL, Objective
+from rankopt.study.objective import POLL, LaneMaker, Objective
 from rankopt.study.proposals import ProposalSampler
 from rankopt.study.storage import StudyStore
 from rankopt.study.tracking import SafeTracker, make_tracker
@@ -31,6 +34,29 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
     import torch
 
     torch.set_num_threads(job.threads)
+    if job.together == 1:
+        _take_trials(job, tell, stop, nullcontext)
+        return
+    from rankopt.training.together import Together
+
+    together, died = Together(lambda line: tell(Event(job.slot, "say", text=line))), Flag()
+
+    def lane(place: int) -> None:
+        mine = job._replace(slot=job.slot * job.together + place)
+        try:
+            _take_trials(mine, tell, lambda: stop() or died.is_set(), together.lane)
+        except BaseException:  # it takes the process with it, once the others have given their trials back
+            died.set()
+            raise
+
+    with ThreadPoolExecutor(job.together) as lanes:
+        ends = [lanes.submit(lane, place) for place in range(job.together)]
+    for end in ends:
+        end.result()
+
+
+def _take_trials(job: Job, tell: Callable[[Event], None], stop: Callable[[], bool], lane: LaneMaker) -> None:
+    """Trials one after another, with a storage connection of one's own."""
 
     def say(text: str) -> None:
         tell(Event(job.slot, "say", text=text))
@@ -45,7 +71,7 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
     if store.search.pruner:
         store.study.pruner = build_pruner(store.search.pruner).build()
     tracker = SafeTracker(make_tracker(job.wandb, job.folder), lambda text: tell(Event(job.slot, "log", text=text)))
-    objective = Objective(job, store, study, tracker, tell, stop)
+    objective = Objective(job, store, study, tracker, tell, stop, lane)
     while not stop():
         try:
             store.recover()

@@ -53,6 +53,7 @@ class AllocatorCallback(TrainerCallback):
         checkpoint_steps: steps between checkpoints; `SECONDS` when absent.
         scored: steps after which `score` is asked, and `observe` told.
         score: the values of a Progress of stage "score": the model as it stands, on the search split.
+        clock: seconds that count as this training's.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class AllocatorCallback(TrainerCallback):
         checkpoint_steps: int | None,
         scored: Collection[int] = (),
         score: Callable[[RankPattern], dict[str, float]] = lambda pattern: {},
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.allocator, self.state, self.layers, self.budget = allocator, state, layers, budget
         self.order, self.observe, self.stop, self.checkpoint_steps = order, observe, stop, checkpoint_steps
@@ -79,7 +81,8 @@ class AllocatorCallback(TrainerCallback):
         self.scored, self.score = scored, score
         self.scores: list[dict[str, Any]] = []
         self.seconds = 0.0
-        self._since = self._saved = time.perf_counter()
+        self.clock = clock
+        self._since, self._saved = clock(), time.perf_counter()
 
     def records(self) -> dict[str, Any]:
         """What a checkpoint keeps of the record so far."""
@@ -95,7 +98,7 @@ class AllocatorCallback(TrainerCallback):
         self.sums, self.seconds, self.scores = records["sums"], records["seconds"], records.get("scores", [])
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._since = self._saved = time.perf_counter()
+        self._since, self._saved = self.clock(), time.perf_counter()
         if state.global_step == 0:
             self._record_ranks(0)
         for event in self.scores:  # of an interrupted run, to a study that has not seen them
@@ -139,7 +142,7 @@ class AllocatorCallback(TrainerCallback):
         if step in self.scored:
             self._tick()
             self.scores.append({"step": step, "values": self.score(self.allocator.allocated(self.state, self.layers))})
-            self._since = time.perf_counter()  # looking is no training
+            self._since = self.clock()  # looking is no training
             self._report_score(state.max_steps, self.scores[-1])
         if self.stop():
             self.stopped = control.should_training_stop = True
@@ -177,7 +180,7 @@ class AllocatorCallback(TrainerCallback):
         self.observe(Progress(event["step"], steps, "score", event["values"]))
 
     def _tick(self) -> None:
-        now = time.perf_counter()
+        now = self.clock()
         self.seconds, self._since = self.seconds + now - self._since, now
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,13 +31,18 @@ class NonFiniteLossError(ArithmeticError):
 
 
 class TrialTrainer(Trainer):
-    """The Trainer of one trial."""
+    """The Trainer of one trial.
+
+    Args:
+        backward: called after the loss's backward pass, where the net's own is done elsewhere (`together.Lane`).
+    """
 
     def __init__(
         self, adapted: Adapted, data: Encoded, spec: TrainingSpec, steps: int, seed: int, folder: Path,
-        callback: AllocatorCallback,
+        callback: AllocatorCallback, backward: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.adapted, self.spec, self.folder, self.events = adapted, spec, folder, callback
+        self.backward = backward
         super().__init__(
             model=adapted.net,
             args=training_arguments(spec, steps, seed, folder),
@@ -82,7 +88,10 @@ class TrialTrainer(Trainer):
         layers = self.events.layers
         masks = {name: layer.m.clone() for name, layer in layers.items()}
         apply_pattern(layers, one.pattern)
-        logits = self.adapted.net(**self.inputs).logits.float()
+        net, kind = self.adapted.net, self.args.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.spec.precision == "bf16"):
+            # the class's own forward: never joined with other trials, whose backward passes come at other times
+            logits = type(net).forward(net, **self.inputs).logits.float()
         for name, layer in layers.items():
             layer.mask(masks[name])
         if not one.taught:
@@ -110,6 +119,11 @@ class TrialTrainer(Trainer):
             ],
         )
         return self.lr_scheduler
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        loss: Tensor = super().training_step(*args, **kwargs)
+        self.backward()
+        return loss
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with three groups: matrices of the adapters, matrices of the head, and undecayed gates and biases."""

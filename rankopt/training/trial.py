@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from rankopt.training.model import load_adapted, model_source
 from rankopt.training.order import Order, total_steps
 from rankopt.training.trainer import NonFiniteLossError, TrialTrainer
 
+if TYPE_CHECKING:
+    from rankopt.training.together import Lane
+
 
 class InterruptedTrialError(Exception):
     """The trial was asked to stop; its last step is in a checkpoint, and running it again continues from there."""
@@ -39,6 +43,7 @@ def run_trial(
     stop: Callable[[], bool] = lambda: False,
     checkpoint_steps: int | None = None,
     evaluations: int = 0,
+    lane: Lane | None = None,
 ) -> TrialResult:
     """Train one model under one allocator, and score it at every final pattern.
 
@@ -52,6 +57,7 @@ def run_trial(
         checkpoint_steps: steps between checkpoints; one every half a minute when absent.
         evaluations: how often the model is scored on the search split while it trains, at equal distances and not at
             the end; `observe` is told, and nothing else changes.
+        lane: its place among trials that run at once; see `together`.
     Returns:
         A complete result, or a failed one when the loss or the outputs are no longer finite.
     Raises:
@@ -62,6 +68,8 @@ def run_trial(
     allocator = build_allocator(spec)
     task = TASKS[spec.task.name]
     adapted = load_adapted(spec.model, scale_policy(spec, allocator), task, spec.seed)
+    if lane:
+        lane.take(adapted)
     data = load_data(spec.task, adapted.tokenizer)
     how = spec.training
     steps = total_steps(how.epochs, how.steps, len(data.train), how.batch_size, how.accumulation)
@@ -77,12 +85,24 @@ def run_trial(
         return {"score": scores[task.metrics[0]], "parameters": pattern.parameters(shapes), "error": error}
 
     scored = {round(steps * place / (evaluations + 1)) for place in range(1, evaluations + 1)} - {0, steps}
+    clock = lane.player.clock if lane else time.perf_counter
     callback = AllocatorCallback(
-        allocator, state, layers, budget, order, observe, stop, checkpoint_steps, scored=scored, score=interim
+        allocator,
+        state,
+        layers,
+        budget,
+        order,
+        observe,
+        stop,
+        checkpoint_steps,
+        scored=scored,
+        score=interim,
+        clock=clock,
     )
     look = Looks(adapted, data.held_out["search"], task, how.eval_batch_size, how.precision, _unless(stop), observe)
     checkpoints = folder / "checkpoints"
-    trainer = TrialTrainer(adapted, data.train, how, steps, spec.seed, checkpoints, callback)
+    backward = lane.backward if lane else lambda: None
+    trainer = TrialTrainer(adapted, data.train, how, steps, spec.seed, checkpoints, callback, backward)
     resumed = latest(checkpoints)
     record = TrialResult(
         key=spec.key,
@@ -100,7 +120,7 @@ def run_trial(
             trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
         if callback.stopped:
             raise InterruptedTrialError
-        began = time.perf_counter()
+        began = clock()
         own, *others = allocator.finish(callback.state, layers)
         patterns = {"budget": own} | {f"mean rank {pattern.mean:.4g}": pattern for pattern in others}
         patterns |= allocator.choose(callback.state, layers, look)
@@ -144,7 +164,7 @@ def run_trial(
             ),
             "cost": Cost(
                 train_seconds=callback.seconds,
-                evaluate_seconds=time.perf_counter() - began,
+                evaluate_seconds=clock() - began,
                 steps=steps,
                 tokens=tokens,
                 padded_tokens=padded,
