@@ -132,7 +132,7 @@ def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
 
     trials = checked_trials(file)
     count = file.study.search.options["trials"] if file.sampled else len(trials)
-    print(f"{file.document.path}: valid, {count} trials")
+    print(f"{file.document.path}: valid, {count} trials{_more(file)}")
 
 
 @app.command()
@@ -158,7 +158,7 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
         return
     count = file.study.search.options["trials"] if file.sampled else len(rows)
     examples = f", for example these {len(rows)} and what lies between them" if file.sampled else ""
-    printing.table(rows, f"{file.study.name}: {count} trials{examples}")
+    printing.table(rows, f"{file.study.name}: {count} trials{examples}{_more(file)}")
     share = count / len(planned)  # a search's trials cost as much as its examples do on average
     total = share * sum(trial.flops for trial in planned)
     steps, tokens = (share * sum(getattr(trial, part) for trial in planned) for part in ("steps", "tokens"))
@@ -388,6 +388,12 @@ def _file(study: str, sets: list[str] | None, directory: Path) -> StudyFile:
     from rankopt.core.study_file import StudyFile
 
     return StudyFile(_path(study, directory), sets or ())
+
+
+def _more(file: StudyFile) -> str:
+    from rankopt.search import build_search
+
+    return ", and those that follow from their results" if build_search(file.study).follows else ""
 
 
 def _path(study: str, directory: Path) -> Path:

@@ -47,7 +47,7 @@ class OneShot(Search):
         for choice in study.choices():
             name = study.plain(choice).get("allocator", {}).get("name")
             if name != SUPER:
-                raise ValueError(f"allocator.name must be {SUPER!r} under the search 'oneshot', got {name!r}")
+                raise ValueError(f"base.allocator.name must be {SUPER!r} under the search 'oneshot', got {name!r}")
 
     def follow(self, choice: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
         # the point's own allocator and budget give way to the pattern's

@@ -1,0 +1,91 @@
+"""The one-shot section: what one training said beside what training from scratch said, as numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rankopt.analysis.oneshot import agreement, oneshot
+from rankopt.core.pattern import RankPattern, Shape
+from rankopt.core.result import Cost, Point, TrialResult
+from rankopt.core.spec import StudySpec, TrialSpec, decode
+from rankopt.report.evidence import Evidence
+from rankopt.report.sections.oneshot import OneShot
+
+SHAPES = {"a": Shape(4, 4), "b": Shape(4, 4)}
+PATTERNS = {"budget": (4, 4), "mean rank 2": (2, 2), "energy 2": (3, 1), "evolved 2": (4, 0), "mean rank 1": (1, 1)}
+ONCE = {"budget": 0.60, "mean rank 2": 0.50, "energy 2": 0.52, "evolved 2": 0.56, "mean rank 1": 0.30}
+AGAIN = {"budget": 0.58, "mean rank 2": 0.53, "energy 2": 0.51, "evolved 2": 0.57}
+
+
+def trial(allocator: dict[str, Any], points: list[Point], seed: int, seconds: float) -> TrialResult:
+    data = {"task": {"name": "mini-cola"}, "allocator": allocator, "budget": {"mean_rank": 4.0}, "seed": seed}
+    spec = decode(TrialSpec, data)
+    return TrialResult(
+        key=spec.key, spec=spec.model_dump(mode="json"), status="complete", metrics=("matthews",), layers=SHAPES,
+        points=tuple(points),
+        cost=Cost(
+            train_seconds=seconds, evaluate_seconds=4.0, steps=10, tokens=10, padded_tokens=10, looks=20,
+            look_seconds=4.0,
+        ),
+    )  # fmt: skip
+
+
+def point(label: str, score: float) -> Point:
+    a, b = PATTERNS[label]
+    report = {"validation": {"matthews": score - 0.05}}
+    return Point(
+        label=label, pattern=RankPattern({"a": a, "b": b}), kept=8 * (a + b), search={"matthews": score}, report=report
+    )
+
+
+def again(label: str, seed: int) -> TrialResult:
+    allocator = {"name": "static", "ranks": dict(zip("ab", PATTERNS[label], strict=True)), "found": label.split()[0]}
+    own = point(label, AGAIN[label] + 0.02 * seed).model_copy(update={"label": "budget"})
+    return trial(allocator, [own], seed, seconds=8.0)
+
+
+@pytest.fixture
+def results() -> list[TrialResult]:
+    supers = [trial({"name": "nested"}, [point(k, s) for k, s in ONCE.items()], seed, 10.0) for seed in (0, 1)]
+    return supers + [again(label, seed) for label in AGAIN for seed in (0, 1)]
+
+
+def evidence(results: list[TrialResult]) -> Evidence:
+    study = StudySpec.model_validate({"name": "s", "base": {}, "search": {"name": "oneshot"}})
+    return Evidence.of(study, results, {})
+
+
+def test_numbers(results: list[TrialResult]) -> None:
+    """Cost, tau and differences as computed by hand; means and errors over seeds; twice the cost beside a pattern."""
+    block = OneShot().block(evidence(results))
+    assert block is not None
+    text = " ".join(block.bullets)
+    assert "2 super-networks; 40 patterns looked at, 0.2 s each." in text
+    assert "the whole curve cost 1.75 trainings from scratch" in text  # (10 + 4) / 8
+    assert "One look cost 1/40 of a training." in text
+    tau, pairs = agreement(oneshot(results))
+    assert (round(tau, 3), pairs) == (0.333, 6)  # of the three patterns of rank 2, two pairs agree and one does not
+    assert f"over 6 pairs of patterns of one super-network and equal cost: {tau:.2f}." in text
+    rows = block.tables[0].frame.set_index(["rank", "pattern"])
+    assert rows.loc[(2, "evolved"), "one-shot"] == "0.510 ± 0.000"
+    assert rows.loc[(2, "evolved"), "from scratch"] == "0.530 ± 0.010"
+    assert rows.loc[(2, "evolved"), "uniform of twice the cost, from scratch"] == "0.540 ± 0.010"
+    assert rows.loc[(1, "uniform"), "from scratch"] == ""
+    assert {series.label for series in block.charts[0].panels[0].series} == {
+        f"{kind}, {how}" for kind in ("uniform", "evolved") for how in ("one-shot", "from scratch")
+    }
+
+
+def test_seeds_of_one_way_to_find_patterns_are_repetitions(results: list[TrialResult]) -> None:
+    averages = evidence(results).averages
+    evolved = averages[averages["allocator"].str.contains("found=evolved")]
+    assert evolved["n"].tolist() == [2]
+
+
+def test_without_a_check_it_says_so(results: list[TrialResult]) -> None:
+    block = OneShot().block(evidence(results[:2]))
+    assert block is not None
+    assert "nothing says how far the curve can be believed" in " ".join(block.bullets)
+    assert OneShot().block(evidence(results[2:])) is None
