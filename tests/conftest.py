@@ -23,6 +23,8 @@ settings.load_profile("rankopt")
 GOOD, BAD = ("bright", "lovely", "brave", "warm"), ("dull", "sour", "flat", "cold")
 PLAIN = ("film", "road", "song", "window", "river", "coat", "letter", "garden")
 
+collect_ignore = ["bench"]  # programs that import one another as scripts do
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:

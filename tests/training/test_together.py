@@ -149,6 +149,17 @@ def test_trials_of_other_shapes(tiny_spec: Spec, dropping_model: Path, tmp_path:
     both(specs, tmp_path)
 
 
+def test_a_sandwich_beside_another_trial(tiny_spec: Spec, dropping_model: Path, tmp_path: Path) -> None:
+    """A step's further passes are the trial's own, and take part in its gradient."""
+    nested = {"name": "nested", "sandwich": 1, "distill": True, "recovery": 3}
+    specs = [
+        tiny_spec(model__name=str(dropping_model), allocator=nested, budget=None, training__steps=5),
+        tiny_spec(model__name=str(dropping_model), training__steps=6, seed=1),
+    ]
+    alone, _ = both(specs, tmp_path)
+    assert all(result.status == "complete" for result in alone)
+
+
 def test_dropout_of_the_adapters(tiny_spec: Spec, dropping_model: Path, tmp_path: Path) -> None:
     """The adapters' own dropout draws from each trial's own stream too."""
     both(
