@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -48,6 +49,7 @@ class OneShot(Search):
             name = study.plain(choice).get("allocator", {}).get("name")
             if name != SUPER:
                 raise ValueError(f"base.allocator.name must be {SUPER!r} under the search 'oneshot', got {name!r}")
+            self._check_levels(study.plain(choice))
 
     def follow(self, choice: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
         # the point's own allocator and budget give way to the pattern's
@@ -60,3 +62,16 @@ class OneShot(Search):
             if kind != "uniform":
                 allocator = {"name": "static", "found": kind, "ranks": dict(point.pattern)}
             yield {**kept, "allocator": allocator, "budget": {"mean_rank": level, "unit": "parameters"}}
+
+    def _check_levels(self, trial: dict[str, Any]) -> None:
+        """Refuse a level at which the super-network names no pattern."""
+        budget = trial.get("budget") or {"mean_rank": trial.get("model", {}).get("max_rank", 16)}
+        top = budget.get("mean_rank")
+        if top is None:
+            return  # what the amount pays for depends on the model
+        curve = trial["allocator"].get("curve")
+        for level in self.levels or ():
+            power = level < top and math.log2(level).is_integer() and level >= 1
+            if level != top and not (power if curve is None else level in curve):
+                of = f"allocator.curve {curve}" if curve else f"the powers of two below {top:g}"
+                raise ValueError(f"search.levels must be of {of}, or the top {top:g}, got {level:g}")

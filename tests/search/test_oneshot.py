@@ -62,6 +62,8 @@ def test_kinds_and_levels_are_chosen() -> None:
             {"space": {"allocator.name": ["nested", "uniform"]}},
             "must be 'nested' under the search 'oneshot'",
         ),
+        ({"search": {"levels": [2, 3]}}, r"search\.levels must be of the powers of two below 16, or the top 16, got 3"),
+        ({"search": {"levels": [32]}}, "got 32"),
         ({"constraints": {"parameters": 5}}, "constraints must be left out"),
     ],
 )
