@@ -29,7 +29,7 @@ def without_seconds(result: TrialResult) -> dict[str, Any]:
     """A result as JSON, less the seconds it took."""
     data = result.model_dump(mode="json")
     if data["cost"]:
-        data["cost"] |= {"train_seconds": 0, "evaluate_seconds": 0}
+        data["cost"] |= {"train_seconds": 0, "evaluate_seconds": 0, "look_seconds": 0}
     return data
 
 
