@@ -41,7 +41,8 @@ class Nested(Allocator):
 
         energy        the most sum_k sum_{i <= r_k} S_ki^2, by an exact knapsack
         sensitivity   the most sum_k sum_{i <= r_k} mean (<A_ki, dL/dA_ki>)^2, as measured while it recovered
-        evolved       the lowest loss that an evolution from these and the uniform pattern finds
+        evolved       the highest score that an evolution from these and the uniform pattern finds; of equal ones the
+                      lowest loss (which alone would choose patterns that say little: they are never confident)
 
     Args:
         recipe: "spectral" as above; "scratch" draws prefixes from the first step and re-orders nothing.
@@ -145,7 +146,7 @@ class Nested(Allocator):
             seed = stream(state["seed"], "evolution", f"{level:g}")
             found = start | {
                 "evolved": evolve(
-                    list(start.values()), costs, allowed, whole, lambda pattern: look(pattern).loss, self.looks, seed
+                    list(start.values()), costs, allowed, whole, lambda pattern: _rate(look(pattern)), self.looks, seed
                 )
             }
             chosen |= {f"{kind} {level:g}": found[kind] for kind in (*gains, "evolved")}
@@ -185,6 +186,10 @@ class Nested(Allocator):
                 slope = (layer.A.detach()[:rank] * layer.A.grad[:rank]).sum(1).square().cpu()
                 state["fisher"][name][:rank] += slope
                 state["counts"][name][:rank] += 1
+
+
+def _rate(seen: Look) -> tuple[float, float]:
+    return -seen.score, seen.loss
 
 
 def _budget(level: float) -> Budget:

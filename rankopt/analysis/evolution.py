@@ -16,11 +16,11 @@ def evolve(
     costs: Mapping[str, int],
     allowed: int,
     max_ranks: Mapping[str, int],
-    loss: Callable[[RankPattern], float],
+    rate: Callable[[RankPattern], tuple[float, ...]],
     looks: int,
     seed: int,
 ) -> RankPattern:
-    """The pattern of the lowest loss that a small evolution finds within a budget.
+    """The best-rated pattern that a small evolution finds within a budget.
 
     A child takes the rank of every layer from one of two parents (crossover), moves a component from one layer to
     others (mutation), and is then brought back to the budget: components of random layers are dropped while it is too
@@ -31,12 +31,12 @@ def evolve(
         costs: of a component, by layer, in the budget's unit.
         allowed: the budget.
         max_ranks: no layer gets more.
-        loss: of a pattern; asked once for each.
+        rate: of a pattern, the smallest is the best, later numbers break ties; asked once for each.
         looks: how many patterns may be looked at; at least those of `start` are.
         seed: of the draws.
     Example:
         >>> wanted = {"a": 3, "b": 1}
-        >>> miss = lambda pattern: sum(abs(pattern[name] - rank) for name, rank in wanted.items())
+        >>> miss = lambda pattern: (sum(abs(pattern[name] - rank) for name, rank in wanted.items()),)
         >>> even = RankPattern({"a": 2, "b": 2})
         >>> evolve([even], {"a": 1, "b": 1}, 4, {"a": 4, "b": 4}, miss, looks=20, seed=0)
         RankPattern({'a': 3, 'b': 1})
@@ -45,17 +45,17 @@ def evolve(
     place of their rejection of children that are too dear.
     """
     draw = random.Random(seed)
-    seen: dict[RankPattern, float] = {}
+    seen: dict[RankPattern, tuple[float, ...]] = {}
     for pattern in start:
         if pattern not in seen:
-            seen[pattern] = loss(pattern)
+            seen[pattern] = rate(pattern)
     stale = 0
     while len(seen) < looks and stale < 50:  # a small space may hold no other pattern
         parents = sorted(seen, key=lambda pattern: seen[pattern])[:PARENTS]
         child = _repair(_child(draw, parents, max_ranks), costs, allowed, max_ranks, draw)
         stale = stale + 1 if child in seen else 0
         if child not in seen:
-            seen[child] = loss(child)
+            seen[child] = rate(child)
     return min(seen, key=lambda pattern: seen[pattern])
 
 

@@ -25,12 +25,12 @@ def gain(pattern: RankPattern) -> float:
 def test_within_budget_and_never_twice(seed: int) -> None:
     looked: list[RankPattern] = []
 
-    def loss(pattern: RankPattern) -> float:
+    def rate(pattern: RankPattern) -> tuple[float]:
         looked.append(pattern)
-        return -gain(pattern)
+        return (-gain(pattern),)
 
     start = [RankPattern({"a": 1, "b": 1, "c": 1}), RankPattern({"a": 0, "b": 0, "c": 2})]
-    found = evolve(start, COSTS, 11, MOST, loss, looks=8, seed=seed)
+    found = evolve(start, COSTS, 11, MOST, rate, looks=8, seed=seed)
     assert looked[:2] == start
     assert len(looked) == len(set(looked)) == 8
     for pattern in looked:
@@ -46,12 +46,12 @@ def test_the_optimum_of_a_small_space_is_found() -> None:
     everything = [RankPattern(dict(zip("abc", ranks, strict=True))) for ranks in itertools.product(range(4), repeat=3)]
     best = max(gain(pattern) for pattern in everything if spent(pattern) <= 11)
     start = [RankPattern({"a": 0, "b": 3, "c": 1})]
-    found = evolve(start, COSTS, 11, MOST, lambda pattern: -gain(pattern), looks=1000, seed=0)
+    found = evolve(start, COSTS, 11, MOST, lambda pattern: (-gain(pattern),), looks=1000, seed=0)
     assert gain(found) == best
 
 
 def test_a_seed_is_a_search() -> None:
     start = [RankPattern({"a": 1, "b": 1, "c": 1})]
-    runs = [evolve(start, COSTS, 11, MOST, lambda pattern: -gain(pattern), looks=6, seed=3) for _ in range(2)]
+    runs = [evolve(start, COSTS, 11, MOST, lambda pattern: (-gain(pattern),), looks=6, seed=3) for _ in range(2)]
     assert runs[0] == runs[1]
-    assert evolve(start, COSTS, 11, MOST, lambda pattern: 0.0, looks=0, seed=0) == start[0]
+    assert evolve(start, COSTS, 11, MOST, lambda pattern: (0.0,), looks=0, seed=0) == start[0]
