@@ -48,13 +48,13 @@ class Nested(Allocator):
         recipe: "spectral" as above; "scratch" draws prefixes from the first step and re-orders nothing.
         recovery: steps t of nested recovery; its learning rate starts again, warm-up and all, at `recovery_lr`.
         recovery_lr: share of the peak learning rate.
-        draw: "uniform" b_k ~ U{1, ..., R}; "log" as many draws in every octave, b_k = floor(R^u); "budget" draws one
+        draw: "uniform" b_k ~ U{1, ..., R}; "log" as many in every octave, b_k = floor((R + 1)^u); "budget" draws one
             budget for the whole network, as many in every octave, spends it on the largest S^2 per parameter, and moves
             every rank by a random factor between a half and two: patterns near those that will be chosen.
         sandwich: with a number n, a step trains the whole, the smallest prefix and n draws, and its loss is their mean.
         distill: in a sandwich all but the whole learn from the outputs of the whole, not from the labels.
-        curve: uniform ranks whose cost the patterns may have; the powers of two below R when absent.
-        looks: how many patterns may be looked at for every rank of the curve.
+        curve: uniform ranks below R whose cost the patterns may have; the powers of two when absent.
+        looks: patterns looked at for every rank of the curve; the uniform, energy and sensitivity ones always are.
     Example:
         >>> Nested(recovery=0.25, draw="log").recipe
         'spectral'
@@ -85,6 +85,8 @@ class Nested(Allocator):
         if self.draw == "budget" and self.recipe == "scratch":
             raise ValueError("allocator.draw must be uniform or log under the recipe 'scratch', which has no spectra")
         whole = budget.uniform(shapes_of(layers), smallest_max_rank(layers))
+        if (top := max(whole.values(), default=0)) and max(self.curve or (0.0,)) > top:
+            raise ValueError(f"allocator.curve must hold ranks below the top {top}, got {max(self.curve or ()):g}")
         for name, layer in layers.items():
             init_lora(layer, name, seed)
             layer.open(whole[name])
@@ -123,15 +125,7 @@ class Nested(Allocator):
     def finish(self, state: State, layers: Layers) -> tuple[RankPattern, ...]:
         whole = RankPattern(state["whole"])
         apply_pattern(layers, whole)
-        if self.recipe == "spectral" and not state["spectra"]:  # no recovery was asked for
-            state["spectra"] = {name: reorder(layer) for name, layer in layers.items()}
-        shapes = shapes_of(layers)
-        found = [whole]
-        for level in self._curve(whole):
-            pattern = _budget(level).uniform(shapes, max(whole.values()))
-            cut = RankPattern({name: min(rank, whole[name]) for name, rank in pattern.items()})
-            found += [] if cut in found else [cut]
-        return tuple(found)
+        return (whole,)
 
     def choose(self, state: State, layers: Layers, look: Callable[[RankPattern], Look]) -> dict[str, RankPattern]:
         shapes, whole = shapes_of(layers), RankPattern(state["whole"])
@@ -149,7 +143,7 @@ class Nested(Allocator):
                     list(start.values()), costs, allowed, whole, lambda pattern: _rate(look(pattern)), self.looks, seed
                 )
             }
-            chosen |= {f"{kind} {level:g}": found[kind] for kind in (*gains, "evolved")}
+            chosen |= {f"{kind} {level:g}": found[kind] for kind in ("uniform", *gains, "evolved")}
         return chosen
 
     def _curve(self, whole: RankPattern) -> list[float]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from rankopt.core.pattern import Shapes
 from rankopt.core.result import Point, TrialResult
 from rankopt.core.spec import content_hash
 
@@ -21,19 +22,22 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def kind_of(point: Point) -> tuple[str, float]:
+def kind_of(point: Point, shapes: Shapes) -> tuple[str, float]:
     """What a point of a super-network is, and the uniform rank whose cost it has.
 
     Example:
-        >>> from rankopt.core.pattern import RankPattern
+        >>> from rankopt.core.pattern import RankPattern, Shape
+        >>> shapes = {"a": Shape(1, 1), "b": Shape(1, 1)}
         >>> pattern = RankPattern({"a": 3, "b": 1})
-        >>> kind_of(Point(label="evolved 2", pattern=pattern, kept=8, search={}, report={}))
+        >>> kind_of(Point(label="evolved 2", pattern=pattern, kept=8, search={}, report={}), shapes)
         ('evolved', 2.0)
-        >>> kind_of(Point(label="mean rank 2", pattern=RankPattern({"a": 2, "b": 2}), kept=8, search={}, report={}))
+        >>> kind_of(Point(label="budget", pattern=RankPattern({"a": 2, "b": 2}), kept=8, search={}, report={}), shapes)
         ('uniform', 2.0)
     """
     kind, _, level = point.label.rpartition(" ")
-    return ("uniform", point.pattern.mean) if kind in ("", "mean rank") else (kind, float(level))
+    if kind:
+        return kind, float(level)
+    return "uniform", point.kept / sum(shape.cost for shape in shapes.values())  # the whole
 
 
 def oneshot(results: Iterable[TrialResult]) -> pd.DataFrame:
@@ -62,7 +66,7 @@ def oneshot(results: Iterable[TrialResult]) -> pd.DataFrame:
         cost = result.cost
         for point in result.points:
             other = again.get((_surroundings(result), point.pattern))
-            kind, level = kind_of(point)
+            kind, level = kind_of(point, result.layers)
             rows.append(
                 {
                     "seed": result.spec.get("seed", 0), "kind": kind, "level": level, "kept": point.kept,

@@ -49,17 +49,22 @@ class OneShot(Search):
             name = study.plain(choice).get("allocator", {}).get("name")
             if name != SUPER:
                 raise ValueError(f"base.allocator.name must be {SUPER!r} under the search 'oneshot', got {name!r}")
+            if (scale := study.plain(choice).get("model", {}).get("scale")) != "unit":
+                raise ValueError(
+                    "base.model.scale must be 'unit' under the search 'oneshot', so that a pattern trained from "
+                    f"scratch has the super-network's scale, got {scale!r}"
+                )
             self._check_levels(study.plain(choice))
 
     def follow(self, choice: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
         # the point's own allocator and budget give way to the pattern's
         kept = {path: value for path, value in choice.items() if path.split(".")[0] not in ("allocator", "budget")}
         for point in result.points:
-            kind, level = kind_of(point)
+            kind, level = kind_of(point, result.layers)
             if kind not in self.retrain or (self.levels is not None and level not in self.levels):
                 continue
             allocator: dict[str, Any] = {"name": "uniform"}
-            if kind != "uniform":
+            if kind != "uniform" or len(set(point.pattern.values())) > 1:
                 allocator = {"name": "static", "found": kind, "ranks": dict(point.pattern)}
             yield {**kept, "allocator": allocator, "budget": {"mean_rank": level, "unit": "parameters"}}
 

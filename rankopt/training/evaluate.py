@@ -35,6 +35,7 @@ class Looks:
         precision: "fp32" or "bf16" autocast.
         on_batch: called after every batch.
         observe: told about every look.
+        clock: seconds that count as this trial's.
     Attributes:
         count: patterns looked at.
         seconds: spent on it.
@@ -43,15 +44,16 @@ class Looks:
     def __init__(
         self, adapted: Adapted, data: Encoded, task: Task, batch_size: int, precision: str,
         on_batch: Callable[[], None] = lambda: None, observe: Observer = lambda progress: None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:  # fmt: skip
         self.adapted, self.data, self.task, self.precision = adapted, data, task, precision
-        self.batch_size, self.on_batch, self.observe = batch_size, on_batch, observe
+        self.batch_size, self.on_batch, self.observe, self.clock = batch_size, on_batch, observe, clock
         self.batches: list[Batch] = []
         self.count, self.seconds = 0, 0.0
 
     def __call__(self, pattern: RankPattern) -> Look:
         """The loss and score of the model cut to a pattern, which it keeps."""
-        began = time.perf_counter()
+        began = self.clock()
         self.batches = self.batches or list(batches(self.adapted, self.data, self.batch_size))
         apply_pattern(self.adapted.layers, pattern)
         logits = _logits(self.adapted, self.batches, self.data, self.precision, self.on_batch)
@@ -59,7 +61,7 @@ class Looks:
         loss = float(total_loss(torch.from_numpy(logits), labels)) / len(self.data)
         score = evaluate(self.task, logits, self.data.labels)[self.task.metrics[0]]
         self.count += 1
-        self.seconds += time.perf_counter() - began
+        self.seconds += self.clock() - began
         self.observe(Progress(self.count, self.count, "look", {"loss": loss, "score": score}))
         return Look(loss, score)
 

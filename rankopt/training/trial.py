@@ -99,7 +99,9 @@ def run_trial(
         score=interim,
         clock=clock,
     )
-    look = Looks(adapted, data.held_out["search"], task, how.eval_batch_size, how.precision, _unless(stop), observe)
+    look = Looks(
+        adapted, data.held_out["search"], task, how.eval_batch_size, how.precision, _unless(stop), observe, clock
+    )
     checkpoints = folder / "checkpoints"
     backward = lane.backward if lane else lambda: None
     trainer = TrialTrainer(adapted, data.train, how, steps, spec.seed, checkpoints, callback, backward)

@@ -158,7 +158,7 @@ def test_patterns_within_budget_and_the_energy_one_is_the_best(lab: Lab) -> None
         return Look(loss, -round(loss, 2))  # scores that tie, as a metric's do
 
     chosen = allocator.choose(training.state, training.layers, look)
-    assert list(chosen) == ["energy 2", "sensitivity 2", "evolved 2"]
+    assert list(chosen) == ["uniform 2", "energy 2", "sensitivity 2", "evolved 2"]
     allowed = Budget(mean_rank=2, unit="parameters").amount(shapes)
     assert all(pattern.parameters(shapes) <= allowed for pattern in (*chosen.values(), *looked))
     assert len(looked) == len(set(looked)) == 12
@@ -179,6 +179,7 @@ def test_patterns_within_budget_and_the_energy_one_is_the_best(lab: Lab) -> None
     ("options", "message"),
     [
         ({"recovery": 12}, "recovery must be fewer than the trial's 12 steps, got 12"),
+        ({"curve": (2.0, 5.0)}, "curve must hold ranks below the top 4, got 5"),
         ({"distill": True}, "distill must go with allocator.sandwich"),
         ({"recipe": "scratch"}, "draw must be uniform or log"),
     ],

@@ -36,7 +36,7 @@ def result(key: str, allocator: str, *points: Point, seconds: float = 10.0, **sp
 
 
 SUPER = result(
-    "s", "nested", point("budget", (4, 4), 0.9), point("mean rank 2", (2, 2), 0.6), point("evolved 2", (3, 1), 0.7)
+    "s", "nested", point("budget", (4, 4), 0.9), point("uniform 2", (2, 2), 0.6), point("evolved 2", (3, 1), 0.7)
 )
 
 

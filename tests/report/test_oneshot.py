@@ -14,9 +14,9 @@ from rankopt.report.evidence import Evidence
 from rankopt.report.sections.oneshot import OneShot
 
 SHAPES = {"a": Shape(4, 4), "b": Shape(4, 4)}
-PATTERNS = {"budget": (4, 4), "mean rank 2": (2, 2), "energy 2": (3, 1), "evolved 2": (4, 0), "mean rank 1": (1, 1)}
-ONCE = {"budget": 0.60, "mean rank 2": 0.50, "energy 2": 0.52, "evolved 2": 0.56, "mean rank 1": 0.30}
-AGAIN = {"budget": 0.58, "mean rank 2": 0.53, "energy 2": 0.51, "evolved 2": 0.57}
+PATTERNS = {"budget": (4, 4), "uniform 2": (2, 2), "energy 2": (3, 1), "evolved 2": (4, 0), "uniform 1": (1, 1)}
+ONCE = {"budget": 0.60, "uniform 2": 0.50, "energy 2": 0.52, "evolved 2": 0.56, "uniform 1": 0.30}
+AGAIN = {"budget": 0.58, "uniform 2": 0.53, "energy 2": 0.51, "evolved 2": 0.57}
 
 
 def trial(allocator: dict[str, Any], points: list[Point], seed: int, seconds: float) -> TrialResult:

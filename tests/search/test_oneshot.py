@@ -15,6 +15,7 @@ from rankopt.search.oneshot import OneShot
 
 def study(**changes: Any) -> StudySpec:
     base = {"task": {"name": "rte"}, "allocator": {"name": "nested"}, "training": {"lr": 1e-3}}
+    base["model"] = {"name": "mini", "scale": "unit"}
     search = {"name": "oneshot", **changes.pop("search", {})}
     return StudySpec.model_validate({"name": "s", "base": base, "space": {"seed": [0, 1]}, "search": search} | changes)
 
@@ -26,7 +27,7 @@ def point(label: str, a: int, b: int) -> Point:
 RESULT = TrialResult(
     key="k", spec={}, status="complete", layers={"a": Shape(4, 4), "b": Shape(4, 4)},
     points=(
-        point("budget", 4, 4), point("mean rank 2", 2, 2), point("energy 2", 3, 1), point("sensitivity 2", 1, 3),
+        point("budget", 4, 4), point("uniform 2", 2, 2), point("energy 2", 3, 1), point("sensitivity 2", 1, 3),
         point("evolved 2", 4, 0),
     ),
 )  # fmt: skip
@@ -64,6 +65,7 @@ def test_kinds_and_levels_are_chosen() -> None:
         ),
         ({"search": {"levels": [2, 3]}}, r"search\.levels must be of the powers of two below 16, or the top 16, got 3"),
         ({"search": {"levels": [32]}}, "got 32"),
+        ({"base": {"task": {"name": "rte"}, "allocator": {"name": "nested"}}}, r"base\.model\.scale must be 'unit'"),
         ({"constraints": {"parameters": 5}}, "constraints must be left out"),
     ],
 )

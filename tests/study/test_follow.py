@@ -26,6 +26,7 @@ def shot(tiny_trial: Callable[..., dict[str, Any]], tmp_path: Path) -> Path:
     """A file of two tiny super-networks, whose patterns at one level are trained from scratch."""
     base = tiny_trial(allocator={"name": "nested", "curve": [1.0], "looks": 4, "recovery": 0.5})
     base.pop("budget", None)
+    base["model"] = base["model"] | {"scale": "unit", "alpha": 2.0}
     search = {"name": "oneshot", "levels": [1.0], "retrain": ["uniform", "evolved"]}
     path = tmp_path / "shot.yaml"
     YAML().dump({"name": "shot", "base": base, "space": {"seed": [0, 1]}, "search": search}, path)

@@ -73,10 +73,12 @@ def _lines(setting: str, frame: pd.DataFrame) -> Iterator[str]:
         else f"{setting}: the whole curve cost {curve / training:.2f} trainings from scratch."
     )
     tau, pairs = agreement(frame)
+    said = f"{tau:.2f}" if pairs else "unknown"
     yield (
         f"{setting}: Kendall's tau between the super-network's search score and that from scratch, over "
-        f"{plural(pairs, 'pair')} of patterns of one super-network and equal cost: {tau:.2f}."
+        f"{plural(pairs, 'pair')} of patterns of one super-network and equal cost: {said}."
     )
+    known = known.drop_duplicates(["key", "again_key"])  # two kinds may name one pattern
     error = paired((known["score"] - known["again_score"]).tolist())
     yield (
         f"{setting}: a pattern's score in the super-network less that from scratch: {error.mean:+.3f} on average "
