@@ -90,6 +90,7 @@ def spectral_pattern(spectra: dict[str, Tensor], budget: Budget, shapes: Shapes,
         shapes: the layers' shapes.
         rule: see `Spectral`.
     Example:
+        >>> import torch
         >>> from rankopt.core.pattern import Shape
         >>> spectra = {"q": torch.tensor([3.0, 1.0]), "ffn": torch.tensor([2.0, 1.5])}
         >>> shapes = {"q": Shape(4, 4), "ffn": Shape(4, 16)}
