@@ -143,7 +143,7 @@ class Nested(Allocator):
                     list(start.values()), costs, allowed, whole, lambda pattern: _rate(look(pattern)), self.looks, seed
                 )
             }
-            chosen |= {f"{kind} {level:g}": found[kind] for kind in ("uniform", *gains, "evolved")}
+            chosen |= {f"{kind} {level:g}": pattern for kind, pattern in found.items()}
         return chosen
 
     def _curve(self, whole: RankPattern) -> list[float]:

@@ -46,15 +46,16 @@ class OneShot(Search):
                 "and allocator.looks says how many patterns are looked at"
             )
         for choice in study.choices():
-            name = study.plain(choice).get("allocator", {}).get("name")
+            trial = study.plain(choice)
+            name = trial.get("allocator", {}).get("name")
             if name != SUPER:
                 raise ValueError(f"base.allocator.name must be {SUPER!r} under the search 'oneshot', got {name!r}")
-            if (scale := study.plain(choice).get("model", {}).get("scale")) != "unit":
+            if (scale := trial.get("model", {}).get("scale")) != "unit":
                 raise ValueError(
                     "base.model.scale must be 'unit' under the search 'oneshot', so that a pattern trained from "
                     f"scratch has the super-network's scale, got {scale!r}"
                 )
-            self._check_levels(study.plain(choice))
+            self._check_levels(trial)
 
     def follow(self, choice: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
         # the point's own allocator and budget give way to the pattern's

@@ -90,8 +90,9 @@ def run_study(
     else:
         store.create(spec)
     store.recover()
-    added = store.enqueue(trials) if trials is not None and store.search.trials is None else 0
-    added += follow(store) if trials is not None else 0
+    added = 0
+    if trials is not None and store.search.trials is None:
+        added = follow(store) if store.search.follows else store.enqueue(trials)
     retried = store.retry_failed() if retry_failed else 0
     before = store.counts()
     with Display(console, folder / "log.txt", before, staff.count) as display:

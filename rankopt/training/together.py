@@ -183,9 +183,8 @@ def run_trials(
             )  # fmt: skip
 
     with ThreadPoolExecutor(max(1, len(specs))) as threads:
-        players = [
-            together.turns.join() for _ in specs
-        ]  # all of them before the first plays, for the same joint passes
+        # all of them before the first plays, for the same joint passes
+        players = [together.turns.join() for _ in specs]
         futures = [threads.submit(run, index, player) for index, player in enumerate(players)]
         try:
             return [future.result() for future in futures]

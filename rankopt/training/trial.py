@@ -87,18 +87,9 @@ def run_trial(
     scored = {round(steps * place / (evaluations + 1)) for place in range(1, evaluations + 1)} - {0, steps}
     clock = lane.player.clock if lane else time.perf_counter
     callback = AllocatorCallback(
-        allocator,
-        state,
-        layers,
-        budget,
-        order,
-        observe,
-        stop,
-        checkpoint_steps,
-        scored=scored,
-        score=interim,
+        allocator, state, layers, budget, order, observe, stop, checkpoint_steps, scored=scored, score=interim,
         clock=clock,
-    )
+    )  # fmt: skip
     look = Looks(
         adapted, data.held_out["search"], task, how.eval_batch_size, how.precision, _unless(stop), observe, clock
     )
