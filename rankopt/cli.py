@@ -156,7 +156,7 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
     if as_json:
         print(json.dumps({"study": file.study.name, "trials": rows}, indent=2))
         return
-    count = file.study.search.options["trials"] if file.sampled else len(rows)
+    count = file.study.search.options["trials"] * len(file.study.repeats()) if file.sampled else len(rows)
     examples = f", for example these {len(rows)} and what lies between them" if file.sampled else ""
     printing.table(rows, f"{file.study.name}: {count} trials{examples}{_more(file)}")
     share = count / len(planned)  # a search's trials cost as much as its examples do on average
@@ -251,8 +251,9 @@ def best(
     directory: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """The best pattern on the search split within a budget, or without one the Pareto front."""
+    """The best pattern on the search split within a budget (or the study's constraint), or else the Pareto front."""
     store, spec = _store(study, storage, directory)
+    budget = spec.constraints.get("parameters") if budget is None else budget
     from rankopt.analysis.frame import VARIANTS, tidy
     from rankopt.analysis.search import best as best_of
 
@@ -357,9 +358,11 @@ def export(
     new_place(out)
     if trial and budget is not None:
         raise ValueError("--trial and --budget must not be given together: the one names a trial, the other finds one")
-    store, _ = _store(study, storage, directory, artifacts)
+    store, spec = _store(study, storage, directory, artifacts)
     from rankopt.study.export import export_adapter
 
+    if trial is None and budget is None:
+        budget = spec.constraints.get("parameters")
     result = export_adapter(store, out, trial, budget)
     own = result.own
     print(

@@ -12,9 +12,10 @@ from rankopt.analysis.pareto import front
 
 
 class Proposal(NamedTuple):
-    """One proposal, in the order in which they were made: its key and what became of it."""
+    """One proposal, in the order in which they were made: the keys of its trainings (one, unless the study repeats
+    its trials), and what became of it."""
 
-    key: str
+    keys: Sequence[str]
     fate: str
 
 
@@ -23,7 +24,7 @@ class SearchRecord:
     """A search's history.
 
     Attributes:
-        proposals: in order; repeated ones share their key.
+        proposals: in order; the same one proposed again has the same keys.
         importances: what was asked for (see `study.importance`) -> dimension -> share, summing to 1; may be empty.
     """
 

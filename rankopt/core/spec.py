@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -150,11 +150,19 @@ class TrialSpec(Spec):
     @property
     def key(self) -> str:
         """A hash of what is not default: a new field whose default changes nothing keeps every old key."""
-        return content_hash(self.model_dump(mode="json", exclude_defaults=True))
+        return content_hash(self.plain)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """What is not default, as plain data: the form in which a trial is stored."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
 
 LISTED = ("grid", "oneshot")
 """Searches that run every combination of the space."""
+
+
+REPEATABLE = ("seed", "task", "training")
 
 
 class SearchSpec(Named):
@@ -173,6 +181,8 @@ class StudySpec(Spec):
             Several paths, separated by commas, vary together: their list holds one list of values per combination.
             Inside a listed value a range, or `{choice: [...]}`, is a dimension of its own that exists only where that
             value is chosen: `{name: adalora, initial: {float: [1.1, 2.0]}}`.
+        repeat: dotted path -> a list of values, written as in `space`. A search trains each of its proposals at every
+            combination of them, one after another, and is told the mean score: what it finds is no seed's luck.
         search: who proposes.
         objectives: what is optimised, "score" (search split) and "parameters" (kept).
         constraints: what a search's best trials may cost at most: kept parameters.
@@ -182,13 +192,14 @@ class StudySpec(Spec):
     description: str = ""
     base: dict[str, Any]
     space: dict[str, Dimension] = Field(default_factory=dict)
+    repeat: dict[str, list[Any]] = Field(default_factory=dict)
     search: SearchSpec = SearchSpec()
     objectives: dict[Literal["score", "parameters"], Literal["maximize", "minimize"]] = Field(
         min_length=1, default={"score": "maximize", "parameters": "minimize"}
     )
     constraints: dict[Literal["parameters"], Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
 
-    @field_validator("space", mode="before")
+    @field_validator("space", "repeat", mode="before")
     @classmethod
     def _dimension_kinds(cls, space: Any) -> Any:
         if isinstance(space, dict):
@@ -218,6 +229,14 @@ class StudySpec(Spec):
         dimensions(space)  # raises where one inside a listed value is wrong
         return space
 
+    @model_validator(mode="after")
+    def _repeats_are_no_dimensions(self) -> StudySpec:
+        refuse_overlap([*self.space, *self.repeat])
+        for path in (part for name in self.repeat for part in paths_of(name)):
+            if split_path(path)[0] not in REPEATABLE:
+                raise ValueError(f"repeat.{path} must be a field of {', '.join(REPEATABLE)}: others are no repetition")
+        return self
+
     @property
     def listed(self) -> bool:
         """Whether every combination of the space, which holds lists alone, is run; else trials are proposed."""
@@ -225,9 +244,15 @@ class StudySpec(Spec):
 
     def choices(self) -> Iterator[dict[str, Any]]:
         """Every combination of a space of lists, the last dimension fastest: dotted path -> value."""
-        lists = {path: values for path, values in self.space.items() if isinstance(values, list)}
-        for values in itertools.product(*lists.values()):
-            yield dict(zip(lists, values, strict=True))
+        yield from _combinations({path: values for path, values in self.space.items() if isinstance(values, list)})
+
+    def repeats(self) -> list[dict[str, Any]]:
+        """Where each proposal of a search is trained: dotted path -> value; an empty one without `repeat`."""
+        return list(_combinations(self.repeat))
+
+    def trainings(self, spec: TrialSpec) -> list[TrialSpec]:
+        """A proposal at every repeat, in order."""
+        return [decode(TrialSpec, _at(spec.plain, repeat)) for repeat in self.repeats()]
 
     def trial(self, choice: dict[str, Any]) -> TrialSpec:
         """The trial at one point of the space."""
@@ -235,12 +260,21 @@ class StudySpec(Spec):
 
     def plain(self, choice: dict[str, Any]) -> dict[str, Any]:
         """The same as plain data, which may be no valid trial."""
-        data = self.base
-        for path, value in choice.items():
-            together = paths_of(path)
-            for part, item in zip(together, value if len(together) > 1 else [value], strict=True):
-                data = with_path(data, part, item)
-        return data
+        return _at(self.base, choice)
+
+
+def _at(data: dict[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's plain data with the fields that a point of a space decides."""
+    for path, value in choice.items():
+        together = paths_of(path)
+        for part, item in zip(together, value if len(together) > 1 else [value], strict=True):
+            data = with_path(data, part, item)
+    return data
+
+
+def _combinations(lists: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*lists.values()):
+        yield dict(zip(lists, values, strict=True))
 
 
 def refuse_overlap(dimensions: Iterable[str]) -> None:

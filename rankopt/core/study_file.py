@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from rankopt.core.spec import StudySpec, TrialSpec, decode, split_path, with_pat
 from rankopt.core.yaml import Document
 
 Choice = dict[str, Any]
+TABLES = ("space", "repeat")
+"""Fields of a study whose keys are dotted paths of a trial."""
 
 
 class StudyFile:
@@ -57,9 +60,11 @@ class StudyFile:
         return not self.study.listed
 
     def choices(self) -> Iterator[Choice]:
-        """Points of the space to check: all of a grid; for a search every value and both ends of every range."""
+        """Points of the space to check: all of a grid; for a search every value and both ends of every range, each at
+        every repeat."""
         if self.sampled:
-            yield from examples(self.study.space)
+            for point, repeat in itertools.product(examples(self.study.space), self.study.repeats()):
+                yield {**point, **repeat}
         else:
             ends = {path: dim.bounds[0] for path, dim in self.study.space.items() if not isinstance(dim, list)}
             for choice in self.study.choices():
@@ -73,10 +78,11 @@ class StudyFile:
             for position, path_ in enumerate(together):
                 parts = tuple(split_path(path_))
                 if problem.path[: len(parts)] == parts:
-                    dimension = self.study.space[path]
+                    table = next(table for table in TABLES if path in getattr(self.study, table))
+                    dimension = getattr(self.study, table)[path]
                     index: Place = (_index(dimension, value),) if isinstance(dimension, list) else ()
                     index += (position,) if len(together) > 1 else ()
-                    place = ("space", path, *index, *problem.path[len(parts) :])
+                    place = (table, path, *index, *problem.path[len(parts) :])
         return self.at(place, problem.message)
 
     def at(self, place: Place, message: str) -> str:
@@ -104,7 +110,7 @@ class StudyFile:
             raise InvalidSpecError([f"--set {text}: the value is not valid YAML"]) from None
         try:
             path = path.removeprefix("base.")  # base.seed and seed are the same field
-            for part in ("base", "space"):
+            for part in ("base", *TABLES):
                 if not isinstance(data.get(part) or {}, dict):
                     raise ValueError(f"{part} must be a mapping in {self.document.path}, got {data[part]!r}")
             first = split_path(path)[0]
@@ -116,31 +122,32 @@ class StudyFile:
             raise InvalidSpecError([f"--set {text}: {error}"]) from None
 
     def _set_trial(self, data: dict[str, Any], path: str, value: Any, text: str) -> dict[str, Any]:
-        space = dict(data.get("space") or {})
         parts = split_path(path)
-        for dimension in space:
-            together = paths_of(dimension)
-            others = [split_path(part) for part in together]
-            if any(parts[: len(other)] == other and (len(other) < len(parts) or len(together) > 1) for other in others):
-                raise ValueError(f"{dimension} is a dimension of the space; set space.{dimension} instead")
-        if path in space and isinstance(value, list):
-            self.overridden["space", path] = text
-            return {**data, "space": {**space, path: value}}
-        # a fixed value takes a dimension, and any dimension inside it, out of the space
-        kept = {name: dim for name, dim in space.items() if split_path(name)[: len(parts)] != parts}
+        tables = {table: dict(data[table] or {}) for table in TABLES if table in data}
+        for table, listed in tables.items():
+            for dimension in listed:
+                together = paths_of(dimension)
+                others = [split_path(part) for part in together]
+                if any(parts[: len(o)] == o and (len(o) < len(parts) or len(together) > 1) for o in others):
+                    raise ValueError(f"{dimension} is a dimension of the {table}; set {table}.{dimension} instead")
+            if path in listed and isinstance(value, list):
+                self.overridden[table, path] = text
+                return {**data, table: {**listed, path: value}}
+            # a fixed value takes a dimension, and any dimension inside it, out of its table
+            tables[table] = {name: values for name, values in listed.items() if split_path(name)[: len(parts)] != parts}
         self.overridden[("base", *parts)] = text
-        return {**data, "space": kept, "base": with_path(data.get("base") or {}, path, value)}
+        return {**data, **tables, "base": with_path(data.get("base") or {}, path, value)}
 
 
 def _study_place(path: str) -> Place:
     first, _, rest = path.partition(".")
-    return (first, rest) if first == "space" else tuple(split_path(path))
+    return (first, rest) if first in TABLES else tuple(split_path(path))
 
 
 def _set_study(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     first, _, rest = path.partition(".")
-    if first == "space" and rest:  # the keys of a space are dotted paths themselves
-        return {**data, "space": {**(data.get("space") or {}), rest: value}}
+    if first in TABLES and rest:  # the keys of a table are dotted paths themselves
+        return {**data, first: {**(data.get(first) or {}), rest: value}}
     return with_path(data, path, value)
 
 

@@ -72,5 +72,7 @@ def check_lists(study: StudySpec, search: str) -> None:
             raise ValueError(f"space.{name} must be a list of values under the search {search!r}, got a range")
         if name not in study.space:
             raise ValueError(f"space.{name} must be one value under the search {search!r}, got a choice")
+    if study.repeat:
+        raise ValueError(f"repeat must be left out under the search {search!r}: list its values in space instead")
     if study.constraints:
         raise ValueError(f"constraints must be left out under the search {search!r}: nothing is chosen by them")

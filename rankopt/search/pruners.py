@@ -1,7 +1,8 @@
-"""Who stops a trial early, by its score on the search split while it trains."""
+"""Who stops a trial early, by its scores on the search split."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Annotated, NamedTuple
@@ -27,7 +28,7 @@ class Interim(NamedTuple):
 
 
 class Pruner(BaseModel, ABC):
-    """Stops trials whose pattern is fixed before training. Frozen: its fields are its options.
+    """Stops trials early; while they train, only ones whose pattern is fixed. Frozen: its fields are its options.
 
     Args:
         evaluations: how often a trial is scored on the search split while it trains, at equal distances.
@@ -43,6 +44,11 @@ class Pruner(BaseModel, ABC):
         Raises:
             ValueError: one line.
         """
+        if self.evaluations and study.repeat:
+            raise ValueError(
+                "search.pruner must be 'wilcoxon' or left out where the study repeats its trials: the others compare "
+                "one training with another while they run"
+            )
         if list(study.objectives) != ["score"]:
             raise ValueError(
                 "search.pruner must be 'dominated' or left out unless the score is the only objective, "
@@ -107,6 +113,37 @@ class Hyperband(Pruner):
         )
 
 
+class Wilcoxon(Pruner):
+    """Stops a proposal whose trainings so far are worse than the same ones of the best proposal: a signed-rank test.
+
+    It looks after each of the study's `repeat` (seeds, tasks) but the last, never while a training runs, so any
+    allocator will do. Of n pairs the smallest p is 2^-n: nothing is stopped before n > log2(1 / p).
+
+    Args:
+        p: largest p of the one-sided test at which a proposal is stopped.
+        startup: trainings of a proposal before it is tested.
+
+    Source: Wilcoxon 1945 (Biometrics Bulletin 1); racing by tests as in Birattari et al. 2002 (GECCO).
+    """
+
+    evaluations: Annotated[int, Field(ge=0, le=0)] = 0
+    p: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    startup: Annotated[int, Field(ge=0)] = 2
+
+    def check(self, study: StudySpec) -> None:
+        super().check(study)
+        pairs = len(study.repeats()) - 1  # after the last one there is nothing left to save
+        if 0.5**pairs >= self.p or pairs < self.startup:
+            least = max(math.floor(math.log2(1 / self.p)) + 2, self.startup + 1)
+            raise ValueError(
+                f"repeat must give each proposal at least {least} trainings (seeds, tasks) under the pruner 'wilcoxon' "
+                f"with p {self.p:g} and startup {self.startup}, else it stops nothing, got {pairs + 1}"
+            )
+
+    def build(self) -> BasePruner:
+        return optuna.pruners.WilcoxonPruner(p_threshold=self.p, n_startup_steps=self.startup)
+
+
 class Dominated(Pruner):
     """Our own rule, for score and parameters together: stops a trial that another one dominates beyond its noise.
 
@@ -131,6 +168,8 @@ class Dominated(Pruner):
                 "search.pruner 'dominated' needs objectives: {score: maximize, parameters: minimize}, got "
                 + ", ".join(f"{name}: {direction}" for name, direction in study.objectives.items())
             )
+        if study.repeat:
+            raise ValueError("repeat must be left out under the pruner 'dominated', which compares single trainings")
 
     def build(self) -> BasePruner:
         return optuna.pruners.NopPruner()  # Optuna's pruners take one objective; `dominates` decides
@@ -155,6 +194,7 @@ PRUNERS: dict[str, type[Pruner]] = {
     "median": Median,
     "halving": Halving,
     "hyperband": Hyperband,
+    "wilcoxon": Wilcoxon,
     "dominated": Dominated,
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rankopt.core.folders import new_folder
 from rankopt.core.result import TrialResult
-from rankopt.study.ledger import KEY
+from rankopt.study.ledger import keys
 from rankopt.study.storage import StudyStore
 
 
@@ -35,9 +35,9 @@ def export_adapter(store: StudyStore, out: Path, key: str | None = None, budget:
         least = min(result.own.kept for result in complete)
         raise ValueError(f"--budget must be at least {least:,}, which the smallest adapter keeps, got {budget:,}")
     result = min(found, key=lambda result: (-result.score("search"), result.own.kept, result.key))
-    attempts = [trial for trial in store.trials() if trial.user_attrs.get(KEY) == result.key]
+    attempts = [trial for trial in store.trials() if result.key in keys(trial)]
     with new_folder(out) as draft, tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch, "adapter.zip")
-        store.download(attempts, archive.name, archive)
+        store.download(attempts, f"{result.key}-{archive.name}", archive)
         shutil.unpack_archive(archive, draft)
     return result

@@ -6,8 +6,9 @@ proposal is a trial and its copies, and the number of a proposal does not depend
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -22,6 +23,23 @@ INTERIM = "interim"
 """What a trial showed at its evaluations while it trained."""
 
 Fate = Literal["complete", "pruned", "failed", "running", "waiting"]
+
+
+def result_slot(place: int) -> str:
+    """The attribute with the result of a trial's training number `place`; there is one, unless the study repeats."""
+    return RESULT if place == 0 else f"{RESULT}:{place}"
+
+
+def recorded(trial: FrozenTrial) -> list[dict[str, Any]]:
+    """The results of a trial's trainings so far, in order, as plain data."""
+    slots = itertools.takewhile(trial.user_attrs.__contains__, map(result_slot, itertools.count()))
+    return [trial.user_attrs[slot] for slot in slots]
+
+
+def keys(trial: FrozenTrial) -> list[str]:
+    """The keys of a trial's trainings so far, the first of which it has before it is trained."""
+    first = [trial.user_attrs[KEY]] if KEY in trial.user_attrs else []
+    return list(dict.fromkeys([*first, *(result["key"] for result in recorded(trial))]))
 
 
 def origin(trial: FrozenTrial) -> int:
@@ -64,7 +82,7 @@ def fates(trials: Iterable[FrozenTrial]) -> dict[int, Fate]:
 
 def has_failed(trial: FrozenTrial) -> bool:
     """Whether a failure is recorded; else it died, perhaps with its result recorded, or was given back."""
-    return trial.state == TrialState.FAIL and trial.user_attrs.get(RESULT, {}).get("status") == "failed"
+    return trial.state == TrialState.FAIL and any(result["status"] == "failed" for result in recorded(trial))
 
 
 def _fate(trial: FrozenTrial) -> Fate | None:

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -19,7 +20,7 @@ from rankopt.core.result import Progress, TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec, content_hash, decode
 from rankopt.search.pruners import Dominated, Interim, build_pruner
 from rankopt.study.job import Event, Job, StopWorkingError, TrialFailedError
-from rankopt.study.ledger import DROPPED, INTERIM, INTERRUPTED, KEY, RESULT, SPEC, WORKER, fates
+from rankopt.study.ledger import DROPPED, INTERIM, INTERRUPTED, KEY, SPEC, WORKER, fates, recorded, result_slot
 from rankopt.study.plan import InvalidTrialError, checked
 from rankopt.study.proposals import propose
 from rankopt.study.storage import StudyStore, this_worker
@@ -57,13 +58,19 @@ class Objective:
     def __call__(self, trial: optuna.Trial) -> list[float]:
         wanted = self.store.search.trials
         spec = self._planned(trial) if wanted is None else self._proposed(trial, wanted)
-        result = self._known(trial, spec.key) or self._run(trial, spec)
-        if result.status == "failed":
-            raise TrialFailedError
-        kept = result.own.kept
+        scores, kept = [], []
+        trainings = self.study.trainings(spec)
+        for place, training in enumerate(trainings):
+            last = place + 1 == len(trainings)
+            result = self._known(trial, place, training, last) or self._run(trial, place, training, last)
+            if result.status == "failed":
+                raise TrialFailedError
+            scores.append(result.score("search"))
+            kept.append(result.own.kept)
+            self._race(trial, scores, last)
+        named = {"score": fmean(scores), "parameters": fmean(kept)}
         for name, most in self.study.constraints.items():
-            trial.set_constraint(name, float(kept - most))
-        named = {"score": result.score("search"), "parameters": float(kept)}
+            trial.set_constraint(name, named[name] - most)
         return [named[name] for name in self.study.objectives]
 
     def _planned(self, trial: optuna.Trial) -> TrialSpec:
@@ -84,17 +91,17 @@ class Objective:
             earlier = fates(other for other in self.store.trials() if other.number < trial.number)
             if sum(fate != "failed" for fate in earlier.values()) >= wanted:
                 self._drop(trial, "not wanted")  # several workers saw the same gap
-        choice = propose(self.study.space, trial)
-        data = self.study.plain(choice)
+        data = self.study.plain({**propose(self.study.space, trial), **self.study.repeats()[0]})
         try:
             spec = checked(decode(TrialSpec, data))
         except (ValidationError, InvalidTrialError) as error:
             found = error.problems if isinstance(error, InvalidTrialError) else problems(error, TrialSpec)
             trial.set_user_attr(SPEC, data)
             trial.set_user_attr(KEY, content_hash(data))
-            self._record(trial, self._failure(trial, "; ".join(map(str, found))))
+            failure = TrialResult(key=content_hash(data), spec=data, status="failed", reason="; ".join(map(str, found)))
+            self._record(trial, 0, failure, last=True)
             raise TrialFailedError from None
-        trial.set_user_attr(SPEC, spec.model_dump(mode="json", exclude_defaults=True))
+        trial.set_user_attr(SPEC, spec.plain)
         trial.set_user_attr(KEY, spec.key)
         while any(twin.user_attrs.get(KEY) == spec.key for twin in self._ahead(trial)):
             if self.stop():  # another worker trains the same; its result will do for both
@@ -121,37 +128,39 @@ class Objective:
         trial.set_user_attr(DROPPED, why)
         raise optuna.TrialPruned
 
-    def _known(self, trial: optuna.Trial, key: str) -> TrialResult | None:
-        """A result that need not be made again.
+    def _known(self, trial: optuna.Trial, place: int, spec: TrialSpec, last: bool) -> TrialResult | None:
+        """A training's result that need not be made again.
 
         A worker died between recording it and closing the trial, or a search proposed the same trial once more; its
         failure is known too, unless this is another try of that very trial.
         """
-        own = trial.user_attrs.get(RESULT)
+        own = trial.user_attrs.get(result_slot(place))
         if own and own["status"] == "complete":
             return _result(own)
         if self.store.search.trials is None:
             return None
         mine = self.store.proposal(self.store.storage.get_trial(trial._trial_id))
-        for other in self.store.trials(TrialState.COMPLETE, TrialState.FAIL):
-            if other.user_attrs.get(KEY) == key and RESULT in other.user_attrs and self.store.proposal(other) != mine:
-                trial.set_user_attr(RESULT, other.user_attrs[RESULT])
-                self._end(trial, f"the same as trial {other.number}, not trained again")
-                return _result(other.user_attrs[RESULT])
+        for other in self.store.trials(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
+            for data in recorded(other):
+                if data["key"] == spec.key and self.store.proposal(other) != mine:
+                    trial.set_user_attr(result_slot(place), data)
+                    over = last or data["status"] == "failed"
+                    self._told(trial, f"the same as trial {other.number}, not trained again", over)
+                    return _result(data)
         return None
 
-    def _run(self, trial: optuna.Trial, spec: TrialSpec) -> TrialResult:
-        """Train and score a trial, and record its result."""
+    def _run(self, trial: optuna.Trial, place: int, spec: TrialSpec, last: bool) -> TrialResult:
+        """Train and score a trial at one of its repeats, and record the result."""
         label, folder = trial_label(spec), self.job.folder / "trials" / spec.key
         self.tell(Event(self.job.slot, "start", trial.number, label))
-        last = 0.0
+        spoke = 0.0
 
         def observe(progress: Progress) -> None:
-            nonlocal last
+            nonlocal spoke
             self.tracker.log(progress)
             now = time.monotonic()
-            if now - last > 0.2 or progress.step == progress.steps:
-                last = now
+            if now - spoke > 0.2 or progress.step == progress.steps:
+                spoke = now
                 self.tell(Event(self.job.slot, "step", trial.number, label, progress))
             if progress.stage == "score":
                 self._judge(trial, progress)
@@ -161,15 +170,15 @@ class Objective:
         result: TrialResult | None = None
         surprised = False
         try:
-            self.tracker.start(self.job.name, trial.number, label, spec.allocator.name, trial.user_attrs[SPEC])
+            self.tracker.start(self.job.name, trial.number, label, spec.allocator.name, spec.plain)
             with self.lane() as lane:
                 result = training.run_trial(
                     spec, folder, observe=observe, stop=self.stop, checkpoint_steps=self.job.checkpoint_steps,
                     evaluations=self.pruner.evaluations if self.pruner else 0, lane=lane,
                 )  # fmt: skip
             if result.status == "complete":
-                self.store.upload(trial, folder / "adapter")
-                self.store.upload(trial, folder / "predictions.npz")
+                self.store.upload(trial, folder / "adapter", spec.key)
+                self.store.upload(trial, folder / "predictions.npz", spec.key)
         except training.InterruptedTrialError:
             self._give_back(trial)
             self.tell(Event(self.job.slot, "requeue", trial.number, label))
@@ -179,18 +188,18 @@ class Objective:
             raise
         except OSError as error:  # a full disk, a lost mount, a damaged checkpoint: not the trial's fault
             self._give_back(trial)
-            place = f" ({error.filename or self.job.folder}); free or mend it and run again"
-            text = f"{error.strerror}{place}" if error.strerror else str(error)
+            cure = f" ({error.filename or self.job.folder}); free or mend it and run again"
+            text = f"{error.strerror}{cure}" if error.strerror else str(error)
             self.tell(Event(self.job.slot, "refuse", trial.number, label, text=text))
             raise StopWorkingError from None
         except Exception as error:
             surprised = True
             reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            result = self._failure(trial, reason)
+            result = TrialResult(key=spec.key, spec=spec.plain, status="failed", reason=reason)
             self.tell(Event(self.job.slot, "log", trial.number, label, text=traceback.format_exc()))
         finally:
             self.tracker.finish(result)
-        self._record(trial, result, label)
+        self._record(trial, place, result, last, label)
         if not surprised:  # after an unforeseen error its checkpoints may still serve a second try
             shutil.rmtree(folder, ignore_errors=True)
         return result
@@ -212,23 +221,33 @@ class Objective:
             trial.report(mine.score, mine.evaluation)
             worse = trial.should_prune()
         if worse:
-            self._end(trial, f"pruned at evaluation {mine.evaluation}: score {mine.score:.4f}")
+            self._told(trial, f"pruned at evaluation {mine.evaluation}: score {mine.score:.4f}")
             raise optuna.TrialPruned
 
-    def _failure(self, trial: optuna.Trial, reason: str) -> TrialResult:
-        attrs = trial.user_attrs
-        return TrialResult(key=attrs[KEY], spec=attrs[SPEC], status="failed", reason=reason)
+    def _race(self, trial: optuna.Trial, scores: list[float], last: bool) -> None:
+        """Compare the trainings of a repeated trial so far with those of the best one, where the pruner does.
 
-    def _record(self, trial: optuna.Trial, result: TrialResult, label: str = "") -> None:
-        trial.set_user_attr(RESULT, result.model_dump(mode="json"))
+        Raises:
+            optuna.TrialPruned: they are worse.
+        """
+        if self.pruner is None or self.pruner.evaluations:
+            return
+        trial.report(scores[-1], len(scores))
+        if not last and trial.should_prune():
+            self._told(trial, f"pruned after {len(scores)} trainings: mean score {fmean(scores):.4f}")
+            raise optuna.TrialPruned
+
+    def _record(self, trial: optuna.Trial, place: int, result: TrialResult, last: bool, label: str = "") -> None:
+        trial.set_user_attr(result_slot(place), result.model_dump(mode="json"))
         if result.status == "failed":
-            self._end(trial, f"failed: {result.reason}", label)
+            self._told(trial, f"failed: {result.reason}", label=label)
         else:
             score, kept = result.score("search"), result.own.kept
-            self._end(trial, f"{result.metrics[0]} {score:.4f}, {kept:,} parameters", label)
+            self._told(trial, f"{result.metrics[0]} {score:.4f}, {kept:,} parameters", last, label)
 
-    def _end(self, trial: optuna.Trial, text: str, label: str = "") -> None:
-        self.tell(Event(self.job.slot, "end", trial.number, label, text=text))
+    def _told(self, trial: optuna.Trial, text: str, over: bool = True, label: str = "") -> None:
+        """Say what came of a training, and whether its trial is over."""
+        self.tell(Event(self.job.slot, "end" if over else "say", trial.number, label, text=text))
 
     def _give_back(self, trial: optuna.Trial) -> None:
         trial.set_user_attr(INTERRUPTED, True)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from rankopt.core.problems import InvalidSpecError, Path, Problem, nearest, placed
-from rankopt.core.spec import ModelSpec, TaskSpec, TrainingSpec, TrialSpec, content_hash
+from rankopt.core.spec import ModelSpec, Named, TaskSpec, TrainingSpec, TrialSpec, content_hash, decode
 from rankopt.core.study_file import StudyFile, check_options
 from rankopt.search import SEARCHES, build_search
-from rankopt.search.pruners import PRUNERS
+from rankopt.search.pruners import PRUNERS, build_pruner
 from rankopt.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def checked_trials(file: StudyFile) -> list[tuple[Choice, TrialSpec]]:
     from rankopt.allocators import ALLOCATORS
 
     _check_search(file)
-    pruned = "pruner" in file.study.search.options
+    pruner = file.study.search.options.get("pruner")
+    pruned = pruner is not None and build_pruner(decode(Named, pruner)).evaluations > 0
     lines, trials, seen = [], [], set()
     for number, choice in enumerate(file.choices()):
         try:

@@ -7,7 +7,7 @@ import shutil
 import socket
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,13 @@ from rankopt.study.ledger import (
     WORKER,
     Fate,
     fates,
+    has_failed,
     is_open,
+    keys,
     origin,
     orphans,
+    recorded,
+    result_slot,
 )  # fmt: skip
 
 HEARTBEAT = 15
@@ -146,17 +150,17 @@ class StudyStore:
             if spec.key not in known:
                 known.add(spec.key)
                 place = {path: shown(value) for path, value in choice.items()}
-                data = spec.model_dump(mode="json", exclude_defaults=True)
-                self.study.enqueue_trial({}, user_attrs={SPEC: data, KEY: spec.key, **place})
+                self.study.enqueue_trial({}, user_attrs={SPEC: spec.plain, KEY: spec.key, **place})
                 added += 1
         self.study.set_user_attr(PLAN, plan)
         return added
 
     def plan(self) -> list[str]:
-        """The keys that the study wants now, in order; of a search, those that were proposed."""
+        """The keys that the study wants now, in order; of a search, those that were proposed and not stopped early."""
         if self.search.trials is None:
             return list(self.study.user_attrs.get(PLAN, []))
-        return list(dict.fromkeys(trial.user_attrs[KEY] for trial in self.trials() if KEY in trial.user_attrs))
+        going = (trial for trial in self.trials() if trial.state != TrialState.PRUNED)
+        return list(dict.fromkeys(key for trial in going for key in keys(trial)))
 
     def proposal(self, trial: FrozenTrial) -> str | int:
         """What two tries share: of a grid the key, because nothing is planned twice; of a search the origin."""
@@ -203,12 +207,14 @@ class StudyStore:
 
     def requeue(self, trial: FrozenTrial) -> None:
         """Queue a trial once more, as it was when it was first queued; it continues from its checkpoint."""
-        self._copy(self.study, trial, {RESULT, WORKER, INTERRUPTED})
+        failures = {result_slot(n) for n, result in enumerate(recorded(trial)) if result["status"] == "failed"}
+        self._copy(self.study, trial, failures)
 
     @staticmethod
-    def _copy(study: optuna.Study, trial: FrozenTrial, without: set[str]) -> None:
+    def _copy(study: optuna.Study, trial: FrozenTrial, without: Collection[str] = ()) -> None:
         # what it showed while it trained is shown again from its checkpoint
-        attrs = {key: value for key, value in trial.user_attrs.items() if key not in without | {INTERIM}}
+        passing = {WORKER, INTERRUPTED, INTERIM, *without}
+        attrs = {key: value for key, value in trial.user_attrs.items() if key not in passing}
         # its point of the space and what the sampler noted on it too: to a search the copy is the trial
         noted = {key: value for key, value in trial.system_attrs.items() if not key.startswith(OWN)}
         study.add_trial(
@@ -235,8 +241,8 @@ class StudyStore:
         """
         best: dict[str, TrialResult] = {}
         for trial in self.trials():
-            if RESULT in trial.user_attrs:
-                result = TrialResult.model_validate_json(json.dumps(trial.user_attrs[RESULT]))
+            for data in recorded(trial):
+                result = TrialResult.model_validate_json(json.dumps(data))
                 if result.key not in best or best[result.key].status == "failed":
                     best[result.key] = result
         plan = self.plan()
@@ -257,11 +263,11 @@ class StudyStore:
         states = [status.get(key, "waiting") for key in self.plan()]
         return {state: states.count(state) for state in ("complete", "failed", "running", "waiting")}
 
-    def proposals(self) -> list[tuple[str, Fate]]:
-        """Key and fate of a search's proposals, in the order in which they were made; one that is just being made has
-        no key yet and is left out."""
-        keys = {origin(trial): trial.user_attrs[KEY] for trial in self.trials() if KEY in trial.user_attrs}
-        return [(keys[number], fate) for number, fate in sorted(fates(self.trials()).items()) if number in keys]
+    def proposals(self) -> list[tuple[list[str], Fate]]:
+        """Keys (one, unless proposals are repeated) and fate of a search's proposals, in the order in which they were
+        made; one that is just being made has no key yet and is left out."""
+        found = {origin(trial): keys(trial) for trial in self.trials() if KEY in trial.user_attrs}
+        return [(found[number], fate) for number, fate in sorted(fates(self.trials()).items()) if number in found]
 
     def _proposals(self) -> dict[str, int]:
         found = list(fates(self.trials()).values())
@@ -276,23 +282,25 @@ class StudyStore:
 
     def _revive(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """What becomes of a trial whose worker died: another try, or after `RETRIES` a recorded failure."""
-        key = trial.user_attrs.get(KEY)
-        if key is None:
+        if KEY not in trial.user_attrs:
             return
         fallen = [t for t in self.trials(TrialState.FAIL) if self.proposal(t) == self.proposal(trial)]
-        deaths = sum(INTERRUPTED not in t.user_attrs and RESULT not in t.user_attrs for t in fallen)
+        deaths = sum(INTERRUPTED not in t.user_attrs and not has_failed(t) for t in fallen)
         if deaths <= RETRIES:
-            self._copy(study, trial, {WORKER, INTERRUPTED})
+            self._copy(study, trial)
             return
         reason = f"its worker died {deaths} times (killed, or out of memory)"
-        result = TrialResult(key=key, spec=trial.user_attrs[SPEC], status="failed", reason=reason)
-        attrs = {**trial.user_attrs, RESULT: result.model_dump(mode="json"), ORIGIN: origin(trial)}
+        place = len(recorded(trial))
+        spec = self.spec().trainings(decode(TrialSpec, trial.user_attrs[SPEC]))[place]
+        result = TrialResult(key=spec.key, spec=spec.plain, status="failed", reason=reason)
+        attrs = {**trial.user_attrs, result_slot(place): result.model_dump(mode="json"), ORIGIN: origin(trial)}
         study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=attrs))
 
-    def upload(self, trial: optuna.Trial, path: Path) -> None:
-        """Store a file, or a folder as a zip, as an artifact of a trial."""
+    def upload(self, trial: optuna.Trial, path: Path, key: str) -> None:
+        """Store a file, or a folder as a zip, as an artifact of a trial, its name after the key of its training."""
         if path.is_dir():
             path = Path(shutil.make_archive(str(path), "zip", path))
+        path = path.rename(path.with_name(f"{key}-{path.name}"))
         upload_artifact(
             artifact_store=self.artifacts(), file_path=str(path), study_or_trial=trial, storage=self.storage
         )

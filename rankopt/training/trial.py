@@ -99,7 +99,7 @@ def run_trial(
     resumed = latest(checkpoints)
     record = TrialResult(
         key=spec.key,
-        spec=spec.model_dump(mode="json", exclude_defaults=True),
+        spec=spec.plain,
         status="failed",
         metrics=task.metrics,
         layers=shapes,

@@ -186,8 +186,8 @@ def test_a_search_shows_its_progress(study: StudySpec, make: Make) -> None:
     """The hypervolume never falls, ends at that of all trials, starts at the corner that is named; proposals that
     failed, were stopped or repeated another are counted and win nothing."""
     spec, results = searched(study, make)
-    fates = [Proposal(result.key, "complete") for result in results]
-    fates[3:3] = [Proposal("x", "failed"), Proposal("y", "pruned"), fates[0]]
+    fates = [Proposal([result.key], "complete") for result in results]
+    fates[3:3] = [Proposal(["x"], "failed"), Proposal(["y"], "pruned"), fates[0]]
     evidence = Evidence.of(spec, results, {}, SearchRecord(fates))
     block = SECTIONS["search"].block(evidence)
     assert block
@@ -209,7 +209,7 @@ def test_a_search_for_one_score_shows_the_best_so_far(study: StudySpec, make: Ma
     spec, results = searched(study, make, **objective)
     most = sorted(result.own.kept for result in results)[5]
     spec = spec.model_copy(update={"constraints": {"parameters": most}})
-    evidence = Evidence.of(spec, results, {}, SearchRecord([Proposal(r.key, "complete") for r in results]))
+    evidence = Evidence.of(spec, results, {}, SearchRecord([Proposal([r.key], "complete") for r in results]))
     block = SECTIONS["search"].block(evidence)
     assert block
     assert f"at most {most:,} parameters kept" in block.text[0]

@@ -46,6 +46,31 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"objectives": ONE},
         r"search\.pruner 'dominated' needs objectives",
     ),
+    "a test that can stop nothing": (
+        {"trials": 3, "pruner": {"name": "wilcoxon"}},
+        {"objectives": ONE, "repeat": {"seed": [0, 1, 2, 3]}},
+        "repeat must give each proposal at least 5 trainings .* got 4",
+    ),
+    "a test without repeats": (
+        {"trials": 3, "pruner": {"name": "wilcoxon", "p": 0.4}},
+        {"objectives": ONE},
+        "at least 3 trainings .* got 1",
+    ),
+    "a test and two objectives": (
+        {"trials": 3, "pruner": {"name": "wilcoxon"}},
+        {"repeat": {"seed": [0, 1, 2, 3, 4]}},
+        "unless the score is the only objective",
+    ),
+    "repeats and a look inside a training": (
+        {"trials": 3, "pruner": {"name": "median"}},
+        {"objectives": ONE, "repeat": {"seed": [0, 1]}},
+        "must be 'wilcoxon' or left out where the study repeats",
+    ),
+    "repeats and our rule": (
+        {"trials": 3, "pruner": {"name": "dominated"}},
+        {"repeat": {"seed": [0, 1]}},
+        "repeat must be left out under the pruner 'dominated'",
+    ),
     "an unknown pruner": ({"trials": 3, "pruner": {"name": "medain"}}, {}, "known pruner, got 'medain'; did you mean"),
 }
 

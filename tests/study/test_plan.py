@@ -152,6 +152,69 @@ def test_a_range_under_the_grid(tiny_study: Make) -> None:
         checked_trials(StudyFile(path))
 
 
+REPEAT = """
+repeat:
+  seed: [0, 1, 2]
+  task.name:
+    - sst2
+    - {}
+search: {{name: random, trials: 2, pruner: {{name: wilcoxon}}}}
+objectives: {{score: maximize}}
+"""
+
+
+def repeated(tiny_study: Make, task: str = "cola") -> Path:
+    """A study that repeats its proposals over seeds and tasks."""
+    path = tiny_study(space={"training.lr": {"float": [1e-4, 1e-3]}}, allocator__name="adalora")
+    path.write_text(path.read_text() + REPEAT.format(task))
+    return path
+
+
+def test_repeats_are_checked_with_the_space(tiny_study: Make) -> None:
+    """Each end of a range at each repeat is a trial; a race serves allocators that change their pattern too."""
+    trials = [spec for _, spec in checked_trials(StudyFile(repeated(tiny_study)))]
+    assert {(t.training.lr, t.seed, t.task.name) for t in trials} == {
+        (lr, seed, task) for lr in (1e-4, 1e-3) for seed in range(3) for task in ("sst2", "cola")
+    }
+
+
+def test_a_wrong_repeat_is_placed_there(tiny_study: Make) -> None:
+    """On its own line, whether the value is unknown or the field is no repetition or a dimension."""
+    path = repeated(tiny_study, "coal")
+    with pytest.raises(InvalidSpecError) as caught:
+        checked_trials(StudyFile(path))
+    assert len(caught.value.lines) == 1
+    found = re.match(
+        rf"{re.escape(str(path))}:(\d+): repeat\.task\.name\[1\] .*'coal'; did you mean", caught.value.lines[0]
+    )
+    assert found
+    assert path.read_text().splitlines()[int(found[1]) - 1].strip() == "- coal"
+    for override, words in (
+        ("repeat.model.alpha=[1.0]", r"repeat\.model\.alpha must be a field of seed, task, training"),
+        ("repeat.training.lr=[1.0e-3]", r"dimensions must not overlap"),
+        ("repeat.seed={int: [0, 3]}", r"repeat\.seed .*list"),
+        ("repeat.seed=[]", r"must not be an empty list"),
+    ):
+        with pytest.raises(InvalidSpecError, match=words) as caught:
+            StudyFile(repeated(tiny_study), [override])
+        assert len(caught.value.lines) == 1
+
+
+def test_a_fixed_value_takes_a_repeat_away(tiny_study: Make) -> None:
+    """`--set` of a field that the study repeats fixes it, as with a dimension; a list replaces the list."""
+    study = StudyFile(repeated(tiny_study), ["seed=7", "task.name=[sst2, cola, rte]"]).study
+    assert study.repeat == {"task.name": ["sst2", "cola", "rte"]}
+    assert study.base["seed"] == 7
+
+
+def test_a_grid_repeats_nothing(tiny_study: Make) -> None:
+    """There a seed is a dimension."""
+    path = tiny_study()
+    path.write_text(path.read_text() + "repeat: {task.name: [sst2, cola]}\n")
+    with pytest.raises(InvalidSpecError, match="repeat must be left out under the search 'grid'"):
+        checked_trials(StudyFile(path))
+
+
 def test_defaults_make_no_other_trial(tiny_study: Make) -> None:
     """An option spelled out at its default is the same trial as one left out, and is planned once."""
     allocators = [{"name": "adalora"}, {"name": "adalora", "beta1": 0.85}, {"name": "adalora", "beta1": 0.9}]

@@ -16,8 +16,9 @@ from optuna.trial import TrialState
 
 from rankopt.core.spec import StudySpec
 from rankopt.study.database import sqlite_url
+from rankopt.study.export import export_adapter
 from rankopt.study.job import Event, Job
-from rankopt.study.ledger import DROPPED, INTERIM, KEY, ORIGIN, RESULT, SPEC, WORKER, proposal_index
+from rankopt.study.ledger import DROPPED, INTERIM, KEY, ORIGIN, RESULT, SPEC, WORKER, proposal_index, recorded
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
@@ -272,6 +273,109 @@ def test_a_copy_continues_its_original(search_in: Run) -> None:
     assert second.user_attrs[ORIGIN] == 0
     assert first.params == second.params
     assert first.user_attrs[KEY] == second.user_attrs[KEY]
+
+
+SEEDS = {"repeat": {"seed": [0, 1, 2, 3, 4]}, "objectives": ONE}
+LR = {"training.lr": {"float": [1e-3, 1e-2]}}
+
+
+def noisy(result: Run, trained: list[tuple[float, int]]) -> Run:
+    """A stand-in whose score falls with the learning rate and moves with the seed; it notes what it trained."""
+
+    def run(spec: Any, **_: Any) -> Any:
+        trained.append((spec.training.lr, spec.seed))
+        return result(spec, 0.9 - 20 * spec.training.lr + 0.01 * spec.seed)
+
+    return run
+
+
+def test_a_repeated_trial_is_told_its_mean(search_in: Run, result: Run) -> None:
+    """A proposal is trained at every repeat, one after another; each training has a key, a result and an adapter."""
+    trained: list[tuple[float, int]] = []
+    store, events = search_in("a", {"name": "random", "trials": 3}, LR, noisy(result, trained), **SEEDS)
+    assert store.counts()["complete"] == 3
+    lrs = [trial.params["training.lr"] for trial in store.trials()]
+    assert trained == [(lr, seed) for lr in lrs for seed in range(5)]
+    assert [trial.values for trial in store.trials()] == [[pytest.approx(0.92 - 20 * lr)] for lr in lrs]
+    results = store.results()
+    assert len({one.key for one in results}) == 15
+    assert [(one.spec["training"]["lr"], one.spec.get("seed", 0)) for one in results] == trained
+    assert [keys for keys, _ in store.proposals()] == [[one.key for one in results[n : n + 5]] for n in (0, 5, 10)]
+    assert sum(event.kind == "end" for event in events) == 3
+    last = results[-1]
+    export_adapter(store, store.folder / "taken", last.key)
+    assert (store.folder / "taken" / "weights").read_text() == last.key
+
+
+def test_interrupted_between_repeats(search_in: Run, result: Run) -> None:
+    """What a trial has trained already is not trained again, and the search is the uninterrupted one."""
+    search = {"name": "tpe", "trials": 4, "startup": 2}
+    straight: list[tuple[float, int]] = []
+    search_in("straight", search, LR, noisy(result, straight), **SEEDS)
+    trained: list[tuple[float, int]] = []
+    train = noisy(result, trained)
+
+    def interrupted(spec: Any, **rest: Any) -> Any:
+        if len(trained) in (2, 8) and trained[-1] is not None:
+            trained.append(None)  # type: ignore[arg-type]
+            signal.raise_signal(signal.SIGTERM)
+            raise InterruptedTrialError
+        return train(spec, **rest)
+
+    for _ in range(3):
+        store, _events = search_in("broken", search, LR, interrupted, **SEEDS)
+    assert store.counts()["complete"] == 4
+    assert [one for one in trained if one] == straight
+
+
+def test_a_race_stops_what_is_worse(search_in: Run, result: Run) -> None:
+    """By the signed-rank test: worse in each of four pairs is p = 1/16, so a worse proposal is spared the fifth
+    training; the best is never stopped, and what was stopped is no result of the study's."""
+    trained: list[tuple[float, int]] = []
+    search = {"name": "random", "trials": 8, "pruner": {"name": "wilcoxon"}}
+    store, events = search_in("a", search, LR, noisy(result, trained), **SEEDS)
+    best, expected = 1.0, []
+    for trial in store.trials():
+        lr = trial.params["training.lr"]
+        expected.append(("PRUNED", 4) if lr > best else ("COMPLETE", 5))
+        best = min(best, lr)
+    made = [(t.state.name, sum(lr == t.params["training.lr"] for lr, _ in trained)) for t in store.trials()]
+    assert made == expected
+    assert ("PRUNED", 4) in expected
+    complete = [t.params["training.lr"] for t in store.trials(TrialState.COMPLETE)]
+    assert {one.spec["training"]["lr"] for one in store.results()} == set(complete)
+    assert len(store.results(planned=False)) == len(trained)
+    assert sum("pruned after 4 trainings" in event.text for event in events) == store.counts()["pruned"]
+
+
+def test_a_failure_at_a_repeat_is_told_as_that_training(search_in: Run, result: Run, tmp_path: Path) -> None:
+    """The trial fails, and the training that failed is named; so is one whose workers died too often."""
+
+    def failing(spec: Any, **_: Any) -> Any:
+        if spec.seed == 2:
+            raise ValueError("training.lr must be lower")
+        return result(spec, 0.5)
+
+    store, _ = search_in("a", {"name": "random", "trials": 1}, LR, failing, **SEEDS)
+    failed = [one for one in store.results() if one.status == "failed"]
+    assert store.counts()["failed"] > 0
+    assert {one.spec["seed"] for one in failed} == {2}
+    assert sum(one.status == "complete" for one in store.results()) == 2 * len(failed)
+
+    trial = store.study.ask()
+    first = store.study.trials[0]
+    for name in (SPEC, KEY, RESULT):
+        trial.set_user_attr(name, first.user_attrs[name])
+    for _ in range(4):
+        running = store.trials()[-1]
+        store.storage.set_trial_state_values(running._trial_id, TrialState.FAIL)
+        store._revive(store.study, running)
+        if store.trials()[-1].state == TrialState.WAITING:
+            store.storage.set_trial_state_values(store.trials()[-1]._trial_id, TrialState.RUNNING)
+    dead = store.trials()[-1]
+    assert [one["status"] for one in recorded(dead)] == ["complete", "failed"]
+    assert recorded(dead)[1]["spec"]["seed"] == 1
+    assert "died 4 times" in recorded(dead)[1]["reason"]
 
 
 @pytest.mark.slow

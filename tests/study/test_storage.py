@@ -21,7 +21,7 @@ from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec
 from rankopt.study import database
 from rankopt.study.database import masked, sqlite_url
-from rankopt.study.ledger import INTERRUPTED, KEY, ORIGIN, RESULT, SPEC, WORKER
+from rankopt.study.ledger import INTERRUPTED, KEY, ORIGIN, RESULT, SPEC, WORKER, result_slot
 from rankopt.study.storage import StudyStore, this_worker
 
 # the package quiets these itself; pytest forgets that before every test
@@ -253,16 +253,19 @@ def test_interruptions_are_no_deaths(open_store: Open, study_of: Study) -> None:
 
 
 def test_requeue_keeps_what_was_queued(open_store: Open, study_of: Study) -> None:
-    """The copy has the attributes of the original without the traces of its run, and says whose copy it is."""
+    """The copy has the attributes of the original without the traces of its run (a failure; what is complete stays),
+    and says whose copy it is."""
     study, trials = study_of({"allocator": [{"name": "ramp"}], "seed": [5]})
     store = created(open_store, study)
     store.enqueue(trials)
     before = dict(store.trials()[0].user_attrs)
     trial = store.study.ask()
-    for name in (WORKER, INTERRUPTED, RESULT):
-        trial.set_user_attr(name, {"x": 1})
+    complete = {result_slot(0): {"status": "complete"}}
+    traces = {WORKER: {"pid": 1}, INTERRUPTED: True, result_slot(1): {"status": "failed"}}
+    for name, value in (complete | traces).items():
+        trial.set_user_attr(name, value)
     store.requeue(store.storage.get_trial(trial._trial_id))
-    assert store.trials(TrialState.WAITING)[0].user_attrs == before | {ORIGIN: 0}
+    assert store.trials(TrialState.WAITING)[0].user_attrs == before | complete | {ORIGIN: 0}
 
 
 def test_a_death_between_taking_and_signing(open_store: Open, study_of: Study) -> None:
@@ -353,11 +356,11 @@ def test_artifacts(open_store: Open, study_of: Study, tmp_path: Path) -> None:
     (tmp_path / "adapter" / "weights").write_bytes(b"abc")
     (tmp_path / "predictions.npz").write_bytes(b"xyz")
     for name in ("adapter", "predictions.npz"):
-        store.upload(trial, tmp_path / name)
+        store.upload(trial, tmp_path / name, "key")
     frozen = store.trials()[0]
-    store.download([frozen], "predictions.npz", tmp_path / "back")
+    store.download([frozen], "key-predictions.npz", tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == b"xyz"
-    store.download([frozen], "adapter.zip", tmp_path / "back.zip")
+    store.download([frozen], "key-adapter.zip", tmp_path / "back.zip")
     assert zipfile.ZipFile(tmp_path / "back.zip").read("weights") == b"abc"
     with pytest.raises(ValueError, match="must have an artifact 'nothing'"):
         store.download([frozen], "nothing", tmp_path / "x")
@@ -369,9 +372,9 @@ def test_an_earlier_attempts_artifact_is_found(open_store: Open, study_of: Study
     store = created(open_store, study)
     store.enqueue(trials)
     (tmp_path / "predictions.npz").write_bytes(b"xyz")
-    store.upload(store.study.ask(), tmp_path / "predictions.npz")
+    store.upload(store.study.ask(), tmp_path / "predictions.npz", "key")
     store.requeue(store.trials()[0])
-    store.download(reversed(store.trials()), "predictions.npz", tmp_path / "back")
+    store.download(reversed(store.trials()), "key-predictions.npz", tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == b"xyz"
 
 

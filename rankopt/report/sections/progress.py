@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from statistics import fmean
+from typing import NamedTuple
 
 from rankopt.analysis.pareto import hypervolume
-from rankopt.core.result import TrialResult
 from rankopt.report.block import Block, Section
 from rankopt.report.chart import Axis, Chart, Curves, Series, Style
 from rankopt.report.evidence import Evidence
@@ -27,62 +28,71 @@ class Progress(Section):
 def _who(evidence: Evidence) -> str:
     study = evidence.study
     options = ", ".join(f"{name} {value}" for name, value in study.search.options.items() if name != "pruner")
+    told = f", each trained {len(evidence.study.repeats())} times and told the mean," if evidence.study.repeat else ""
     aims = " and ".join(f"{direction} {name}" for name, direction in study.objectives.items())
     bound = f", at most {study.constraints['parameters']:,} parameters kept" if study.constraints else ""
-    return f"{study.search.name} ({options}) proposed trials to {aims} on the search split{bound}."
+    return f"{study.search.name} ({options}) proposed trials{told} to {aims} on the search split{bound}."
 
 
 def _spent(evidence: Evidence) -> list[str]:
     proposals = evidence.search.proposals
     fates = Counter(proposal.fate for proposal in proposals)
-    complete = [proposal.key for proposal in proposals if proposal.fate == "complete"]
+    complete = [tuple(proposal.keys) for proposal in proposals if proposal.fate == "complete"]
     told = ", ".join(f"{number:,} {fate}" for fate, number in sorted(fates.items()))
     found = [f"{plural(len(proposals), 'proposal')}: {told}."]
     if repeated := len(complete) - len(set(complete)):
         found.append(f"{repeated:,} of them repeated an earlier one, whose result they were told without a training.")
+    if evidence.study.repeat:
+        each = "; ".join(f"{path} {', '.join(map(str, values))}" for path, values in evidence.study.repeat.items())
+        found.append(f"Every proposal was trained at each of: {each}. Curves show its means.")
     if pruner := evidence.study.search.options.get("pruner"):
         rule = "our own rule, not Optuna's" if pruner["name"] == "dominated" else "Optuna's"
         found.append(
-            f"Trials were stopped early by the pruner {pruner['name']} ({rule}); a stopped trial has no final score "
-            "and is on no figure."
+            f"Trials were stopped early by the pruner {pruner['name']} ({rule}); a stopped trial is in no table and on "
+            "no figure."
         )
     return found
 
 
-def _results(evidence: Evidence, setting: str) -> list[TrialResult | None]:
-    """For every proposal its result in a setting, or None where it has none."""
-    own = evidence.points[evidence.points["own"].astype(bool)]
-    here = set(own.loc[own["setting"] == setting, "key"])
-    return [
-        evidence.by_key[p.key] if p.key in here and p.fate == "complete" else None for p in evidence.search.proposals
-    ]
+class _Found(NamedTuple):
+    """A complete proposal in one setting: means over its trainings there."""
+
+    kept: float
+    score: float
 
 
-def _corner(results: list[TrialResult]) -> tuple[float, float]:
-    return max(result.own.kept for result in results), min(result.score("search") for result in results)
+def _found(evidence: Evidence, setting: str) -> list[_Found | None]:
+    """For every proposal what it found in a setting, or None where it has nothing."""
+    own = evidence.points[evidence.points["own"].astype(bool) & (evidence.points["setting"] == setting)]
+    here = {row.key: _Found(float(row.kept), row.search) for row in own.itertuples()}
+    found: list[_Found | None] = []
+    for proposal in evidence.search.proposals:
+        trained = [here[key] for key in proposal.keys if key in here and proposal.fate == "complete"]
+        found.append(_Found(*map(fmean, zip(*trained, strict=True))) if trained else None)
+    return found
 
 
 def _panel(evidence: Evidence, setting: str) -> Curves | None:
-    results = _results(evidence, setting)
+    results = _found(evidence, setting)
     done = [result for result in results if result]
     if len(done) < 2:
         return None
     several = len(evidence.study.objectives) > 1
     values: list[float] = []
-    reference = _corner(done)
+    reference = max(result.kept for result in done), min(result.score for result in done)
     for count in range(1, len(results) + 1):
         so_far = [result for result in results[:count] if result and _within(evidence, result)]
-        kept, scores = [float(r.own.kept) for r in so_far], [r.score("search") for r in so_far]
+        kept, scores = [result.kept for result in so_far], [result.score for result in so_far]
         values.append(hypervolume(kept, scores, reference) if several else max(scores, default=float("nan")))
     style = Style(COLOURS[0], "none")
     steps = tuple(range(1, len(results) + 1))
     label = "hypervolume" if several else "best score so far"
     series = [Series(label, style, "step", steps, tuple(values))]
     if not several:
-        cloud = [(step, result.score("search")) for step, result in zip(steps, results, strict=True) if result]
+        cloud = [(step, result.score) for step, result in zip(steps, results, strict=True) if result]
         xs, ys = zip(*cloud, strict=True)
         series.append(Series("trials", NEUTRAL_POINTS, "cloud", xs, ys))
-    title = f"{setting}: corner at {reference[0]:,} parameters and score {reference[1]:.3f}" if several else setting
+    title = f"{setting}: corner at {reference[0]:,.0f} parameters and score {reference[1]:.3f}" if several else setting
     y = Axis("hypervolume (parameters x score)", counts=True) if several else Axis("score on the search split")
     return Curves(title, tuple(series), Axis("proposals"), y)
 
@@ -90,8 +100,8 @@ def _panel(evidence: Evidence, setting: str) -> Curves | None:
 NEUTRAL_POINTS = Style(NEUTRAL.colour, "circle")
 
 
-def _within(evidence: Evidence, result: TrialResult) -> bool:
-    return result.own.kept <= evidence.study.constraints.get("parameters", result.own.kept)
+def _within(evidence: Evidence, found: _Found) -> bool:
+    return found.kept <= evidence.study.constraints.get("parameters", found.kept)
 
 
 def _caption(evidence: Evidence) -> str:
