@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from rankopt.analysis.frame import CONTROL
 from rankopt.core.pattern import Shapes
 from rankopt.core.result import Point, TrialResult
-from rankopt.core.spec import content_hash
+from rankopt.core.spec import TrialSpec, decode, with_path
 
 SUPER = "nested"
 """The allocator that trains a super-network."""
@@ -40,13 +41,15 @@ def kind_of(point: Point, shapes: Shapes) -> tuple[str, float]:
     return "uniform", point.kept / sum(shape.cost for shape in shapes.values())  # the whole
 
 
-def oneshot(results: Iterable[TrialResult]) -> pd.DataFrame:
+def oneshot(results: Iterable[TrialResult], epochs: float | None = None) -> pd.DataFrame:
     """One row per point of every super-network, beside the training from scratch of the same pattern.
 
-    Two trials go together when task, model, training and seed are the same and so is the final pattern.
+    Two trials go together when task, model, training (but for the epochs asked for) and seed are the same and so is the
+    final pattern.
 
     Args:
         results: of one setting; those that failed are passed over.
+        epochs: of the trainings from scratch, where they are not those of the super-network.
     Returns:
         A frame sorted by level, kind and seed with these columns: `kind` and `level` (see `kind_of`), `seed`, `kept`;
         `search` and `score` of the super-network cut to the pattern, `again_search` and `again_score` of the training
@@ -63,9 +66,9 @@ def oneshot(results: Iterable[TrialResult]) -> pd.DataFrame:
     for result in complete:
         if result.spec["allocator"]["name"] != SUPER:
             continue
-        cost = result.cost
+        cost, surroundings = result.cost, _surroundings(result, epochs)
         for point in result.points:
-            other = again.get((_surroundings(result), point.pattern))
+            other = again.get((surroundings, point.pattern))
             kind, level = kind_of(point, result.layers)
             rows.append(
                 {
@@ -81,6 +84,38 @@ def oneshot(results: Iterable[TrialResult]) -> pd.DataFrame:
             )  # fmt: skip
     frame = pd.DataFrame(rows, columns=COLUMNS)
     return frame.sort_values(["level", "kind", "seed"], kind="stable").reset_index(drop=True)
+
+
+def beside_uniform(frame: pd.DataFrame, times: float = 1.0) -> pd.DataFrame:
+    """The curve of every super-network, beside uniform ranks trained from scratch at so many times its cost.
+
+    At every level the curve is the pattern with the best search score, the cheaper of equals.
+
+    Args:
+        frame: of `oneshot`.
+        times: the uniform rank over the level; above 1 a pattern that is uniform itself is left out.
+    Returns:
+        One row per super-network and level that has such a training: `level`, `seed`, `kind`, and the `difference` of
+        the reported scores, curve less uniform.
+    Example:
+        >>> frame = pd.DataFrame({"key": "k", "seed": 0, "level": [1.0, 1.0, 2.0], "kept": 8, "search": [0.2, 0.4, 0.5],
+        ...                       "kind": ["uniform", "energy", "uniform"], "score": [0.1, 0.3, 0.4],
+        ...                       "again_score": [0.25, 0.2, 0.35]})
+        >>> [beside_uniform(frame, times)["difference"].round(2).tolist() for times in (1.0, 2.0)]
+        [[0.05, 0.05], [-0.05]]
+    """
+    uniform = frame[(frame["kind"] == "uniform") & frame["again_score"].notna()]
+    known = {(row.key, row.level): row.again_score for row in uniform.itertuples()}
+    ordered = frame.sort_values(["search", "kept"], ascending=[False, True], kind="stable")
+    if times != 1:
+        ordered = ordered[ordered["kind"] != "uniform"]
+    best = ordered.drop_duplicates(["key", "level"]).sort_values(["level", "seed"])
+    rows = [
+        {"level": row.level, "seed": row.seed, "kind": row.kind, "difference": row.score - other}
+        for row in best.itertuples()
+        if (other := known.get((row.key, times * row.level))) is not None
+    ]
+    return pd.DataFrame(rows, columns=["level", "seed", "kind", "difference"])
 
 
 def agreement(frame: pd.DataFrame) -> tuple[float, int]:
@@ -119,5 +154,9 @@ def agreement(frame: pd.DataFrame) -> tuple[float, int]:
     return ((same - opposite) / scale if scale else math.nan), pairs
 
 
-def _surroundings(result: TrialResult) -> str:
-    return content_hash({key: value for key, value in result.spec.items() if key not in ("allocator", "budget")})
+def _surroundings(result: TrialResult, epochs: float | None = None) -> str:
+    """What a trial shares with others of the same task, model, training and seed, or of so many epochs."""
+    data = {key: value for key, value in result.spec.items() if key != "budget"}
+    if epochs:
+        data = with_path(data, "training.epochs", epochs)
+    return decode(TrialSpec, data | {"allocator": {"name": CONTROL}}).key

@@ -46,14 +46,15 @@ def joined(names: Collection[str]) -> str:
     return f"{', '.join(head)} and {last}" if head else last
 
 
-def with_error(mean: float, error: float) -> str:
-    """A mean and its standard error, the error left out where one seed gives none.
+def with_error(mean: float, error: float, sign: str = "") -> str:
+    """A mean and its standard error, the error left out where one seed gives none; a sign "+" shows it always.
 
     Example:
         >>> with_error(0.61234, 0.0111), with_error(0.6, float("nan"))
         ('0.612 ± 0.011', '0.600')
     """
-    return f"{mean:.3f} ± {error:.3f}" if error == error else f"{mean:.3f}"
+    shown = f"{mean:{sign}.3f}"
+    return f"{shown} ± {error:.3f}" if error == error else shown
 
 
 def compact(number: float) -> str:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from rankopt.analysis.oneshot import SUPER, kind_of
 from rankopt.core.result import TrialResult
-from rankopt.core.spec import StudySpec
+from rankopt.core.spec import Positive, StudySpec
 from rankopt.search.base import Search, check_lists
 
 Kind = Literal["uniform", "energy", "sensitivity", "evolved"]
@@ -26,6 +26,8 @@ class OneShot(Search):
     Args:
         retrain: kinds of patterns to train from scratch; "uniform" is the control.
         levels: the uniform ranks whose cost those patterns have; all of the curve when absent.
+        epochs: of a training from scratch; those of the super-network when absent. The curve of N epochs and a recovery
+            beside trainings of N epochs says what one training more or less buys.
     Example:
         >>> OneShot(retrain=("uniform",), levels=(2.0, 8.0)).follows
         True
@@ -37,6 +39,7 @@ class OneShot(Search):
 
     retrain: tuple[Kind, ...] = ("uniform", "evolved")
     levels: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    epochs: Positive | None = None
 
     def check(self, study: StudySpec) -> None:
         check_lists(study, "oneshot")
@@ -55,11 +58,16 @@ class OneShot(Search):
                     "base.model.scale must be 'unit' under the search 'oneshot', so that a pattern trained from "
                     f"scratch has the super-network's scale, got {scale!r}"
                 )
+            if self.epochs and trial.get("training", {}).get("steps") is not None:
+                raise ValueError("search.epochs must be left out where base.training.steps is given, which comes first")
             self._check_levels(trial)
 
     def follow(self, choice: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
         # the point's own allocator and budget give way to the pattern's
         kept = {path: value for path, value in choice.items() if path.split(".")[0] not in ("allocator", "budget")}
+        if self.epochs:
+            kept = {path: value for path, value in kept.items() if path != "training.epochs"}
+            kept["training.epochs"] = self.epochs
         for point in result.points:
             kind, level = kind_of(point, result.layers)
             if kind not in self.retrain or (self.levels is not None and level not in self.levels):

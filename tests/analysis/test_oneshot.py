@@ -53,6 +53,16 @@ def test_patterns_are_paired_within_their_surroundings() -> None:
     assert math.isnan(frame.iloc[0].again_score)
 
 
+@pytest.mark.parametrize("epochs", [3.0, 2.0])
+def test_trainings_of_other_epochs(epochs: float) -> None:
+    """They are partners only where they were asked for; three epochs are the default and may be left unsaid."""
+    training: dict[str, Any] = {"lr": 1e-3} | ({"epochs": epochs} if epochs != 3 else {})
+    scratch = result("u", "uniform", point("budget", (2, 2), 0.65), training=training)
+    longer = SUPER.model_copy(update={"spec": SUPER.spec | {"training": {"lr": 1e-3, "epochs": 4.0}}})
+    assert oneshot([scratch, longer])["again_key"].tolist() == ["", "", ""]
+    assert oneshot([scratch, longer], epochs)["again_key"].tolist() == ["", "u", ""]
+
+
 def test_no_super_network_no_rows() -> None:
     assert len(oneshot([result("u", "uniform", point("budget", (2, 2), 0.65))])) == 0
 

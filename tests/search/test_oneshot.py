@@ -53,6 +53,14 @@ def test_kinds_and_levels_are_chosen() -> None:
     assert list(OneShot(retrain=()).follow({}, RESULT)) == []
 
 
+def test_epochs_of_their_own() -> None:
+    """Trainings from scratch may be shorter than the super-network, wherever its epochs are said."""
+    spec = study(search={"epochs": 2})
+    for choice in ({"seed": 1}, {"seed": 1, "training.epochs": 6.0}):
+        trials = [spec.trial(point) for point in build_search(spec).follow(choice, RESULT)]
+        assert {(trial.training.epochs, trial.training.lr, trial.seed) for trial in trials} == {(2.0, 1e-3, 1)}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -65,6 +73,10 @@ def test_kinds_and_levels_are_chosen() -> None:
         ),
         ({"search": {"levels": [2, 3]}}, r"search\.levels must be of the powers of two below 16, or the top 16, got 3"),
         ({"search": {"levels": [32]}}, "got 32"),
+        (
+            {"search": {"epochs": 2}, "space": {"training.steps": [50]}},
+            r"search\.epochs must be left out where base\.training\.steps is given",
+        ),
         ({"base": {"task": {"name": "rte"}, "allocator": {"name": "nested"}}}, r"base\.model\.scale must be 'unit'"),
         ({"constraints": {"parameters": 5}}, "constraints must be left out"),
     ],

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from rankopt.analysis.oneshot import agreement, oneshot
+from rankopt.analysis.oneshot import agreement, beside_uniform, oneshot
 from rankopt.analysis.statistics import paired, summarize
 from rankopt.report.block import Block, Section, Table
 from rankopt.report.chart import Axis, Chart, Curves, Series
@@ -31,7 +31,7 @@ class OneShot(Section):
         text = (
             "One training, re-ordered and recovered so that every prefix is a model, cut to patterns of equal cost by "
             "forward passes on the search split; scores below are the reported ones. Patterns trained from scratch "
-            "share task, model, training and seed with the super-network.",
+            "share task, model, training and seed with the super-network" + _but(evidence) + ".",
         )
         tables = tuple(
             Table(_table(frame), {"rank": "g"}, title=setting if len(frames) > 1 else "")
@@ -47,9 +47,15 @@ class OneShot(Section):
         return Block("One-shot search", text=text, bullets=bullets, tables=tables, charts=(chart,))
 
 
+def _but(evidence: Evidence) -> str:
+    epochs = evidence.study.search.options.get("epochs")
+    return f", but for the epochs, of which they have {epochs:g}" if epochs else ""
+
+
 def _frame(evidence: Evidence, setting: str) -> pd.DataFrame:
     keys = set(evidence.points.loc[evidence.points["setting"] == setting, "key"])
-    return oneshot(result for result in evidence.results if result.key in keys)
+    results = (result for result in evidence.results if result.key in keys)
+    return oneshot(results, evidence.study.search.options.get("epochs"))
 
 
 def _lines(setting: str, frame: pd.DataFrame) -> Iterator[str]:
@@ -78,6 +84,19 @@ def _lines(setting: str, frame: pd.DataFrame) -> Iterator[str]:
         f"{setting}: Kendall's tau between the super-network's search score and that from scratch, over "
         f"{plural(pairs, 'pair')} of patterns of one super-network and equal cost: {said}."
     )
+    for times, words in ((1.0, "of the same cost"), (2.0, "of twice the cost, its uniform patterns left out")):
+        beside = beside_uniform(frame, times)
+        told = [
+            f"{with_error(found.mean, found.error, sign='+')} at rank {level:g}"
+            for level, rows in beside.groupby("level")
+            if (found := summarize(rows["difference"].tolist()))
+        ]
+        if told:
+            yield (
+                f"{setting}: the curve (at every rank the best pattern on the search split) less uniform ranks "
+                f"{words}, trained from scratch: {', '.join(told)} (mean ± standard error of paired differences, "
+                f"{plural(beside['seed'].nunique(), 'seed')})."
+            )
     known = known.drop_duplicates(["key", "again_key"])  # two kinds may name one pattern
     error = paired((known["score"] - known["again_score"]).tolist())
     yield (
