@@ -85,7 +85,8 @@ def test_draws(draw: str, lab: Lab) -> None:
 
 
 def test_a_drawn_budget_buys_the_largest_singular_values(lab: Lab) -> None:
-    """Ranks lie between half and twice those of a pattern on the energy front, and budgets are of every size."""
+    """Ranks lie between half and twice those of a pattern on the energy front, budgets are of every size, and the
+    whole network (rank 4: one octave of three) is trained as it is."""
     allocator = Nested(draw="budget", recovery=60)
     training = lab.Training(allocator, FULL, steps=64).advance(4)
     costs = {name: shape.cost for name, shape in shapes_of(training.layers).items()}
@@ -94,17 +95,19 @@ def test_a_drawn_budget_buys_the_largest_singular_values(lab: Lab) -> None:
     }  # fmt: skip
     front = knapsack(gains, costs)
     bought = [front.at(budget) for budget in range(0, 4 * sum(costs.values()) + 1, 8)]
-    totals, moved = set(), 0
+    totals, moved, whole = set(), 0, 0
     for step in range(5, 65):
         allocator.before_step(training.state, training.layers, step)
         pattern = pattern_of(training.layers)
         totals.add(pattern.total)
+        whole += set(pattern.values()) == {4}
         moved += pattern not in bought
         assert any(
             all(round(one[n] / 2) <= pattern[n] <= min(4, 2 * one[n]) for n in pattern) for one in bought
         )  # fmt: skip
     assert len(totals) > 5
     assert moved > 10
+    assert 10 < whole < 30  # 20 expected, standard deviation 3.7
 
 
 def test_sensitivity_is_the_gates_gradient_squared(lab: Lab) -> None:
