@@ -51,7 +51,8 @@ class Nested(Allocator):
         draw: "uniform" b_k ~ U{1, ..., R}; "log" as many in every octave, b_k = floor((R + 1)^u); "budget" draws one
             budget for the whole network, as many in every octave, spends it on the largest S^2 per parameter, and moves
             every rank by a random factor between a half and two: patterns near those that will be chosen. The octave
-            above R is the whole network, which would otherwise never be trained as it will be used.
+            above R is the whole network, which would otherwise never be trained as it will be used (a sandwich does
+            that anyway).
         sandwich: with a number n, a step trains the whole, the smallest prefix and n draws, and its loss is their mean.
         distill: in a sandwich all but the whole learn from the outputs of the whole, not from the labels.
         curve: uniform ranks below R whose cost the patterns may have; the powers of two when absent.
@@ -158,7 +159,7 @@ class Nested(Allocator):
         bought: dict[str, int] = {}
         if self.draw == "budget":
             top = max(whole.values(), default=0)
-            level = (2 * top) ** Random(stream(*key)).random()
+            level = (top if self.sandwich else 2 * top) ** Random(stream(*key)).random()
             if level >= top:
                 return RankPattern(whole)
             shapes = shapes_of(layers)
