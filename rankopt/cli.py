@@ -418,9 +418,7 @@ def _keep(study: StudySpec, folder: Path) -> None:
     """Write the study as it is run, overrides applied, so that its name alone finds it again."""
     from rankopt.core.yaml import write
 
-    draft = folder / "study.yaml.draft"
-    write(study.model_dump(mode="json", by_alias=True, exclude_defaults=True), draft)
-    draft.replace(folder / "study.yaml")
+    write(study.model_dump(mode="json", by_alias=True, exclude_defaults=True), folder / "study.yaml")
 
 
 def _store(

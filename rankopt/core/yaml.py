@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
+
+from rankopt.core.folders import new_file
 
 Path_ = tuple[str | int, ...]
 MOST, DEEPEST = 100_000, 50
@@ -94,6 +97,7 @@ def _kind(node: Any) -> str:
 
 
 def write(data: dict[str, Any], path: Path) -> None:
-    """Write plain data as YAML that `Document` reads back to the same data."""
-    with path.open("w", encoding="utf-8") as file:
-        YAML().dump(data, file)
+    """Write plain data as YAML that `Document` reads back to the same data; whole, whoever else writes it just now."""
+    text = io.StringIO()
+    YAML().dump(data, text)
+    new_file(path, text.getvalue())

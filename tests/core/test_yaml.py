@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
 
-from rankopt.core.yaml import Document, Path_
+from rankopt.core.yaml import Document, Path_, write
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_what_is_written_is_read(data: dict[str, Any]) -> None:
     """Any plain data survives being written by a YAML library and read here, types included."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "study.yaml"
-        YAML(typ="rt").dump(data, path)
+        write(data, path)
         found = Document(path).data
     assert found == data
     assert repr(found) == repr(data)
@@ -169,3 +169,17 @@ def test_bombs_are_refused(tmp_path: Path) -> None:
         deep.write_text("a: " + "[" * depth + "]" * depth)
         with pytest.raises(ValueError, match=r"nested"):
             Document(deep)
+
+
+def test_many_writers_and_readers(tmp_path: Path) -> None:
+    """Workers of one study on a shared folder all keep it there: whoever reads meanwhile finds it whole."""
+    path = tmp_path / "study.yaml"
+    data = {"name": "x", "seeds": list(range(50))}
+
+    def write_and_read(_: int) -> None:
+        write(data, path)
+        assert Document(path).data == data
+
+    with ThreadPoolExecutor(8) as many:
+        list(many.map(write_and_read, range(64)))
+    assert [file.name for file in tmp_path.iterdir()] == ["study.yaml"]
