@@ -104,8 +104,6 @@ def run(
     console = printing.console()
     trials, _ = _prepared(file, console)
     folder = directory / file.study.name
-    folder.mkdir(parents=True, exist_ok=True)
-    _keep(file.study, folder)
     outcome = run_study(
         file.study,
         trials,
@@ -132,7 +130,7 @@ def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
 
     trials = checked_trials(file)
     count = file.study.search.options["trials"] if file.sampled else len(trials)
-    print(f"{file.document.path}: valid, {count} trials{_more(file)}")
+    print(f"{file.document.path}: valid, {count} trials{_each(file)}{_more(file)}")
 
 
 @app.command()
@@ -156,10 +154,11 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
     if as_json:
         print(json.dumps({"study": file.study.name, "trials": rows}, indent=2))
         return
-    count = file.study.search.options["trials"] * len(file.study.repeats()) if file.sampled else len(rows)
+    count = file.study.search.options["trials"] if file.sampled else len(rows)
     examples = f", for example these {len(rows)} and what lies between them" if file.sampled else ""
-    printing.table(rows, f"{file.study.name}: {count} trials{examples}{_more(file)}")
-    share = count / len(planned)  # a search's trials cost as much as its examples do on average
+    printing.table(rows, f"{file.study.name}: {count} trials{_each(file)}{examples}{_more(file)}")
+    # a search's trainings cost as much as its examples do on average
+    share = count * len(file.study.repeats()) / len(planned)
     total = share * sum(trial.flops for trial in planned)
     steps, tokens = (share * sum(getattr(trial, part) for trial in planned) for part in ("steps", "tokens"))
     print(
@@ -315,14 +314,13 @@ def worker(
 ) -> None:
     """Join a study that another machine runs: needs its name and its storage only, and queues nothing."""
     mode = _mode(wandb)
-    from rankopt.study.run import run_study
+    from rankopt.study.run import keep, run_study
     from rankopt.study.staff import Staff
     from rankopt.study.storage import StudyStore
 
     folder = directory / study
     spec = StudyStore(storage, study, folder).open()
-    folder.mkdir(parents=True, exist_ok=True)
-    _keep(spec, folder)
+    keep(spec, folder)
     file = _file(study, None, directory)
     console = printing.console()
     staff = Staff(workers)
@@ -348,7 +346,8 @@ def worker(
 def export(
     study: Study,
     out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
-    trial: Annotated[str | None, typer.Option(help="A trial's key; the best search score by default.")] = None,
+    trial: Annotated[str | None, typer.Option(help="A trial's key; the best by `best` by default.")] = None,
+    point: Annotated[str | None, typer.Option(help="A pattern of that trial; its own by default.")] = None,
     budget: Annotated[int | None, typer.Option(min=0, help="The best that keeps at most so many parameters.")] = None,
     storage: Storage = None,
     directory: Runs = RUNS,
@@ -358,16 +357,18 @@ def export(
     new_place(out)
     if trial and budget is not None:
         raise ValueError("--trial and --budget must not be given together: the one names a trial, the other finds one")
+    if point and not trial:
+        raise ValueError("--point must go with --trial, whose pattern it names")
     store, spec = _store(study, storage, directory, artifacts)
     from rankopt.study.export import export_adapter
 
     if trial is None and budget is None:
         budget = spec.constraints.get("parameters")
-    result = export_adapter(store, out, trial, budget)
-    own = result.own
+    result, taken = export_adapter(store, out, trial, point, budget)
     print(
-        f"{out}: {result.spec['allocator']['name']} on {result.spec['task']['name']} (trial {result.key}), "
-        f"{own.kept:,} parameters, search score {result.score('search'):.4f}, report score {result.score('report'):.4f}"
+        f"{out}: {result.spec['allocator']['name']} on {result.spec['task']['name']} (trial {result.key}, "
+        f"{taken.label}), {taken.kept:,} parameters, search score {result.score('search', taken):.4f}, "
+        f"report score {result.score('report', taken):.4f}"
     )
 
 
@@ -393,6 +394,11 @@ def _file(study: str, sets: list[str] | None, directory: Path) -> StudyFile:
     return StudyFile(_path(study, directory), sets or ())
 
 
+def _each(file: StudyFile) -> str:
+    """How many trainings a trial is, where it is not one."""
+    return f" of {len(file.study.repeats())} trainings each" if file.study.repeat else ""
+
+
 def _more(file: StudyFile) -> str:
     from rankopt.search import build_search
 
@@ -412,13 +418,6 @@ def _path(study: str, directory: Path) -> Path:
     known = sorted(path.parent.name for path in directory.glob("*/study.yaml"))
     hint = nearest(study, known) if known else "; no study was run here yet"
     raise ValueError(f"no study file and no study in {directory}/ is called {study!r}{hint}")
-
-
-def _keep(study: StudySpec, folder: Path) -> None:
-    """Write the study as it is run, overrides applied, so that its name alone finds it again."""
-    from rankopt.core.yaml import write
-
-    write(study.model_dump(mode="json", by_alias=True, exclude_defaults=True), folder / "study.yaml")
 
 
 def _store(

@@ -442,6 +442,16 @@ def test_a_wrong_search_is_refused(case: str, searched: Path, here: Rankopt) -> 
     assert words in line
 
 
+def test_another_search_under_a_name_that_is_taken_changes_nothing(searched: Path, here: Rankopt) -> None:
+    """It is refused, and the study that is there can be run on by its name."""
+    kept = (searched / "runs" / "look" / "study.yaml").read_text()
+    done = here("run", "look.yaml", "--set", "search.name=qmc", "--wandb", "disabled", cwd=searched)
+    assert done.returncode == 2
+    assert "must stay that of the stored study 'look'" in done.stderr
+    assert (searched / "runs" / "look" / "study.yaml").read_text() == kept
+    assert here("run", "look", "--wandb", "disabled", cwd=searched).returncode == 0
+
+
 def test_a_pruner_needs_fixed_patterns(searched: Path, here: Rankopt) -> None:
     """An allocator with a schedule is refused beside it, with what to do instead."""
     search = "search={name: tpe, trials: 5, pruner: {name: median}}"

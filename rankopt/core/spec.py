@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from rankopt.core.budget import Budget
 from rankopt.core.space import Dimension, dimensions, paths_of
@@ -201,7 +201,8 @@ class StudySpec(Spec):
 
     @field_validator("space", "repeat", mode="before")
     @classmethod
-    def _dimension_kinds(cls, space: Any) -> Any:
+    def _dimension_kinds(cls, space: Any, info: ValidationInfo) -> Any:
+        ranges = ", {int: [low, high]} or {float: [low, high]}" if info.field_name == "space" else ""
         if isinstance(space, dict):
             refuse_overlap(space)
         for path, value in space.items() if isinstance(space, dict) else ():
@@ -216,11 +217,8 @@ class StudySpec(Spec):
                 raise ValueError(
                     f"dimension {path!r} must be a list of values, because it varies several fields together"
                 )
-            elif not isinstance(value, dict) or len({"int", "float"} & set(value)) != 1:
-                raise ValueError(
-                    f"dimension {path!r} must be a list of values, {{int: [low, high]}} or {{float: [low, high]}}, "
-                    f"got {value!r}"
-                )
+            elif not ranges or not isinstance(value, dict) or len({"int", "float"} & set(value)) != 1:
+                raise ValueError(f"dimension {path!r} must be a list of values{ranges}, got {value!r}")
         return space
 
     @field_validator("space")
@@ -229,13 +227,25 @@ class StudySpec(Spec):
         dimensions(space)  # raises where one inside a listed value is wrong
         return space
 
-    @model_validator(mode="after")
-    def _repeats_are_no_dimensions(self) -> StudySpec:
-        refuse_overlap([*self.space, *self.repeat])
-        for path in (part for name in self.repeat for part in paths_of(name)):
-            if split_path(path)[0] not in REPEATABLE:
-                raise ValueError(f"repeat.{path} must be a field of {', '.join(REPEATABLE)}: others are no repetition")
-        return self
+    @field_validator("repeat")
+    @classmethod
+    def _repetitions(cls, repeat: dict[str, list[Any]], info: ValidationInfo) -> dict[str, list[Any]]:
+        refuse_overlap([*info.data.get("space", {}), *repeat])
+        for dimension, values in repeat.items():
+            for path in paths_of(dimension):
+                if split_path(path)[0] not in REPEATABLE:
+                    raise ValueError(f"{path!r} must be a field of {', '.join(REPEATABLE)}: others are no repetition")
+            if len({json.dumps(value, sort_keys=True) for value in values}) < len(values):
+                raise ValueError(f"{dimension!r} must list different values: one that comes twice would count twice")
+        return repeat
+
+    @field_validator("objectives")
+    @classmethod
+    def _sensible(cls, objectives: dict[str, str]) -> dict[str, str]:
+        for name, direction in objectives.items():
+            if direction != (wanted := "maximize" if name == "score" else "minimize"):
+                raise ValueError(f"{name!r} must be to {wanted}, got {direction!r}")
+        return objectives
 
     @property
     def listed(self) -> bool:
@@ -265,11 +275,21 @@ class StudySpec(Spec):
 
 def _at(data: dict[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:
     """A trial's plain data with the fields that a point of a space decides."""
-    for path, value in choice.items():
-        together = paths_of(path)
-        for part, item in zip(together, value if len(together) > 1 else [value], strict=True):
-            data = with_path(data, part, item)
+    for dimension, values in choice.items():
+        for path, value in fields_of(dimension, values):
+            data = with_path(data, path, value)
     return data
+
+
+def fields_of(dimension: str, values: Any) -> list[tuple[str, Any]]:
+    """The fields that a dimension decides, and the value of each: one, unless several vary together.
+
+    Example:
+        >>> fields_of("seed", 3), fields_of("task.name, seed", ["rte", 1])
+        ([('seed', 3)], [('task.name', 'rte'), ('seed', 1)])
+    """
+    together = paths_of(dimension)
+    return list(zip(together, values if len(together) > 1 else [values], strict=True))
 
 
 def _combinations(lists: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from rankopt.lowrank.files import (
 )
 from rankopt.lowrank.inject import inject
 from rankopt.lowrank.linear import Layers, Scale, pattern_of
+
+A_KEY, B_KEY = ".lora_A.weight", ".lora_B.weight"
 
 
 def export_peft(
@@ -78,8 +80,7 @@ def export_peft(
     )
     tensors = {}
     for name, (A, B) in factors.items():
-        tensors[f"{PREFIX}{name}.lora_A.weight"] = A
-        tensors[f"{PREFIX}{name}.lora_B.weight"] = B
+        tensors |= {f"{PREFIX}{name}{A_KEY}": A, f"{PREFIX}{name}{B_KEY}": B}
     for part in head:
         for key, value in model.get_submodule(part).state_dict().items():
             tensors[f"{PREFIX}{part}.{key}"] = value.clone()  # it may share its memory with another
@@ -90,6 +91,33 @@ def export_peft(
     )  # PEFT's order of targets is a set's
     write_weights(tensors, folder)
     return pattern_of(layers)
+
+
+def cut_peft(folder: Path, pattern: Mapping[str, int]) -> None:
+    """Cut an adapter that `export_peft` wrote to its first components of every layer.
+
+        B A   ->   B[:, :r] A[:r]
+
+    Args:
+        folder: changed in place.
+        pattern: full module name -> rank, at most the adapter's; modules of rank 0 are no targets any more.
+    Raises:
+        ValueError: the files are missing or corrupt.
+        OSError: the folder cannot be written.
+    """
+    config, tensors = _read(folder)
+    names = [key.removeprefix(PREFIX).removesuffix(A_KEY) for key in tensors if key.endswith(A_KEY)]
+    kept = {name: pattern[name] for name in names if pattern[name]}
+    for name in names:
+        A, B = tensors.pop(f"{PREFIX}{name}{A_KEY}"), tensors.pop(f"{PREFIX}{name}{B_KEY}")
+        if not kept:  # PEFT knows no adapter without a target
+            kept, A, B = {name: 1}, torch.zeros_like(A), torch.zeros_like(B)
+        if rank := kept.get(name):
+            tensors |= {f"{PREFIX}{name}{A_KEY}": A[:rank], f"{PREFIX}{name}{B_KEY}": B[:, :rank]}
+    # a list of names is matched by their ends, and a name that is left out could be the end of one that stays
+    config |= {**rank_fields(kept, kept), "target_modules": full_names(list(kept))}
+    write_config(config, folder)
+    write_weights(tensors, folder)
 
 
 def import_peft(model: nn.Module, folder: Path, *, max_rank: int | None = None) -> Layers:
@@ -114,11 +142,11 @@ def import_peft(model: nn.Module, folder: Path, *, max_rank: int | None = None) 
     factors = {}
     modules = dict(model.named_modules())
     for key in list(tensors):
-        if key.startswith(PREFIX) and key.endswith(".lora_A.weight"):
-            name = key.removeprefix(PREFIX).removesuffix(".lora_A.weight")
+        if key.startswith(PREFIX) and key.endswith(A_KEY):
+            name = key.removeprefix(PREFIX).removesuffix(A_KEY)
             if name not in modules:
                 raise ValueError(f"{folder}: the adapter has a module {name!r} that this model lacks")
-            A, B = tensors.pop(key), tensors.pop(f"{PREFIX}{name}.lora_B.weight", None)
+            A, B = tensors.pop(key), tensors.pop(f"{PREFIX}{name}{B_KEY}", None)
             if B is None or A.ndim != 2 or B.ndim != 2 or len(A) != B.shape[1]:
                 raise ValueError(f"{folder}: the adapter is corrupt (no matching lora_A and lora_B for {name})")
             factors[name] = (A, B)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from rankopt.analysis.oneshot import SUPER, kind_of
 from rankopt.core.result import TrialResult
-from rankopt.core.spec import Positive, StudySpec
+from rankopt.core.spec import Positive, StudySpec, fields_of, split_path
 from rankopt.search.base import Search, check_lists
 
 Kind = Literal["uniform", "energy", "sensitivity", "evolved"]
@@ -64,9 +64,9 @@ class OneShot(Search):
 
     def follow(self, choice: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
         # the point's own allocator and budget give way to the pattern's
-        kept = {path: value for path, value in choice.items() if path.split(".")[0] not in ("allocator", "budget")}
+        fields = {path: value for dimension, values in choice.items() for path, value in fields_of(dimension, values)}
+        kept = {path: value for path, value in fields.items() if split_path(path)[0] not in ("allocator", "budget")}
         if self.epochs:
-            kept = {path: value for path, value in kept.items() if path != "training.epochs"}
             kept["training.epochs"] = self.epochs
         for point in result.points:
             kind, level = kind_of(point, result.layers)
@@ -83,6 +83,11 @@ class OneShot(Search):
         top = budget.get("mean_rank")
         if top is None:
             return  # what the amount pays for depends on the model
+        if self.levels and top % 1:
+            raise ValueError(
+                "search.levels must be left out where budget.mean_rank is no whole number: the top of the curve is "
+                f"what the layers have in fact, got {top:g}"
+            )
         curve = trial["allocator"].get("curve")
         for level in self.levels or ():
             power = level < top and math.log2(level).is_integer() and level >= 1

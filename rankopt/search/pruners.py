@@ -117,7 +117,7 @@ class Wilcoxon(Pruner):
     """Stops a proposal whose trainings so far are worse than the same ones of the best proposal: a signed-rank test.
 
     It looks after each of the study's `repeat` (seeds, tasks) but the last, never while a training runs, so any
-    allocator will do. Of n pairs the smallest p is 2^-n: nothing is stopped before n > log2(1 / p).
+    allocator will do. Of n pairs the smallest p is 2^-n: nothing is stopped before n > log2(1 / p), nor before n = 2.
 
     Args:
         p: largest p of the one-sided test at which a proposal is stopped.
@@ -132,12 +132,13 @@ class Wilcoxon(Pruner):
 
     def check(self, study: StudySpec) -> None:
         super().check(study)
-        pairs = len(study.repeats()) - 1  # after the last one there is nothing left to save
-        if 0.5**pairs >= self.p or pairs < self.startup:
-            least = max(math.floor(math.log2(1 / self.p)) + 2, self.startup + 1)
+        least = 1 + max(
+            math.floor(math.log2(1 / self.p)) + 1, self.startup, 2
+        )  # after the last nothing is left to save
+        if len(study.repeats()) < least:
             raise ValueError(
                 f"repeat must give each proposal at least {least} trainings (seeds, tasks) under the pruner 'wilcoxon' "
-                f"with p {self.p:g} and startup {self.startup}, else it stops nothing, got {pairs + 1}"
+                f"with p {self.p:g} and startup {self.startup}, else it stops nothing, got {len(study.repeats())}"
             )
 
     def build(self) -> BasePruner:

@@ -5,39 +5,74 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
+from rankopt.analysis.frame import tidy
+from rankopt.analysis.search import best
 from rankopt.core.folders import new_folder
-from rankopt.core.result import TrialResult
+from rankopt.core.result import Point, TrialResult
 from rankopt.study.ledger import keys
 from rankopt.study.storage import StudyStore
 
 
-def export_adapter(store: StudyStore, out: Path, key: str | None = None, budget: int | None = None) -> TrialResult:
-    """Unpack a trial's adapter into a new folder, whole or not at all.
+class Taken(NamedTuple):
+    """What was exported: a trial's result, and the point of it."""
+
+    result: TrialResult
+    point: Point
+
+
+def export_adapter(
+    store: StudyStore, out: Path, key: str | None = None, point: str | None = None, budget: int | None = None
+) -> Taken:
+    """Unpack a trial's adapter into a new folder, cut to one of its patterns; whole or not at all.
+
+    Without a key it is what `analysis.search.best` finds: the configuration and pattern with the best mean
+    search score, at the seed where that pattern scores best.
 
     Args:
         store: an open study.
         out: the folder to make.
-        key: the trial's key, or its beginning; the best search score when absent.
+        key: the trial's key, or its beginning.
+        point: the pattern's label; the trial's own pattern when absent.
         budget: adapter parameters that the best one keeps at most.
-    Returns:
-        The trial's result.
     Raises:
-        ValueError: no complete trial, an unknown key, an artifact that is gone, or a folder that exists.
+        ValueError: no complete trial, an unknown key or point, an artifact that is gone, or a folder that exists.
     """
     complete = [result for result in store.results(planned=key is None) if result.status == "complete"]
     if not complete:
         raise ValueError(f"study {store.name!r} must have a complete trial to export, it has none")
-    found = [result for result in complete if key is None or result.key.startswith(key)]
-    if not found:
-        raise ValueError(f"--trial must be the key of a complete trial, got {key!r}; rankopt show {store.name}")
-    if budget is not None and not (found := [result for result in found if result.own.kept <= budget]):
-        least = min(result.own.kept for result in complete)
-        raise ValueError(f"--budget must be at least {least:,}, which the smallest adapter keeps, got {budget:,}")
-    result = min(found, key=lambda result: (-result.score("search"), result.own.kept, result.key))
-    attempts = [trial for trial in store.trials() if result.key in keys(trial)]
+    taken = _named(store.name, complete, key, point) if key else _best(complete, budget)
+    attempts = [trial for trial in store.trials() if taken.result.key in keys(trial)]
     with new_folder(out) as draft, tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch, "adapter.zip")
-        store.download(attempts, f"{result.key}-{archive.name}", archive)
+        store.download(attempts, f"{taken.result.key}-{archive.name}", archive)
         shutil.unpack_archive(archive, draft)
-    return result
+        if taken.point.pattern != taken.result.own.pattern:
+            from rankopt.lowrank.export import cut_peft  # torch is slow to import
+
+            cut_peft(draft, taken.point.pattern)
+    return taken
+
+
+def _named(study: str, complete: list[TrialResult], key: str, label: str | None) -> Taken:
+    result = next((result for result in complete if result.key.startswith(key)), None)
+    if result is None:
+        raise ValueError(f"--trial must be the key of a complete trial, got {key!r}; rankopt show {study}")
+    points = {point.label: point for point in result.points}
+    if label is not None and label not in points:
+        raise ValueError(f"--point must be one of the trial's ({', '.join(points)}), got {label!r}")
+    return Taken(result, points[label] if label else result.own)
+
+
+def _best(complete: list[TrialResult], budget: int | None) -> Taken:
+    points = tidy(complete)
+    found = best(points, budget)
+    if found.empty:
+        least = min(point.kept for result in complete for point in result.points)
+        raise ValueError(f"--budget must be at least {least:,}, which the smallest adapter keeps, got {budget:,}")
+    row = found.sort_values(["search", "kept", "key"], ascending=[False, True, True]).iloc[0]
+    same = points["configuration"] == points.loc[points["key"] == row["key"], "configuration"].iloc[0]
+    seeds = points[same & (points["point"] == row["point"])].sort_values(["search", "key"], ascending=[False, True])
+    result = next(result for result in complete if result.key == seeds.iloc[0]["key"])
+    return Taken(result, next(point for point in result.points if point.label == row["point"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rankopt.core.spec import StudySpec
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from rankopt.study.storage import StudyStore
 
 LEAST = 10
-"""Complete trials below which shares would be noise."""
+"""Complete trials with a dimension, below which its share would be noise."""
 
 
 def importances(store: StudyStore, spec: StudySpec) -> dict[str, dict[str, float]]:
@@ -24,7 +25,7 @@ def importances(store: StudyStore, spec: StudySpec) -> dict[str, dict[str, float
         spec: its spec.
     Returns:
         What is asked about ("front", when there are several objectives, and each objective) -> dimension -> share,
-        summing to 1, largest first. Empty with fewer than `LEAST` complete trials, or fewer than two dimensions.
+        summing to 1, largest first, of the dimensions that `LEAST` complete trials have; empty with fewer than two.
 
     Source: Watanabe et al. 2023 (2304.10255).
     """
@@ -34,7 +35,8 @@ def importances(store: StudyStore, spec: StudySpec) -> dict[str, dict[str, float
     from optuna.trial import FrozenTrial, TrialState
 
     complete = store.trials(TrialState.COMPLETE)
-    if len(complete) < LEAST or len({name for trial in complete for name in trial.params}) < 2:
+    having = Counter(name for trial in complete for name in trial.params)
+    if sum(number >= LEAST for number in having.values()) < 2:
         return {}
 
     def shares(objective: int | None = None, sign: float = 1.0) -> dict[str, float]:
@@ -43,9 +45,12 @@ def importances(store: StudyStore, spec: StudySpec) -> dict[str, dict[str, float
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a target is minimised, which the sign sees to
-            return get_param_importances(
+            found = get_param_importances(
                 store.study, evaluator=PedAnovaImportanceEvaluator(), target=None if objective is None else target
             )
+        found = {name: share for name, share in found.items() if having[name] >= LEAST}
+        total = sum(found.values())
+        return {name: share / total if total else 0.0 for name, share in found.items()}
 
     if len(spec.objectives) == 1:
         return {next(iter(spec.objectives)): shares()}

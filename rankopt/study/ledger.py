@@ -36,6 +36,12 @@ def recorded(trial: FrozenTrial) -> list[dict[str, Any]]:
     return [trial.user_attrs[slot] for slot in slots]
 
 
+def settled(trial: FrozenTrial) -> list[dict[str, Any]]:
+    """The results of a search's trial that count: all of a complete one, the failure of a failed one."""
+    found = recorded(trial)
+    return found if trial.state == TrialState.COMPLETE else [result for result in found if result["status"] == "failed"]
+
+
 def keys(trial: FrozenTrial) -> list[str]:
     """The keys of a trial's trainings so far, the first of which it has before it is trained."""
     first = [trial.user_attrs[KEY]] if KEY in trial.user_attrs else []

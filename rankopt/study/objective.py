@@ -67,7 +67,7 @@ class Objective:
                 raise TrialFailedError
             scores.append(result.score("search"))
             kept.append(result.own.kept)
-            self._race(trial, scores, last)
+            self._race(trial, training, scores, last)
         named = {"score": fmean(scores), "parameters": fmean(kept)}
         for name, most in self.study.constraints.items():
             trial.set_constraint(name, named[name] - most)
@@ -145,7 +145,8 @@ class Objective:
                 if data["key"] == spec.key and self.store.proposal(other) != mine:
                     trial.set_user_attr(result_slot(place), data)
                     over = last or data["status"] == "failed"
-                    self._told(trial, f"the same as trial {other.number}, not trained again", over)
+                    text = f"the same as trial {other.number}, not trained again"
+                    self._told(trial, text, over, trial_label(spec))
                     return _result(data)
         return None
 
@@ -163,7 +164,7 @@ class Objective:
                 spoke = now
                 self.tell(Event(self.job.slot, "step", trial.number, label, progress))
             if progress.stage == "score":
-                self._judge(trial, progress)
+                self._judge(trial, progress, label)
 
         from rankopt.training import trial as training  # slow to import, and the parent of the workers does without it
 
@@ -204,7 +205,7 @@ class Objective:
             shutil.rmtree(folder, ignore_errors=True)
         return result
 
-    def _judge(self, trial: optuna.Trial, progress: Progress) -> None:
+    def _judge(self, trial: optuna.Trial, progress: Progress, label: str) -> None:
         """Record what a trial shows while it trains, and stop it where the pruner says so.
 
         Raises:
@@ -221,10 +222,10 @@ class Objective:
             trial.report(mine.score, mine.evaluation)
             worse = trial.should_prune()
         if worse:
-            self._told(trial, f"pruned at evaluation {mine.evaluation}: score {mine.score:.4f}")
+            self._told(trial, f"pruned at evaluation {mine.evaluation}: score {mine.score:.4f}", label=label)
             raise optuna.TrialPruned
 
-    def _race(self, trial: optuna.Trial, scores: list[float], last: bool) -> None:
+    def _race(self, trial: optuna.Trial, spec: TrialSpec, scores: list[float], last: bool) -> None:
         """Compare the trainings of a repeated trial so far with those of the best one, where the pruner does.
 
         Raises:
@@ -234,7 +235,8 @@ class Objective:
             return
         trial.report(scores[-1], len(scores))
         if not last and trial.should_prune():
-            self._told(trial, f"pruned after {len(scores)} trainings: mean score {fmean(scores):.4f}")
+            text = f"pruned after {len(scores)} trainings: mean score {fmean(scores):.4f}"
+            self._told(trial, text, label=trial_label(spec))
             raise optuna.TrialPruned
 
     def _record(self, trial: optuna.Trial, place: int, result: TrialResult, last: bool, label: str = "") -> None:

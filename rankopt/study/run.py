@@ -13,6 +13,7 @@ from rich.console import Console
 
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.core.yaml import write
 from rankopt.study.database import PATIENCE
 from rankopt.study.follow import follow
 from rankopt.study.job import Job
@@ -89,6 +90,7 @@ def run_study(
         store.open()
     else:
         store.create(spec)
+        keep(spec, folder)  # now that it is accepted
     store.recover()
     added = 0
     if trials is not None and store.search.trials is None:
@@ -119,6 +121,11 @@ def run_study(
             except Exception as error:  # a mirror must not break the study
                 display.say(f"W&B has no run of the study: {type(error).__name__}: {error}")
     return outcome
+
+
+def keep(spec: StudySpec, folder: Path) -> None:
+    """Write a study as it is run, overrides applied, into its folder, so that its name alone finds it again."""
+    write(spec.model_dump(mode="json", by_alias=True, exclude_defaults=True), folder / "study.yaml")
 
 
 def _run_workers(staff: Staff, jobs: list[Job], display: Display) -> tuple[bool, str]:

@@ -35,13 +35,13 @@ from rankopt.study.ledger import (
     WORKER,
     Fate,
     fates,
-    has_failed,
     is_open,
     keys,
     origin,
     orphans,
     recorded,
     result_slot,
+    settled,
 )  # fmt: skip
 
 HEARTBEAT = 15
@@ -156,11 +156,10 @@ class StudyStore:
         return added
 
     def plan(self) -> list[str]:
-        """The keys that the study wants now, in order; of a search, those that were proposed and not stopped early."""
+        """The keys that the study wants now, in order; of a search, those that were proposed."""
         if self.search.trials is None:
             return list(self.study.user_attrs.get(PLAN, []))
-        going = (trial for trial in self.trials() if trial.state != TrialState.PRUNED)
-        return list(dict.fromkeys(key for trial in going for key in keys(trial)))
+        return list(dict.fromkeys(key for trial in self.trials() for key in keys(trial)))
 
     def proposal(self, trial: FrozenTrial) -> str | int:
         """What two tries share: of a grid the key, because nothing is planned twice; of a search the origin."""
@@ -226,22 +225,25 @@ class StudyStore:
 
     def retry_failed(self) -> int:
         """Queue every planned trial whose record is a failure once more; returns how many."""
-        failed = {result.key for result in self.results() if result.status == "failed"}
-        failed -= {trial.user_attrs.get(KEY) for trial in self.trials() if is_open(trial)}
-        last = {trial.user_attrs.get(KEY): trial for trial in self.trials()}
-        for key in failed:
-            self.requeue(last[key])
+        under_way = {self.proposal(trial) for trial in self.trials() if is_open(trial)}
+        last = {key: trial for trial in self.trials() for key in keys(trial)}
+        failed = [last[result.key] for result in self.results() if result.status == "failed"]
+        failed = [trial for trial in failed if self.proposal(trial) not in under_way]
+        for trial in failed:
+            self.requeue(trial)
         return len(failed)
 
     def results(self, *, planned: bool = True) -> list[TrialResult]:
         """One result per key, in the order of the plan: a complete one if there is one, else the last failure.
 
         Args:
-            planned: only keys of the study's current spec; otherwise all, the others after them.
+            planned: only keys of the study's current spec, and of a search neither trials that were stopped early nor
+                ones that lack a training: a mean over fewer seeds is no match for one over all. Otherwise all, the
+                others after them.
         """
         best: dict[str, TrialResult] = {}
         for trial in self.trials():
-            for data in recorded(trial):
+            for data in recorded(trial) if not planned or self.search.trials is None else settled(trial):
                 result = TrialResult.model_validate_json(json.dumps(data))
                 if result.key not in best or best[result.key].status == "failed":
                     best[result.key] = result
@@ -284,17 +286,21 @@ class StudyStore:
         """What becomes of a trial whose worker died: another try, or after `RETRIES` a recorded failure."""
         if KEY not in trial.user_attrs:
             return
+        place = len(recorded(trial))
         fallen = [t for t in self.trials(TrialState.FAIL) if self.proposal(t) == self.proposal(trial)]
-        deaths = sum(INTERRUPTED not in t.user_attrs and not has_failed(t) for t in fallen)
-        if deaths <= RETRIES:
+        deaths = sum(INTERRUPTED not in t.user_attrs and len(recorded(t)) == place for t in fallen)
+        # with all results on record there is nothing left to die of
+        if deaths <= RETRIES or place == len(trainings := self._trainings(trial)):
             self._copy(study, trial)
             return
         reason = f"its worker died {deaths} times (killed, or out of memory)"
-        place = len(recorded(trial))
-        spec = self.spec().trainings(decode(TrialSpec, trial.user_attrs[SPEC]))[place]
+        spec = trainings[place]
         result = TrialResult(key=spec.key, spec=spec.plain, status="failed", reason=reason)
         attrs = {**trial.user_attrs, result_slot(place): result.model_dump(mode="json"), ORIGIN: origin(trial)}
         study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=attrs))
+
+    def _trainings(self, trial: FrozenTrial) -> list[TrialSpec]:
+        return self.spec().trainings(decode(TrialSpec, trial.user_attrs[SPEC]))
 
     def upload(self, trial: optuna.Trial, path: Path, key: str) -> None:
         """Store a file, or a folder as a zip, as an artifact of a trial, its name after the key of its training."""

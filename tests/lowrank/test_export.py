@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rankopt.core.pattern import RankPattern
-from rankopt.lowrank.export import CONFIG, PREFIX, WEIGHTS, export_peft, import_peft
+from rankopt.lowrank.export import CONFIG, PREFIX, WEIGHTS, cut_peft, export_peft, import_peft
 from rankopt.lowrank.inject import inject, linear_names, target_names
-from rankopt.lowrank.linear import Layers, LowRankLinear, Scale, pattern_of, shapes_of
+from rankopt.lowrank.linear import Layers, LowRankLinear, Scale, apply_pattern, pattern_of, shapes_of
 
 MAX_RANK = 4
 
@@ -75,6 +75,26 @@ def test_peft_computes_the_same(family: str, masks: str, build: Any, answer: Any
     assert lora == pattern.parameters(shapes_of(layers)) + empty
     trained = {f"{PREFIX}{part}.{key}" for part in head for key in model.get_submodule(part).state_dict()}
     assert {key for key in tensors if ".lora_" not in key} == trained
+
+
+@pytest.mark.parametrize("cut", ["some", "one layer", "nothing", "all"])
+def test_an_adapter_cut_to_prefixes(family: str, cut: str, build: Any, answer: Any, heads: Any, tmp_path: Path) -> None:
+    """In stock PEFT it computes what the model computes that keeps the first components of every layer."""
+    head = heads[family]
+    model = build(family)
+    layers = inject(model, target_names(model, "all-linear", head), MAX_RANK, Scale("unit", 2.0))
+    randomise(layers, model, head, MASKS["full"])
+    export_peft(layers, model, tmp_path, head=head, base_model="tiny")
+    ranks = {"some": lambda i: i % 5, "one layer": lambda i: 3 * (i == 2), "nothing": lambda i: 0, "all": lambda i: 4}
+    pattern = RankPattern({name: ranks[cut](index) for index, name in enumerate(layers)})
+    apply_pattern(layers, pattern)
+    expected = answer(model)
+    cut_peft(tmp_path, pattern)
+    loaded = PeftModel.from_pretrained(build(family), str(tmp_path)).eval()
+    torch.testing.assert_close(answer(loaded), expected, atol=1e-5, rtol=1e-5)
+    lora = sum(value.numel() for key, value in load_file(tmp_path / WEIGHTS).items() if ".lora_" in key)
+    fewest = max(shape.cost for shape in shapes_of(layers).values()) if pattern.total == 0 else 0
+    assert pattern.parameters(shapes_of(layers)) <= lora <= pattern.parameters(shapes_of(layers)) + fewest
 
 
 @pytest.mark.parametrize("masks", MASKS)

@@ -53,6 +53,14 @@ def test_kinds_and_levels_are_chosen() -> None:
     assert list(OneShot(retrain=()).follow({}, RESULT)) == []
 
 
+def test_fields_that_vary_together_with_the_allocators() -> None:
+    """Only the allocator's and the budget's give way: the seed beside them stays."""
+    spec = study(space={"allocator.recovery, seed": [[0.3, 1]], "budget.mean_rank, training.lr": [[4.0, 2e-3]]})
+    (choice,) = spec.choices()
+    trials = [spec.trial(point) for point in build_search(spec).follow(choice, RESULT)]
+    assert {(trial.seed, trial.training.lr) for trial in trials} == {(1, 2e-3)}
+
+
 def test_epochs_of_their_own() -> None:
     """Trainings from scratch may be shorter than the super-network, wherever its epochs are said."""
     spec = study(search={"epochs": 2})
@@ -73,6 +81,7 @@ def test_epochs_of_their_own() -> None:
         ),
         ({"search": {"levels": [2, 3]}}, r"search\.levels must be of the powers of two below 16, or the top 16, got 3"),
         ({"search": {"levels": [32]}}, "got 32"),
+        ({"search": {"levels": [2]}, "space": {"budget.mean_rank": [2.5]}}, "no whole number: .* got 2.5"),
         (
             {"search": {"epochs": 2}, "space": {"training.steps": [50]}},
             r"search\.epochs must be left out where base\.training\.steps is given",

@@ -56,6 +56,11 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"objectives": ONE},
         "at least 3 trainings .* got 1",
     ),
+    "a test that has no pair to look at": (
+        {"trials": 3, "pruner": {"name": "wilcoxon", "p": 0.9, "startup": 0}},
+        {"objectives": ONE, "repeat": {"seed": [0, 1]}},
+        "at least 3 trainings .* got 2",
+    ),
     "a test and two objectives": (
         {"trials": 3, "pruner": {"name": "wilcoxon"}},
         {"repeat": {"seed": [0, 1, 2, 3, 4]}},

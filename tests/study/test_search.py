@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+from rankopt.analysis.frame import tidy
+from rankopt.analysis.search import best
 from rankopt.core.spec import StudySpec
 from rankopt.study.database import sqlite_url
 from rankopt.study.export import export_adapter
@@ -360,22 +362,67 @@ def test_a_failure_at_a_repeat_is_told_as_that_training(search_in: Run, result: 
     failed = [one for one in store.results() if one.status == "failed"]
     assert store.counts()["failed"] > 0
     assert {one.spec["seed"] for one in failed} == {2}
-    assert sum(one.status == "complete" for one in store.results()) == 2 * len(failed)
+    assert {one.status for one in store.results()} == {"failed"}  # two seeds of five are no result
+    assert sum(one.status == "complete" for one in store.results(planned=False)) == 2 * len(failed)
+
+    again: list[tuple[float, int]] = []
+    assert store.retry_failed() == len(failed)
+    assert store.retry_failed() == 0  # they are queued already
+    store, _ = search_in("a", {"name": "random", "trials": 1}, LR, noisy(result, again), **SEEDS)
+    assert [seed for _, seed in again] == [2, 3, 4] * len(failed)
+    assert store.counts()["complete"] == len(failed)
 
     trial = store.study.ask()
-    first = store.study.trials[0]
+    first = next(one for one in store.study.trials if one.state == TrialState.FAIL)
     for name in (SPEC, KEY, RESULT):
         trial.set_user_attr(name, first.user_attrs[name])
-    for _ in range(4):
+    dead = died(store, 4)
+    assert [one["status"] for one in recorded(dead)] == ["complete", "failed"]
+    assert recorded(dead)[1]["spec"]["seed"] == 1
+    assert "died 4 times" in recorded(dead)[1]["reason"]
+
+
+def died(store: StudyStore, times: int) -> Any:
+    """The last trial, after its worker has died, and then that of its copy, and so on."""
+    for _ in range(times):
         running = store.trials()[-1]
         store.storage.set_trial_state_values(running._trial_id, TrialState.FAIL)
         store._revive(store.study, running)
         if store.trials()[-1].state == TrialState.WAITING:
             store.storage.set_trial_state_values(store.trials()[-1]._trial_id, TrialState.RUNNING)
-    dead = store.trials()[-1]
-    assert [one["status"] for one in recorded(dead)] == ["complete", "failed"]
-    assert recorded(dead)[1]["spec"]["seed"] == 1
-    assert "died 4 times" in recorded(dead)[1]["reason"]
+    return store.trials()[-1]
+
+
+@pytest.mark.parametrize("more", [{}, SEEDS])
+def test_deaths_after_the_last_result_lose_nothing(search_in: Run, result: Run, more: Any) -> None:
+    """Where all results are on record there is nothing left to fail: the trial is only to be closed."""
+    store, _ = search_in("a", {"name": "random", "trials": 1}, LR, noisy(result, []), **more)
+    (done,) = store.trials()
+    trial = store.study.ask()
+    for name, value in done.user_attrs.items():
+        trial.set_user_attr(name, value)
+    last = died(store, 6)
+    assert len(recorded(last)) == len(recorded(done))
+    assert all(one["status"] == "complete" for one in recorded(last))
+
+
+def test_what_is_taken_home_is_the_best_by_its_mean(search_in: Run, result: Run) -> None:
+    """A proposal with one lucky seed is not it, nor one that lacks a seed; of the best the best seed is taken."""
+
+    def lucky(spec: Any, **_: Any) -> Any:
+        if spec.training.lr > 5.5e-3:  # good, but one of its trainings fails
+            return result(spec, 0.99) if spec.seed < 4 else result(spec, status="failed", points=(), reason="?")
+        if spec.training.lr > 4e-3:
+            return result(spec, 0.95 if spec.seed == 0 else 0.1)
+        return result(spec, 0.5 + 0.01 * spec.seed)
+
+    store, _ = search_in("a", {"name": "random", "trials": 6}, LR, lucky, **SEEDS)
+    lrs = [trial.params["training.lr"] for trial in store.trials()]
+    assert {0 if lr < 4e-3 else 1 if lr < 5.5e-3 else 2 for lr in lrs} == {0, 1, 2}, "the test could not fail"
+    taken = export_adapter(store, store.folder / "taken")
+    assert (taken.result.spec["seed"], taken.result.score("search")) == (4, 0.54)
+    row = best(tidy(store.results(), variants=1), 10**9).iloc[0]
+    assert (row["n"], round(row["search"], 4)) == (5, 0.52)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pandas as pd
@@ -79,7 +80,8 @@ def _lines(setting: str, frame: pd.DataFrame) -> Iterator[str]:
         else f"{setting}: the whole curve cost {curve / training:.2f} trainings from scratch."
     )
     tau, pairs = agreement(frame)
-    said = f"{tau:.2f}" if pairs else "unknown"
+    # were the pairs independent, each would be a coin of mean tau
+    said = f"{tau:.2f}, give or take {math.sqrt((1 - tau * tau) / pairs):.2f}" if tau == tau else "unknown"
     yield (
         f"{setting}: Kendall's tau between the super-network's search score and that from scratch, over "
         f"{plural(pairs, 'pair')} of patterns of one super-network and equal cost: {said}."

@@ -28,7 +28,8 @@ class Progress(Section):
 def _who(evidence: Evidence) -> str:
     study = evidence.study
     options = ", ".join(f"{name} {value}" for name, value in study.search.options.items() if name != "pruner")
-    told = f", each trained {len(evidence.study.repeats())} times and told the mean," if evidence.study.repeat else ""
+    times = len(evidence.study.repeats())
+    told = f", each of {times} trainings and told their mean," if evidence.study.repeat else ""
     aims = " and ".join(f"{direction} {name}" for name, direction in study.objectives.items())
     bound = f", at most {study.constraints['parameters']:,} parameters kept" if study.constraints else ""
     return f"{study.search.name} ({options}) proposed trials{told} to {aims} on the search split{bound}."
@@ -44,12 +45,12 @@ def _spent(evidence: Evidence) -> list[str]:
         found.append(f"{repeated:,} of them repeated an earlier one, whose result they were told without a training.")
     if evidence.study.repeat:
         each = "; ".join(f"{path} {', '.join(map(str, values))}" for path, values in evidence.study.repeat.items())
-        found.append(f"Every proposal was trained at each of: {each}. Curves show its means.")
+        found.append(f"A proposal is trained at each of: {each}. Curves show the means of complete ones.")
     if pruner := evidence.study.search.options.get("pruner"):
         rule = "our own rule, not Optuna's" if pruner["name"] == "dominated" else "Optuna's"
         found.append(
-            f"Trials were stopped early by the pruner {pruner['name']} ({rule}); a stopped trial is in no table and on "
-            "no figure."
+            f"Trials could be stopped early by the pruner {pruner['name']} ({rule}); a stopped one is in no table and "
+            "on no figure."
         )
     return found
 
