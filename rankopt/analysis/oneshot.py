@@ -19,7 +19,7 @@ SUPER = "nested"
 
 COLUMNS = [
     "seed", "kind", "level", "kept", "search", "score", "again_search", "again_score", "key", "again_key",
-    "super_seconds", "again_seconds", "looks", "look_seconds",
+    "super_seconds", "again_seconds", "super_steps", "again_steps", "looks", "look_seconds",
 ]  # fmt: skip
 
 
@@ -54,7 +54,8 @@ def oneshot(results: Iterable[TrialResult], epochs: float | None = None) -> pd.D
         A frame sorted by level, kind and seed with these columns: `kind` and `level` (see `kind_of`), `seed`, `kept`;
         `search` and `score` of the super-network cut to the pattern, `again_search` and `again_score` of the training
         from scratch (NaN without one); `super_seconds` that the super-network took (training and all looks),
-        `again_seconds` of training from scratch; `looks` and `look_seconds`; the keys of both.
+        `again_seconds` of training from scratch; the optimiser steps of both (`super_steps`, `again_steps`); `looks`
+        and `look_seconds`; the keys of both.
     """
     complete = [result for result in results if result.points]
     again = {
@@ -79,6 +80,8 @@ def oneshot(results: Iterable[TrialResult], epochs: float | None = None) -> pd.D
                     "key": result.key, "again_key": other.key if other else "",
                     "super_seconds": cost.train_seconds + cost.look_seconds if cost else math.nan,
                     "again_seconds": other.cost.train_seconds if other and other.cost else math.nan,
+                    "super_steps": cost.steps if cost else math.nan,
+                    "again_steps": other.cost.steps if other and other.cost else math.nan,
                     "looks": cost.looks if cost else 0, "look_seconds": cost.look_seconds if cost else math.nan,
                 }
             )  # fmt: skip

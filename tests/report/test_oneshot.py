@@ -63,7 +63,9 @@ def test_numbers(results: list[TrialResult]) -> None:
     assert block is not None
     text = " ".join(block.bullets)
     assert "2 super-networks; 40 patterns looked at, 0.2 s each." in text
-    assert "the whole curve cost 1.75 trainings from scratch" in text  # (10 + 4) / 8
+    # 10 steps of 10 s and looks of 4 s, beside 10 steps of 8 s
+    assert "cost 1.40 trainings from scratch by steps, all looks counted at their share" in text
+    assert "(1.75 by the clock); training each of the 20 patterns" in text
     assert "One look cost 1/40 of a training." in text
     tau, pairs = agreement(oneshot(results))
     assert (round(tau, 3), pairs) == (0.333, 6)  # of the three patterns of rank 2, two pairs agree and one does not

@@ -72,12 +72,18 @@ def _lines(setting: str, frame: pd.DataFrame) -> Iterator[str]:
     training = float(known.drop_duplicates("again_key")["again_seconds"].mean())
     looks = once["looks"].sum()
     curve = float(once["super_seconds"].mean())
+    # a load that comes and goes falls on a training and on its own looks alike, but not on trainings of other hours
+    by_steps = (once["super_seconds"] / (once["super_seconds"] - once["look_seconds"]) * once["super_steps"]).mean()
+    cost = (
+        f"{setting}: the whole curve cost {by_steps / known['again_steps'].mean():.2f} trainings from scratch by "
+        f"steps, all looks counted at their share of its seconds ({curve / training:.2f} by the clock)"
+    )
+    each = looks / len(once)
     yield (
-        f"{setting}: the whole curve cost {curve / training:.2f} trainings from scratch (training and all looks); "
-        f"training each of the {looks / len(once):.0f} patterns looked at would have cost {looks / len(once):.0f}. "
+        f"{cost}; training each of the {each:.0f} patterns looked at would have cost {each:.0f}. "
         f"One look cost 1/{training * looks / once['look_seconds'].sum():.0f} of a training."
         if looks
-        else f"{setting}: the whole curve cost {curve / training:.2f} trainings from scratch."
+        else f"{cost}."
     )
     tau, pairs = agreement(frame)
     # were the pairs independent, each would be a coin of mean tau
