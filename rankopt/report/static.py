@@ -74,7 +74,8 @@ def draw(chart: Chart) -> Figure:
         figure.colorbar(image, ax=axes.tolist(), label="rank", shrink=0.6)
     if len(chart.legend) > 0:
         handles = [_handle(one) for one in chart.legend.values()]
-        across = max(1, int(max(widths) * columns / 1.6))
+        widest = 0.6 + 0.07 * max(map(len, chart.legend))  # inches: the mark with its gaps, and a letter
+        across = max(1, int(max(widths) * columns / widest))
         figure.legend(handles=handles, loc="outside lower center", ncols=min(across, len(handles)))
     return figure
 

@@ -12,6 +12,7 @@ from rankopt.core.result import Cost, Point, TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec, decode
 from rankopt.report.evidence import Evidence
 from rankopt.report.sections.oneshot import OneShot
+from rankopt.report.static import draw
 
 SHAPES = {"a": Shape(4, 4), "b": Shape(4, 4)}
 PATTERNS = {"budget": (4, 4), "uniform 2": (2, 2), "energy 2": (3, 1), "evolved 2": (4, 0), "uniform 1": (1, 1)}
@@ -96,3 +97,13 @@ def test_without_a_check_it_says_so(results: list[TrialResult]) -> None:
     assert block is not None
     assert "nothing says how far the curve can be believed" in " ".join(block.bullets)
     assert OneShot().block(evidence(results[2:])) is None
+
+
+def test_long_labels_fit_the_figure(results: list[TrialResult]) -> None:
+    """The legend has as many columns as its longest label leaves room for."""
+    block = OneShot().block(evidence(results))
+    assert block is not None
+    figure = draw(block.charts[0])
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 <= legend.x0 < legend.x1 <= figure.bbox.x1
