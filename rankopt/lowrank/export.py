@@ -78,7 +78,7 @@ def export_peft(
         fan_in_fan_out=any(layers[name].transposed for name in factors),
         inference_mode=True,
     )
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, (A, B) in factors.items():
         tensors |= {f"{PREFIX}{name}{A_KEY}": A, f"{PREFIX}{name}{B_KEY}": B}
     for part in head:
