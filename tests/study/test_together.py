@@ -177,7 +177,7 @@ def test_a_pruned_search(
         }
     )  # fmt: skip
 
-    def judge(self: Objective, trial: optuna.Trial, progress: Progress) -> None:
+    def judge(self: Objective, trial: optuna.Trial, progress: Progress, label: str) -> None:
         if trial.number % 3 == 1:
             raise optuna.TrialPruned
 
