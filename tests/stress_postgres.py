@@ -52,7 +52,7 @@ def stub(spec: TrialSpec, folder: Path, **_: Any) -> TrialResult:
     pattern = RankPattern({"0.query": rank})
     point = Point(label="budget", pattern=pattern, kept=8 * rank, search=scores, report={"validation": scores})
     return TrialResult(
-        key=spec.key, spec=spec.model_dump(mode="json", exclude_defaults=True), status="complete",
+        key=spec.key, spec=spec.plain, status="complete",
         metrics=("accuracy",), layers={"0.query": Shape(4, 4)}, points=(point,),
     )  # fmt: skip
 

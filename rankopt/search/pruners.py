@@ -132,9 +132,8 @@ class Wilcoxon(Pruner):
 
     def check(self, study: StudySpec) -> None:
         super().check(study)
-        least = 1 + max(
-            math.floor(math.log2(1 / self.p)) + 1, self.startup, 2
-        )  # after the last nothing is left to save
+        # the first n at which it may stop one; after the last training nothing is left to save
+        least = 1 + max(math.floor(math.log2(1 / self.p)) + 1, self.startup, 2)
         if len(study.repeats()) < least:
             raise ValueError(
                 f"repeat must give each proposal at least {least} trainings (seeds, tasks) under the pruner 'wilcoxon' "

@@ -30,7 +30,7 @@ def finished(spec: TrialSpec, score: float = 0.75, **changes: Any) -> TrialResul
     )
     complete: dict[str, Any] = {
         "key": spec.key,
-        "spec": spec.model_dump(mode="json", exclude_defaults=True),
+        "spec": spec.plain,
         "status": "complete",
         "metrics": ("accuracy",),
         "layers": {"a": Shape(4, 4), "b": Shape(4, 4)},

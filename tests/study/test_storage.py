@@ -201,7 +201,7 @@ def test_a_dead_workers_trial_is_queued_again(open_store: Open, study_of: Study)
         assert states == ["FAIL", "RUNNING", "RUNNING", "WAITING"], "and once only"
     again = store.trials()[3]
     assert again.user_attrs[KEY] == trials[0][1].key
-    assert again.user_attrs[SPEC] == trials[0][1].model_dump(mode="json", exclude_defaults=True)
+    assert again.user_attrs[SPEC] == trials[0][1].plain
     assert WORKER not in again.user_attrs
     assert store.counts() == {"complete": 0, "failed": 0, "running": 2, "waiting": 1}
     assert store.enqueue(trials) == 0
