@@ -18,6 +18,9 @@ def glyph(series: Series) -> str:
     parts = [
         "" if series.kind in ("interval", "cloud") else line,
         "" if series.kind in ("step", "front") else _marker(series.style.marker, colour),
+        f'<circle cx="17" cy="7" r="5" fill="none" stroke="{colour}" stroke-width="1.5"/>'
+        if series.kind == "front"
+        else "",
     ]
     return f'<svg width="34" height="14" viewBox="0 0 34 14" aria-hidden="true">{"".join(parts)}</svg>'
 

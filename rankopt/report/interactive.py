@@ -68,7 +68,7 @@ def _trace(series: Series) -> Json:
         "name": series.label,
         "x": series.x,
         "y": series.y,
-        "mode": {"line": "lines+markers", "nested": "lines+markers", "front": "lines", "step": "lines"}.get(
+        "mode": {"line": "lines+markers", "nested": "lines+markers", "front": "lines+markers", "step": "lines"}.get(
             series.kind, "markers"
         ),
         "line": {"color": colour, "width": series.width},
@@ -82,6 +82,7 @@ def _trace(series: Series) -> Json:
         trace["opacity"] = 0.4
     elif series.kind == "front":
         trace["line"] |= {"dash": "dash", "width": 1.5}
+        trace["marker"] |= {"symbol": "circle-open", "size": 13}  # seen around its members, which may be one alone
     elif series.kind == "step":
         trace["line"]["shape"] = "hv"
     if any(not math.isnan(error) for error in series.error):

@@ -31,6 +31,9 @@ LOOKS: dict[Any, Any] = {
     "errorbar.capsize": 3,
     "legend.frameon": False,
 }
+RINGS: dict[str, Any] = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "markeredgewidth": 1.2}
+"""Around the members of a front, which may be one alone."""
+
 ACROSS = 3
 """Panels in a row."""
 
@@ -102,7 +105,7 @@ def _draw(ax: Any, one: Series) -> None:
     if one.kind == "step":
         ax.step(one.x, one.y, where="post", color=colour, linewidth=0.8 * one.width)
     elif one.kind == "front":
-        ax.plot(one.x, one.y, color=colour, linestyle="--", linewidth=1.2)
+        ax.plot(one.x, one.y, color=colour, linestyle="--", linewidth=1.2, **RINGS)
     elif one.kind == "nested":
         ax.plot(one.x, one.y, color=colour, linestyle=":", linewidth=1, marker=marker, markersize=3)
     elif one.kind == "cloud":
@@ -153,6 +156,8 @@ def _grid(ax: Any, panel: Grid) -> Any:
 
 
 def _handle(one: Series) -> Line2D:
-    marker = "" if one.kind == "step" else MARKERS[one.style.marker]
+    marker: Any = {"marker": "" if one.kind == "step" else MARKERS[one.style.marker]}
+    if one.kind == "front":
+        marker = RINGS
     line: Any = {"front": "--", "interval": "", "cloud": ""}.get(one.kind, "-")
-    return Line2D([], [], color=one.style.colour, marker=marker, linestyle=line, linewidth=1.6, label=one.label)
+    return Line2D([], [], color=one.style.colour, **marker, linestyle=line, linewidth=1.6, label=one.label)

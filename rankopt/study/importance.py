@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 LEAST = 10
 """Complete trials with a dimension, below which its share would be noise."""
 
+BEST = 8
+"""Trials at least that count as the best: the densities of two or three say nothing of where they lie."""
+
 
 def importances(store: StudyStore, spec: StudySpec) -> dict[str, dict[str, float]]:
-    """How much each dimension decides whether a trial is among the best tenth, by PED-ANOVA.
+    """How much each dimension decides whether a trial is among the best, by PED-ANOVA.
 
-    A share compares the density of the best trials along a dimension with that of all of them; an inner dimension is
-    looked at among the trials that have it.
+    A share compares the density of the best trials along a dimension with that of all of them: of the best tenth, or
+    of the best eight where a tenth is fewer. An inner dimension is looked at among the trials that have it.
 
     Args:
         store: an open study.
@@ -27,7 +30,7 @@ def importances(store: StudyStore, spec: StudySpec) -> dict[str, dict[str, float
         What is asked about ("front", when there are several objectives, and each objective) -> dimension -> share,
         summing to 1, largest first, of the dimensions that `LEAST` complete trials have; empty with fewer than two.
 
-    Source: Watanabe et al. 2023 (2304.10255).
+    Source: Watanabe et al. 2023 (2304.10255); the floor of eight is ours.
     """
     import warnings
 
@@ -38,6 +41,7 @@ def importances(store: StudyStore, spec: StudySpec) -> dict[str, dict[str, float
     having = Counter(name for trial in complete for name in trial.params)
     if sum(number >= LEAST for number in having.values()) < 2:
         return {}
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=min(0.5, max(0.1, BEST / len(complete))))
 
     def shares(objective: int | None = None, sign: float = 1.0) -> dict[str, float]:
         def target(trial: FrozenTrial) -> float:
@@ -46,7 +50,7 @@ def importances(store: StudyStore, spec: StudySpec) -> dict[str, dict[str, float
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a target is minimised, which the sign sees to
             found = get_param_importances(
-                store.study, evaluator=PedAnovaImportanceEvaluator(), target=None if objective is None else target
+                store.study, evaluator=evaluator, target=None if objective is None else target
             )
         found = {name: share for name, share in found.items() if having[name] >= LEAST}
         total = sum(found.values())

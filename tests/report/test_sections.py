@@ -96,6 +96,25 @@ def test_a_search_is_a_cloud_with_a_front(study: StudySpec, make: Make) -> None:
     assert found["scores"].tables[0].title.startswith("Pareto front")
 
 
+def test_a_sampled_search_joins_no_budgets(study: StudySpec, make: Make) -> None:
+    """Its configurations differ in more than their budget, and one alone can be the whole front."""
+    base = study.base | {"allocator": {"name": "uniform"}}
+    space = {"training.lr": {"float": [1e-4, 1e-2]}, "budget.mean_rank": [1.0, 2.0, 4.0]}
+    sampled = StudySpec(name="search", base=base, space=space, search={"name": "random", "trials": 6})
+    made = [
+        sampled.trial({"training.lr": 1e-3 * (k + 1), "budget.mean_rank": float(rank)})
+        for k, rank in enumerate((1, 2, 4, 1, 2, 4))
+    ]
+    (chart,) = blocks(sampled, make(made))["trade-off"].charts
+    (cloud,), (front,) = (series(chart, kind) for kind in ("cloud", "front"))
+    assert not series(chart, "line")
+    assert len(cloud.x) == 6
+    assert set(zip(front.x, front.y, strict=True)) <= set(zip(cloud.x, cloud.y, strict=True))
+    assert front.x
+    draw(chart)
+    figures(chart)
+
+
 def test_nested_points_come_from_the_largest_budget(study: StudySpec, results: list[TrialResult]) -> None:
     (chart,) = blocks(study, results)["trade-off"].charts
     nested = series(chart, "nested")

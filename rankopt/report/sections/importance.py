@@ -23,9 +23,9 @@ class Importance(Section):
             return None
         frame = table(importances)
         text = (
-            "Shares by PED-ANOVA: how differently the best tenth of the trials is spread along a dimension from all of "
-            "them. With few trials shares are rough; they say what mattered in this space, not that more of it is "
-            "better.",
+            "Shares by PED-ANOVA: how differently the best tenth of the trials, or the best eight of few, is spread "
+            "along a dimension from all of them. With few trials shares are rough; they say what mattered in this "
+            "space, not that more of it is better.",
         )
         formats = dict.fromkeys(frame.columns[1:], ".1%")
         return Block("Importances", text=text, tables=(Table(frame, formats),), charts=(_chart(frame),))

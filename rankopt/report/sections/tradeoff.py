@@ -39,7 +39,12 @@ def _caption(evidence: Evidence) -> str:
         parts.append(" Markers that share an x are set side by side by up to 2% of the axis.")
     if not evidence.points["own"].all():
         parts.append(" Thin dotted lines: one training evaluated at several ranks, largest budget only.")
-    if len(evidence.chosen) < len(evidence.averages):
+    if not evidence.study.listed:
+        parts.append(
+            " Every configuration of the search at its reported score; the dashed Pareto front was chosen on the "
+            "search split, so a better-looking marker beside it may be luck."
+        )
+    elif len(evidence.chosen) < len(evidence.averages):
         parts.append(
             " Faint markers: other configurations; the marked one of each allocator and the dashed Pareto front were "
             "chosen on the search split and are shown at their reported scores."
@@ -49,8 +54,15 @@ def _caption(evidence: Evidence) -> str:
 
 def _panel(evidence: Evidence, setting: str) -> Curves:
     averages = evidence.averages[evidence.averages["setting"] == setting]
+    # a sampled search differs in more than its budget, so joining its best of every budget would promise a curve
+    joined = averages["chosen"].astype(bool) & evidence.study.listed
     chosen = averages[averages["chosen"].astype(bool)]
-    series = [*_others(evidence, averages), *_lines(evidence, chosen), *_nested(evidence, setting)]
+    series = [
+        *_cloud(evidence, averages[~joined]),
+        *_lines(evidence, averages[joined]),
+        *_front(averages, whole=bool(joined.all())),
+        *_nested(evidence, setting),
+    ]
     xs = [x for one in series for x in one.x]
     first = averages.iloc[0]
     log = min(xs) > 0 and max(xs) / min(xs) >= LOG_FROM
@@ -75,14 +87,16 @@ def _lines(evidence: Evidence, chosen: pd.DataFrame) -> Iterator[Series]:
         )  # fmt: skip
 
 
-def _others(evidence: Evidence, averages: pd.DataFrame) -> Iterator[Series]:
-    others = averages[~averages["chosen"].astype(bool)]
+def _cloud(evidence: Evidence, others: pd.DataFrame) -> Iterator[Series]:
     for allocator, rows in others.groupby("allocator", sort=True):
         hover = [f"{allocator}<br>{row.kept:,.0f} parameters<br>{row.score:.3f}" for row in rows.itertuples()]
         yield Series(
             allocator, evidence.styles[allocator], "cloud", tuple(rows["kept"]), tuple(rows["score"]), (), tuple(hover)
         )
-    if len(others):
+
+
+def _front(averages: pd.DataFrame, whole: bool) -> Iterator[Series]:
+    if not whole:
         best = averages.iloc[front(averages["kept"].tolist(), averages["search"].tolist())]
         yield Series("Pareto front", NEUTRAL, "front", tuple(best["kept"]), tuple(best["score"]))
 
