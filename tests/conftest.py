@@ -103,7 +103,7 @@ def _pair(draw: random.Random, index: int) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def tiny_trial(tiny_model: Path, tiny_glue: Path) -> Callable[..., dict[str, Any]]:
     """Plain data of a trial in the small world; dotted paths, written with `__`, change it."""
-    from rankopt.core.spec import with_path
+    from rankopt.core.path import with_path
 
     def make(**changes: Any) -> dict[str, Any]:
         data: dict[str, Any] = {

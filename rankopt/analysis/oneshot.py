@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from rankopt.analysis.frame import CONTROL
+from rankopt.core.path import with_path
 from rankopt.core.pattern import Shapes
 from rankopt.core.result import Point, TrialResult
-from rankopt.core.spec import TrialSpec, decode, with_path
+from rankopt.core.spec import TrialSpec, decode
 
 SUPER = "nested"
 """The allocator that trains a super-network."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from rankopt.core.path import paths_of
 from rankopt.core.problems import problems
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -194,13 +195,3 @@ def could_be(value: Any, listed: Any) -> bool:
     if isinstance(listed, list) and isinstance(value, list):
         return len(listed) == len(value) and all(map(could_be, value, listed))
     return (type(listed), listed) == (type(value), value)
-
-
-def paths_of(dimension: str) -> list[str]:
-    """The dotted paths of a dimension.
-
-    Example:
-        >>> paths_of("task.name, training.lr")
-        ['task.name', 'training.lr']
-    """
-    return [path.strip() for path in dimension.split(",")]

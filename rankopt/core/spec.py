@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from rankopt.core.budget import Budget
-from rankopt.core.space import Dimension, dimensions, paths_of
+from rankopt.core.path import fields_of, paths_of, refuse_overlap, split_path, with_path
+from rankopt.core.space import Dimension, dimensions
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -281,81 +282,9 @@ def _at(data: dict[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:
     return data
 
 
-def fields_of(dimension: str, values: Any) -> list[tuple[str, Any]]:
-    """The fields that a dimension decides, and the value of each: one, unless several vary together.
-
-    Example:
-        >>> fields_of("seed", 3), fields_of("task.name, seed", ["rte", 1])
-        ([('seed', 3)], [('task.name', 'rte'), ('seed', 1)])
-    """
-    together = paths_of(dimension)
-    return list(zip(together, values if len(together) > 1 else [values], strict=True))
-
-
 def _combinations(lists: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
     for values in itertools.product(*lists.values()):
         yield dict(zip(lists, values, strict=True))
-
-
-def refuse_overlap(dimensions: Iterable[str]) -> None:
-    """Raise when two dimensions set the same field, or one sets a field inside what the other sets.
-
-    Raises:
-        ValueError: the later one would silently overrule the earlier one.
-
-    Example:
-        >>> refuse_overlap(["allocator", "budget.mean_rank"])
-    """
-    seen: list[tuple[list[str], str]] = []
-    for dimension in dimensions:
-        for path in paths_of(dimension):
-            parts = split_path(path)
-            for other, name in seen:
-                shared = min(len(parts), len(other))
-                if parts[:shared] == other[:shared]:
-                    raise ValueError(
-                        f"dimensions must not overlap, and {'.'.join(other)!r} (in {name!r}) and {path!r} do"
-                    )
-            seen.append((parts, dimension))
-
-
-def split_path(path: str) -> list[str]:
-    """The parts of a dotted path; `name[glob]` gives the glob as one part.
-
-    Example:
-        >>> split_path("allocator.ranks[*.query]")
-        ['allocator', 'ranks', '*.query']
-    """
-    head, bracket, rest = path.partition("[")
-    parts = head.split(".")
-    if bracket:
-        glob, closing, tail = rest.partition("]")
-        if not closing or tail:
-            raise ValueError(f"a path with a bracket must end in ']', got {path!r}")
-        parts.append(glob)
-    if not all(parts):
-        raise ValueError(f"a dotted path must have no empty part, got {path!r}")
-    return parts
-
-
-def with_path(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """A copy of nested mappings with the value at a dotted path replaced.
-
-    Example:
-        >>> with_path({"training": {"lr": 1e-3}}, "training.epochs", 2)
-        {'training': {'lr': 0.001, 'epochs': 2}}
-    """
-    first, *rest = split_path(path)
-    copy = dict(data)
-    node = copy
-    for part, follower in zip([first, *rest], rest, strict=False):
-        child = node.get(part, {})
-        if not isinstance(child, dict):
-            raise ValueError(f"{path}: {part!r} is {child!r}, not a mapping, so it has no field {follower!r}")
-        node[part] = dict(child)
-        node = node[part]
-    node[[first, *rest][-1]] = value
-    return copy
 
 
 def decode(kind: type[T], data: Any) -> T:

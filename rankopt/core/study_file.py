@@ -11,10 +11,11 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from rankopt.core.path import paths_of, split_path, with_path
 from rankopt.core.problems import InvalidSpecError, Problem, dotted, problems
 from rankopt.core.problems import Path as Place
-from rankopt.core.space import could_be, examples, paths_of
-from rankopt.core.spec import StudySpec, TrialSpec, decode, split_path, with_path
+from rankopt.core.space import could_be, examples
+from rankopt.core.spec import StudySpec, TrialSpec, decode
 from rankopt.core.yaml import Document
 
 Choice = dict[str, Any]

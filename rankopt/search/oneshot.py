@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from rankopt.analysis.oneshot import SUPER, kind_of
+from rankopt.core.path import fields_of, split_path
 from rankopt.core.result import TrialResult
-from rankopt.core.spec import Positive, StudySpec, fields_of, split_path
+from rankopt.core.spec import Positive, StudySpec
 from rankopt.search.base import Search, check_lists
 
 Kind = Literal["uniform", "energy", "sensitivity", "evolved"]

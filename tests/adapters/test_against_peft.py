@@ -190,7 +190,7 @@ def test_a_trained_adapter(tmp_path: Path) -> None:
 
 
 def main() -> None:
-    from rankopt import printing
+    from rankopt.cli import printing
 
     warnings.simplefilter("ignore")
     rows: list[dict[str, Any]] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 Rows = list[dict[str, Any]]
 
@@ -52,3 +52,10 @@ def console(stderr: bool = False) -> Any:
 
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160  # a pipe has no width of its own
     return Console(stderr=stderr, width=width)
+
+
+def fail(code: int, text: str) -> NoReturn:
+    """Say what went wrong, each line after the program's name, and end with an exit code."""
+    for line in text.splitlines() or [""]:
+        print(f"rankopt: {line}", file=sys.stderr)
+    sys.exit(code)

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from rankopt import printing
+from rankopt.cli import printing
+from rankopt.cli.options import Json
 from rankopt.core.folders import new_place
 
 Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="An adapter folder, or a hub id (user/repository).")]
 Out = Annotated[Path, typer.Option(help="Folder to make; must not exist.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Budget = Annotated[int | None, typer.Option(min=1, help="Parameters of the factors to keep.")]
 Ratio = Annotated[float | None, typer.Option(help="Share of the parameters to keep, for example 0.5.")]
 Energy = Annotated[float | None, typer.Option(help="Share of the squared norm to keep, for example 0.95.")]

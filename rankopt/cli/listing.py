@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Annotated
 
-Rows = list[dict[str, Any]]
+import typer
+
+from rankopt.cli import printing
+from rankopt.cli.options import Json
+from rankopt.cli.printing import Rows
 
 
 def allocators() -> Rows:
@@ -56,3 +61,22 @@ def layers(model: str, target_modules: str) -> Rows:
         {"layer": name, "in": layer.shape.fan_in, "out": layer.shape.fan_out, "cost of a component": layer.shape.cost}
         for name, layer in layers.items()
     ]
+
+
+def list_(
+    what: Annotated[str, typer.Argument(help="allocators, tasks, searches or layers.")],
+    model: Annotated[str, typer.Option(help="For layers: a folder, a hub name or mini.")] = "mini",
+    target_modules: Annotated[str, typer.Option(help="For layers.")] = "all-linear",
+    as_json: Json = False,
+) -> None:
+    """List allocators, tasks, searches, or the layers of a model that would be adapted."""
+    tables = {"allocators": allocators, "tasks": tasks, "searches": searches}
+    if what not in (*tables, "layers"):
+        from rankopt.core.problems import nearest
+
+        raise ValueError(f"list must be given a known kind, got {what!r}{nearest(what, [*tables, 'layers'])}")
+    rows = layers(model, target_modules) if what == "layers" else tables[what]()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        printing.table(rows, what)

@@ -1,0 +1,52 @@
+"""The command line: parse, call, print. Exit codes: 0 done, 1 trials failed, 2 wrong input, 3 refused by the machine
+(storage, disk), 130 interrupted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rankopt import __version__
+from rankopt.cli import adapters, listing, results, running
+from rankopt.cli.printing import fail
+
+app = typer.Typer(
+    help="Experiments for adaptive-rank LoRA: which rank should each layer get, what does it cost, and is it better?",
+    epilog="Exit codes: 0 done, 1 trials failed, 2 wrong input, 3 refused by the machine, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+for command in (
+    *(running.run, running.worker, running.validate, running.plan, listing.list_),
+    *(results.show, results.report, results.best, results.importance, results.export),
+    *(adapters.analyze, adapters.compress, adapters.merge, adapters.convert),
+):
+    app.command(command.__name__.rstrip("_"))(command)
+
+
+def main() -> None:
+    """The console script: errors become one line (or one line each) and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        fail(130, "interrupted")
+    except ValueError as error:
+        fail(2, str(error))
+    except OSError as error:
+        fail(3, f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error))
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] in ("sqlalchemy", "optuna"):
+            fail(3, f"the storage failed: {str(error).splitlines()[0]}; nothing recorded is lost, run again")
+        raise

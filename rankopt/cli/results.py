@@ -1,0 +1,149 @@
+"""The commands that look at what a study has found, and take it home."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rankopt.cli import printing
+from rankopt.cli.options import RUNS, Artifacts, Json, Runs, Storage, Study, open_store
+from rankopt.core.folders import new_place
+
+
+def show(
+    study: Study, storage: Storage = None, directory: Runs = RUNS, as_json: Json = False
+) -> None:  # fmt: skip
+    """The results of a study so far."""
+    store, spec = open_store(study, storage, directory)
+    results = store.results(planned=False)
+    if as_json:
+        data = {
+            "study": spec.model_dump(mode="json", by_alias=True),
+            "counts": store.counts(),
+            "results": [result.model_dump(mode="json") for result in results],
+        }
+        print(json.dumps(data, indent=2))
+        return
+    rows = []
+    for result in results:
+        best = result.points[0] if result.points else None
+        rows.append(
+            {
+                "key": result.key,
+                "task": result.spec["task"]["name"],
+                "allocator": result.spec["allocator"]["name"],
+                "budget": printing.short(result.spec.get("budget")),
+                "seed": result.spec.get("seed", 0),
+                "kept": f"{best.kept:,}" if best else "",
+                "search": f"{result.score('search'):.4f}" if best else "",
+                "report": f"{result.score('report'):.4f}" if best else "",
+                "status": result.status if result.status == "complete" else f"failed: {result.reason}",
+            }
+        )
+    printing.table(rows, f"{spec.name}: {printing.counts(store.counts())}")
+
+
+def report(
+    study: Study,
+    storage: Storage = None,
+    directory: Runs = RUNS,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; reports/<study> by default.")] = None,
+) -> None:
+    """Write the report of a study: a page, Markdown, data and figures."""
+    store, spec = open_store(study, storage, directory)
+    from rankopt.analysis.search import Proposal, SearchRecord
+    from rankopt.report import write_report
+    from rankopt.study.importance import importances
+
+    record = None
+    if store.search.trials is not None:
+        record = SearchRecord([Proposal(*row) for row in store.proposals()], importances(store, spec))
+    folder = out or Path("reports") / spec.name
+    print(write_report(spec, store.results(), folder, counts=store.counts(), search=record))
+
+
+def best(
+    study: Study,
+    budget: Annotated[int | None, typer.Option(min=0, help="Adapter parameters kept at most.")] = None,
+    storage: Storage = None,
+    directory: Runs = RUNS,
+    as_json: Json = False,
+) -> None:
+    """The best pattern on the search split within a budget (or the study's constraint), or else the Pareto front."""
+    store, spec = open_store(study, storage, directory)
+    budget = spec.constraints.get("parameters") if budget is None else budget
+    from rankopt.analysis.frame import VARIANTS, tidy
+    from rankopt.analysis.search import best as best_of
+
+    results = {result.key: result for result in store.results()}
+    found = best_of(tidy(results.values(), variants=1 if store.search.trials else VARIANTS), budget)
+    if found.empty:
+        bound = f" within {budget:,} parameters" if budget is not None else ""
+        raise ValueError(f"study {spec.name!r} must have a complete trial{bound}, it has none")
+    patterns = [
+        dict(next(point.pattern for point in results[row.key].points if point.label == row.point))
+        for row in found.itertuples()
+    ]
+    rows = found.rename(columns={"setting": "task", "n": "seeds", "score": "report"}).to_dict("records")
+    if as_json:
+        print(json.dumps([{**row, "pattern": pattern} for row, pattern in zip(rows, patterns, strict=True)], indent=2))
+        return
+    formats = {"kept": ",.0f", "mean_rank": ".2f", "search": ".4f", "report": ".4f"}
+    shown = [{name: format(value, formats.get(name, "")) for name, value in row.items()} for row in rows]
+    printing.table(shown, f"{spec.name}: best {'front' if budget is None else f'within {budget:,} parameters'}")
+    for row, pattern in zip(rows, patterns, strict=True) if budget is not None else ():
+        printing.table([{"layer": name, "rank": rank} for name, rank in pattern.items()], f"ranks of {row['key']}")
+
+
+def importance(study: Study, storage: Storage = None, directory: Runs = RUNS, as_json: Json = False) -> None:
+    """Which dimensions of a search matter: shares by PED-ANOVA."""
+    store, spec = open_store(study, storage, directory)
+    from rankopt.study.importance import LEAST, importances
+
+    found = importances(store, spec)
+    if not found:
+        raise ValueError(
+            f"study {spec.name!r} must have {LEAST} complete trials and two dimensions that a search proposed, "
+            "to tell which matter"
+        )
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    names = next(iter(found.values()))
+    rows = [
+        {"dimension": name, **{asked: f"{shares.get(name, 0.0):.1%}" for asked, shares in found.items()}}
+        for name in names
+    ]
+    printing.table(rows, f"{spec.name}: importance of its dimensions")
+
+
+def export(
+    study: Study,
+    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
+    trial: Annotated[str | None, typer.Option(help="A trial's key; the best by `best` by default.")] = None,
+    point: Annotated[str | None, typer.Option(help="A pattern of that trial; its own by default.")] = None,
+    budget: Annotated[int | None, typer.Option(min=0, help="The best that keeps at most so many parameters.")] = None,
+    storage: Storage = None,
+    directory: Runs = RUNS,
+    artifacts: Artifacts = None,
+) -> None:
+    """Take a trial's trained adapter home: an ordinary PEFT adapter folder."""
+    new_place(out)
+    if trial and budget is not None:
+        raise ValueError("--trial and --budget must not be given together: the one names a trial, the other finds one")
+    if point and not trial:
+        raise ValueError("--point must go with --trial, whose pattern it names")
+    store, spec = open_store(study, storage, directory, artifacts)
+    from rankopt.study.export import export_adapter
+
+    if trial is None and budget is None:
+        budget = spec.constraints.get("parameters")
+    result, taken = export_adapter(store, out, trial, point, budget)
+    print(
+        f"{out}: {result.spec['allocator']['name']} on {result.spec['task']['name']} (trial {result.key}, "
+        f"{taken.label}), {taken.kept:,} parameters, search score {result.score('search', taken):.4f}, "
+        f"report score {result.score('report', taken):.4f}"
+    )

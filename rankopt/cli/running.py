@@ -1,0 +1,219 @@
+"""The commands that run a study, or say what running it would take."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rankopt.cli import printing
+from rankopt.cli.options import (
+    RUNS,
+    Artifacts,
+    CheckpointSteps,
+    Grace,
+    Heartbeat,
+    Json,
+    Runs,
+    Sets,
+    Storage,
+    Study,
+    Together,
+    Wandb,
+    Workers,
+    artifact_place,
+    study_file,
+)
+
+if TYPE_CHECKING:
+    from rankopt.core.spec import TrialSpec
+    from rankopt.core.study_file import StudyFile
+    from rankopt.study.plan import PlannedTrial
+    from rankopt.study.run import Outcome
+
+    Trials = list[tuple[dict[str, Any], TrialSpec]]
+
+
+def run(
+    study: Study,
+    sets: Sets = None,
+    workers: Workers = 1,
+    storage: Storage = None,
+    directory: Runs = RUNS,
+    wandb: Wandb = None,
+    checkpoint_steps: CheckpointSteps = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials once more.")] = False,
+    heartbeat: Heartbeat = 15,
+    grace: Grace = 90,
+    artifacts: Artifacts = None,
+    together: Together = 1,
+) -> None:
+    """Run what is not yet done of a study; run it again to resume."""
+    file = study_file(study, sets, directory)
+    mode = _mode(wandb)
+    from rankopt.study.staff import Staff
+
+    staff = Staff(workers)
+    from rankopt.study.database import sqlite_url
+    from rankopt.study.run import run_study
+
+    console = printing.console()
+    trials, _ = _prepared(file, console)
+    folder = directory / file.study.name
+    outcome = run_study(
+        file.study,
+        trials,
+        folder=folder,
+        url=storage or sqlite_url(folder),
+        console=console,
+        staff=staff,
+        wandb=mode,
+        checkpoint_steps=checkpoint_steps,
+        retry_failed=retry_failed,
+        heartbeat=heartbeat,
+        grace=grace,
+        artifacts=artifact_place(artifacts),
+        together=together,
+    )
+    _finish(outcome, file.study.name, console)
+
+
+def worker(
+    study: Annotated[str, typer.Argument(help="The name of a study that the storage holds.")],
+    storage: Annotated[str, typer.Option(help="An Optuna storage URL.")],
+    workers: Workers = 1,
+    directory: Runs = RUNS,
+    wandb: Wandb = None,
+    checkpoint_steps: CheckpointSteps = None,
+    heartbeat: Heartbeat = 15,
+    grace: Grace = 90,
+    artifacts: Artifacts = None,
+    together: Together = 1,
+) -> None:
+    """Join a study that another machine runs: needs its name and its storage only, and queues nothing."""
+    mode = _mode(wandb)
+    from rankopt.study.run import keep, run_study
+    from rankopt.study.staff import Staff
+    from rankopt.study.storage import StudyStore
+
+    folder = directory / study
+    spec = StudyStore(storage, study, folder).open()
+    keep(spec, folder)
+    file = study_file(study, None, directory)
+    console = printing.console()
+    staff = Staff(workers)
+    _prepared(file, console)  # data that is missing on this machine must not fail the study's trials
+    outcome = run_study(
+        spec,
+        None,
+        folder=folder,
+        url=storage,
+        console=console,
+        staff=staff,
+        wandb=mode,
+        checkpoint_steps=checkpoint_steps,
+        heartbeat=heartbeat,
+        grace=grace,
+        artifacts=artifact_place(artifacts),
+        together=together,
+    )
+    _finish(outcome, study, console)
+
+
+def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
+    """Check a study file: structure, names, and every allocator's options. Reads no data and no model."""
+    file = study_file(study, sets, directory)
+    from rankopt.study.plan import checked_trials
+
+    trials = checked_trials(file)
+    count = file.study.search.options["trials"] if file.sampled else len(trials)
+    print(f"{file.document.path}: valid, {count} trials{_each(file)}{_more(file)}")
+
+
+def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json = False) -> None:
+    """What a study would run, and roughly what it would cost here."""
+    file = study_file(study, sets, directory)
+    from rankopt.study.plan import seconds_per_flop
+
+    _, planned = _prepared(file, printing.console(stderr=True))
+    pace = seconds_per_flop()
+    rows = [
+        {
+            "key": trial.spec.key,
+            **{path: printing.short(value) for path, value in trial.choice.items()},
+            "steps": trial.steps,
+            "tokens": trial.tokens,
+            "seconds": round(trial.flops * pace, 1),
+        }
+        for trial in planned
+    ]
+    if as_json:
+        print(json.dumps({"study": file.study.name, "trials": rows}, indent=2))
+        return
+    count = file.study.search.options["trials"] if file.sampled else len(rows)
+    examples = f", for example these {len(rows)} and what lies between them" if file.sampled else ""
+    printing.table(rows, f"{file.study.name}: {count} trials{_each(file)}{examples}{_more(file)}")
+    # a search's trainings cost as much as its examples do on average
+    share = count * len(file.study.repeats()) / len(planned)
+    total = share * sum(trial.flops for trial in planned)
+    steps, tokens = (share * sum(getattr(trial, part) for trial in planned) for part in ("steps", "tokens"))
+    print(
+        f"{steps:,.0f} steps, {tokens:,.0f} tokens, {total:.3g} operations; "
+        f"at the pace of a matrix product timed here just now at least {printing.duration(total * pace)} of training "
+        "(an estimate from below: no evaluation, no overhead)"
+    )
+
+
+def _prepared(file: StudyFile, console: Any) -> tuple[Trials, list[PlannedTrial]]:
+    """The trials of a study, checked, and what each would take, with data and model where they must be."""
+    from rankopt.study.plan import checked_trials, preflight
+
+    trials = checked_trials(file)
+    _prepare_encoder(trials, console)
+    return trials, preflight(file, trials)
+
+
+def _prepare_encoder(trials: Trials, console: Any) -> None:
+    """Make the embedded encoder before any worker needs it, with a bar."""
+    if not any(spec.model.name == "mini" for _, spec in trials):
+        return
+    from rich.progress import Progress
+
+    from rankopt.tasks.mini_encoder import encoder_path
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("pretraining the embedded encoder (first use only)", total=None)
+        encoder_path(lambda step, steps: bars.update(task, completed=step, total=steps))
+
+
+def _mode(wandb: str | None) -> Any:
+    from rankopt.study.tracking import check_mode, default_mode
+
+    if wandb is None:
+        return default_mode()
+    if wandb not in ("offline", "online", "disabled"):
+        raise ValueError(f"--wandb must be offline, online or disabled, got {wandb!r}")
+    check_mode(wandb)  # type: ignore[arg-type]
+    return wandb
+
+
+def _finish(outcome: Outcome, study: str, console: Any) -> None:
+    """The last line of a run, and its exit code."""
+    console.print(f"{printing.counts(outcome.counts)}; rankopt report {study}", highlight=False)
+    if outcome.refusal:
+        printing.fail(3, outcome.refusal)
+    if outcome.interrupted:
+        printing.fail(130, "interrupted; run again to continue")
+    raise typer.Exit(1 if outcome.counts["failed"] else 0)
+
+
+def _each(file: StudyFile) -> str:
+    """How many trainings a trial is, where it is not one."""
+    return f" of {len(file.study.repeats())} trainings each" if file.study.repeat else ""
+
+
+def _more(file: StudyFile) -> str:
+    from rankopt.search import build_search
+
+    return ", and those that follow from their results" if build_search(file.study).follows else ""
