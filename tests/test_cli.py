@@ -244,6 +244,19 @@ def test_plan(here: Rankopt, fine: Path, tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_emulated_bf16_is_said(here: Rankopt, fine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without instructions for bf16 is many times slower with it: said first, and in the estimate."""
+    paces = {"fp32": 1e-7, "bf16": 2e-6}
+    monkeypatch.setattr("rankopt.study.plan.seconds_per_flop", paces.__getitem__)
+    quick, slow = (
+        here("plan", fine, "--json", "--set", f"training.precision={precision}", cwd=tmp_path) for precision in paces
+    )
+    assert "a matrix product in bf16 takes 20 times as long as in fp32 on this machine" in slow.stderr
+    assert not quick.stderr
+    took = [sum(row["seconds"] for row in json.loads(done.stdout)["trials"]) for done in (quick, slow)]
+    assert took[1] == pytest.approx(20 * took[0], rel=0.1)
+
+
 def test_show(finished: tuple[Path, Any], here: Rankopt) -> None:
     """Every trial with its scores, by the study's name or its file; JSON holds whole results."""
     from rankopt.core.result import TrialResult

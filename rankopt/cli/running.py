@@ -137,16 +137,19 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
     from rankopt.study.plan import seconds_per_flop
 
     _, planned = _prepared(file, printing.console(stderr=True))
-    pace = seconds_per_flop()
+    paces = {
+        precision: seconds_per_flop(precision) for precision in {trial.spec.training.precision for trial in planned}
+    }
+    seconds = [trial.flops * paces[trial.spec.training.precision] for trial in planned]
     rows = [
         {
             "key": trial.spec.key,
             **{path: printing.short(value) for path, value in trial.choice.items()},
             "steps": trial.steps,
             "tokens": trial.tokens,
-            "seconds": round(trial.flops * pace, 1),
+            "seconds": round(duration, 1),
         }
-        for trial in planned
+        for trial, duration in zip(planned, seconds, strict=True)
     ]
     if as_json:
         print(json.dumps({"study": file.study.name, "trials": rows}, indent=2))
@@ -156,12 +159,13 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
     printing.table(rows, f"{file.study.name}: {count} trials{_each(file)}{examples}{_more(file)}")
     # a search's trainings cost as much as its examples do on average
     share = count * len(file.study.repeats()) / len(planned)
-    total = share * sum(trial.flops for trial in planned)
-    steps, tokens = (share * sum(getattr(trial, part) for trial in planned) for part in ("steps", "tokens"))
+    parts = ("steps", "tokens", "flops")
+    steps, tokens, flops = (share * sum(getattr(trial, part) for trial in planned) for part in parts)
+    long = printing.duration(share * sum(seconds))
     print(
-        f"{steps:,.0f} steps, {tokens:,.0f} tokens, {total:.3g} operations; "
-        f"at the pace of a matrix product timed here just now at least {printing.duration(total * pace)} of training "
-        "(an estimate from below: no evaluation, no overhead)"
+        f"{steps:,.0f} steps, {tokens:,.0f} tokens, {flops:.3g} operations; "
+        f"at the pace of a matrix product timed here just now at least {long} of training (an "
+        "estimate from below: no evaluation, no overhead)"
     )
 
 
@@ -171,7 +175,23 @@ def _prepared(file: StudyFile, console: Any) -> tuple[Trials, list[PlannedTrial]
 
     trials = checked_trials(file)
     _prepare_encoder(trials, console)
-    return trials, preflight(file, trials)
+    planned = preflight(file, trials)
+    if any(trial.spec.training.precision == "bf16" for trial in planned):
+        _warn_of_emulation(console)
+    return trials, planned
+
+
+def _warn_of_emulation(console: Any) -> None:
+    """Say so where bf16, asked for to be faster, is slower: without instructions for it, by an order of magnitude."""
+    from rankopt.study.plan import seconds_per_flop
+
+    ratio = seconds_per_flop("bf16") / seconds_per_flop("fp32")
+    if ratio > 2:
+        console.print(
+            f"training.precision: a matrix product in bf16 takes {ratio:.0f} times as long as in fp32 on this machine; "
+            "fp32 trains faster here",
+            highlight=False,
+        )
 
 
 def _prepare_encoder(trials: Trials, console: Any) -> None:

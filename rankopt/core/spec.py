@@ -102,7 +102,7 @@ class TrainingSpec(Spec):
         schedule: after the warm-up.
         warmup: linear warm-up, a fraction of the steps when below 1, else steps.
         clip: largest gradient norm; 0 does not clip.
-        precision: "bf16" is autocast; parameters stay fp32.
+        precision: "bf16" is autocast; parameters stay fp32. A CPU without instructions for it is slower with it.
         group_by_length: batches of similar length (less padding); the same batches for every allocator.
         eval_batch_size: examples per forward pass in evaluation; on a CPU more cost memory and are slower.
     """

@@ -177,14 +177,21 @@ def preflight(file: StudyFile, trials: list[tuple[Choice, TrialSpec]]) -> list[P
     return planned
 
 
-def seconds_per_flop(seconds: float = 0.3) -> float:
-    """The time of one floating-point operation in a large matrix product on this machine, measured now."""
+def seconds_per_flop(precision: str = "fp32", seconds: float = 0.3) -> float:
+    """The time of one floating-point operation in a large matrix product where trials train here, measured now.
+
+    Args:
+        precision: "fp32" or "bf16", which a CPU without instructions for it emulates at a fraction of the pace.
+        seconds: to measure for.
+    """
     import torch
 
-    a = torch.randn(512, 512)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a = torch.randn(512, 512, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    (a @ a).sum().item()  # the first product loads a library
     count, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
-        a @ a
+        (a @ a)[0, 0].item()  # a GPU's products are only queued
         count += 1
     return (time.perf_counter() - began) / (count * 2 * 512**3)
 

@@ -242,7 +242,7 @@ def test_the_plan_tells_the_cost(tiny_study: Make, tmp_path: Path) -> None:
 
 def test_a_pace_is_plausible() -> None:
     """Some machine's flop takes between 1e-15 and 1e-7 seconds."""
-    assert 1e-15 < seconds_per_flop(0.05) < 1e-7
+    assert 1e-15 < seconds_per_flop("fp32", 0.05) < 1e-7
 
 
 def test_nothing_is_loaded(tiny_study: Make, tiny_model: Path, monkeypatch: Any) -> None:
