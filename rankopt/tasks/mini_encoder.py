@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -47,16 +48,21 @@ def encoder_path(progress: Callable[[int, int], None] | None = None) -> Path:
         OSError: if the cache cannot be written.
     """
     folder = cache_folder() / f"mini-encoder-{recipe_hash()}"
-    if folder.is_dir():
+    if _whole(folder):
         return folder
     from filelock import FileLock
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if not folder.is_dir():
+        if not _whole(folder):
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as scratch:
                 made = Path(scratch) / "encoder"
                 made.mkdir()
                 pretrain(made, progress)
+                shutil.rmtree(folder, ignore_errors=True)  # a cleaner of caches has taken some of its files
                 made.rename(folder)  # complete or absent, never half written
     return folder
+
+
+def _whole(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in ("config.json", "model.safetensors", "tokenizer.json"))

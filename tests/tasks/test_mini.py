@@ -177,6 +177,19 @@ def test_a_failed_pretraining_leaves_no_encoder_behind(monkeypatch, tmp_path):
     assert [path for path in (tmp_path / "deep" / "cache").iterdir() if path.is_dir()] == []
 
 
+def test_an_encoder_with_lost_files_is_made_again(monkeypatch, tmp_path):
+    def make(folder: Path, progress: object) -> None:
+        for name in ("config.json", "model.safetensors", "tokenizer.json"):
+            (folder / name).write_text("made")
+
+    monkeypatch.setenv("RANKOPT_CACHE", str(tmp_path))
+    monkeypatch.setattr(mini_encoder, "pretrain", make)
+    folder = encoder_path()
+    (folder / "model.safetensors").unlink()
+    assert encoder_path() == folder
+    assert (folder / "model.safetensors").read_text() == "made"
+
+
 def test_the_name_follows_the_recipe(monkeypatch):
     before = mini_encoder.recipe_hash()
     assert mini_encoder.recipe_hash() == before
