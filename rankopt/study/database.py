@@ -17,9 +17,10 @@ import sqlalchemy
 import sqlalchemy.exc
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rankopt.core.problems import first_line
+from rankopt.study.ledger import WORKER, this_worker
 
 OPENINGS = 5
 """Tries to open a storage that somebody else is just making."""
@@ -35,7 +36,19 @@ CONNECT = {"sqlite": {"timeout": 60}, "postgresql+psycopg": LIBPQ, "postgresql+p
 Say = Callable[[str], None]
 
 
-class PatientStorage(RDBStorage):
+class SignedStorage(RDBStorage):
+    """Optuna's storage, in which a new trial says from its first moment who runs it.
+
+    A worker that is killed before it could sign what it had just asked for would leave a trial that nobody can tell
+    from a living one, and whose place in the search stays taken.
+    """
+
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        signed = template_trial or create_trial(state=TrialState.RUNNING, user_attrs={WORKER: this_worker()})
+        return super()._create_new_trial(study_id, signed)
+
+
+class PatientStorage(SignedStorage):
     """Optuna's storage, which waits for a server that does not answer.
 
     Every call is one short transaction, so one that failed is simply made again.
@@ -89,7 +102,7 @@ class PatientStorage(RDBStorage):
 
 
 def _patient(name: str) -> Callable[..., Any]:
-    method = getattr(RDBStorage, name)
+    method = getattr(SignedStorage, name)
 
     def call(self: PatientStorage, *args: Any, **options: Any) -> Any:
         return self.patiently(partial(method, self, *args, **options))
@@ -107,7 +120,7 @@ for _name in (
     setattr(PatientStorage, _name, _patient(_name))  # what Optuna's own cache asks of a storage
 
 
-class FileStorage(RDBStorage):
+class FileStorage(SignedStorage):
     """Optuna's storage in an SQLite file, in which two workers never take the same trial.
 
     Optuna looks at a trial's state under SELECT ... FOR UPDATE before it changes it. SQLite ignores those words and

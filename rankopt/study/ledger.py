@@ -7,9 +7,11 @@ proposal is a trial and its copies, and the number of a proposal does not depend
 from __future__ import annotations
 
 import itertools
+import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 SPEC, KEY, RESULT, WORKER, INTERRUPTED, PLAN = "spec", "key", "result", "worker", "interrupted", "plan"
@@ -23,6 +25,21 @@ INTERIM = "interim"
 """What a trial showed at its evaluations while it trained."""
 
 Fate = Literal["complete", "pruned", "failed", "running", "waiting"]
+
+
+def this_worker() -> dict[str, Any]:
+    """Who runs a trial: enough to see from the same machine whether it still lives."""
+    me = psutil.Process()
+    return {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time()}
+
+
+def is_alive(worker: dict[str, Any]) -> bool:
+    """Whether a worker of this machine still runs."""
+    try:
+        process = psutil.Process(worker["pid"])
+        return bool(abs(process.create_time() - worker["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def result_slot(place: int) -> str:

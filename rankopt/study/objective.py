@@ -20,10 +20,21 @@ from rankopt.core.result import Progress, TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec, content_hash, decode
 from rankopt.search.pruners import Dominated, Interim, build_pruner
 from rankopt.study.job import Event, Job, StopWorkingError, TrialFailedError
-from rankopt.study.ledger import DROPPED, INTERIM, INTERRUPTED, KEY, SPEC, WORKER, fates, recorded, result_slot
+from rankopt.study.ledger import (
+    DROPPED,
+    INTERIM,
+    INTERRUPTED,
+    KEY,
+    SPEC,
+    WORKER,
+    fates,
+    recorded,
+    result_slot,
+    this_worker,
+)
 from rankopt.study.plan import InvalidTrialError, checked
 from rankopt.study.proposals import propose
-from rankopt.study.storage import StudyStore, this_worker
+from rankopt.study.storage import StudyStore
 from rankopt.study.tracking import Tracker
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rankopt.core.space import Dimension, IntRange, settle
 from rankopt.search.base import Search
-from rankopt.study.ledger import INDEX, KEY, proposal_index
+from rankopt.study.ledger import INDEX, KEY, WORKER, proposal_index, this_worker
 from rankopt.study.storage import shown
 
 
@@ -33,6 +33,7 @@ class ProposalSampler(BaseSampler):
         self._sampler: BaseSampler = optuna.samplers.RandomSampler(seed=0)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        study._storage.set_trial_user_attr(trial._trial_id, WORKER, this_worker())  # what was queued is unsigned
         index = proposal_index(self._trials(), trial.number)
         if KEY not in trial.user_attrs:
             study._storage.set_trial_user_attr(trial._trial_id, INDEX, index)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 from optuna.artifacts import download_artifact, get_all_artifact_meta, upload_artifact
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import fail_stale_trials
@@ -35,6 +34,7 @@ from rankopt.study.ledger import (
     WORKER,
     Fate,
     fates,
+    is_alive,
     is_open,
     keys,
     origin,
@@ -184,7 +184,7 @@ class StudyStore:
         for trial in self.trials(TrialState.RUNNING):
             worker = trial.user_attrs.get(WORKER)
             if worker:
-                dead = worker["host"] == socket.gethostname() and not _alive(worker)
+                dead = worker["host"] == socket.gethostname() and not is_alive(worker)
             else:
                 dead = datetime.now() - (trial.datetime_start or datetime.min) > self.grace
             if dead:
@@ -328,20 +328,6 @@ class StudyStore:
     def artifacts(self) -> Any:
         """The artifact store: at the place given, else where the study says, else in the study's folder."""
         return artifact_store(self.place or self.study.user_attrs.get(ARTIFACTS) or str(self.folder / "artifacts"))
-
-
-def this_worker() -> dict[str, Any]:
-    """Who runs a trial: enough to see from the same machine whether it still lives."""
-    me = psutil.Process()
-    return {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time()}
-
-
-def _alive(worker: dict[str, Any]) -> bool:
-    try:
-        process = psutil.Process(worker["pid"])
-        return bool(abs(process.create_time() - worker["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def shown(value: Any) -> Any:

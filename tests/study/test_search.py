@@ -425,6 +425,31 @@ def test_what_is_taken_home_is_the_best_by_its_mean(search_in: Run, result: Run)
     assert (row["n"], round(row["search"], 4)) == (5, 0.52)
 
 
+@pytest.mark.parametrize("moment", ["made", "proposed"])
+def test_a_worker_that_dies_while_it_asks_leaves_no_gap(search_in: Run, moment: str) -> None:
+    """Killed between a trial's row and its spec: the next worker sees at once that it is dead, and takes its place."""
+    code = f"""
+import os, pathlib, sys
+from rankopt.study.proposals import ProposalSampler
+from rankopt.study.storage import StudyStore
+store = StudyStore(sys.argv[1], "tiny", pathlib.Path(sys.argv[2]))
+store.open()
+store.study.sampler = ProposalSampler(store.search, store.trials)
+store.study._storage.create_new_trial(store.study._study_id) if {moment == "made"} else store.study.ask()
+os._exit(9)
+"""
+    nsga2 = {"name": "nsga2", "population": 3}
+    straight, _ = search_in("straight", {**nsga2, "trials": 8})
+    broken, _ = search_in("broken", {**nsga2, "trials": 4})
+    done = subprocess.run([sys.executable, "-c", code, sqlite_url(broken.folder), str(broken.folder)], check=False)
+    assert done.returncode == 9
+    (dead,) = broken.trials(TrialState.RUNNING)
+    assert WORKER in dead.user_attrs
+    broken, _ = search_in("broken", {**nsga2, "trials": 8})
+    assert [trial.number for trial in broken.trials(TrialState.FAIL)] == [dead.number]
+    assert specs(broken) == specs(straight)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tpe", "nsga2"])
 def test_a_killed_search_is_the_uninterrupted_one(name: str, tiny_trial: Run, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec
 from rankopt.study import database
 from rankopt.study.database import masked, sqlite_url
-from rankopt.study.ledger import INTERRUPTED, KEY, ORIGIN, RESULT, SPEC, WORKER, result_slot
-from rankopt.study.storage import StudyStore, this_worker
+from rankopt.study.ledger import INTERRUPTED, KEY, ORIGIN, RESULT, SPEC, WORKER, result_slot, this_worker
+from rankopt.study.storage import StudyStore
 
 # the package quiets these itself; pytest forgets that before every test
 pytestmark = [

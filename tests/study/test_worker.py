@@ -15,8 +15,8 @@ from optuna.trial import TrialState, create_trial
 from rankopt.core.result import Progress, TrialResult
 from rankopt.study.database import sqlite_url
 from rankopt.study.job import Event, Job
-from rankopt.study.ledger import INTERRUPTED, KEY, RESULT, WORKER
-from rankopt.study.storage import StudyStore, this_worker
+from rankopt.study.ledger import INTERRUPTED, KEY, RESULT, WORKER, this_worker
+from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
 from rankopt.training.checkpoint import CorruptCheckpointError
