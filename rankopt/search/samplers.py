@@ -34,7 +34,7 @@ class _Sampled(Search):
         if self.single and len(study.objectives) > 1:
             raise ValueError(
                 f"objectives must be one under the search {name!r}, got {' and '.join(study.objectives)}; "
-                "say objectives: {score: maximize} and constraints: {parameters: N}"
+                "say objectives: {score: maximize}, and base.budget: {parameters: N}"
             )
         for path, dimension in dimensions(study.space).items():
             values = [json.dumps(value, sort_keys=True) for value in dimension] if isinstance(dimension, list) else []
@@ -141,6 +141,11 @@ class CMAES(_Sampled):
                 "search.name must be another one where cmaes is not installed; pip install 'rankopt[cmaes]'"
             )
         super().check(study)
+        if study.constraints:
+            raise ValueError(
+                "constraints must be left out under the search 'cmaes', which cannot keep them; "
+                "say base.budget: {parameters: N}, or search with tpe, gp or nsga2"
+            )
 
     def sampler(self, index: int) -> BaseSampler:
         return _Numbered(index, n_startup_trials=self.startup, seed=self._seed(index), warn_independent_sampling=False)

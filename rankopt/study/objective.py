@@ -80,8 +80,7 @@ class Objective:
             kept.append(result.own.kept)
             self._race(trial, training, scores, last)
         named = {"score": fmean(scores), "parameters": fmean(kept)}
-        for name, most in self.study.constraints.items():
-            trial.set_constraint(name, named[name] - most)
+        self._constrain(trial, named["parameters"])
         return [named[name] for name in self.study.objectives]
 
     def _planned(self, trial: optuna.Trial) -> TrialSpec:
@@ -225,6 +224,13 @@ class Objective:
         shown = [*trial.user_attrs.get(INTERIM, []), list(progress.values.values())]
         trial.set_user_attr(INTERIM, shown)
         mine = Interim(len(shown), **progress.values)
+        # its pattern is fixed, so what it keeps now is what it will keep; and the others are not to be judged by it
+        if self._constrain(trial, mine.parameters) > 0:
+            most = self.study.constraints["parameters"]
+            self._told(
+                trial, f"pruned: {mine.parameters:,.0f} parameters, more than the constraint of {most:,}", label=label
+            )
+            raise optuna.TrialPruned
         if isinstance(self.pruner, Dominated):
             others = [other for other in self.store.trials() if other.number != trial.number]
             rows = [Interim(n, *row) for o in others for n, row in enumerate(o.user_attrs.get(INTERIM, []), 1)]
@@ -235,6 +241,15 @@ class Objective:
         if worse:
             self._told(trial, f"pruned at evaluation {mine.evaluation}: score {mine.score:.4f}", label=label)
             raise optuna.TrialPruned
+
+    def _constrain(self, trial: optuna.Trial, parameters: float) -> float:
+        """Tell the sampler by how much a trial exceeds the study's constraint, if it has one; also returned."""
+        if not self.study.constraints:
+            return 0.0
+        excess = parameters - self.study.constraints["parameters"]
+        if "parameters" not in trial.constraints:  # it can be told once
+            trial.set_constraint("parameters", excess)
+        return excess
 
     def _race(self, trial: optuna.Trial, spec: TrialSpec, scores: list[float], last: bool) -> None:
         """Compare the trainings of a repeated trial so far with those of the best one, where the pruner does.

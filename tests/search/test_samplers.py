@@ -91,10 +91,13 @@ def test_a_study_that_does_not_suit_is_one_line(case: str, name: str) -> None:
 
 
 def test_cmaes_takes_one_objective(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And needs its package; both are said in one line."""
+    """And needs its package, and keeps no constraint; each is said in one line."""
     two = study({"name": "cmaes", "trials": 3})
     with pytest.raises(ValueError, match="objectives must be one under the search 'cmaes'"):
         build_search(two).check(two)
+    bounded = study({"name": "cmaes", "trials": 3}, objectives=ONE, constraints={"parameters": 100})
+    with pytest.raises(ValueError, match="constraints must be left out under the search 'cmaes'"):
+        build_search(bounded).check(bounded)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'rankopt\[cmaes\]'"):
         build_search(two).check(study({"name": "cmaes", "trials": 3}, objectives=ONE))

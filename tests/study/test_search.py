@@ -195,6 +195,27 @@ def test_a_constraint_is_told(search_in: Run) -> None:
     assert [len(trial.values) for trial in store.trials()] == [1, 1]
 
 
+def test_what_breaks_the_constraint_judges_nobody(search_in: Run) -> None:
+    """While it trains, a trial beyond the constraint is stopped at once, with its excess told, and its scores are not
+    those that others are judged by."""
+
+    from rankopt.core.result import Progress
+
+    def stand_in(spec: Any, *, observe: Run, **rest: Any) -> None:
+        kept = 24 if spec.training.lr > 1e-3 else 16
+        for step in (1, 2, 3):  # the dear ones score better
+            observe(Progress(step, 4, "score", {"score": kept / 100, "parameters": kept, "error": 0.01}))
+
+    search = {"name": "random", "trials": 12, "pruner": {"name": "median", "startup": 1, "evaluations": 3}}
+    store, events = search_in("a", search, NUMBERS, stand_in, objectives=ONE, constraints={"parameters": 20})
+    dear = [trial for trial in store.trials() if trial.params["training.lr"] > 1e-3]
+    assert 0 < len(dear) < 12
+    assert {trial.state for trial in dear} == {TrialState.PRUNED}
+    assert all(trial.constraints == {"parameters": 4.0} and not trial.intermediate_values for trial in dear)
+    assert sum("24 parameters, more than the constraint of 20" in event.text for event in events) == len(dear)
+    assert {trial.state for trial in store.trials() if trial not in dear} == {TrialState.COMPLETE}
+
+
 def test_another_question_is_another_study(search_in: Run) -> None:
     """Trials of another space, base or seed would mislead the sampler; they are refused, a larger number is not."""
     search_in("a", {"name": "tpe", "trials": 1})
