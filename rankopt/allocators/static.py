@@ -39,7 +39,7 @@ class Static(Allocator):
         spent, allowed = budget.spent(pattern, shapes), budget.amount(shapes)
         if spent > allowed:
             raise ValueError(
-                f"allocator.ranks must fit the budget of {allowed} {budget.unit}, got {spent}; "
-                "lower some ranks, or leave the budget out"
+                f"allocator.ranks must fit {allowed} {budget.unit}, the budget or else model.max_rank everywhere, "
+                f"got {spent}; lower some ranks, or raise that"
             )
         return start_pattern(layers, pattern, seed)

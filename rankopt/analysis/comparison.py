@@ -25,7 +25,8 @@ def average(points: pd.DataFrame) -> pd.DataFrame:
         points: a frame of `tidy`.
     Returns:
         One row per configuration: `setting`, `task`, `metric`, `split`, `allocator`, `name`, `budget`, `configuration`,
-        `n` (seeds), `kept`, `mean_rank`, `search`, `score` (means), `error` (standard error of the score), `chosen`.
+        `key` (of the first seed), `n` (seeds), `kept`, `mean_rank`, `search`, `score` (means), `error` (standard error
+        of the score), `chosen`.
     """
     rows: list[dict[str, Any]] = []
     groups = points[points["own"].astype(bool)].groupby(
@@ -42,6 +43,7 @@ def average(points: pd.DataFrame) -> pd.DataFrame:
                 "name": first["name"],
                 "budget": budget,
                 "configuration": configuration,
+                "key": group.sort_values("seed")["key"].iloc[0],
                 "n": summary.n,
                 "kept": group["kept"].mean(),
                 "mean_rank": group["mean_rank"].mean(),
@@ -59,8 +61,8 @@ def average(points: pd.DataFrame) -> pd.DataFrame:
 
 
 AVERAGES = [
-    "setting", "task", "metric", "split", "allocator", "name", "budget", "configuration", "n", "kept", "mean_rank",
-    "search", "score", "error", "chosen",
+    "setting", "task", "metric", "split", "allocator", "name", "budget", "configuration", "key", "n", "kept",
+    "mean_rank", "search", "score", "error", "chosen",
 ]  # fmt: skip
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
+from pydantic import ValidationError
 
+from rankopt.analysis.frame import flatten
 from rankopt.analysis.pareto import front
+from rankopt.core.path import paths_of, shortest, split_path
+from rankopt.core.spec import StudySpec, TrialSpec, decode
 
 
 class Proposal(NamedTuple):
@@ -30,6 +35,37 @@ class SearchRecord:
 
     proposals: Sequence[Proposal] = ()
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+ELSEWHERE = ("seed", "task", "budget")
+"""Fields that have columns of their own."""
+
+
+def configuration(study: StudySpec, spec: Mapping[str, Any]) -> str:
+    """What a trial has in the dimensions of its study, but for its task, budget and seed, in a few words.
+
+    Args:
+        study: whose space.
+        spec: of the trial, as plain data.
+    Example:
+        >>> base = {"task": {"name": "rte"}, "allocator": {"name": "ramp"}}
+        >>> study = StudySpec(name="s", base=base, space={"training.lr": [1e-3], "allocator.ratio": [2.0], "seed": [0]})
+        >>> configuration(study, study.plain({"training.lr": 1e-3, "allocator.ratio": 2.0, "seed": 0}))
+        'lr 0.001, ratio 2'
+    """
+    plain = spec
+    with suppress(ValidationError):  # of a proposal that is no valid trial, what is written
+        plain = decode(TrialSpec, spec).model_dump(mode="json")
+    values: dict[str, Any] = {}
+    for path in (path for dimension in study.space for path in paths_of(dimension)):
+        node: Any = plain
+        for part in (parts := split_path(path)):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        if parts[0] not in ELSEWHERE and node is not None:
+            values |= flatten({".".join(parts): node})
+    values.pop("allocator.name", None)
+    words = [f"{value:.3g}" if isinstance(value, float) else f"{value}" for value in values.values()]
+    return ", ".join(f"{name} {word}" for name, word in zip(shortest(values), words, strict=True))
 
 
 BEST = ["setting", "allocator", "n", "kept", "mean_rank", "search", "score", "key", "point"]

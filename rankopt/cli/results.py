@@ -27,6 +27,8 @@ def show(
         }
         print(json.dumps(data, indent=2))
         return
+    from rankopt.analysis.search import configuration
+
     rows = []
     for result in results:
         best = result.points[0] if result.points else None
@@ -40,6 +42,7 @@ def show(
                 "kept": f"{best.kept:,}" if best else "",
                 "search": f"{result.score('search'):.4f}" if best else "",
                 "report": f"{result.score('report'):.4f}" if best else "",
+                **({} if spec.listed else {"configuration": configuration(spec, result.spec)}),
                 "status": result.status if result.status == "complete" else f"failed: {result.reason}",
             }
         )
@@ -77,6 +80,7 @@ def best(
     budget = spec.constraints.get("parameters") if budget is None else budget
     from rankopt.analysis.frame import VARIANTS, tidy
     from rankopt.analysis.search import best as best_of
+    from rankopt.analysis.search import configuration
 
     results = {result.key: result for result in store.results()}
     found = best_of(tidy(results.values(), variants=1 if store.search.trials else VARIANTS), budget)
@@ -87,6 +91,8 @@ def best(
         dict(next(point.pattern for point in results[row.key].points if point.label == row.point))
         for row in found.itertuples()
     ]
+    if not spec.listed:
+        found["configuration"] = [configuration(spec, results[key].spec) for key in found["key"]]
     rows = found.rename(columns={"setting": "task", "n": "seeds", "score": "report"}).to_dict("records")
     if as_json:
         print(json.dumps([{**row, "pattern": pattern} for row, pattern in zip(rows, patterns, strict=True)], indent=2))
@@ -132,9 +138,9 @@ def export(
 ) -> None:
     """Take a trial's trained adapter home: an ordinary PEFT adapter folder."""
     new_place(out)
-    if trial and budget is not None:
+    if trial is not None and budget is not None:
         raise ValueError("--trial and --budget must not be given together: the one names a trial, the other finds one")
-    if point and not trial:
+    if point and trial is None:
         raise ValueError("--point must go with --trial, whose pattern it names")
     store, spec = open_store(study, storage, directory, artifacts)
     from rankopt.study.export import export_adapter

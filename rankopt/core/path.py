@@ -86,3 +86,20 @@ def refuse_overlap(dimensions: Iterable[str]) -> None:
                         f"dimensions must not overlap, and {'.'.join(other)!r} (in {name!r}) and {path!r} do"
                     )
             seen.append((parts, dimension))
+
+
+def shortest(names: Iterable[str]) -> list[str]:
+    """Dotted names cut from the left as far as they stay different.
+
+    Example:
+        >>> shortest(["attention.self.query", "attention.output.dense", "output.dense"])
+        ['query', 'attention.output.dense', 'output.dense']
+    """
+    full = list(names)
+
+    def short(name: str) -> str:
+        parts = name.split(".")
+        ends = (".".join(parts[start:]) for start in range(len(parts) - 1, 0, -1))
+        return next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in full) == 1), name)
+
+    return [short(name) for name in full]

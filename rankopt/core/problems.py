@@ -127,19 +127,28 @@ def _path(loc: tuple[str | int, ...]) -> Path:
     return tuple(part for part in loc if not (isinstance(part, str) and ("[" in part or part in _MEMBERS)))
 
 
-_MEMBERS = {"IntRange", "FloatRange", "str", "function-after", "function-before"}
+_MEMBERS = {"IntRange", "FloatRange", "list", "str", "function-after", "function-before"}
 
 
 def _fields(kind: type[BaseModel], parents: list[str | int]) -> list[str]:
     """The field names valid below a location."""
     current: Any = kind
     for parent in parents:
-        field = current.model_fields.get(parent) if isinstance(parent, str) and _is_model(current) else None
-        if field is None:
-            continue
-        choices = [field.annotation, *get_args(field.annotation)]
-        current = next((choice for choice in choices if _is_model(choice)), current)
+        if _is_model(current):
+            field = current.model_fields.get(parent) if isinstance(parent, str) else None
+            if field is None:
+                continue
+            current = field.annotation
+        below = _models(current)
+        current = next((one for one in below if one.__name__ == parent or len(below) == 1), current)
     return [field.alias or name for name, field in current.model_fields.items()] if _is_model(current) else []
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models in an annotation, however deep."""
+    if _is_model(annotation):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
 
 
 def _is_model(value: Any) -> bool:

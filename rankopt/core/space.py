@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from rankopt.core.path import paths_of
 from rankopt.core.problems import problems
@@ -62,7 +62,18 @@ def _ordered(dimension: R) -> R:
     return dimension
 
 
-Dimension = list[Any] | IntRange | FloatRange
+def _kind(value: Any) -> str:
+    """Which of the three a dimension is, so that a mistake in one is told by its rules alone."""
+    for kind, key in ((IntRange, "int"), (FloatRange, "float")):
+        if isinstance(value, kind) or (isinstance(value, dict) and key in value):
+            return kind.__name__
+    return "list"
+
+
+Dimension = Annotated[
+    Annotated[list[Any], Tag("list")] | Annotated[IntRange, Tag("IntRange")] | Annotated[FloatRange, Tag("FloatRange")],
+    Discriminator(_kind),
+]
 Decide = Callable[[str, Dimension], Any]
 """Name and dimension -> a number of the range, or the index of a listed value."""
 

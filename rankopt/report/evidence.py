@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from rankopt.analysis.comparison import average, compare
 from rankopt.analysis.frame import VARIANTS, tidy
+from rankopt.analysis.pareto import front
 from rankopt.analysis.search import SearchRecord
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec, decode
@@ -93,6 +94,12 @@ class Evidence:
     def settings(self) -> list[str]:
         """The settings that have a complete trial, sorted."""
         return sorted(set(self.points["setting"]))
+
+    def front(self, setting: str) -> pd.DataFrame:
+        """The averages within the study's constraint that none dominates on the search split, the cheapest first."""
+        rows = self.averages[self.averages["setting"] == setting]
+        rows = rows[rows["kept"] <= self.study.constraints.get("parameters", math.inf)]
+        return rows.iloc[front(rows["kept"].tolist(), rows["search"].tolist())]
 
     def runs(self, setting: str, budget: float, allocator: str) -> pd.DataFrame:
         """The own points of the chosen configuration, one per seed; NaN asks for the trials without a budget."""

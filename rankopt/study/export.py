@@ -42,7 +42,7 @@ def export_adapter(
     complete = [result for result in store.results(planned=key is None) if result.status == "complete"]
     if not complete:
         raise ValueError(f"study {store.name!r} must have a complete trial to export, it has none")
-    taken = _named(store.name, complete, key, point) if key else _best(complete, budget)
+    taken = _best(store.name, complete, budget) if key is None else _named(store.name, complete, key, point)
     attempts = [trial for trial in store.trials() if taken.result.key in keys(trial)]
     with new_folder(out) as draft, tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch, "adapter.zip")
@@ -56,7 +56,7 @@ def export_adapter(
 
 
 def _named(study: str, complete: list[TrialResult], key: str, label: str | None) -> Taken:
-    result = next((result for result in complete if result.key.startswith(key)), None)
+    result = next((result for result in complete if key and result.key.startswith(key)), None)
     if result is None:
         raise ValueError(f"--trial must be the key of a complete trial, got {key!r}; rankopt show {study}")
     points = {point.label: point for point in result.points}
@@ -65,8 +65,12 @@ def _named(study: str, complete: list[TrialResult], key: str, label: str | None)
     return Taken(result, points[label] if label else result.own)
 
 
-def _best(complete: list[TrialResult], budget: int | None) -> Taken:
+def _best(study: str, complete: list[TrialResult], budget: int | None) -> Taken:
     points = tidy(complete)
+    if len(settings := sorted(set(points["setting"]))) > 1:
+        raise ValueError(
+            f"--trial must be given, because scores on {' and '.join(settings)} do not compare; rankopt best {study}"
+        )
     found = best(points, budget)
     if found.empty:
         least = min(point.kept for result in complete for point in result.points)

@@ -109,7 +109,7 @@ class Objective:
             trial.set_user_attr(SPEC, data)
             trial.set_user_attr(KEY, content_hash(data))
             failure = TrialResult(key=content_hash(data), spec=data, status="failed", reason="; ".join(map(str, found)))
-            self._record(trial, 0, failure, last=True)
+            self._record(trial, 0, failure, last=True, label="proposal")
             raise TrialFailedError from None
         trial.set_user_attr(SPEC, spec.plain)
         trial.set_user_attr(KEY, spec.key)
@@ -154,7 +154,7 @@ class Objective:
             for data in recorded(other):
                 if data["key"] == spec.key and self.store.proposal(other) != mine:
                     trial.set_user_attr(result_slot(place), data)
-                    over = last or data["status"] == "failed"
+                    over = last and data["status"] == "complete"
                     text = f"the same as trial {other.number}, not trained again"
                     self._told(trial, text, over, trial_label(spec))
                     return _result(data)
@@ -265,10 +265,10 @@ class Objective:
             self._told(trial, text, label=trial_label(spec))
             raise optuna.TrialPruned
 
-    def _record(self, trial: optuna.Trial, place: int, result: TrialResult, last: bool, label: str = "") -> None:
+    def _record(self, trial: optuna.Trial, place: int, result: TrialResult, last: bool, label: str) -> None:
         trial.set_user_attr(result_slot(place), result.model_dump(mode="json"))
-        if result.status == "failed":
-            self._told(trial, f"failed: {result.reason}", label=label)
+        if result.status == "failed":  # in its place a search proposes another one
+            self._told(trial, f"failed: {result.reason}", self.store.search.trials is None, label)
         else:
             score, kept = result.score("search"), result.own.kept
             self._told(trial, f"{result.metrics[0]} {score:.4f}, {kept:,} parameters", last, label)

@@ -114,6 +114,10 @@ def run_study(
         interrupted, refusal = _run_workers(staff, jobs, display) if left else (False, "")
         counts = store.counts()
         interrupted |= not refusal and counts["waiting"] + counts["running"] > 0  # somebody stopped a worker itself
+        found, wanted = counts["complete"] + counts.get("pruned", 0), store.search.trials or 0
+        if found < wanted and not counts["waiting"] + counts["running"]:
+            failed = counts["failed"]
+            display.say(f"the search gave up after {failed} failed proposals, with {found} of its {wanted} trials")
         outcome = Outcome(counts, interrupted, refusal, store.results())
         if not interrupted and not refusal and left:
             try:

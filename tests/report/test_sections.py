@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from json import dumps
 from typing import Any
 
 import pytest
 
 from rankopt.analysis.pareto import hypervolume
 from rankopt.analysis.search import Proposal, SearchRecord
+from rankopt.core.path import shortest
 from rankopt.core.pattern import RankPattern
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
@@ -19,7 +21,7 @@ from rankopt.report.evidence import Evidence
 from rankopt.report.interactive import figures
 from rankopt.report.palette import styles
 from rankopt.report.sections import SECTIONS
-from rankopt.report.sections.ranks import place, shortest
+from rankopt.report.sections.ranks import place
 from rankopt.report.static import draw
 
 Make = Callable[[Iterable[TrialSpec]], list[TrialResult]]
@@ -202,7 +204,7 @@ def searched(study: StudySpec, make: Make, **more: Any) -> tuple[StudySpec, list
 
 
 def test_a_search_shows_its_progress(study: StudySpec, make: Make) -> None:
-    """The hypervolume never falls, ends at that of all trials, starts at the corner that is named; proposals that
+    """The hypervolume never falls, ends at that of all trials, as a share of full rank at score 1; proposals that
     failed, were stopped or repeated another are counted and win nothing."""
     spec, results = searched(study, make)
     fates = [Proposal([result.key], "complete") for result in results]
@@ -217,16 +219,21 @@ def test_a_search_shows_its_progress(study: StudySpec, make: Make) -> None:
     assert len(line.x) == 15
     assert line.y[3] == line.y[4] == line.y[2]
     kept, scores = [r.own.kept for r in results], [r.score("search") for r in results]
-    assert line.y[-1] == pytest.approx(hypervolume(kept, scores, (max(kept), min(scores))))
+    full = spec.trial({"budget.mean_rank": 1.0, "training.lr": 1e-3}).model.max_rank
+    most = full * sum(shape.cost for shape in results[0].layers.values())
+    assert line.y[-1] == pytest.approx(hypervolume(kept, scores, (most, 0.0)) / most)
     draw(block.charts[0])
     figures(block.charts[0])
 
 
 def test_a_search_for_one_score_shows_the_best_so_far(study: StudySpec, make: Make) -> None:
-    """Among those that keep the constraint only."""
+    """Among those that keep the constraint only: the others, of which the first trial is one, are crosses, and neither
+    the answer nor a front names them."""
     objective: dict[str, Any] = {"objectives": {"score": "maximize"}}
     spec, results = searched(study, make, **objective)
-    most = sorted(result.own.kept for result in results)[5]
+    results = sorted(results, key=lambda result: -result.own.kept)
+    most = results[6].own.kept
+    assert results[0].own.kept > most
     spec = spec.model_copy(update={"constraints": {"parameters": most}})
     evidence = Evidence.of(spec, results, {}, SearchRecord([Proposal([r.key], "complete") for r in results]))
     block = SECTIONS["search"].block(evidence)
@@ -234,6 +241,44 @@ def test_a_search_for_one_score_shows_the_best_so_far(study: StudySpec, make: Ma
     assert f"at most {most:,} parameters kept" in block.text[0]
     (line,) = series(block.charts[0], "step")
     assert line.y[-1] == max(r.score("search") for r in results if r.own.kept <= most)
+    assert line.x[0] == 1 + sum(r.own.kept > most for r in results)
+    clouds = {one.label: len(one.x) for one in series(block.charts[0], "cloud")}
+    assert clouds == {"trials": 12 - (line.x[0] - 1), "trials beyond the constraint": line.x[0] - 1}
+    dumps(figures(block.charts[0]), allow_nan=False)
+    draw(block.charts[0])
+    found = {name: section.block(evidence) for name, section in SECTIONS.items()}
+    assert f"within {most:,} parameters on the search split is" in found["answer"].bullets[0]
+    assert max(found["scores"].tables[0].frame["parameters kept"]) <= most
+    (ringed,) = series(found["trade-off"].charts[0], "front")
+    assert max(ringed.x) <= most
+    none = Evidence.of(spec.model_copy(update={"constraints": {"parameters": 1}}), results, {}, evidence.search)
+    assert "none of 12 configurations keeps the constraint" in SECTIONS["answer"].block(none).bullets[0]
+    for section in SECTIONS.values():
+        for chart in block.charts if (block := section.block(none)) else ():
+            draw(chart)
+            dumps(figures(chart), allow_nan=False)
+
+
+def test_a_search_says_what_it_found(study: StudySpec, make: Make) -> None:
+    """The best and the cheap end of the front with what they are, and the front's patterns; however many budgets."""
+    space = {"budget.mean_rank": {"float": [1.0, 8.0]}, "training.lr": {"float": [1e-3, 1e-2]}}
+    search = {"name": "random", "trials": 14}
+    spec = StudySpec.model_validate({"name": "search", "base": study.base, "space": space, "search": search})
+    made = [spec.trial({"budget.mean_rank": 1 + k / 2, "training.lr": 1e-3 * (1 + k % 5)}) for k in range(14)]
+    evidence = Evidence.of(spec, make(made), {}, SearchRecord([Proposal([trial.key], "complete") for trial in made]))
+    found = {name: section.block(evidence) for name, section in SECTIONS.items()}
+    front = evidence.front("mini-cola")
+    assert len(front) > 1
+    (told,) = found["answer"].bullets
+    assert "the best of 14 configurations on the search split is uniform" in told
+    assert f"{front.iloc[-1]['kept']:,.0f} parameters" in told
+    assert f"the Pareto front has {len(front)}, the cheapest of which is uniform" in told
+    rates = {f"lr {trial.training.lr:.3g}" for trial in made if trial.key in set(front["key"])}
+    assert set(found["scores"].tables[0].frame["configuration"]) == rates
+    (chart,) = found["ranks"].charts
+    assert len(chart.panels) == min(6, len(front))
+    assert chart.panels[0].title.startswith("uniform, ")
+    assert SECTIONS["importance"].block(evidence).text[0].startswith("Not told")
 
 
 def test_importances_are_drawn(study: StudySpec, make: Make) -> None:

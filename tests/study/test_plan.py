@@ -65,7 +65,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a static pattern over its budget": (
         {"allocator": {"name": "static", "ranks": {"*": 3}}},
         "base.allocator.ranks",
-        "must fit the budget of 24 ranks, got 36",
+        "must fit 24 ranks, the budget or else model.max_rank everywhere, got 36",
     ),
     "a glob that matches nothing": (
         {"allocator": {"name": "static", "ranks": {"*.qery": 3}}},

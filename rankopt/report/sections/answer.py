@@ -24,7 +24,8 @@ class Answer(Section):
     """What do the results say? One sentence per setting and budget, about the best contender on the search split."""
 
     def block(self, evidence: Evidence) -> Block:
-        return Block("Answer", text=_text(evidence), bullets=_sentences(evidence), warnings=_warnings(evidence))
+        told = _sentences(evidence) if evidence.study.listed else tuple(_found(evidence, s) for s in evidence.settings)
+        return Block("Answer", text=_text(evidence), bullets=told, warnings=_warnings(evidence))
 
 
 def _warnings(evidence: Evidence) -> tuple[str, ...]:
@@ -59,7 +60,7 @@ def _text(evidence: Evidence) -> tuple[str, ...]:
         if _repeated(evidence)
         else "One seed each: no error is known"
     )
-    if evidence.chosen.groupby(CONDITION, dropna=False).size().max() > 2:
+    if evidence.study.listed and evidence.chosen.groupby(CONDITION, dropna=False).size().max() > 2:
         about += "; the contender named is the one with the best score on the search split"
     return (*family, f"{about}.") if evidence.settings else ()
 
@@ -76,6 +77,23 @@ def _sentences(evidence: Evidence) -> tuple[str, ...]:
     budgeted = {setting for setting, _ in cases}
     free = [(setting, float("nan")) for setting in evidence.settings if setting not in budgeted]
     return tuple(_sentence(evidence, setting, budget) for setting, budget in sorted(cases + free, key=lambda c: c[0]))
+
+
+def _found(evidence: Evidence, setting: str) -> str:
+    """What a search found: the best, and where parameters count too, the cheap end of the front."""
+    tried = plural(int((evidence.averages["setting"] == setting).sum()), "configuration")
+    front, most = evidence.front(setting), evidence.study.constraints.get("parameters")
+    if front.empty:
+        return f"On {setting}, none of {tried} keeps the constraint of at most {most:,} parameters."
+    within = f" within {most:,} parameters" if most is not None else ""
+    text = f"On {setting}, the best of {tried}{within} on the search split is {_scored(front.iloc[-1])}"
+    if "parameters" in evidence.study.objectives:
+        text += (
+            "; it is the whole Pareto front"
+            if len(front) == 1
+            else f"; the Pareto front has {len(front)}, the cheapest of which is {_scored(front.iloc[0])}"
+        )
+    return f"{text}."
 
 
 def _sentence(evidence: Evidence, setting: str, budget: float) -> str:

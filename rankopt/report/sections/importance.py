@@ -13,12 +13,16 @@ from rankopt.report.palette import styles
 
 ASKED = {"front": "being near the front", "score": "a high score", "parameters": "few parameters"}
 
+NONE = "Not told: shares of few trials would be noise. They take ten complete trials and two dimensions."
+
 
 class Importance(Section):
     """Which dimensions decide whether a trial is among the best?"""
 
     def block(self, evidence: Evidence) -> Block | None:
         importances = evidence.search.importances
+        if not importances and evidence.search.proposals:
+            return Block("Importances", text=(NONE,))
         if not importances:
             return None
         frame = table(importances)

@@ -7,8 +7,9 @@ from statistics import fmean
 from typing import NamedTuple
 
 from rankopt.analysis.pareto import hypervolume
+from rankopt.core.spec import TrialSpec, decode
 from rankopt.report.block import Block, Section
-from rankopt.report.chart import Axis, Chart, Curves, Series, Style
+from rankopt.report.chart import Axis, Chart, Curves, Kind, Series, Style
 from rankopt.report.evidence import Evidence
 from rankopt.report.palette import COLOURS, NEUTRAL
 from rankopt.report.words import plural
@@ -75,30 +76,54 @@ def _found(evidence: Evidence, setting: str) -> list[_Found | None]:
 
 def _panel(evidence: Evidence, setting: str) -> Curves | None:
     results = _found(evidence, setting)
-    done = [result for result in results if result]
-    if len(done) < 2:
+    if sum(result is not None for result in results) < 2:
         return None
-    several = len(evidence.study.objectives) > 1
-    values: list[float] = []
-    reference = max(result.kept for result in done), min(result.score for result in done)
+    within = [result if result and _within(evidence, result) else None for result in results]
+    label, values = _so_far(evidence, setting, within)
+    line = [(float(step), value) for step, value in enumerate(values, 1) if value is not None]
+    series = [_series(label, Style(COLOURS[0], "none"), "step", line)] if line else []
+    if len(evidence.study.objectives) > 1:
+        return Curves(setting, tuple(series), Axis("proposals"), Axis(f"{label} (mean best score over budgets)"))
+    for name, shown, marker in (("trials", within, "circle"), ("trials beyond the constraint", results, "x")):
+        cloud = [
+            (float(step), result.score)
+            for step, (result, kept) in enumerate(zip(shown, within, strict=True), 1)
+            if result and (result is kept) == (shown is within)
+        ]
+        if cloud:
+            series.append(_series(name, Style(NEUTRAL.colour, marker), "cloud", cloud))
+    return Curves(setting, tuple(series), Axis("proposals"), Axis("score on the search split"))
+
+
+def _series(label: str, style: Style, kind: Kind, points: list[tuple[float, float]]) -> Series:
+    xs, ys = zip(*points, strict=True)
+    return Series(label, style, kind, xs, ys)
+
+
+def _so_far(evidence: Evidence, setting: str, results: list[_Found | None]) -> tuple[str, list[float | None]]:
+    """What the proposals so far have won, after each of them; nothing before the first one that counts."""
+    several, most = len(evidence.study.objectives) > 1, _most(evidence, setting)
+    values: list[float | None] = []
     for count in range(1, len(results) + 1):
-        so_far = [result for result in results[:count] if result and _within(evidence, result)]
+        so_far = [result for result in results[:count] if result]
         kept, scores = [result.kept for result in so_far], [result.score for result in so_far]
-        values.append(hypervolume(kept, scores, reference) if several else max(scores, default=float("nan")))
-    style = Style(COLOURS[0], "none")
-    steps = tuple(range(1, len(results) + 1))
-    label = "hypervolume" if several else "best score so far"
-    series = [Series(label, style, "step", steps, tuple(values))]
-    if not several:
-        cloud = [(step, result.score) for step, result in zip(steps, results, strict=True) if result]
-        xs, ys = zip(*cloud, strict=True)
-        series.append(Series("trials", NEUTRAL_POINTS, "cloud", xs, ys))
-    title = f"{setting}: corner at {reference[0]:,.0f} parameters and score {reference[1]:.3f}" if several else setting
-    y = Axis("hypervolume (parameters x score)", counts=True) if several else Axis("score on the search split")
-    return Curves(title, tuple(series), Axis("proposals"), y)
+        if several:
+            values.append(hypervolume(kept, scores, (most, 0.0)) / most)
+        else:
+            values.append(max(scores, default=None))
+    return "hypervolume" if several else "best score so far", values
 
 
-NEUTRAL_POINTS = Style(NEUTRAL.colour, "circle")
+def _most(evidence: Evidence, setting: str) -> float:
+    """Parameters of `model.max_rank` everywhere: a corner that every search over one model shares."""
+    here = set(evidence.points.loc[evidence.points["setting"] == setting, "key"])
+    results = [result for result in evidence.results if result.key in here]
+    return float(
+        max(
+            decode(TrialSpec, result.spec).model.max_rank * sum(shape.cost for shape in result.layers.values())
+            for result in results
+        )
+    )
 
 
 def _within(evidence: Evidence, found: _Found) -> bool:
@@ -107,8 +132,10 @@ def _within(evidence: Evidence, found: _Found) -> bool:
 
 def _caption(evidence: Evidence) -> str:
     if len(evidence.study.objectives) == 1:
-        return "Best score on the search split so far, and the trials that it was found among."
+        beyond = ", crosses those beyond the constraint" if evidence.study.constraints else ""
+        return f"Best score on the search split so far, and the trials that it was found among{beyond}."
     return (
-        "Area of the plane of parameters and score that the trials so far dominate. Its corner is the most parameters "
-        "and the lowest score of any complete trial. Scores are those of the search split, which the search saw."
+        "The best score that a budget buys, averaged over all budgets from no parameters to full rank everywhere: the "
+        "area that the trials so far dominate, from a corner at full rank and score 0, as a share of full rank. "
+        "Searches over one model and task compare. Scores are those of the search split, which the search saw."
     )

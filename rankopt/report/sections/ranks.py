@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 
+from rankopt.core.path import shortest
 from rankopt.report.block import Block, Section
 from rankopt.report.chart import Chart, Grid
 from rankopt.report.evidence import Evidence
@@ -14,7 +16,7 @@ from rankopt.report.words import span
 
 
 class Ranks(Section):
-    """Which layers keep how many components, at one budget, averaged over seeds?"""
+    """Which layers keep how many components, at one budget or on a search's front, averaged over seeds?"""
 
     def block(self, evidence: Evidence) -> Block | None:
         charts = tuple(
@@ -23,29 +25,47 @@ class Ranks(Section):
         return Block("Rank patterns", charts=charts) if charts else None
 
 
+MOST = 6
+"""Patterns of a search's front that are drawn, evenly spread."""
+
+
 def _chart(evidence: Evidence, setting: str, place: int) -> Chart | None:
-    budget = evidence.typical_budget(setting)
-    chosen = evidence.chosen[evidence.chosen["setting"] == setting]
-    # trials without a budget have no level of their own: their patterns stand beside those of the budget shown
-    shown = chosen[(chosen["budget"] == budget) | chosen["budget"].isna()]
     grids, seeds = [], []
-    for row in shown.itertuples():
-        keys = evidence.runs(setting, row.budget, row.allocator)["key"]
+    title, shown = _at_one_budget(evidence, setting) if evidence.study.listed else _front(evidence, setting)
+    own = evidence.points[evidence.points["own"].astype(bool) & (evidence.points["setting"] == setting)]
+    for label, row in shown:
+        keys = own.loc[own["configuration"] == row["configuration"], "key"]
         patterns = [evidence.by_key[key].own.pattern for key in keys]
         names = list(evidence.by_key[keys.iloc[0]].layers)
         means = {name: float(np.mean([pattern[name] for pattern in patterns])) for name in names}
-        grids.append((row.allocator, means))
+        grids.append((label, means))
         seeds.append(len(patterns))
     if not any(means for _, means in grids):
         return None
     top = max(1.0, *(rank for _, means in grids for rank in means.values()))
-    at = f" at mean rank {budget:g}" if budget == budget else ""
     return Chart(
         f"ranks-{place + 1}",
-        f"{setting}{at}",
+        title,
         f"Final rank of every adapted layer, mean over {span(min(seeds), max(seeds), 'seed')}; one colour scale.",
-        tuple(_grid(title, means, top) for title, means in grids),
+        tuple(_grid(label, means, top) for label, means in grids),
     )
+
+
+def _at_one_budget(evidence: Evidence, setting: str) -> tuple[str, Iterator[tuple[str, pd.Series]]]:
+    budget = evidence.typical_budget(setting)
+    chosen = evidence.chosen[evidence.chosen["setting"] == setting]
+    # trials without a budget have no level of their own: their patterns stand beside those of the budget shown
+    shown = chosen[(chosen["budget"] == budget) | chosen["budget"].isna()]
+    title = f"{setting} at mean rank {budget:g}" if budget == budget else setting
+    return title, ((str(row["allocator"]), row) for _, row in shown.iterrows())
+
+
+def _front(evidence: Evidence, setting: str) -> tuple[str, Iterator[tuple[str, pd.Series]]]:
+    rows = evidence.front(setting)
+    places = sorted({round(place) for place in np.linspace(0, len(rows) - 1, min(MOST, len(rows)))})
+    shown = (rows.iloc[place] for place in places)
+    title = f"{setting}: the Pareto front" + (f", {len(places)} of {len(rows)}" if len(places) < len(rows) else "")
+    return title, ((f"{row['allocator']}, {row['kept']:,.0f} parameters", row) for row in shown)
 
 
 def _grid(title: str, means: dict[str, float], top: float) -> Grid:
@@ -66,20 +86,3 @@ def place(name: str) -> tuple[str, str]:
     """
     found = re.match(r"((?:[^.]+\.)*?\d+)\.(.+)", name)
     return (found[1], found[2]) if found else ("-", name)
-
-
-def shortest(names: Iterable[str]) -> list[str]:
-    """Dotted names cut from the left as far as they stay different.
-
-    Example:
-        >>> shortest(["attention.self.query", "attention.output.dense", "output.dense"])
-        ['query', 'attention.output.dense', 'output.dense']
-    """
-    full = list(names)
-
-    def short(name: str) -> str:
-        parts = name.split(".")
-        ends = (".".join(parts[start:]) for start in range(len(parts) - 1, 0, -1))
-        return next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in full) == 1), name)
-
-    return [short(name) for name in full]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from rankopt.analysis.pareto import front
+from rankopt.analysis.search import configuration
 from rankopt.report.block import Block, Section, Table
 from rankopt.report.evidence import Evidence
 
@@ -34,16 +34,18 @@ class Scores(Section):
             "the split that a search may look at. All metrics and columns are in data.csv.",
         )
         averages = evidence.averages
-        tables = [_averages(averages, "Means over seeds")]
-        if not averages["chosen"].all():
-            best = [
-                rows.iloc[front(rows["kept"].tolist(), rows["search"].tolist())]
-                for _, rows in averages.groupby("setting", sort=True)
-            ]
-            tables.insert(0, _averages(pd.concat(best), "Pareto front, chosen on the search split"))
+        tables = [_averages(evidence, averages, "Means over seeds")]
+        if not averages["chosen"].all() or not evidence.study.listed:
+            best = pd.concat([evidence.front(setting) for setting in evidence.settings])
+            tables.insert(0, _averages(evidence, best, "Pareto front, chosen on the search split"))
         points = evidence.points[list(POINTS)].rename(columns=POINTS)
         return Block("Scores", text=text, tables=(*tables, Table(points, FORMATS, "Every point", long=True)))
 
 
-def _averages(rows: pd.DataFrame, title: str) -> Table:
-    return Table(rows[list(AVERAGES)].rename(columns=AVERAGES), FORMATS, title, long=len(rows) > LONG)
+def _averages(evidence: Evidence, rows: pd.DataFrame, title: str) -> Table:
+    frame = rows[list(AVERAGES)].rename(columns=AVERAGES)
+    words = [configuration(evidence.study, evidence.by_key[key].spec) for key in rows["key"]]
+    if len(set(words)) > 1 or not evidence.study.listed:
+        frame["configuration"] = words
+        frame["key"] = rows["key"]
+    return Table(frame, FORMATS, title, long=len(rows) > LONG)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pandas as pd
 
 from rankopt.analysis.frame import CONTROL
-from rankopt.analysis.pareto import front
 from rankopt.analysis.statistics import summarize
 from rankopt.report.block import Block, Section
 from rankopt.report.chart import Axis, Chart, Curves, Series
@@ -44,6 +43,8 @@ def _caption(evidence: Evidence) -> str:
             " Every configuration of the search at its reported score; the dashed Pareto front was chosen on the "
             "search split, so a better-looking marker beside it may be luck."
         )
+        if evidence.study.constraints:
+            parts.append(f" What keeps more than {evidence.study.constraints['parameters']:,} parameters is not on it.")
     elif len(evidence.chosen) < len(evidence.averages):
         parts.append(
             " Faint markers: other configurations; the marked one of each allocator and the dashed Pareto front were "
@@ -60,7 +61,7 @@ def _panel(evidence: Evidence, setting: str) -> Curves:
     series = [
         *_cloud(evidence, averages[~joined]),
         *_lines(evidence, averages[joined]),
-        *_front(averages, whole=bool(joined.all())),
+        *([] if joined.all() else _front(evidence, setting)),
         *_nested(evidence, setting),
     ]
     xs = [x for one in series for x in one.x]
@@ -95,9 +96,9 @@ def _cloud(evidence: Evidence, others: pd.DataFrame) -> Iterator[Series]:
         )
 
 
-def _front(averages: pd.DataFrame, whole: bool) -> Iterator[Series]:
-    if not whole:
-        best = averages.iloc[front(averages["kept"].tolist(), averages["search"].tolist())]
+def _front(evidence: Evidence, setting: str) -> Iterator[Series]:
+    best = evidence.front(setting)
+    if len(best):
         yield Series("Pareto front", NEUTRAL, "front", tuple(best["kept"]), tuple(best["score"]))
 
 
