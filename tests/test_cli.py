@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -424,7 +425,39 @@ def test_a_worker_joins_by_name(searched: Path, here: Rankopt, tmp_path: Path) -
     assert (tmp_path / "runs" / "look" / "study.yaml").is_file()
     refused = here("worker", "loook", "--storage", url, "--wandb", "disabled", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "which holds: look" in refused.stderr
+    assert "which holds: look; rankopt run makes it" in refused.stderr
+
+
+def test_a_storage_that_is_not_there_is_not_made(here: Rankopt, tmp_path: Path) -> None:
+    """Looking at a study makes no file: a mistyped name would leave an empty database."""
+    url = f"sqlite:///{tmp_path / 'typo.db'}"
+    for words in (("show", "look"), ("worker", "look", "--wandb", "disabled"), ("export", "look", "--out", "x")):
+        refused = here(*words, "--storage", url, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert f"there is no file {tmp_path / 'typo.db'}" in refused.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_search_names_its_configurations(searched: Path, here: Rankopt) -> None:
+    """What is shown and what is best says what it has in the space."""
+    for command in ("show", "best"):
+        assert "slope -" in here(command, "look", cwd=searched).stdout
+    rows = json.loads(here("best", "look", "--json", cwd=searched).stdout)
+    assert all(row["configuration"].startswith("slope ") for row in rows)
+
+
+def test_a_search_that_gives_up_says_so(here: Rankopt, fine: Path, tmp_path: Path) -> None:
+    """Where nearly all of a space can never run: before the run, in every line, and at its end."""
+    words = ("--set", "search={name: random, trials: 2}", "--set", "space={budget.mean_rank: {int: [8, 900]}}")
+    done = here("run", fine, *words, "--set", "base.model.max_rank=8", "--wandb", "disabled", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "trial 3 proposal: failed: " in done.stdout
+    assert "the search gave up after 10 failed proposals, with 0 of its 2 trials" in done.stdout
+    assert not re.search(r"\[\d+/2\]", done.stdout)
+    words = ("--set", "search={name: random, trials: 2}", "--set", "space={'allocator.ranks[*.query]': {int: [1, 99]}}")
+    more = ("--set", "base.allocator={name: static, ranks: {'*': 1}}", "--set", "base.budget=null")
+    planned = here("plan", fine, *more, *words, cwd=tmp_path)
+    assert "1 of 2 examples of the space cannot start, so proposals there fail: allocator.ranks" in planned.stderr
 
 
 SEARCH_PROBLEMS: dict[str, tuple[str, str]] = {

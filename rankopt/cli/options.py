@@ -61,7 +61,7 @@ def open_store(
     study: str, storage: str | None, directory: Path, artifacts: str | None = None
 ) -> tuple[StudyStore, StudySpec]:
     """The store of a study that was run, and its spec."""
-    from rankopt.study.database import sqlite_url
+    from rankopt.study.database import refuse_absent, sqlite_url
     from rankopt.study.storage import StudyStore
 
     named = storage and not Path(study).is_file()
@@ -69,6 +69,8 @@ def open_store(
     folder = directory / name
     if not storage and not (folder / "study.db").is_file():
         raise ValueError(f"study {name!r} must be run first: there is no {folder / 'study.db'}")
+    if storage:
+        refuse_absent(storage)
     store = StudyStore(storage or sqlite_url(folder), name, folder, artifacts=artifact_place(artifacts))
     return store, store.open()
 

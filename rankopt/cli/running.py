@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -93,10 +94,12 @@ def worker(
 ) -> None:
     """Join a study that another machine runs: needs its name and its storage only, and queues nothing."""
     mode = _mode(wandb)
+    from rankopt.study.database import refuse_absent
     from rankopt.study.run import keep, run_study
     from rankopt.study.staff import Staff
     from rankopt.study.storage import StudyStore
 
+    refuse_absent(storage)
     folder = directory / study
     spec = StudyStore(storage, study, folder).open()
     keep(spec, folder)
@@ -175,7 +178,7 @@ def _prepared(file: StudyFile, console: Any) -> tuple[Trials, list[PlannedTrial]
 
     trials = checked_trials(file)
     _prepare_encoder(trials, console)
-    planned = preflight(file, trials)
+    planned = preflight(file, trials, partial(console.print, highlight=False, markup=False, soft_wrap=True))
     if any(trial.spec.training.precision == "bf16" for trial in planned):
         _warn_of_emulation(console)
     return trials, planned

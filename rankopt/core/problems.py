@@ -112,6 +112,10 @@ def _message(entry: Any, kind: type[BaseModel]) -> str:
         case "literal_error":
             expected = entry["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
             return f"must be one of {', '.join(expected)}, got {entry['input']!r}{_close(entry['input'], expected)}"
+        case "too_short":
+            return f"must have at least {entry['ctx']['min_length']} of them, got {entry['input']!r}"
+        case "string_pattern_mismatch":
+            return f"must match {entry['ctx']['pattern']}, got {entry['input']!r}"
         case _:
             rule = entry["msg"].removeprefix("Input should be ").removeprefix("a valid ")
             return f"must be {rule}, got {entry['input']!r}"

@@ -182,6 +182,18 @@ def open_database(url: str, *, patience: float = 0.0, known: bool = False, say: 
             ) from None
 
 
+def refuse_absent(url: str) -> None:
+    """Refuse an SQLite file that does not exist, which opening it would make.
+
+    Raises:
+        ValueError: one line.
+    """
+    with suppress(sqlalchemy.exc.ArgumentError):  # what is no address is refused when it is opened
+        place = sqlalchemy.make_url(url)
+        if place.get_backend_name() == "sqlite" and place.database and not Path(place.database).is_file():
+            raise ValueError(f"--storage must hold a study, and there is no file {place.database}")
+
+
 def is_away(error: BaseException) -> bool:
     """Whether an error says that a server does not answer, and not that it refuses what it was asked."""
     cause = _cause(error)

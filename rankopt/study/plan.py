@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -137,19 +137,24 @@ def _check_search(file: StudyFile) -> None:
         raise InvalidSpecError([file.at(problem.path, problem.message)]) from None
 
 
-def preflight(file: StudyFile, trials: list[tuple[Choice, TrialSpec]]) -> list[PlannedTrial]:
+def preflight(
+    file: StudyFile, trials: list[tuple[Choice, TrialSpec]], say: Callable[[str], None] = lambda line: None
+) -> list[PlannedTrial]:
     """Read the data and the models' configs, and try every allocator's start on layers without storage.
 
     Args:
         file: the study.
         trials: all of a grid; of a search examples, the first of which must be able to start.
+        say: told in a line of the other examples that cannot.
+    Returns:
+        The trials that can start.
     Raises:
         InvalidSpecError: a missing folder, an unknown model, a target that matches no layer, a budget that no pattern
             can meet, ...
     """
     from rankopt.allocators.build import absolute_budget, build_allocator
 
-    planned, lines, tried = [], [], set()
+    planned, lines, unfit, tried = [], [], [], set()
     for number, (choice, spec) in enumerate(trials):
         where: Path = ("task", "data_dir" if spec.task.data_dir else "name")  # for a message that names no field
         try:
@@ -169,11 +174,14 @@ def preflight(file: StudyFile, trials: list[tuple[Choice, TrialSpec]]) -> list[P
             planned.append(PlannedTrial(choice, spec, steps, tokens, 4.0 * weights * tokens))
         except ValueError as error:
             if number and file.sampled and where == ("allocator",):
-                continue  # too much for the budget at this point; the search tells such a trial as failed
+                unfit.append(str(error))  # too much for the budget at this point; such a trial is told as failed
+                continue
             problem = placed(str(error))
             lines.append(file.line(problem if problem.path else Problem(where, problem.message), choice))
     if lines:
         raise InvalidSpecError(lines)
+    if unfit:
+        say(f"{len(unfit)} of {len(trials)} examples of the space cannot start, so proposals there fail: {unfit[0]}")
     return planned
 
 

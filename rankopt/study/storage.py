@@ -125,7 +125,10 @@ class StudyStore:
         """
         if not self.exists():
             names = ", ".join(optuna.get_all_study_names(self.storage)) or "none"
-            raise ValueError(f"study {self.name!r} must be in the storage {masked(self.url)}, which holds: {names}")
+            raise ValueError(
+                f"study {self.name!r} must be in the storage {masked(self.url)}, which holds: {names}; "
+                "rankopt run makes it"
+            )
         self.study = optuna.load_study(storage=self.storage, study_name=self.name)
         spec = self.spec()
         self.search = build_search(spec)

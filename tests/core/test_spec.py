@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from rankopt.core.problems import problems
 from rankopt.core.spec import (
     ModelSpec,
     SearchSpec,
@@ -362,8 +363,9 @@ def test_the_trial_of_a_choice() -> None:
     ],
 )
 def test_a_bad_study_is_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
+    with pytest.raises(ValidationError, match=words) as caught:
         study(**changes)
+    assert len(problems(caught.value, StudySpec)) == 1
 
 
 def test_study_defaults_and_round_trip() -> None:

@@ -88,6 +88,12 @@ def test_earlier_failures_are_done_too(tmp_path: Path) -> None:
     assert "[4/4] trial 2" in text
 
 
+def test_failures_are_no_trials_of_a_search(tmp_path: Path) -> None:
+    """It proposes others in their place, so they count neither as done nor to the total."""
+    text, _ = shown(tmp_path, counts={"complete": 1, "pruned": 1, "failed": 3, "running": 0, "waiting": 2})
+    assert "[3/4] trial 1" in text
+
+
 def test_a_long_silence_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without bars a step is mentioned once nothing was said for a while; on a terminal the bar says it."""
     monkeypatch.setattr(progress_module, "QUIET", -1.0)

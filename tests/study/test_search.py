@@ -188,6 +188,14 @@ def test_more_asks_than_wanted_are_dropped(search_in: Run) -> None:
     assert [proposal_index(store.trials(), trial.number) for trial in running] == [2, 3, 4]
 
 
+def test_scores_of_two_tasks_are_not_compared(search_in: Run, tmp_path: Path) -> None:
+    """Accuracy would beat Matthews every time: which of a study's tasks an adapter is for, its user says."""
+    store, _ = search_in("a", {"name": "random", "trials": 2}, repeat={"task.name": ["mini-cola", "mini-rte"]})
+    with pytest.raises(ValueError, match="--trial must be given, because scores on mini-cola and mini-rte do not"):
+        export_adapter(store, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_constraint_is_told(search_in: Run) -> None:
     """Kept parameters beyond it violate it by their excess."""
     store, _ = search_in("a", {"name": "tpe", "trials": 2}, objectives=ONE, constraints={"parameters": 20})
