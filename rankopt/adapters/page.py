@@ -15,12 +15,11 @@ from rankopt.adapters.compress import notes
 from rankopt.adapters.spectra import RATIOS, ModuleSpectrum, Spectrum
 from rankopt.adapters.tables import choice_rows, spectrum_lines
 from rankopt.core.folders import new_file, refuse_file_above
-from rankopt.core.path import shortest
+from rankopt.core.path import place, shortest
 from rankopt.report.block import Block, Table
 from rankopt.report.chart import Axis, Chart, Curves, Grid, Series
 from rankopt.report.pages import page
 from rankopt.report.palette import styles
-from rankopt.report.sections.ranks import place
 
 POINTS = 24
 """Budgets at which the trade-off curve is drawn, at most."""

@@ -20,7 +20,8 @@ from rankopt.lowrank.linear import Layers, LowRankLinear, ScalePolicy, pattern_o
 State = dict[str, Any]
 """Plain data (numbers, strings, lists, dicts, tensors): it is saved with a checkpoint, restored and compared.
 
-A list "notes" in it holds remarks that the trial's reader should see.
+A list "notes" in it holds remarks that the trial's reader should see, and a mapping "measured" what the allocator
+measured of every layer: name -> layer -> amount.
 """
 
 

@@ -132,6 +132,9 @@ class Nested(Allocator):
     def choose(self, state: State, layers: Layers, look: Callable[[RankPattern], Look]) -> dict[str, RankPattern]:
         shapes, whole = shapes_of(layers), RankPattern(state["whole"])
         gains = _gains(state)
+        state["measured"] = {
+            kind: {name: float(curve[-1]) for name, curve in curves.items()} for kind, curves in gains.items()
+        }
         chosen: dict[str, RankPattern] = {}
         for level in self._curve(whole):
             budget = _budget(level)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from rankopt.analysis.frame import CONTROL
-from rankopt.core.path import with_path
+from rankopt.core.path import place, with_path
 from rankopt.core.pattern import Shapes
 from rankopt.core.result import Point, TrialResult
 from rankopt.core.spec import TrialSpec, decode
@@ -88,6 +88,36 @@ def oneshot(results: Iterable[TrialResult], epochs: float | None = None) -> pd.D
             )  # fmt: skip
     frame = pd.DataFrame(rows, columns=COLUMNS)
     return frame.sort_values(["level", "kind", "seed"], kind="stable").reset_index(drop=True)
+
+
+def measured_shares(results: Iterable[TrialResult]) -> dict[str, dict[str, float]]:
+    """Which kinds of layers, and which depths, hold what super-networks measured: a share of each, mean over them.
+
+    Args:
+        results: of one setting; those without measurements are passed over.
+    Returns:
+        What was measured -> module type or depth -> share. Those of the module types sum to 1, largest first, and so
+        do those of the depths after them, in their order.
+    Example:
+        >>> measured = {"energy": {"layer.0.query": 3.0, "layer.0.value": 1.0, "layer.1.query": 0.0}}
+        >>> result = TrialResult(key="", spec={}, status="complete", measured=measured)
+        >>> measured_shares([result])
+        {'energy': {'query': 0.75, 'value': 0.25, 'layer.0': 1.0, 'layer.1': 0.0}}
+    """
+    found: dict[str, tuple[dict[str, float], dict[str, float]]] = {}
+    results = [result for result in results if result.measured]
+    for result in results:
+        for name, amounts in result.measured.items():
+            modules, depths = found.setdefault(name, ({}, {}))
+            total = len(results) * (sum(amounts.values()) or 1.0)
+            for layer, amount in amounts.items():
+                depth, module = place(layer)
+                modules[module] = modules.get(module, 0.0) + amount / total
+                depths[depth] = depths.get(depth, 0.0) + amount / total
+    return {
+        name: dict(sorted(modules.items(), key=lambda item: -item[1])) | depths
+        for name, (modules, depths) in found.items()
+    }
 
 
 def beside_uniform(frame: pd.DataFrame, times: float = 1.0) -> pd.DataFrame:

@@ -105,11 +105,18 @@ def best(
 
 
 def importance(study: Study, storage: Storage = None, directory: Runs = RUNS, as_json: Json = False) -> None:
-    """Which dimensions of a search matter: shares by PED-ANOVA."""
+    """Which dimensions of a search matter (PED-ANOVA), or which layers to a one-shot search (energy, sensitivity)."""
     store, spec = open_store(study, storage, directory)
     from rankopt.study.importance import LEAST, importances
 
-    found = importances(store, spec)
+    if spec.search.name == "oneshot":
+        from rankopt.analysis.oneshot import measured_shares
+
+        found = measured_shares(store.results())
+    else:
+        found = importances(store, spec)
+    if not found and spec.search.name == "oneshot":
+        raise ValueError(f"study {spec.name!r} must have a complete super-network, to tell which layers matter")
     if not found:
         raise ValueError(
             f"study {spec.name!r} must have {LEAST} complete trials and two dimensions that a search proposed, "

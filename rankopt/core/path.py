@@ -1,7 +1,8 @@
-"""Dotted paths of a trial's fields, as dimensions and overrides name them."""
+"""Dotted paths: of a trial's fields, as dimensions and overrides name them, and of a model's layers."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -103,3 +104,14 @@ def shortest(names: Iterable[str]) -> list[str]:
         return next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in full) == 1), name)
 
     return [short(name) for name in full]
+
+
+def place(name: str) -> tuple[str, str]:
+    """The depth and the module of a layer's name, split at its first number.
+
+    Example:
+        >>> place("roberta.encoder.layer.3.attention.self.query"), place("pooler.dense")
+        (('roberta.encoder.layer.3', 'attention.self.query'), ('-', 'pooler.dense'))
+    """
+    found = re.match(r"((?:[^.]+\.)*?\d+)\.(.+)", name)
+    return (found[1], found[2]) if found else ("-", name)

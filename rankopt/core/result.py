@@ -101,6 +101,8 @@ class TrialResult(Record):
         points: at least one when complete; the first is the trial's own pattern (label "budget").
         ranks: active ranks over time (only when they changed; at most about 100 events).
         losses: training loss over time (at most about 100 events).
+        looks: parameters kept and search score of every pattern that was looked at by forward passes, in order.
+        measured: what an allocator measured of every layer before it chose: its name -> layer -> amount.
         notes: remarks a reader should see (a capped initial rank, a fallback).
         environment: code revision, versions, hashes of data and model, device, threads.
     """
@@ -116,6 +118,8 @@ class TrialResult(Record):
     losses: tuple[LossEvent, ...] = ()
     parameters: Parameters | None = None
     cost: Cost | None = None
+    looks: tuple[tuple[int, float], ...] = ()
+    measured: dict[str, dict[str, float]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     environment: dict[str, str] = Field(default_factory=dict)
 

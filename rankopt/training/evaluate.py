@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rankopt.allocators.base import Look
 from rankopt.core.pattern import RankPattern
 from rankopt.core.result import Observer, Progress
-from rankopt.lowrank.linear import apply_pattern
+from rankopt.lowrank.linear import apply_pattern, shapes_of
 from rankopt.tasks.base import Task
 from rankopt.tasks.encode import Encoded, collate
 from rankopt.tasks.metrics import evaluate
@@ -37,7 +37,7 @@ class Looks:
         observe: told about every look.
         clock: seconds that count as this trial's.
     Attributes:
-        count: patterns looked at.
+        seen: parameters kept and score of every pattern looked at, in order.
         seconds: spent on it.
     """
 
@@ -49,7 +49,8 @@ class Looks:
         self.adapted, self.data, self.task, self.precision = adapted, data, task, precision
         self.batch_size, self.on_batch, self.observe, self.clock = batch_size, on_batch, observe, clock
         self.batches: list[Batch] = []
-        self.count, self.seconds = 0, 0.0
+        self.seen: list[tuple[int, float]] = []
+        self.seconds = 0.0
 
     def __call__(self, pattern: RankPattern) -> Look:
         """The loss and score of the model cut to a pattern, which it keeps."""
@@ -60,9 +61,9 @@ class Looks:
         labels = torch.from_numpy(self.data.labels)
         loss = float(total_loss(torch.from_numpy(logits), labels)) / len(self.data)
         score = evaluate(self.task, logits, self.data.labels)[self.task.metrics[0]]
-        self.count += 1
+        self.seen.append((pattern.parameters(shapes_of(self.adapted.layers)), score))
         self.seconds += self.clock() - began
-        self.observe(Progress(self.count, self.count, "look", {"loss": loss, "score": score}))
+        self.observe(Progress(len(self.seen), len(self.seen), "look", {"loss": loss, "score": score}))
         return Look(loss, score)
 
 

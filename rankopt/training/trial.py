@@ -148,6 +148,8 @@ def run_trial(
             "points": tuple(points),
             "ranks": ranks,
             "losses": losses,
+            "looks": tuple(look.seen),
+            "measured": callback.state.get("measured", {}),
             "notes": tuple(callback.state.get("notes", ())),
             "parameters": Parameters(
                 base=adapted.base_parameters,
@@ -161,7 +163,7 @@ def run_trial(
                 steps=steps,
                 tokens=tokens,
                 padded_tokens=padded,
-                looks=look.count,
+                looks=len(look.seen),
                 look_seconds=look.seconds,
             ),
         }

@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 
 from rankopt.analysis.oneshot import agreement, oneshot
+from rankopt.analysis.pareto import hypervolume
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Cost, Point, TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec, decode
 from rankopt.report.evidence import Evidence
+from rankopt.report.interactive import figures
+from rankopt.report.sections import SECTIONS
 from rankopt.report.sections.oneshot import OneShot
 from rankopt.report.static import draw
 
@@ -82,7 +85,8 @@ def test_numbers(results: list[TrialResult]) -> None:
     assert rows.loc[(2, "evolved"), "uniform of twice the cost, from scratch"] == "0.540 ± 0.010"
     assert rows.loc[(1, "uniform"), "from scratch"] == ""
     assert {series.label for series in block.charts[0].panels[0].series} == {
-        f"{kind}, {how}" for kind in ("uniform", "evolved") for how in ("one-shot", "from scratch")
+        *(f"{kind}, {how}" for kind in ("uniform", "evolved") for how in ("one-shot", "from scratch")),
+        "Pareto front, one-shot",
     }
 
 
@@ -107,3 +111,38 @@ def test_long_labels_fit_the_figure(results: list[TrialResult]) -> None:
     figure.draw_without_rendering()
     legend = figure.legends[0].get_window_extent()
     assert figure.bbox.x0 <= legend.x0 < legend.x1 <= figure.bbox.x1
+
+
+def test_front_history_and_importances(results: list[TrialResult]) -> None:
+    """What the super-networks looked at and measured is drawn as for any search."""
+    looks = tuple((8 * (a + b), ONCE[label]) for label, (a, b) in PATTERNS.items() if label != "budget")
+    layers = {"encoder.0.query": 3.0, "encoder.1.query": 1.0, "encoder.1.value": 4.0}
+    more = {"looks": looks, "measured": {"energy": layers, "sensitivity": dict.fromkeys(layers, 1.0)}}
+    found = evidence([result.model_copy(update=more) for result in results[:2]] + results[2:])
+    search, importance, curve = (SECTIONS[name].block(found) for name in ("search", "importance", "one-shot"))
+    assert search and importance and curve  # noqa: PT018
+    lines = search.charts[0].panels[0].series
+    assert [line.label for line in lines] == ["super-network, seed 0", "super-network, seed 1"]
+    most = 16 * 16  # rank 16 of two layers of cost 8
+    kept, scores = zip(*looks, strict=True)
+    assert lines[0].y[-1] == pytest.approx(hypervolume(kept, scores, (most, 0.0)) / most)
+    assert list(lines[0].y) == sorted(lines[0].y)
+    shares = importance.tables[0].frame.set_index("dimension")
+    assert shares.loc["query", "energy"] == shares.loc["value", "energy"] == 0.5
+    assert shares.loc["encoder.1", "sensitivity"] == pytest.approx(2 / 3)
+    front = curve.tables[0].frame
+    front = front[front["on the front"] == "yes"]
+    assert set(zip(front["rank"], front["pattern"], strict=True)) == {(1, "uniform"), (2, "evolved"), (4, "uniform")}
+    for block in (search, importance, curve):
+        for chart in block.charts:
+            draw(chart)
+            figures(chart)
+
+
+def test_points_of_one_cost_make_no_spike(results: list[TrialResult]) -> None:
+    """The trade-off's thin line takes the best on the search split at every cost."""
+    block = SECTIONS["trade-off"].block(evidence(results))
+    assert block is not None
+    (line,) = (one for panel in block.charts[0].panels for one in panel.series if one.kind == "nested")
+    assert list(line.x) == sorted(set(line.x))
+    assert line.y[1] == pytest.approx(ONCE["evolved 2"] - 0.05)

@@ -11,7 +11,7 @@ import pytest
 
 from rankopt.analysis.pareto import hypervolume
 from rankopt.analysis.search import Proposal, SearchRecord
-from rankopt.core.path import shortest
+from rankopt.core.path import place, shortest
 from rankopt.core.pattern import RankPattern
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
@@ -21,7 +21,6 @@ from rankopt.report.evidence import Evidence
 from rankopt.report.interactive import figures
 from rankopt.report.palette import styles
 from rankopt.report.sections import SECTIONS
-from rankopt.report.sections.ranks import place
 from rankopt.report.static import draw
 
 Make = Callable[[Iterable[TrialSpec]], list[TrialResult]]

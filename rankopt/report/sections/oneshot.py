@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import pandas as pd
 
 from rankopt.analysis.oneshot import agreement, beside_uniform, oneshot
+from rankopt.analysis.pareto import front
 from rankopt.analysis.statistics import paired, summarize
 from rankopt.report.block import Block, Section, Table
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
-from rankopt.report.palette import styles
+from rankopt.report.palette import NEUTRAL, styles
 from rankopt.report.words import KEPT, compact, metric_label, plural, with_error
 
 FROM_SCRATCH = "from scratch"
@@ -43,7 +44,8 @@ class OneShot(Section):
         chart = Chart(
             "one-shot", "One-shot curve",
             "The super-network cut to patterns (all of one training per seed), and the same kinds of patterns trained "
-            "from scratch. Means over seeds; error bars are one standard error.", panels,
+            "from scratch. Means over seeds; error bars are one standard error. The front is chosen on the search "
+            "split among all patterns of the super-network, also those of kinds that are not drawn.", panels,
         )  # fmt: skip
         return Block("One-shot search", text=text, bullets=bullets, tables=tables, charts=(chart,))
 
@@ -115,7 +117,8 @@ def _lines(setting: str, frame: pd.DataFrame) -> Iterator[str]:
 
 
 def _table(frame: pd.DataFrame) -> pd.DataFrame:
-    scratch = _from_scratch(frame)
+    scratch, best = _from_scratch(frame), _front(frame)
+    on_front = set(zip(best["level"], best["kind"], strict=True))
     rows = []
     for (level, kind), group in frame.groupby(["level", "kind"], sort=True):
         double = scratch.get((2 * level, "uniform"))
@@ -128,9 +131,16 @@ def _table(frame: pd.DataFrame) -> pd.DataFrame:
                 "one-shot": _score(group["score"]),
                 FROM_SCRATCH: _score(group["again_score"].dropna()),
                 "uniform of twice the cost, from scratch": double if kind != "uniform" and double else "",
+                "on the front": "yes" if (level, kind) in on_front else "",
             }
         )
     return pd.DataFrame(rows)
+
+
+def _front(frame: pd.DataFrame) -> pd.DataFrame:
+    """The patterns of the super-networks that no other one dominates on the search split, means over seeds."""
+    means = frame.groupby(["level", "kind"], as_index=False)[["kept", "search", "score"]].mean()
+    return means.iloc[front(means["kept"].tolist(), means["search"].tolist())]
 
 
 def _from_scratch(frame: pd.DataFrame) -> dict[tuple[float, str], str]:
@@ -163,6 +173,8 @@ def _panel(evidence: Evidence, setting: str, frame: pd.DataFrame) -> Curves:
                     tuple(s.error for _, s in points),
                 )
             )  # fmt: skip
+    best = _front(frame)
+    series.append(Series("Pareto front, one-shot", NEUTRAL, "front", tuple(best["kept"]), tuple(best["score"])))
     first = evidence.points[evidence.points["setting"] == setting].iloc[0]
     uniform = frame[frame["kind"] == "uniform"].groupby("level")["kept"].mean()
     ticks = tuple((float(kept), f"{compact(kept)}\nrank {level:g}") for level, kept in uniform.items())

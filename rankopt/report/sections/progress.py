@@ -11,19 +11,52 @@ from rankopt.core.spec import TrialSpec, decode
 from rankopt.report.block import Block, Section
 from rankopt.report.chart import Axis, Chart, Curves, Kind, Series, Style
 from rankopt.report.evidence import Evidence
-from rankopt.report.palette import COLOURS, NEUTRAL
+from rankopt.report.palette import COLOURS, NEUTRAL, styles
 from rankopt.report.words import plural
+
+HYPERVOLUME = "hypervolume (mean best score over budgets)"
+WON = (
+    "The best score that a budget buys, averaged over all budgets from no parameters to full rank everywhere: the area "
+    "that was dominated so far, from a corner at full rank and score 0, as a share of full rank. Searches over one "
+    "model and task compare. Scores are those of the search split, which the search saw."
+)
 
 
 class Progress(Section):
     """Did the search still find something at the end, and what did it spend on the way?"""
 
     def block(self, evidence: Evidence) -> Block | None:
+        if any(result.looks for result in evidence.results):
+            return _looked(evidence)
         if not evidence.search.proposals:
             return None
         panels = tuple(panel for setting in evidence.settings if (panel := _panel(evidence, setting)))
         charts = (Chart("search", "Search over trials", _caption(evidence), panels),) if panels else ()
         return Block("Search", text=(_who(evidence),), bullets=tuple(_spent(evidence)), charts=charts)
+
+
+def _looked(evidence: Evidence) -> Block:
+    """What a one-shot search won, look by look, over every super-network."""
+    panels = []
+    for setting in evidence.settings:
+        keys = set(evidence.points.loc[evidence.points["setting"] == setting, "key"])
+        supers = [result for result in evidence.results if result.key in keys and result.looks]
+        supers.sort(key=lambda result: int(result.spec.get("seed", 0)))
+        labels = [f"super-network, seed {result.spec.get('seed', 0)}" for result in supers]
+        looks, most = styles(labels), _most(evidence, setting)
+        series = []
+        for label, result in zip(labels, supers, strict=True):
+            kept, scores = zip(*result.looks, strict=True)
+            won = [hypervolume(kept[:count], scores[:count], (most, 0.0)) / most for count in range(1, len(kept) + 1)]
+            steps = tuple(float(step) for step in range(1, len(kept) + 1))
+            series.append(Series(label, looks[label], "step", steps, tuple(won)))
+        if series:
+            panels.append(Curves(setting, tuple(series), Axis("patterns looked at"), Axis(HYPERVOLUME)))
+    text = (
+        "For every uniform rank, the largest first, the search looked at the patterns below by forward passes of one "
+        "trained super-network over the search split: what the knapsacks chose, then what evolved from it.",
+    )
+    return Block("Search", text=text, charts=(Chart("search", "Search over looks", WON, tuple(panels)),))
 
 
 def _who(evidence: Evidence) -> str:
@@ -83,7 +116,7 @@ def _panel(evidence: Evidence, setting: str) -> Curves | None:
     line = [(float(step), value) for step, value in enumerate(values, 1) if value is not None]
     series = [_series(label, Style(COLOURS[0], "none"), "step", line)] if line else []
     if len(evidence.study.objectives) > 1:
-        return Curves(setting, tuple(series), Axis("proposals"), Axis(f"{label} (mean best score over budgets)"))
+        return Curves(setting, tuple(series), Axis("proposals"), Axis(HYPERVOLUME))
     for name, shown, marker in (("trials", within, "circle"), ("trials beyond the constraint", results, "x")):
         cloud = [
             (float(step), result.score)
@@ -134,8 +167,4 @@ def _caption(evidence: Evidence) -> str:
     if len(evidence.study.objectives) == 1:
         beyond = ", crosses those beyond the constraint" if evidence.study.constraints else ""
         return f"Best score on the search split so far, and the trials that it was found among{beyond}."
-    return (
-        "The best score that a budget buys, averaged over all budgets from no parameters to full rank everywhere: the "
-        "area that the trials so far dominate, from a corner at full rank and score 0, as a share of full rank. "
-        "Searches over one model and task compare. Scores are those of the search split, which the search saw."
-    )
+    return WON

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from rankopt.core.path import shortest
+from rankopt.core.path import place, shortest
 from rankopt.report.block import Block, Section
 from rankopt.report.chart import Chart, Grid
 from rankopt.report.evidence import Evidence
@@ -75,14 +74,3 @@ def _grid(title: str, means: dict[str, float], top: float) -> Grid:
     cells = {places[name]: value for name, value in means.items()}
     values = tuple(tuple(cells.get((depth, module), float("nan")) for module in modules) for depth in depths)
     return Grid(title, tuple(shortest(depths)), tuple(shortest(modules)), values, top, "rank")
-
-
-def place(name: str) -> tuple[str, str]:
-    """The depth and the module of a layer's name, split at its first number.
-
-    Example:
-        >>> place("roberta.encoder.layer.3.attention.self.query"), place("pooler.dense")
-        (('roberta.encoder.layer.3', 'attention.self.query'), ('-', 'pooler.dense'))
-    """
-    found = re.match(r"((?:[^.]+\.)*?\d+)\.(.+)", name)
-    return (found[1], found[2]) if found else ("-", name)

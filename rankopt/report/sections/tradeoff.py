@@ -7,12 +7,14 @@ from collections.abc import Iterator
 import pandas as pd
 
 from rankopt.analysis.frame import CONTROL
-from rankopt.analysis.statistics import summarize
 from rankopt.report.block import Block, Section
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
 from rankopt.report.palette import NEUTRAL
 from rankopt.report.words import KEPT, compact, metric_label, span, with_error
+
+SAME_COST = 1.05
+"""Up to this ratio points count as of one cost: a knapsack may leave a little over."""
 
 LOG_FROM = 8.0
 """A log axis helps from this ratio of the largest to the smallest x."""
@@ -37,7 +39,10 @@ def _caption(evidence: Evidence) -> str:
     if evidence.chosen["allocator"].nunique() > 1:
         parts.append(" Markers that share an x are set side by side by up to 2% of the axis.")
     if not evidence.points["own"].all():
-        parts.append(" Thin dotted lines: one training evaluated at several ranks, largest budget only.")
+        parts.append(
+            " Thin dotted lines: one training evaluated at several ranks, largest budget only; of points at one cost, "
+            "the best on the search split."
+        )
     if not evidence.study.listed:
         parts.append(
             " Every configuration of the search at its reported score; the dashed Pareto front was chosen on the "
@@ -107,16 +112,26 @@ def _nested(evidence: Evidence, setting: str) -> Iterator[Series]:
     for allocator in sorted(set(extra["allocator"])):
         budget = extra.loc[extra["allocator"] == allocator, "budget"].max()
         keys = evidence.runs(setting, budget, allocator)["key"]
-        rows = sorted(
-            (float(group["kept"].mean()), summarize(group["score"].tolist()).mean, str(label))
-            for label, group in extra[extra["key"].isin(keys)].groupby("point")
-        )
+        rows = _one_per_cost(extra[extra["key"].isin(keys)])
         if rows:
             yield Series(
                 allocator, evidence.styles[allocator], "nested",
                 tuple(kept for kept, _, _ in rows), tuple(score for _, score, _ in rows), (),
                 tuple(f"{allocator}, point {name}<br>{kept:,.0f} parameters<br>{s:.3f}" for kept, s, name in rows),
             )  # fmt: skip
+
+
+def _one_per_cost(points: pd.DataFrame) -> list[tuple[float, float, str]]:
+    """Parameters, reported score and label of points, means over seeds; of those at one cost the best on the search
+    split, so that a line through them goes forward."""
+    means = points.groupby("point")[["kept", "search", "score"]].mean().sort_values("kept")
+    found: list[pd.Series] = []
+    for _, row in means.iterrows():
+        if not found or row["kept"] > SAME_COST * found[-1]["kept"]:
+            found.append(row)
+        elif row["search"] > found[-1]["search"]:
+            found[-1] = row
+    return [(float(row["kept"]), float(row["score"]), str(row.name)) for row in found]
 
 
 def _ticks(chosen: pd.DataFrame) -> tuple[tuple[float, str], ...]:
