@@ -89,6 +89,8 @@ def best(points: pd.DataFrame, budget: int | None = None) -> pd.DataFrame:
         )  # fmt: skip
         if budget is None:
             chosen = means.iloc[front(means["kept"].tolist(), means["search"].tolist())]
+            # points of one training that share all these are one pattern under several names
+            chosen = chosen.drop_duplicates(["configuration", "kept", "search", "score"])
         else:
             affordable = means[means["kept"] <= budget]
             chosen = affordable.sort_values(["search", "kept", "key"], ascending=[False, True, True]).head(1)

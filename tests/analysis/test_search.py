@@ -39,3 +39,11 @@ def test_the_best_are_means_over_seeds() -> None:
     assert list(best(frame(), 30)["search"]) == [pytest.approx(0.8)]
     assert best(frame(), 9).empty
     assert list(best(frame().head(0)).columns) == BEST
+
+
+def test_one_pattern_under_two_names_is_one_row() -> None:
+    """A super-network's uniform pattern may also be what its knapsack chose; two configurations stay two."""
+    twice = pd.concat([frame(), frame().assign(point="energy 1")])
+    assert list(best(twice)["key"]) == ["a", "c"]
+    apart = pd.concat([frame(), frame().assign(configuration="z")])
+    assert len(best(apart)) > 2
