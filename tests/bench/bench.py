@@ -226,12 +226,16 @@ def bench_study(data: str, model: str, repeats: int) -> Samples:
 
 def machine() -> dict[str, str]:
     """What the numbers were measured on and with."""
+    from rankopt.study.plan import seconds_per_flop
+
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    slower = seconds_per_flop("bf16") > 2 * seconds_per_flop("fp32")
     packages = ("torch", "transformers", "peft", "optuna", "rankopt")
     return {
         "processor": names[0] if names else platform.processor(),
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "bf16": "emulated, slower than fp32" if slower else "by instructions",
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{name} {version(name)}" for name in packages),
     }
@@ -294,8 +298,9 @@ def main() -> None:
     args = parser.parse_args()
     data, model = (str(Path(path).resolve()) for path in (args.data, args.model))
     path = OUT / "data.json"
-    record = json.loads(path.read_text()) if path.exists() else {"samples": {}, "scores": {}}
-    record["machine"] = machine()
+    record = {"machine": machine(), "samples": {}, "scores": {}}
+    if path.exists() and (earlier := json.loads(path.read_text()))["machine"] == record["machine"]:
+        record = earlier  # parts may be measured one by one, but on one machine
     for name in args.only.split(","):
         record["scores"].pop(name, None)
         if name == "step":
