@@ -10,6 +10,7 @@ from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from rankopt.report.chart import Axis, Chart, Curves, Grid, Series
 from rankopt.report.palette import ink
@@ -124,8 +125,12 @@ def _axis(ax: Any, which: str, axis: Axis) -> None:
     ax.set(**{f"{which}label": axis.label})
     if axis.log:
         ax.set(**{f"{which}scale": "log"})
+    one = ax.xaxis if which == "x" else ax.yaxis
+    if axis.log:
+        one.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        one.set_minor_formatter(NullFormatter())  # else 4 x 10^4 stands beside 100k
     if axis.counts:
-        (ax.xaxis if which == "x" else ax.yaxis).set_major_formatter(lambda value, _: compact(value))
+        one.set_major_formatter(lambda value, _: compact(value))
     if axis.ticks:
         ax.set(
             **{f"{which}ticks": [at for at, _ in axis.ticks], f"{which}ticklabels": [text for _, text in axis.ticks]}
