@@ -112,16 +112,12 @@ def importance(study: Study, storage: Storage = None, directory: Runs = RUNS, as
     if spec.search.name == "oneshot":
         from rankopt.analysis.oneshot import measured_shares
 
-        found = measured_shares(store.results())
+        found, least = measured_shares(store.results()), "a complete super-network, to tell which layers matter"
     else:
         found = importances(store, spec)
-    if not found and spec.search.name == "oneshot":
-        raise ValueError(f"study {spec.name!r} must have a complete super-network, to tell which layers matter")
+        least = f"{LEAST} complete trials and two dimensions that a search proposed, to tell which matter"
     if not found:
-        raise ValueError(
-            f"study {spec.name!r} must have {LEAST} complete trials and two dimensions that a search proposed, "
-            "to tell which matter"
-        )
+        raise ValueError(f"study {spec.name!r} must have {least}")
     if as_json:
         print(json.dumps(found, indent=2))
         return

@@ -95,6 +95,11 @@ class Evidence:
         """The settings that have a complete trial, sorted."""
         return sorted(set(self.points["setting"]))
 
+    def complete(self, setting: str) -> list[TrialResult]:
+        """The complete results of a setting, sorted by key."""
+        keys = set(self.points.loc[self.points["setting"] == setting, "key"])
+        return [result for result in self.results if result.key in keys]
+
     def front(self, setting: str) -> pd.DataFrame:
         """The averages within the study's constraint that none dominates on the search split, the cheapest first."""
         rows = self.averages[self.averages["setting"] == setting]

@@ -94,7 +94,6 @@ class Objective:
 
     def _proposed(self, trial: optuna.Trial, wanted: int) -> TrialSpec:
         """The trial at the point that Optuna proposes."""
-        trial.set_user_attr(WORKER, this_worker())
         if KEY in trial.user_attrs:
             self._leave_to_twins(trial)
         else:

@@ -31,9 +31,9 @@ class Display:
     def __init__(self, console: Console, log: Path, counts: dict[str, int], workers: int) -> None:
         self.console = console
         self.log = log.open("a", encoding="utf-8")
-        failed = 0 if "pruned" in counts else counts["failed"]  # what failed in a search is not one of its trials
-        self.total = sum(counts.values()) - counts["failed"] + failed
-        self.done = counts["complete"] + failed + counts.get("pruned", 0)
+        ends = ("complete", "pruned" if "pruned" in counts else "failed")  # what failed in a search is no trial of it
+        self.done = sum(counts[state] for state in ends)
+        self.total = self.done + counts["running"] + counts["waiting"]
         self.bars = Progress(
             TextColumn("{task.description}", table_column=None),
             BarColumn(bar_width=24),

@@ -33,9 +33,10 @@ class ProposalSampler(BaseSampler):
         self._sampler: BaseSampler = optuna.samplers.RandomSampler(seed=0)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        study._storage.set_trial_user_attr(trial._trial_id, WORKER, this_worker())  # what was queued is unsigned
         index = proposal_index(self._trials(), trial.number)
-        if KEY not in trial.user_attrs:
+        if KEY in trial.user_attrs:  # another try of an earlier trial, which was queued unsigned
+            study._storage.set_trial_user_attr(trial._trial_id, WORKER, this_worker())
+        else:
             study._storage.set_trial_user_attr(trial._trial_id, INDEX, index)
         self._sampler = self._search.sampler(index)
         self._sampler.before_trial(study, trial)

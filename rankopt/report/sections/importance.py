@@ -52,8 +52,7 @@ def _measured(evidence: Evidence) -> Block:
     )
     tables, charts = [], []
     for number, setting in enumerate(evidence.settings, 1):
-        keys = set(evidence.points.loc[evidence.points["setting"] == setting, "key"])
-        shares = measured_shares(result for result in evidence.results if result.key in keys)
+        shares = measured_shares(evidence.complete(setting))
         if shares:
             frame = table(shares)
             tables.append(Table(frame, dict.fromkeys(frame.columns[1:], ".1%"), title=setting))

@@ -56,9 +56,7 @@ def _but(evidence: Evidence) -> str:
 
 
 def _frame(evidence: Evidence, setting: str) -> pd.DataFrame:
-    keys = set(evidence.points.loc[evidence.points["setting"] == setting, "key"])
-    results = (result for result in evidence.results if result.key in keys)
-    return oneshot(results, evidence.study.search.options.get("epochs"))
+    return oneshot(evidence.complete(setting), evidence.study.search.options.get("epochs"))
 
 
 def _lines(setting: str, frame: pd.DataFrame) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -39,17 +40,15 @@ def _looked(evidence: Evidence) -> Block:
     """What a one-shot search won, look by look, over every super-network."""
     panels = []
     for setting in evidence.settings:
-        keys = set(evidence.points.loc[evidence.points["setting"] == setting, "key"])
-        supers = [result for result in evidence.results if result.key in keys and result.looks]
+        supers = [result for result in evidence.complete(setting) if result.looks]
         supers.sort(key=lambda result: int(result.spec.get("seed", 0)))
         labels = [f"super-network, seed {result.spec.get('seed', 0)}" for result in supers]
         looks, most = styles(labels), _most(evidence, setting)
         series = []
         for label, result in zip(labels, supers, strict=True):
-            kept, scores = zip(*result.looks, strict=True)
-            won = [hypervolume(kept[:count], scores[:count], (most, 0.0)) / most for count in range(1, len(kept) + 1)]
-            steps = tuple(float(step) for step in range(1, len(kept) + 1))
-            series.append(Series(label, looks[label], "step", steps, tuple(won)))
+            won = _won([_Found(*look) for look in result.looks], most)
+            steps = [(float(step), value) for step, value in enumerate(won, 1)]
+            series.append(_series(label, looks[label], "step", steps))
         if series:
             panels.append(Curves(setting, tuple(series), Axis("patterns looked at"), Axis(HYPERVOLUME)))
     text = (
@@ -135,26 +134,28 @@ def _series(label: str, style: Style, kind: Kind, points: list[tuple[float, floa
 
 def _so_far(evidence: Evidence, setting: str, results: list[_Found | None]) -> tuple[str, list[float | None]]:
     """What the proposals so far have won, after each of them; nothing before the first one that counts."""
-    several, most = len(evidence.study.objectives) > 1, _most(evidence, setting)
-    values: list[float | None] = []
-    for count in range(1, len(results) + 1):
-        so_far = [result for result in results[:count] if result]
-        kept, scores = [result.kept for result in so_far], [result.score for result in so_far]
-        if several:
-            values.append(hypervolume(kept, scores, (most, 0.0)) / most)
-        else:
-            values.append(max(scores, default=None))
-    return "hypervolume" if several else "best score so far", values
+    if len(evidence.study.objectives) > 1:
+        return "hypervolume", [*_won(results, _most(evidence, setting))]
+    scores = [[result.score for result in results[:count] if result] for count in range(1, len(results) + 1)]
+    return "best score so far", [max(so_far, default=None) for so_far in scores]
+
+
+def _won(found: Sequence[_Found | None], most: float) -> list[float]:
+    """The hypervolume after each one, as a share of full rank; what found nothing wins nothing."""
+    values = []
+    for count in range(1, len(found) + 1):
+        so_far = [one for one in found[:count] if one]
+        kept, scores = [one.kept for one in so_far], [one.score for one in so_far]
+        values.append(hypervolume(kept, scores, (most, 0.0)) / most)
+    return values
 
 
 def _most(evidence: Evidence, setting: str) -> float:
     """Parameters of `model.max_rank` everywhere: a corner that every search over one model shares."""
-    here = set(evidence.points.loc[evidence.points["setting"] == setting, "key"])
-    results = [result for result in evidence.results if result.key in here]
     return float(
         max(
             decode(TrialSpec, result.spec).model.max_rank * sum(shape.cost for shape in result.layers.values())
-            for result in results
+            for result in evidence.complete(setting)
         )
     )
 
