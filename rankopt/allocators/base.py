@@ -114,7 +114,11 @@ class Allocator(BaseModel, ABC):
         return []
 
     def restart(self, steps: int) -> tuple[int, float] | None:
-        """After which step the schedule of the learning rate begins again, and at what share of its peak."""
+        """After which step the schedule of the learning rate begins again, and at what share of its peak.
+
+        The network as it is after that step is a whole training: it is the trial's own point and adapter, and the
+        other points are cut from the network at the end.
+        """
         return None
 
     def after_step(self, state: State, layers: Layers, step: int) -> None:

@@ -36,6 +36,9 @@ class Nested(Allocator):
         after step T - t       s B A = U S V^T:  component i becomes the i-th singular direction
         steps T - t + 1 .. T   layer k keeps a random prefix b_k, drawn anew at every step
 
+    The whole, rank R everywhere, is kept as it is after step T - t, when it is LoRA trained for T - t steps; recovery
+    costs it some of its score. Smaller patterns are cut from the model as it is after step T.
+
     R is the uniform rank that the budget pays for, or `model.max_rank` without one. The trained model is then cut, by
     forward passes over the search split alone, to patterns within the cost of every uniform rank of `curve`:
 
@@ -51,8 +54,8 @@ class Nested(Allocator):
         draw: "uniform" b_k ~ U{1, ..., R}; "log" as many in every octave, b_k = floor((R + 1)^u); "budget" draws one
             budget for the whole network, as many in every octave, spends it on the largest S^2 per parameter, and moves
             every rank by a random factor between a half and two: patterns near those that will be chosen. The octave
-            above R is the whole network, which would otherwise never be trained as it will be used (a sandwich does
-            that anyway).
+            above R is the whole network, which large patterns would otherwise drift away from (a sandwich has it
+            anyway).
         sandwich: with a number n, a step trains the whole, the smallest prefix and n draws, and its loss is their mean.
         distill: in a sandwich all but the whole learn from the outputs of the whole, not from the labels.
         curve: uniform ranks below R whose cost the patterns may have; the powers of two when absent.

@@ -31,6 +31,7 @@ class Point(Record):
         kept: adapter parameters that remain, `sum_k r_k (fan_in_k + fan_out_k)`; the x-axis of every curve.
         search: scores on the split that a search may look at.
         report: scores on each official evaluation split; the first split is the primary one.
+        adapter: name of the stored adapter whose first components these are.
     """
 
     label: str
@@ -38,6 +39,7 @@ class Point(Record):
     kept: int
     search: Scores
     report: dict[str, Scores]
+    adapter: str = "adapter"
 
 
 class RankEvent(Record):

@@ -45,10 +45,10 @@ def export_adapter(
     taken = _best(store.name, complete, budget) if key is None else _named(store.name, complete, key, point)
     attempts = [trial for trial in store.trials() if taken.result.key in keys(trial)]
     with new_folder(out) as draft, tempfile.TemporaryDirectory() as scratch:
-        archive = Path(scratch, "adapter.zip")
+        archive = Path(scratch, f"{taken.point.adapter}.zip")
         store.download(attempts, f"{taken.result.key}-{archive.name}", archive)
         shutil.unpack_archive(archive, draft)
-        if taken.point.pattern != taken.result.own.pattern:
+        if taken.point != taken.result.own:
             from rankopt.lowrank.export import cut_peft  # torch is slow to import
 
             cut_peft(draft, taken.point.pattern)

@@ -187,7 +187,8 @@ class Objective:
                     evaluations=self.pruner.evaluations if self.pruner else 0, lane=lane,
                 )  # fmt: skip
             if result.status == "complete":
-                self.store.upload(trial, folder / "adapter", spec.key)
+                for adapter in sorted({point.adapter for point in result.points}):
+                    self.store.upload(trial, folder / adapter, spec.key)
                 self.store.upload(trial, folder / "predictions.npz", spec.key)
         except training.InterruptedTrialError:
             self._give_back(trial)

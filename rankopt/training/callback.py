@@ -147,7 +147,13 @@ class AllocatorCallback(TrainerCallback):
         if self.stop():
             self.stopped = control.should_training_stop = True
         # after the last step too, so that a trial interrupted while it is scored need not be trained again
-        control.should_save = self.stopped or step == state.max_steps or self._due(step)
+        whole = step == state.max_steps or self.is_restart(step, state.max_steps)
+        control.should_save = self.stopped or whole or self._due(step)
+
+    def is_restart(self, step: int, steps: int) -> bool:
+        """Whether the schedule begins again after this step."""
+        again = self.allocator.restart(steps)
+        return again is not None and step == again[0]
 
     def _due(self, step: int) -> bool:
         if self.checkpoint_steps:

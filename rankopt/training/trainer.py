@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,7 @@ from rankopt.core.spec import TrainingSpec
 from rankopt.lowrank.linear import Layers, apply_pattern
 from rankopt.tasks.encode import Encoded, collate
 from rankopt.training.callback import AllocatorCallback
-from rankopt.training.checkpoint import load_adapter, save_adapter, seal
+from rankopt.training.checkpoint import ADAPTER, load_adapter, save_adapter, seal
 from rankopt.training.loss import total_loss
 from rankopt.training.model import Adapted
 
@@ -174,16 +175,28 @@ class TrialTrainer(Trainer):
         except RuntimeError as error:  # torch.save's word for a disk that takes no more
             reason = f"the checkpoint cannot be written ({first_line(error)})"
             raise OSError(errno.EIO, reason, str(self.folder)) from error
-        seal(self.folder / f"checkpoint-{self.state.global_step}")
+        written = self.folder / f"checkpoint-{self.state.global_step}"
+        if self.events.is_restart(self.state.global_step, self.state.max_steps):
+            # checkpoints come and go, this stays; before the seal, so that whoever goes on from here has it
+            shutil.copy(written / ADAPTER, self.folder / ADAPTER)
+        seal(written)
 
     def load(self, checkpoint: Path) -> None:
         """Put back what `_save` wrote; the optimiser and the generators are the Trainer's own to restore."""
-        content = load_adapter(checkpoint, self.args.device)
+        content = self._load_network(checkpoint)
+        self.events.state = content["state"]
+        self.events.restore(content["records"])
+
+    def rewind(self) -> None:
+        """Put factors, gates, masks and head back as they were when the schedule restarted."""
+        self._load_network(self.folder)
+
+    def _load_network(self, folder: Path) -> dict[str, Any]:
+        content = load_adapter(folder, self.args.device)
         restore_layers(self.adapted.layers, content["layers"])
         for part, state in content["head"].items():
             self.adapted.net.get_submodule(part).load_state_dict(state)
-        self.events.state = content["state"]
-        self.events.restore(content["records"])
+        return content
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self.load(Path(resume_from_checkpoint))

@@ -51,7 +51,8 @@ def run_trial(
         spec: what to do.
         folder: the trial's own; checkpoints are found and kept in `folder/checkpoints`, and `folder/adapter` (an
             ordinary PEFT adapter of the trial's own pattern) and `folder/predictions.npz` (logits and labels of every
-            example, point and split) are written.
+            example, point and split) are written; where the allocator restarts the schedule also `folder/recovered`,
+            of the same pattern as trained since then: the adapter that all other points are cut from.
         observe: told about every step and every scored pattern.
         stop: asked after every step.
         checkpoint_steps: steps between checkpoints; one every half a minute when absent.
@@ -84,6 +85,11 @@ def run_trial(
         error = 0.5 / math.sqrt(len(split))  # the most that a share of right answers can have
         return {"score": scores[task.metrics[0]], "parameters": pattern.parameters(shapes), "error": error}
 
+    def export(pattern: RankPattern, to: Path) -> None:
+        apply_pattern(layers, pattern)
+        base = model_source(spec.model.name)
+        export_peft(layers, adapted.net, to, head=adapted.head, base_model=base, revision=spec.model.revision)
+
     scored = {round(steps * place / (evaluations + 1)) for place in range(1, evaluations + 1)} - {0, steps}
     clock = lane.player.clock if lane else time.perf_counter
     callback = AllocatorCallback(
@@ -115,10 +121,15 @@ def run_trial(
             raise InterruptedTrialError
         began = clock()
         own, *others = allocator.finish(callback.state, layers)
-        patterns = {"budget": own} | {f"mean rank {pattern.mean:.4g}": pattern for pattern in others}
+        patterns = {f"mean rank {pattern.mean:.4g}": pattern for pattern in others}
         patterns |= allocator.choose(callback.state, layers, look)
+        source = "recovered" if allocator.restart(steps) else "adapter"
         points, arrays = [], {f"labels/{name}": split.labels for name, split in data.held_out.items()}
-        for index, (label, pattern) in enumerate(patterns.items()):
+        for index, (label, pattern) in enumerate({**patterns, "budget": own}.items()):
+            if label == "budget" and source != "adapter":
+                export(own, folder / source)
+                trainer.rewind()
+                source = "adapter"
             apply_pattern(layers, pattern)
             answers = {
                 split: predict(adapted, split, how.eval_batch_size, how.precision, _unless(stop))
@@ -127,16 +138,13 @@ def run_trial(
             logits = {name: answers[split] for name, split in data.held_out.items()}
             scores = {name: evaluate(task, logits[name], split.labels) for name, split in data.held_out.items()}
             search, kept = scores.pop("search"), pattern.parameters(shapes)
-            points.append(Point(label=label, pattern=pattern, kept=kept, search=search, report=scores))
+            points.append(Point(label=label, pattern=pattern, kept=kept, search=search, report=scores, adapter=source))
             arrays |= {f"logits/{label}/{name}": values for name, values in logits.items()}
-            observe(Progress(index + 1, len(patterns), "evaluate", {"score": search[task.metrics[0]]}))
+            observe(Progress(index + 1, len(patterns) + 1, "evaluate", {"score": search[task.metrics[0]]}))
+        points.insert(0, points.pop())  # the trial's own comes first
     except (NonFiniteLossError, FloatingPointError) as error:
         return record.model_copy(update={"reason": str(error)})
-    apply_pattern(layers, own)
-    export_peft(
-        layers, adapted.net, folder / "adapter", head=adapted.head, base_model=model_source(spec.model.name),
-        revision=spec.model.revision,
-    )  # fmt: skip
+    export(own, folder / "adapter")
     np.savez_compressed(folder / "predictions.npz", **arrays)  # type: ignore[arg-type]
     ranks, losses = callback.trace()
     tokens, padded = order.count(steps, how.accumulation)

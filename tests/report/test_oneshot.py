@@ -103,6 +103,16 @@ def test_without_a_check_it_says_so(results: list[TrialResult]) -> None:
     assert OneShot().block(evidence(results[2:])) is None
 
 
+def test_the_whole_from_before_the_recovery(results: list[TrialResult]) -> None:
+    """Where smaller patterns are cut from another adapter than the whole, the report says so."""
+    recovered = [
+        one.model_copy(update={"adapter": "recovered"} if place else {}) for place, one in enumerate(results[0].points)
+    ]
+    kept = results[0].model_copy(update={"points": tuple(recovered)})
+    texts = [OneShot().block(evidence([first, *results[1:]])) for first in (results[0], kept)]
+    assert ["before the recovery" in block.text[0] for block in texts if block] == [False, True]
+
+
 def test_long_labels_fit_the_figure(results: list[TrialResult]) -> None:
     """The legend has as many columns as its longest label leaves room for."""
     block = OneShot().block(evidence(results))

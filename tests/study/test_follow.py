@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from optuna.trial import TrialState
 from ruamel.yaml import YAML
+from safetensors.torch import load_file
 
 from rankopt.analysis.oneshot import oneshot
 from rankopt.study.database import sqlite_url
+from rankopt.study.export import export_adapter
 from rankopt.study.follow import follow
 from rankopt.study.ledger import DROPPED, KEY, RESULT, SPEC
 from rankopt.study.storage import StudyStore
@@ -54,6 +57,15 @@ def test_everything_once(shot: Path, rankopt: Callable[..., Any]) -> None:
     asked = {(kind, seed) for kind in ("evolved", "uniform") for seed in (0, 1)}
     assert asked <= set(zip(again["kind"], again["seed"], strict=True))  # another kind may name the same pattern
     assert (frame["looks"] >= 3).all()
+    result = next(one for one in store.results() if one.spec["allocator"]["name"] == "nested")
+    adapters = []
+    for point in (result.own, next(point for point in result.points if point.label == "evolved 1")):
+        export_adapter(store, folder / point.adapter, result.key, point.label)
+        adapters.append(load_file(folder / point.adapter / "adapter_model.safetensors"))
+        ranks = {name: len(A) for name, A in adapters[-1].items() if "lora_A" in name}
+        assert sum(ranks.values()) == point.pattern.total
+    # the own one is from before the recovery, the others from after it
+    assert any(not torch.equal(adapters[0][name], head) for name, head in adapters[1].items() if "lora" not in name)
     more = rankopt("run", "shot.yaml", "--wandb", "disabled", cwd=folder)
     assert "6 trials, 0 new, 6 complete" in more.stdout
     report = rankopt("report", "shot", "--out", "page", cwd=folder)

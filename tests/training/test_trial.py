@@ -18,6 +18,7 @@ import torch
 from rankopt.allocators import ALLOCATORS
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.spec import TrialSpec
+from rankopt.lowrank.export import cut_peft
 from rankopt.training import trial as trial_module
 from rankopt.training.callback import AllocatorCallback
 from rankopt.training.trial import InterruptedTrialError, run_trial
@@ -120,6 +121,38 @@ def test_the_exported_adapter_is_the_scored_model(
         with torch.no_grad(), model.disable_adapter():
             plain = model(**tiny_tokenizer(sentences, padding=True, return_tensors="pt")).logits.numpy()
         assert np.abs(plain - saved).max() > 1e-3, "the adapter must matter for this test to prove something"
+
+
+def test_what_came_before_a_restart_is_kept(
+    tiny_spec: Spec, tmp_path: Path, tiny_model: Path, tiny_glue: Path, tiny_tokenizer: Any
+) -> None:
+    """A super-network's own point is LoRA trained until its recovery, to rounding; its other points are cut from the
+    adapter that recovered, as PEFT sees them too."""
+    import pandas as pd
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    how: dict[str, Any] = {"budget": None, "model__scale": "unit", "model__dropout": 0.1, "training__lr": 2e-2}
+    nested = {"name": "nested", "recovery": 5, "curve": [1.0], "looks": 3}
+    result = run_trial(tiny_spec(allocator=nested, training__steps=14, **how), tmp_path / "nested")
+    assert result.status == "complete", result.reason
+    how["budget"] = {"mean_rank": 4}
+    alone = run_trial(tiny_spec(allocator={"name": "uniform"}, training__steps=9, **how), tmp_path / "uniform")
+    assert result.own.pattern == alone.own.pattern
+    saved, expected = (np.load(tmp_path / name / "predictions.npz") for name in ("nested", "uniform"))
+    assert np.abs(saved["logits/budget/validation"] - expected["logits/budget/validation"]).max() < 1e-4
+
+    assert {point.adapter for point in result.points[1:]} == {"recovered"}
+    cut = next(point for point in result.points if point.label == "uniform 1")
+    sentences = pd.read_parquet(tiny_glue / "sst2" / "validation.parquet")["sentence"].tolist()
+    for adapter, same in (("recovered", True), ("adapter", False)):
+        cut_peft(tmp_path / "nested" / adapter, cut.pattern)
+        base = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=2)
+        model = PeftModel.from_pretrained(base, tmp_path / "nested" / adapter).eval()
+        with torch.no_grad():
+            logits = model(**tiny_tokenizer(sentences, padding=True, return_tensors="pt")).logits.numpy()
+        far = float(np.abs(logits - saved["logits/uniform 1/validation"]).max())
+        assert far < 1e-5 if same else far > 1e-3
 
 
 def test_the_task_is_learned(tiny_spec: Spec, tmp_path: Path) -> None:
@@ -375,6 +408,7 @@ KILLS: dict[str, tuple[dict[str, Any], int, int]] = {
     ),
     "spectral, before its cut": ({"allocator": {"name": "spectral", "recovery": 6}}, 3, 7),
     "spectral, after its cut": ({"allocator": {"name": "spectral", "recovery": 6}, "model__dropout": 0.2}, 5, 12),
+    "nested, after its cut": ({"allocator": {"name": "nested", "recovery": 6}}, 3, 11),
     "a parameter budget": ({"allocator": {"name": "adalora"}, "budget": {"parameters": 1500}}, 3, 8),
     "regression": ({"allocator": {"name": "spectral", "recovery": 5}, "task__name": "stsb"}, 4, 11),
 }

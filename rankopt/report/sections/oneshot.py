@@ -33,7 +33,7 @@ class OneShot(Section):
         text = (
             "One training, re-ordered and recovered so that every prefix is a model, cut to patterns of equal cost by "
             "forward passes on the search split; scores below are the reported ones. Patterns trained from scratch "
-            "share task, model, training and seed with the super-network" + _but(evidence) + ".",
+            "share task, model, training and seed with the super-network" + _but(evidence) + "." + _whole(evidence),
         )
         tables = tuple(
             Table(_table(frame), {"rank": "g"}, title=setting if len(frames) > 1 else "")
@@ -53,6 +53,11 @@ class OneShot(Section):
 def _but(evidence: Evidence) -> str:
     epochs = evidence.study.search.options.get("epochs")
     return f", but for the epochs, of which they have {epochs:g}" if epochs else ""
+
+
+def _whole(evidence: Evidence) -> str:
+    apart = any(point.adapter != result.own.adapter for result in evidence.results for point in result.points)
+    return " The whole is scored as it was before the recovery." if apart else ""
 
 
 def _frame(evidence: Evidence, setting: str) -> pd.DataFrame:
