@@ -1,6 +1,6 @@
 """`make bench`: rankopt's speed as ratios against stated peers doing the same work, alternately, in one run.
 
-    python tests/bench/bench.py --data GLUE_FOLDER --model MODEL_FOLDER [--only step,spectral,...] [--repeats 5]
+    python tests/bench/bench.py --data GLUE_FOLDER --model MODEL_FOLDER [--only step,spectral,...] [--repeats 5] [--add]
 
 Samples are kept in `reports/performance/data.json`; measuring some bars leaves the others' samples alone.
 """
@@ -198,7 +198,8 @@ def bench_trials(name: str, data: str, model: str, repeats: int, scores: dict[st
         base |= {"allocator": {"name": "adalora", "warmup": 0.125, "final": 0.5}}
         base |= {"model": {"name": model, "max_rank": 12, "alpha": 2.0, "scale": "unit"}}
     samples: Samples = {}
-    for seed in range(repeats):
+    first = len(scores.get(name, []))  # seeds measured before
+    for seed in range(first, first + repeats):
         ours = study(data, model, json.loads(json.dumps(base | {"seed": seed})))
         theirs = plain(data, model, *words, "--seed", str(seed))
         samples.setdefault(name, []).append((ours["wall"], theirs["wall"]))
@@ -295,6 +296,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--only", default="step,spectral,rte,adalora,sst2,study")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--add", action="store_true", help="keep this machine's earlier samples of the part too")
     args = parser.parse_args()
     data, model = (str(Path(path).resolve()) for path in (args.data, args.model))
     path = OUT / "data.json"
@@ -302,7 +304,8 @@ def main() -> None:
     if path.exists() and (earlier := json.loads(path.read_text()))["machine"] == record["machine"]:
         record = earlier  # parts may be measured one by one, but on one machine
     for name in args.only.split(","):
-        record["scores"].pop(name, None)
+        if not args.add:
+            record["scores"].pop(name, None)
         if name == "step":
             samples = bench_steps(model, args.repeats)
         elif name == "spectral":
@@ -311,7 +314,8 @@ def main() -> None:
             samples = bench_study(data, model, args.repeats)
         else:
             samples = bench_trials(name, data, model, args.repeats, record["scores"])
-        record["samples"] |= samples
+        for bar, pairs in samples.items():
+            record["samples"][bar] = (record["samples"].get(bar, []) if args.add else []) + pairs
         write(record)
     print((OUT / "report.md").read_text())
 
