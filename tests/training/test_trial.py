@@ -98,40 +98,47 @@ def test_every_allocator_end_to_end(name: str, tiny_spec: Spec, tmp_path: Path) 
     assert [p.step for p in seen if p.stage == "evaluate"] == list(range(1, len(result.points) + 1))
 
 
-@pytest.mark.parametrize("name", ALLOCATORS)
-def test_the_exported_adapter_is_the_scored_model(
-    name: str, tiny_spec: Spec, tmp_path: Path, tiny_model: Path, tiny_glue: Path, tiny_tokenizer: Any
-) -> None:
-    """PEFT, loading the adapter on the plain model, gives the logits saved for the trial's own pattern."""
+@pytest.fixture
+def by_peft(tiny_model: Path, tiny_glue: Path, tiny_tokenizer: Any) -> Callable[[Path], tuple[Any, Any]]:
+    """What PEFT makes of an adapter's folder: logits of the validation split, with the adapter and without it."""
     import pandas as pd
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
+    sentences = pd.read_parquet(tiny_glue / "sst2" / "validation.parquet")["sentence"].tolist()
+    inputs = tiny_tokenizer(sentences, padding=True, return_tensors="pt")
+
+    @torch.no_grad()
+    def logits(folder: Path) -> tuple[Any, Any]:
+        base = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=2)
+        model = PeftModel.from_pretrained(base, folder).eval()
+        adapted = model(**inputs).logits.numpy()
+        with model.disable_adapter():
+            return adapted, model(**inputs).logits.numpy()
+
+    return logits
+
+
+@pytest.mark.parametrize("name", ALLOCATORS)
+def test_the_exported_adapter_is_the_scored_model(
+    name: str, tiny_spec: Spec, tmp_path: Path, by_peft: Callable[[Path], tuple[Any, Any]]
+) -> None:
+    """PEFT, loading the adapter on the plain model, gives the logits saved for the trial's own pattern."""
     spec = tiny_spec(allocator__name=name, training__steps=8, training__lr=2e-2)
     result = run_trial(spec, tmp_path)
     assert result.status == "complete", result.reason
-    base = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=2)
-    model = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
-    sentences = pd.read_parquet(tiny_glue / "sst2" / "validation.parquet")["sentence"].tolist()
-    with torch.no_grad():
-        logits = model(**tiny_tokenizer(sentences, padding=True, return_tensors="pt")).logits.numpy()
+    logits, plain = by_peft(tmp_path / "adapter")
     saved = np.load(tmp_path / "predictions.npz")["logits/budget/validation"]
     assert np.abs(logits - saved).max() < 1e-5
     if result.own.pattern.total:
-        with torch.no_grad(), model.disable_adapter():
-            plain = model(**tiny_tokenizer(sentences, padding=True, return_tensors="pt")).logits.numpy()
         assert np.abs(plain - saved).max() > 1e-3, "the adapter must matter for this test to prove something"
 
 
 def test_what_came_before_a_restart_is_kept(
-    tiny_spec: Spec, tmp_path: Path, tiny_model: Path, tiny_glue: Path, tiny_tokenizer: Any
+    tiny_spec: Spec, tmp_path: Path, by_peft: Callable[[Path], tuple[Any, Any]]
 ) -> None:
     """A super-network's own point is LoRA trained until its recovery, to rounding; its other points are cut from the
     adapter that recovered, as PEFT sees them too."""
-    import pandas as pd
-    from peft import PeftModel
-    from transformers import AutoModelForSequenceClassification
-
     how: dict[str, Any] = {"budget": None, "model__scale": "unit", "model__dropout": 0.1, "training__lr": 2e-2}
     nested = {"name": "nested", "recovery": 5, "curve": [1.0], "looks": 3}
     result = run_trial(tiny_spec(allocator=nested, training__steps=14, **how), tmp_path / "nested")
@@ -144,13 +151,9 @@ def test_what_came_before_a_restart_is_kept(
 
     assert {point.adapter for point in result.points[1:]} == {"recovered"}
     cut = next(point for point in result.points if point.label == "uniform 1")
-    sentences = pd.read_parquet(tiny_glue / "sst2" / "validation.parquet")["sentence"].tolist()
     for adapter, same in (("recovered", True), ("adapter", False)):
         cut_peft(tmp_path / "nested" / adapter, cut.pattern)
-        base = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=2)
-        model = PeftModel.from_pretrained(base, tmp_path / "nested" / adapter).eval()
-        with torch.no_grad():
-            logits = model(**tiny_tokenizer(sentences, padding=True, return_tensors="pt")).logits.numpy()
+        logits, _ = by_peft(tmp_path / "nested" / adapter)
         far = float(np.abs(logits - saved["logits/uniform 1/validation"]).max())
         assert far < 1e-5 if same else far > 1e-3
 
