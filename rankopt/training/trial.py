@@ -85,6 +85,20 @@ def run_trial(
         error = 0.5 / math.sqrt(len(split))  # the most that a share of right answers can have
         return {"score": scores[task.metrics[0]], "parameters": pattern.parameters(shapes), "error": error}
 
+    arrays = {f"labels/{name}": split.labels for name, split in data.held_out.items()}
+
+    def score(label: str, pattern: RankPattern, adapter: str) -> Point:
+        apply_pattern(layers, pattern)
+        answers = {
+            split: predict(adapted, split, how.eval_batch_size, how.precision, _unless(stop))
+            for split in dict.fromkeys(data.held_out.values())
+        }
+        logits = {name: answers[split] for name, split in data.held_out.items()}
+        arrays.update({f"logits/{label}/{name}": values for name, values in logits.items()})
+        scores = {name: evaluate(task, logits[name], split.labels) for name, split in data.held_out.items()}
+        search, kept = scores.pop("search"), pattern.parameters(shapes)
+        return Point(label=label, pattern=pattern, kept=kept, search=search, report=scores, adapter=adapter)
+
     def export(pattern: RankPattern, to: Path) -> None:
         apply_pattern(layers, pattern)
         base = model_source(spec.model.name)
@@ -123,25 +137,17 @@ def run_trial(
         own, *others = allocator.finish(callback.state, layers)
         patterns = {f"mean rank {pattern.mean:.4g}": pattern for pattern in others}
         patterns |= allocator.choose(callback.state, layers, look)
-        source = "recovered" if allocator.restart(steps) else "adapter"
-        points, arrays = [], {f"labels/{name}": split.labels for name, split in data.held_out.items()}
-        for index, (label, pattern) in enumerate({**patterns, "budget": own}.items()):
-            if label == "budget" and source != "adapter":
-                export(own, folder / source)
-                trainer.rewind()
-                source = "adapter"
-            apply_pattern(layers, pattern)
-            answers = {
-                split: predict(adapted, split, how.eval_batch_size, how.precision, _unless(stop))
-                for split in dict.fromkeys(data.held_out.values())
-            }
-            logits = {name: answers[split] for name, split in data.held_out.items()}
-            scores = {name: evaluate(task, logits[name], split.labels) for name, split in data.held_out.items()}
-            search, kept = scores.pop("search"), pattern.parameters(shapes)
-            points.append(Point(label=label, pattern=pattern, kept=kept, search=search, report=scores, adapter=source))
-            arrays |= {f"logits/{label}/{name}": values for name, values in logits.items()}
-            observe(Progress(index + 1, len(patterns) + 1, "evaluate", {"score": search[task.metrics[0]]}))
-        points.insert(0, points.pop())  # the trial's own comes first
+        restarts = allocator.restart(steps) is not None
+        points = []
+        for label, pattern in patterns.items():
+            points.append(score(label, pattern, "recovered" if restarts else "adapter"))
+            told = {"score": points[-1].search[task.metrics[0]]}
+            observe(Progress(len(points), len(patterns) + 1, "evaluate", told))
+        if restarts:
+            export(own, folder / "recovered")
+            trainer.rewind()
+        points.insert(0, score("budget", own, "adapter"))
+        observe(Progress(len(points), len(points), "evaluate", {"score": points[0].search[task.metrics[0]]}))
     except (NonFiniteLossError, FloatingPointError) as error:
         return record.model_copy(update={"reason": str(error)})
     export(own, folder / "adapter")
