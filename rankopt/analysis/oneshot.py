@@ -19,7 +19,7 @@ SUPER = "nested"
 """The allocator that trains a super-network."""
 
 COLUMNS = [
-    "seed", "kind", "level", "kept", "search", "score", "again_search", "again_score", "key", "again_key",
+    "seed", "kind", "level", "flat", "kept", "search", "score", "again_search", "again_score", "key", "again_key",
     "super_seconds", "again_seconds", "super_steps", "again_steps", "looks", "look_seconds",
 ]  # fmt: skip
 
@@ -52,11 +52,12 @@ def oneshot(results: Iterable[TrialResult], epochs: float | None = None) -> pd.D
         results: of one setting; those that failed are passed over.
         epochs: of the trainings from scratch, where they are not those of the super-network.
     Returns:
-        A frame sorted by level, kind and seed with these columns: `kind` and `level` (see `kind_of`), `seed`, `kept`;
+        A frame sorted by level, kind and seed with these columns: `kind` and `level` (see `kind_of`), `flat` (whether
+        the pattern is the uniform one of its level, whatever found it), `seed`, `kept`;
         `search` and `score` of the super-network cut to the pattern, `again_search` and `again_score` of the training
         from scratch (NaN without one); `super_seconds` that the super-network took (training and all looks),
-        `again_seconds` of training from scratch; the optimiser steps of both (`super_steps`, `again_steps`); `looks`
-        and `look_seconds`; the keys of both.
+        `again_seconds` of training from scratch; the optimiser steps of both (`super_steps`, NaN where a step is
+        several passes, and `again_steps`); `looks` and `look_seconds`; the keys of both.
     """
     complete = [result for result in results if result.points]
     again = {
@@ -69,19 +70,21 @@ def oneshot(results: Iterable[TrialResult], epochs: float | None = None) -> pd.D
         if result.spec["allocator"]["name"] != SUPER:
             continue
         cost, surroundings = result.cost, _surroundings(result, epochs)
-        for point in result.points:
+        named = [(*kind_of(point, result.layers), point) for point in result.points]
+        flat = {point.pattern for kind, _, point in named if kind == "uniform"}
+        for kind, level, point in named:
             other = again.get((surroundings, point.pattern))
-            kind, level = kind_of(point, result.layers)
             rows.append(
                 {
-                    "seed": result.spec.get("seed", 0), "kind": kind, "level": level, "kept": point.kept,
+                    "seed": result.spec.get("seed", 0), "kind": kind, "level": level,
+                    "flat": point.pattern in flat, "kept": point.kept,
                     "search": result.score("search", point), "score": result.score("report", point),
                     "again_search": other.score("search") if other else math.nan,
                     "again_score": other.score("report") if other else math.nan,
                     "key": result.key, "again_key": other.key if other else "",
                     "super_seconds": cost.train_seconds + cost.look_seconds if cost else math.nan,
                     "again_seconds": other.cost.train_seconds if other and other.cost else math.nan,
-                    "super_steps": cost.steps if cost else math.nan,
+                    "super_steps": cost.steps if cost and not result.spec["allocator"].get("sandwich") else math.nan,
                     "again_steps": other.cost.steps if other and other.cost else math.nan,
                     "looks": cost.looks if cost else 0, "look_seconds": cost.look_seconds if cost else math.nan,
                 }
@@ -127,14 +130,14 @@ def beside_uniform(frame: pd.DataFrame, times: float = 1.0) -> pd.DataFrame:
 
     Args:
         frame: of `oneshot`.
-        times: the uniform rank over the level; above 1 a pattern that is uniform itself is left out.
+        times: the uniform rank over the level; above 1 a pattern that is uniform itself is left out, whatever found it.
     Returns:
         One row per super-network and level that has such a training: `level`, `seed`, `kind`, and the `difference` of
         the reported scores, curve less uniform.
     Example:
         >>> frame = pd.DataFrame({"key": "k", "seed": 0, "level": [1.0, 1.0, 2.0], "kept": 8, "search": [0.2, 0.4, 0.5],
-        ...                       "kind": ["uniform", "energy", "uniform"], "score": [0.1, 0.3, 0.4],
-        ...                       "again_score": [0.25, 0.2, 0.35]})
+        ...                       "kind": ["uniform", "energy", "uniform"], "flat": [True, False, True],
+        ...                       "score": [0.1, 0.3, 0.4], "again_score": [0.25, 0.2, 0.35]})
         >>> [beside_uniform(frame, times)["difference"].round(2).tolist() for times in (1.0, 2.0)]
         [[0.05, 0.05], [-0.05]]
     """
@@ -142,7 +145,7 @@ def beside_uniform(frame: pd.DataFrame, times: float = 1.0) -> pd.DataFrame:
     known = {(row.key, row.level): row.again_score for row in uniform.itertuples()}
     ordered = frame.sort_values(["search", "kept"], ascending=[False, True], kind="stable")
     if times != 1:
-        ordered = ordered[ordered["kind"] != "uniform"]
+        ordered = ordered[~ordered["flat"].astype(bool)]
     best = ordered.drop_duplicates(["key", "level"]).sort_values(["level", "seed"])
     rows = [
         {"level": row.level, "seed": row.seed, "kind": row.kind, "difference": row.score - other}

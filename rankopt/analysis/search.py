@@ -31,10 +31,12 @@ class SearchRecord:
     Attributes:
         proposals: in order; the same one proposed again has the same keys.
         importances: what was asked for (see `study.importance`) -> dimension -> share, summing to 1; may be empty.
+        plan: keys of the trainings that its own results made it plan.
     """
 
     proposals: Sequence[Proposal] = ()
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    plan: Sequence[str] = ()
 
 
 ELSEWHERE = ("seed", "task", "budget")
@@ -74,25 +76,31 @@ BEST = ["setting", "allocator", "n", "kept", "mean_rank", "search", "score", "ke
 def best(points: pd.DataFrame, budget: int | None = None) -> pd.DataFrame:
     """The patterns worth having, chosen on the search split: of every setting the Pareto front, or one in a budget.
 
+    Of a setting only configurations with the most seeds are looked at: one lucky seed is no match for a mean.
+
     Args:
         points: a frame of `tidy`.
-        budget: adapter parameters kept at most; then the one with the best search score, the cheaper of equals.
+        budget: adapter parameters kept at most, at every seed; then the one with the best search score, the cheaper
+            of equals.
     Returns:
-        One row per configuration and point, means over seeds; `key` is the trial of the first seed.
+        One row per configuration and point, means over seeds; `key` is the trial of the seed that scores best.
     """
     found = []
     for _, rows in points.groupby("setting", sort=True):
-        groups = rows.sort_values("seed").groupby(["configuration", "point"], sort=True, as_index=False)
+        ordered = rows.sort_values(["search", "key"], ascending=[False, True])
+        groups = ordered.groupby(["configuration", "point"], sort=True, as_index=False)
         means = groups.agg(
             setting=("setting", "first"), allocator=("allocator", "first"), n=("seed", "size"), kept=("kept", "mean"),
             mean_rank=("mean_rank", "mean"), search=("search", "mean"), score=("score", "mean"), key=("key", "first"),
+            most=("kept", "max"),
         )  # fmt: skip
+        means = means[means["n"] == means["n"].max()]
         if budget is None:
             chosen = means.iloc[front(means["kept"].tolist(), means["search"].tolist())]
             # points of one training that share all these are one pattern under several names
             chosen = chosen.drop_duplicates(["configuration", "kept", "search", "score"])
         else:
-            affordable = means[means["kept"] <= budget]
+            affordable = means[means["most"] <= budget]
             chosen = affordable.sort_values(["search", "kept", "key"], ascending=[False, True, True]).head(1)
         found.append(chosen[BEST])
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=BEST)

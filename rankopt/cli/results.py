@@ -61,7 +61,7 @@ def report(
     from rankopt.report import write_report
     from rankopt.study.importance import importances
 
-    record = None
+    record = SearchRecord(plan=store.plan()) if store.search.follows else None
     if store.search.trials is not None:
         record = SearchRecord([Proposal(*row) for row in store.proposals()], importances(store, spec))
     folder = out or Path("reports") / spec.name

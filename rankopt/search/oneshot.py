@@ -69,10 +69,14 @@ class OneShot(Search):
         kept = {path: value for path, value in fields.items() if split_path(path)[0] not in ("allocator", "budget")}
         if self.epochs:
             kept["training.epochs"] = self.epochs
+        known = set()
         for point in result.points:
             kind, level = kind_of(point, result.layers)
             if kind not in self.retrain or (self.levels is not None and level not in self.levels):
                 continue
+            if (level, point.pattern) in known:
+                continue  # two ways found it
+            known.add((level, point.pattern))
             allocator: dict[str, Any] = {"name": "uniform"}
             if kind != "uniform" or len(set(point.pattern.values())) > 1:
                 allocator = {"name": "static", "found": kind, "ranks": dict(point.pattern)}

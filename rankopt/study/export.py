@@ -76,7 +76,5 @@ def _best(study: str, complete: list[TrialResult], budget: int | None) -> Taken:
         least = min(point.kept for result in complete for point in result.points)
         raise ValueError(f"--budget must be at least {least:,}, which the smallest adapter keeps, got {budget:,}")
     row = found.sort_values(["search", "kept", "key"], ascending=[False, True, True]).iloc[0]
-    same = points["configuration"] == points.loc[points["key"] == row["key"], "configuration"].iloc[0]
-    seeds = points[same & (points["point"] == row["point"])].sort_values(["search", "key"], ascending=[False, True])
-    result = next(result for result in complete if result.key == seeds.iloc[0]["key"])
+    result = next(result for result in complete if result.key == row["key"])
     return Taken(result, next(point for point in result.points if point.label == row["point"]))

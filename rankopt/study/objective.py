@@ -80,7 +80,7 @@ class Objective:
             kept.append(result.own.kept)
             self._race(trial, training, scores, last)
         named = {"score": fmean(scores), "parameters": fmean(kept)}
-        self._constrain(trial, named["parameters"])
+        self._constrain(trial, max(kept))
         return [named[name] for name in self.study.objectives]
 
     def _planned(self, trial: optuna.Trial) -> TrialSpec:

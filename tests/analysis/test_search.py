@@ -41,9 +41,24 @@ def test_the_best_are_means_over_seeds() -> None:
     assert list(best(frame().head(0)).columns) == BEST
 
 
+def test_a_budget_holds_at_every_seed() -> None:
+    """And the key is that of the seed that scores best, whose adapter is the one to take home."""
+    uneven = frame().assign(kept=[10, 10, 15, 25, 30, 30])  # b: 20 on average
+    assert list(best(uneven, 20)["key"]) == ["a"]
+    seeds = uneven.assign(key=uneven["key"] + uneven["seed"].astype(str))
+    assert list(best(seeds, 20)["key"]) == ["a1"]
+
+
+def test_one_lucky_seed_is_no_match_for_two() -> None:
+    """A configuration most of whose seeds failed is passed over, within a budget and on the front."""
+    lucky = pd.concat([frame(), frame().tail(1).assign(configuration="d", key="d", kept=5, search=0.99)])
+    assert list(best(lucky)["key"]) == ["a", "c"]
+    assert list(best(lucky, 12)["key"]) == ["a"]
+
+
 def test_one_pattern_under_two_names_is_one_row() -> None:
     """A super-network's uniform pattern may also be what its knapsack chose; two configurations stay two."""
     twice = pd.concat([frame(), frame().assign(point="energy 1")])
     assert list(best(twice)["key"]) == ["a", "c"]
-    apart = pd.concat([frame(), frame().assign(configuration="z")])
+    apart = pd.concat([frame(), frame().assign(configuration=frame()["configuration"] + "z")])
     assert len(best(apart)) > 2

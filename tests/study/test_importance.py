@@ -44,6 +44,30 @@ def test_a_dimension_that_decides_is_found_among_few_trials() -> None:
     assert next(iter(importances(search("abcdefghi", 16, 0), SPEC)["parameters"])) == "i"
 
 
+def test_what_breaks_the_constraint_is_not_among_the_best() -> None:
+    """The dear trials score best by one dimension; among those that fit the other one decides."""
+    study, random = optuna.create_study(direction="maximize"), Random(0)
+    for _ in range(60):
+        params = {"rank": random.random(), "lr": random.random()}
+        score = 10.0 if params["rank"] > 0.5 else -abs(params["lr"] - 0.3)
+        study.add_trial(
+            optuna.create_trial(
+                params=params, distributions=dict.fromkeys(params, FloatDistribution(0, 1)), value=score,
+                constraints={"parameters": params["rank"] - 0.5},
+            )
+        )  # fmt: skip
+    store: Any = SimpleNamespace(study=study, trials=lambda *states: study.get_trials(states=states or None))
+    shares = importances(store, SimpleNamespace(objectives={"score": "maximize"}))["score"]
+    assert shares["lr"] > 0.8
+
+
+def test_what_is_the_same_for_all_is_not_asked_about() -> None:
+    store = search("abc", 20, 0)
+    for trial in store.study.get_trials(deepcopy=False):
+        trial.values = [0.0, trial.values[1]]
+    assert set(importances(store, SPEC)) == {"parameters"}
+
+
 def test_shares_sum_to_one_and_need_trials() -> None:
     shares = importances(search("abc", LEAST, 0), SPEC)
     assert set(shares) == {"front", "score", "parameters"}

@@ -52,7 +52,7 @@ def _planned(evidence: Evidence) -> set[str]:
     """The keys that are known beforehand; those that a search proposes have no plan to compare with."""
     if not evidence.study.listed:
         return set()
-    return {evidence.study.trial(choice).key for choice in evidence.study.choices()}
+    return {evidence.study.trial(choice).key for choice in evidence.study.choices()} | set(evidence.search.plan)
 
 
 def _reasons(failed: list[TrialResult]) -> pd.DataFrame:

@@ -77,11 +77,14 @@ def _lines(setting: str, frame: pd.DataFrame) -> Iterator[str]:
     training = float(known.drop_duplicates("again_key")["again_seconds"].mean())
     looks = once["looks"].sum()
     curve = float(once["super_seconds"].mean())
+    clock = f"{curve / training:.2f}"
     # a load that comes and goes falls on a training and on its own looks alike, but not on trainings of other hours
     by_steps = (once["super_seconds"] / (once["super_seconds"] - once["look_seconds"]) * once["super_steps"]).mean()
     cost = (
         f"{setting}: the whole curve cost {by_steps / known['again_steps'].mean():.2f} trainings from scratch by "
-        f"steps, all looks counted at their share of its seconds ({curve / training:.2f} by the clock)"
+        f"steps, all looks counted at their share of its seconds ({clock} by the clock)"
+        if by_steps == by_steps
+        else f"{setting}: the whole curve cost {clock} trainings from scratch by the clock (steps of several passes)"
     )
     each = looks / len(once)
     yield (
@@ -91,13 +94,14 @@ def _lines(setting: str, frame: pd.DataFrame) -> Iterator[str]:
         else f"{cost}."
     )
     tau, pairs = agreement(frame)
-    # were the pairs independent, each would be a coin of mean tau
-    said = f"{tau:.2f}, give or take {math.sqrt((1 - tau * tau) / pairs):.2f}" if tau == tau else "unknown"
+    # were the pairs independent, each would be a coin; its chance by the rule of succession, as few would all agree
+    coin = (pairs * (1 + tau) / 2 + 1) / (pairs + 2)
+    said = f"{tau:.2f}, give or take {2 * math.sqrt(coin * (1 - coin) / (pairs + 2)):.2f}" if tau == tau else "unknown"
     yield (
         f"{setting}: Kendall's tau between the super-network's search score and that from scratch, over "
         f"{plural(pairs, 'pair')} of patterns of one super-network and equal cost: {said}."
     )
-    for times, words in ((1.0, "of the same cost"), (2.0, "of twice the cost, its uniform patterns left out")):
+    for times, words in ((1.0, "of the same cost"), (2.0, "of twice the cost, all uniform patterns left out")):
         beside = beside_uniform(frame, times)
         told = [
             f"{with_error(found.mean, found.error, sign='+')} at rank {level:g}"
