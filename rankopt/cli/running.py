@@ -92,7 +92,7 @@ def worker(
     artifacts: Artifacts = None,
     together: Together = 1,
 ) -> None:
-    """Join a study that another machine runs: needs its name and its storage only, and queues nothing."""
+    """Join a study that another machine runs: needs its name and its storage only, queues nothing, judges no trial."""
     mode = _mode(wandb)
     from rankopt.study.database import refuse_absent
     from rankopt.study.run import keep, run_study
@@ -121,7 +121,8 @@ def worker(
         artifacts=artifact_place(artifacts),
         together=together,
     )
-    _finish(outcome, study, console)
+    # what starts workers again when they fail would do so for ever after one trial that failed
+    _finish(outcome, study, console, judged=False)
 
 
 def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
@@ -221,14 +222,14 @@ def _mode(wandb: str | None) -> Any:
     return wandb
 
 
-def _finish(outcome: Outcome, study: str, console: Any) -> None:
+def _finish(outcome: Outcome, study: str, console: Any, *, judged: bool = True) -> None:
     """The last line of a run, and its exit code."""
     console.print(f"{printing.counts(outcome.counts)}; rankopt report {study}", highlight=False)
     if outcome.refusal:
         printing.fail(3, outcome.refusal)
     if outcome.interrupted:
         printing.fail(130, "interrupted; run again to continue")
-    raise typer.Exit(1 if outcome.counts["failed"] else 0)
+    raise typer.Exit(1 if outcome.counts["failed"] and judged else 0)
 
 
 def _each(file: StudyFile) -> str:

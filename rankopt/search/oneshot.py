@@ -94,6 +94,8 @@ class OneShot(Search):
                 f"what the layers have in fact, got {top:g}"
             )
         curve = trial["allocator"].get("curve")
+        if not (curve is None or isinstance(curve, list | tuple)):
+            return  # the allocator refuses it in its own words
         for level in self.levels or ():
             power = level < top and math.log2(level).is_integer() and level >= 1
             if level != top and not (power if curve is None else level in curve):

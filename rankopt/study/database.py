@@ -5,8 +5,10 @@ A server that goes away for a while is waited for; a file is not, because what i
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -15,7 +17,7 @@ from typing import Any
 
 import sqlalchemy
 import sqlalchemy.exc
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -33,6 +35,8 @@ LIBPQ = {  # a server that vanishes without a word must be noticed within half a
     "tcp_user_timeout": 20_000,
 }  # fmt: skip
 CONNECT = {"sqlite": {"timeout": 60}, "postgresql+psycopg": LIBPQ, "postgresql+psycopg2": LIBPQ, "postgresql": LIBPQ}
+ASKED = "rankopt:asked"
+"""Where a trial says which call made it."""
 Say = Callable[[str], None]
 
 
@@ -44,14 +48,20 @@ class SignedStorage(RDBStorage):
     """
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
-        signed = template_trial or create_trial(state=TrialState.RUNNING, user_attrs={WORKER: this_worker()})
-        return super()._create_new_trial(study_id, signed)
+        return super()._create_new_trial(study_id, template_trial or self.signed())
+
+    @staticmethod
+    def signed() -> FrozenTrial:
+        """A new trial of this process."""
+        return create_trial(state=TrialState.RUNNING, user_attrs={WORKER: this_worker()})
 
 
 class PatientStorage(SignedStorage):
     """Optuna's storage, which waits for a server that does not answer.
 
-    Every call is one short transaction, so one that failed is simply made again.
+    Every call is one short transaction, so one that failed is made again. It may have been carried out and only its
+    answer lost: what writes the same once more does no harm, but a trial must not be made twice, nor its end be refused
+    because it has ended.
 
     Args:
         url: an SQLAlchemy URL.
@@ -82,6 +92,44 @@ class PatientStorage(SignedStorage):
                 if end:
                     self._mark_back()
                 return result
+
+    @property
+    def just_back(self) -> bool:
+        """Whether the living may not have sent a heartbeat since the last outage."""
+        return self.back_since > 0 and time.monotonic() - self.back_since < 2 * (self.heartbeat_interval or 0)
+
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        made = copy.copy(template_trial or self.signed())
+        made.system_attrs = {**made.system_attrs, ASKED: uuid.uuid4().hex}
+        tries = 0
+
+        def call() -> FrozenTrial:
+            nonlocal tries
+            tries += 1
+            known = super(PatientStorage, self)._get_trials(study_id, None, set(), -1) if tries > 1 else []
+            asked = [trial for trial in known if trial.system_attrs.get(ASKED) == made.system_attrs[ASKED]]
+            return asked[0] if asked else super(PatientStorage, self)._create_new_trial(study_id, made)
+
+        return self.patiently(call)  # type: ignore[no-any-return]
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        tries = 0
+
+        def call() -> bool:
+            nonlocal tries
+            tries += 1
+            try:
+                return super(PatientStorage, self).set_trial_state_values(trial_id, state, values)
+            except UpdateFinishedTrialError:
+                if tries > 1 and super(PatientStorage, self).get_trial(trial_id).state == state:
+                    return True
+                raise
+
+        return self.patiently(call)  # type: ignore[no-any-return]
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        found: list[int] = self.patiently(partial(super()._get_stale_trial_ids, study_id))
+        return [] if self.just_back else found
 
     def record_heartbeat(self, trial_id: int) -> None:
         with suppress(StorageInternalError, sqlalchemy.exc.SQLAlchemyError):  # its thread could only print a traceback
@@ -114,8 +162,8 @@ for _name in (
     "create_new_study", "delete_study", "get_all_studies", "get_study_directions", "get_study_id_from_name",
     "get_study_name_from_id", "get_study_system_attrs", "get_study_user_attrs", "set_study_system_attr",
     "set_study_user_attr", "get_trial", "get_trial_id_from_study_id_trial_number",
-    "set_trial_intermediate_value", "set_trial_state_values", "set_trial_system_attr", "set_trial_user_attr",
-    "_create_new_trial", "_get_best_trial_id", "_get_stale_trial_ids", "_get_trials", "_set_trial_param",
+    "set_trial_intermediate_value", "set_trial_system_attr", "set_trial_user_attr", "_get_best_trial_id", "_get_trials",
+    "_set_trial_param",
 ):  # fmt: skip
     setattr(PatientStorage, _name, _patient(_name))  # what Optuna's own cache asks of a storage
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import time
 import warnings
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
@@ -181,8 +180,7 @@ class StudyStore:
 
         A worker that died before it signed its trial left neither; such a trial is dead after the grace period.
         """
-        back_since = getattr(self.storage, "back_since", 0.0)
-        if back_since and time.monotonic() - back_since < 2 * self.heartbeat:
+        if getattr(self.storage, "just_back", False):
             return  # after an outage the living first need time to send a heartbeat again
         for trial in self.trials(TrialState.RUNNING):
             worker = trial.user_attrs.get(WORKER)

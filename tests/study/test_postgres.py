@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.trial import TrialState, create_trial
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests are no package; the script beside them shares this module
 from postgres import SERVER, database, why_not
@@ -204,3 +206,52 @@ def test_a_wrong_address_is_refused_at_once(tmp_path: Path) -> None:
         StudyStore(wrong.replace("***", "secret"), "tiny", tmp_path, patience=300)
     assert "secret" not in str(caught.value)
     assert time.monotonic() - began < 10
+
+
+def test_a_lost_answer_makes_nothing_twice(url: str, study: StudySpec, tmp_path: Path, monkeypatch: Any) -> None:
+    """The server carries a call out and dies before it says so; the call is made again: one trial, ended once."""
+    monkeypatch.setattr(database_module, "PAUSE", 0.01)
+    store = StudyStore(url, "tiny", tmp_path, patience=5, say=lambda text: None)
+    store.create(study)
+    lost = sqlalchemy.exc.OperationalError("INSERT", {}, Exception("server closed the connection unexpectedly"))
+
+    def once_lost(name: str) -> list[int]:
+        real, calls = getattr(RDBStorage, name), [0]
+
+        def call(self: Any, *args: Any, **options: Any) -> Any:
+            answer = real(self, *args, **options)
+            calls[0] += 1
+            if calls[0] == 1:
+                raise lost
+            return answer
+
+        monkeypatch.setattr(RDBStorage, name, call)
+        return calls
+
+    once_lost("_create_new_trial")
+    trial = store.study.ask()
+    assert len(store.trials()) == 1
+    calls = once_lost("set_trial_state_values")
+    store.study.tell(trial, state=TrialState.FAIL)
+    assert calls == [1]
+    assert [one.state.name for one in store.trials()] == ["FAIL"]
+    once_lost("_create_new_trial")
+    store.study.add_trial(create_trial(state=TrialState.WAITING))
+    assert len(store.trials(TrialState.WAITING)) == 1
+
+
+def test_an_outage_is_no_death(url: str, study: StudySpec, tmp_path: Path) -> None:
+    """Another machine's trial whose heartbeat fell into the gap: nobody takes it up until it could send one again."""
+    store = StudyStore(url, "tiny", tmp_path, heartbeat=1, grace=2, patience=5)
+    store.create(study)
+    trial = store.study.ask()
+    store.storage.record_heartbeat(trial._trial_id)
+    store.storage.set_trial_user_attr(trial._trial_id, "worker", {"host": "elsewhere", "pid": 1, "started": 0.0})
+    time.sleep(3.5)
+    store.storage.back_since = time.monotonic()
+    store.recover()
+    fail_stale_trials(store.study)  # what Optuna does by itself before every trial
+    assert store.trials()[0].state == TrialState.RUNNING
+    time.sleep(2.1)
+    store.recover()
+    assert store.trials()[0].state == TrialState.FAIL
