@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Annotated
 
@@ -62,8 +63,8 @@ class Profile(Allocator):
 def largest_remainders(budget: Budget, weights: dict[str, float], shapes: Shapes, max_rank: int) -> RankPattern:
     """Ranks in proportion to weights, rounded by largest remainders on what a component costs.
 
-        r*_k = min(R, t w_k) with t such that sum_k c_k r*_k is the budget;   r_k = floor(r*_k), then one more for the
-        layers with the largest remainders while it fits
+        r*_k = min(R, t w_k) with t such that sum_k c_k r*_k is the budget;   r_k = floor(r*_k), then one more for those
+        layers that spend most of the rest, and of sets that spend as much the one with the largest remainders
 
     `Budget.share` (highest averages) lets a layer stray from its share by several components where many others round
     to none; this rule never does, but for what only a cheaper layer can still use.
@@ -79,7 +80,7 @@ def largest_remainders(budget: Budget, weights: dict[str, float], shapes: Shapes
         >>> largest_remainders(Budget(ranks=7), {"a": 1.0, "b": 1.0, "c": 3.0}, shapes, 16)
         RankPattern({'a': 2, 'b': 1, 'c': 4})
 
-    Source: Hamilton's method of apportionment.
+    Source: Hamilton's method of apportionment, which knows one cost only; the choice between sets is ours.
     """
     costs = {name: budget.cost(shapes[name]) for name in weights}
     share = dict.fromkeys(weights, float(max_rank))
@@ -94,6 +95,9 @@ def largest_remainders(budget: Budget, weights: dict[str, float], shapes: Shapes
         free -= full
     ranks = {name: math.floor(value + ROUNDING) for name, value in share.items()}
     rest = budget.amount(shapes) - sum(ranks[name] * costs[name] for name in ranks)
+    for name in _rounded_up({name: share[name] - rank for name, rank in ranks.items()}, costs, rest):
+        ranks[name] += 1
+        rest -= costs[name]
     order = sorted(ranks, key=lambda name: (ranks[name] - share[name], name))
     while fitting := [name for name in order if costs[name] <= rest and ranks[name] < max_rank]:
         for name in fitting:
@@ -101,3 +105,22 @@ def largest_remainders(budget: Budget, weights: dict[str, float], shapes: Shapes
                 ranks[name] += 1
                 rest -= costs[name]
     return RankPattern(ranks)
+
+
+def _rounded_up(remainders: dict[str, float], costs: dict[str, int], rest: int) -> list[str]:
+    """The layers whose one more component spends most of the rest; an exact knapsack over the classes of equal cost."""
+    classes: dict[int, list[str]] = {}
+    for name in sorted(remainders, key=lambda name: (-remainders[name], name)):
+        if remainders[name] > ROUNDING:
+            classes.setdefault(costs[name], []).append(name)
+    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}  # spent -> what it is worth, how many of each class
+    for cost, names in classes.items():
+        worth = [0.0, *itertools.accumulate(cost * remainders[name] for name in names)]
+        reached: dict[int, tuple[float, tuple[int, ...]]] = {}
+        for spent, (value, counts) in best.items():
+            for count in range(min(len(names), (rest - spent) // cost) + 1):
+                total, found = spent + count * cost, (value + worth[count], (*counts, count))
+                reached[total] = max(reached.get(total, found), found)
+        best = reached
+    chosen = best[max(best)][1]
+    return [name for names, count in zip(classes.values(), chosen, strict=True) for name in names[:count]]

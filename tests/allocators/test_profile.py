@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -68,6 +69,14 @@ def test_largest_remainders(weights: dict[str, float], widths: list[int], amount
     assert all(found[name] == max_rank or shapes[name].cost > left for name in found)
     level = amount / sum(weights[name] * shapes[name].cost for name in weights)
     assert all(found[name] >= min(max_rank, int(level * weights[name] - 1e-6)) for name in found)
+    if all(level * weights[name] < max_rank for name in weights):  # as much spent as rounding up or down can spend
+        floors = {name: int(level * weights[name] + 1e-9) for name in weights}
+        spent = [
+            sum((floors[name] + (name in up)) * shapes[name].cost for name in floors)
+            for count in range(len(floors) + 1)
+            for up in itertools.combinations(floors, count)
+        ]
+        assert left <= amount - max(one for one in spent if one <= amount)
     for one in found:
         for other in found:
             if shapes[one] == shapes[other] and weights[one] > weights[other]:

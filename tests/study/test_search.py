@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -21,6 +22,7 @@ from rankopt.study.database import sqlite_url
 from rankopt.study.export import export_adapter
 from rankopt.study.job import Event, Job
 from rankopt.study.ledger import DROPPED, INTERIM, KEY, ORIGIN, RESULT, SPEC, WORKER, proposal_index, recorded
+from rankopt.study.objective import Objective
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
@@ -186,6 +188,19 @@ def test_more_asks_than_wanted_are_dropped(search_in: Run) -> None:
     running = store.trials(TrialState.RUNNING)
     assert store.counts()["waiting"] == 0
     assert [proposal_index(store.trials(), trial.number) for trial in running] == [2, 3, 4]
+
+
+def test_a_surplus_ask_trains_nothing(search_in: Run) -> None:
+    """The gap that a worker saw was filled by another one before it asked: its trial is dropped, and counts nowhere."""
+    store, _ = search_in("a", {"name": "random", "trials": 2})
+    surplus = store.study.ask()
+    job = Job(0, store.url, "tiny", store.folder, "disabled", 1, None, 15, 90)
+    objective = Objective(job, store, store.spec(), None, lambda event: None, lambda: False)  # type: ignore[arg-type]
+    with pytest.raises(optuna.TrialPruned):
+        objective(surplus)
+    store.study.tell(surplus, state=TrialState.PRUNED)
+    assert store.trials()[-1].user_attrs[DROPPED] == "not wanted"
+    assert store.counts() == {"complete": 2, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
 
 
 def test_scores_of_two_tasks_are_not_compared(search_in: Run, tmp_path: Path) -> None:
@@ -460,6 +475,7 @@ def test_a_worker_that_dies_while_it_asks_leaves_no_gap(search_in: Run, moment: 
     code = f"""
 import os, pathlib, sys
 from rankopt.study.proposals import ProposalSampler
+from rankopt.study.objective import Objective
 from rankopt.study.storage import StudyStore
 store = StudyStore(sys.argv[1], "tiny", pathlib.Path(sys.argv[2]))
 store.open()
