@@ -102,6 +102,15 @@ class LowRankLinear(nn.Module):
         self.keep(0)
 
     @property
+    def weight(self) -> Tensor:
+        """W, which some models look at for its type."""
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        return cast("Tensor | None", self.base.bias)
+
+    @property
     def max_rank(self) -> int:
         return len(self.m)
 

@@ -190,3 +190,19 @@ def test_on_a_gpu(tokens: int) -> None:
     values = factors(tokens)
     ours = gated_linear(*[t.detach().cuda() for t in values], 1.0)
     torch.testing.assert_close(ours.cpu(), plain(*values, 1.0).detach())
+
+
+@pytest.mark.parametrize("shape", [(6,), (0, 3, 6), (2, 6), (2, 3, 6)])
+def test_what_a_linear_map_accepts(shape: tuple[int, ...]) -> None:
+    """One vector, no tokens at all (a mixture's idle expert), and a result that the model changes in place."""
+    layer = LowRankLinear(nn.Linear(6, 4), 2, Scale("unit", 1.0))
+    layer.open(2)
+    with torch.no_grad():
+        layer.B.normal_()
+    x = torch.randn(shape, requires_grad=True)
+    y = layer(x)
+    y += 1
+    expected = functional.linear(x, layer.weight + layer.update(), layer.bias) + 1
+    torch.testing.assert_close(y, expected)
+    (ours,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(ours, torch.autograd.grad(expected.sum(), x)[0])
