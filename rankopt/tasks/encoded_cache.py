@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-import zipfile
+import time
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-VERSION = 1  # raise it when `encode` or the layout of a file changes
+VERSION = 2  # raise it when `encode` or the layout of a file changes
 MOST = 1 << 30
 """Bytes that the files may take together; those read longest ago go first."""
+ABANDONED = 3600
+"""Seconds after which a file that is still being written is not."""
 
 
 def encode_once(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
@@ -40,9 +43,10 @@ def encode_once(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase
         ValueError: as `encode`.
     """
     file = cache_folder() / "encoded" / f"{_key(task, dataset, tokenizer, max_length)}.npz"
-    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    with suppress(Exception):  # a file with a wrong bit can raise anything
         found = _read(file)
-        os.utime(file)
+        with suppress(OSError):  # it may belong to somebody else
+            os.utime(file)
         return found
     encoded = encode(task, dataset, tokenizer, max_length)
     with suppress(OSError):
@@ -53,7 +57,9 @@ def encode_once(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase
 
 def _key(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
     digest = hashlib.sha256(_fingerprint(tokenizer))
-    digest.update(json.dumps([VERSION, version("tokenizers"), max_length, bool(task.labels)]).encode())
+    digest.update(
+        json.dumps([VERSION, version("tokenizers"), version("transformers"), max_length, bool(task.labels)]).encode()
+    )
     table = dataset.with_format("arrow")[:]
     for column in (*task.columns, "label"):
         digest.update(json.dumps(table[column].to_pylist()).encode())
@@ -65,16 +71,18 @@ def _fingerprint(tokenizer: PreTrainedTokenizerBase) -> bytes:
     """All that a fast tokenizer's answer depends on, but for what every call sets."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     content |= {"truncation": tokenizer.truncation_side, "padding": tokenizer.model_input_names}
+    content["split"] = tokenizer.split_special_tokens
     return json.dumps([type(tokenizer).__name__, content]).encode()
 
 
 def _read(file: Path) -> Encoded:
     with file.open("rb") as opened, np.load(opened) as content:  # zip checks every array's sum
-        return Encoded(content["ids"], content.get("types"), content["offsets"], content["labels"])
+        types = content["types"]
+        return Encoded(content["ids"], types if len(types) else None, content["offsets"], content["labels"])
 
 
 def _write(file: Path, encoded: Encoded) -> None:
-    arrays = {name: value for name, value in vars(encoded).items() if value is not None}
+    arrays: dict[str, Any] = {name: np.empty(0) if value is None else value for name, value in vars(encoded).items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
         draft = Path(scratch, "draft.npz")
@@ -83,10 +91,13 @@ def _write(file: Path, encoded: Encoded) -> None:
 
 
 def _trim(newest: Path) -> None:
-    """Delete the files read longest ago until the others take no more than `MOST`."""
+    """Delete the files read longest ago until the others take no more than `MOST`, and what a killed writer left."""
     files = sorted(newest.parent.glob("*.npz"), key=lambda file: file.stat().st_mtime, reverse=True)
     total = 0
     for file in files:
         total += file.stat().st_size
         if total > MOST and file != newest:
             file.unlink()
+    for scratch in newest.parent.glob(f"{tempfile.gettempprefix()}*"):
+        if time.time() - scratch.stat().st_mtime > ABANDONED:
+            shutil.rmtree(scratch, ignore_errors=True)

@@ -73,11 +73,14 @@ def test_other_content_does_not(made: list[int]) -> None:
     swapped = two.rename_columns({"sentence1": "sentence2", "sentence2": "sentence1"})
     shifted = tokenizer()
     shifted.add_tokens(["warm"])
+    splitting = tokenizer()
+    splitting.split_special_tokens = True
     calls = [
         (GLUE["sst2"], FILMS, TOKENIZER, 8),
         (GLUE["sst2"], FILMS, TOKENIZER, 7),
         (GLUE["sst2"], FILMS, tokenizer(segments=False), 8),
         (GLUE["sst2"], FILMS, shifted, 8),
+        (GLUE["sst2"], FILMS, splitting, 8),
         (GLUE["sst2"], FILMS.select([1, 0, 2]), TOKENIZER, 8),
         (GLUE["sst2"], FILMS.select([0, 1]), TOKENIZER, 8),
         (GLUE["sst2"], relabelled, TOKENIZER, 8),
@@ -104,6 +107,38 @@ def test_a_damaged_file_is_made_again(made: list[int], tmp_path: Path, damage: s
     assert same(encode_once(GLUE["sst2"], FILMS, TOKENIZER, 8), first)
     assert made == [3, 3]
     assert files(tmp_path) == [file]
+
+
+def test_no_flipped_bit_is_believed(tmp_path: Path) -> None:
+    """Of a zip's every part: names, sums, methods, headers."""
+    first = encode_once(GLUE["sst2"], FILMS, TOKENIZER, 8)
+    (file,) = files(tmp_path)
+    content = file.read_bytes()
+    for place in range(0, len(content), 3):
+        broken = bytearray(content)
+        broken[place] ^= 1 << place % 8
+        file.write_bytes(broken)
+        assert same(encode_once(GLUE["sst2"], FILMS, TOKENIZER, 8), first), place
+
+
+def test_a_file_that_may_only_be_read(made: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else's: its time cannot be set, but it serves."""
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "utime", refuse)
+    for _ in range(2):
+        encode_once(GLUE["sst2"], FILMS, TOKENIZER, 8)
+    assert made == [3]
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+    left = tmp_path / "encoded" / "tmpabc"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    encode_once(GLUE["sst2"], FILMS, TOKENIZER, 8)
+    assert not left.exists()
 
 
 def test_a_cache_that_cannot_be_written(made: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
