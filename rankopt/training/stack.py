@@ -67,7 +67,8 @@ class Stack:
         adapted: the first trial's model, still as loaded.
     Attributes:
         usable: whether `forward` may be tried.
-        checked: the kinds of pass (training or not) whose first one was compared with the trials' own.
+        checked: the kinds of pass (training or not, of unequal widths or not) whose first one was compared with the
+            trials' own.
     """
 
     def __init__(self, adapted: Adapted) -> None:
@@ -84,7 +85,7 @@ class Stack:
             net.set_attn_implementation(ATTENTION)
         self.net = net
         self.usable = True
-        self.checked: set[bool] = set()
+        self.checked: set[tuple[bool, bool]] = set()
 
     def forward(self, parts: Sequence[Part], training: bool) -> list[Tensor]:
         """Every trial's logits, under the caller's autocast and gradient modes.
@@ -223,9 +224,9 @@ def attention(
     for block in _blocks.get():
         rows = slice(block.first, block.first + block.rows)
         q, k, v = (x[rows, :, : block.length] for x in (query, key, value))
-        mask = None
-        if attention_mask is not None and not block.full:  # alone, a batch without padding has no mask
-            mask = attention_mask[rows, :, : block.length, : block.length]
+        mask = None if attention_mask is None else attention_mask[rows, :, : block.length, : block.length]
+        if mask is not None and block.full and mask.all():  # alone it would have none; a window's it would have
+            mask = None
         with block.part.draw():
             y, _ = own(module, q, k, v, mask, dropout=dropout, scaling=scaling, **others)
         parts.append(_back(y, block, (1,)))

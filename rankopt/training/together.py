@@ -225,7 +225,8 @@ def _joint(posts: list[_Forward]) -> list[Tensor]:
 
     try:
         logits = stack.forward([Part(post.lane.adapted, post.inputs, post.lane.draw) for post in posts], mode.training)
-        if mode.training not in stack.checked:
+        kind = mode.training, len({post.inputs["input_ids"].shape[1] for post in posts}) > 1
+        if kind not in stack.checked:
             rewind()
             error = 1e-4 if mode.autocast is None else 5e-2
             with torch.no_grad():
@@ -234,7 +235,7 @@ def _joint(posts: list[_Forward]) -> list[Tensor]:
             pairs = [(a, b) for a, b in zip(logits, own, strict=True) if b.isfinite().all()]
             if not all(torch.allclose(a.float(), b.float(), rtol=error, atol=error) for a, b in pairs):
                 raise CannotStackError("its logits depend on what else is in the batch")
-            stack.checked.add(mode.training)
+            stack.checked.add(kind)
     except CannotStackError:
         rewind()
         raise
