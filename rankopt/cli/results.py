@@ -115,7 +115,9 @@ def importance(study: Study, storage: Storage = None, directory: Runs = RUNS, as
         found, least = measured_shares(store.results()), "a complete super-network, to tell which layers matter"
     else:
         found = importances(store, spec)
-        least = f"{LEAST} complete trials of unlike results and two dimensions that a search proposed, to tell which matter"
+        least = (
+            f"{LEAST} complete trials of unlike results and two dimensions that a search proposed, to tell which matter"
+        )
     if not found:
         raise ValueError(f"study {spec.name!r} must have {least}")
     if as_json:
