@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy
 import sqlalchemy.exc
@@ -47,6 +47,11 @@ class SignedStorage(RDBStorage):
     from a living one, and whose place in the search stays taken.
     """
 
+    @property
+    def just_back(self) -> bool:
+        """Whether the living may not have sent a heartbeat since the last outage."""
+        return False
+
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         return super()._create_new_trial(study_id, template_trial or self.signed())
 
@@ -76,8 +81,8 @@ class PatientStorage(SignedStorage):
         self.back_since = 0.0  # time.monotonic() of the end of the last outage
         super().__init__(url, **more)
 
-    def patiently(self, call: Callable[[], Any]) -> Any:
-        """A call's result, once the server answers."""
+    def patiently(self, call: Callable[[], Any], again: Callable[[], Any] | None = None) -> Any:
+        """A call's result, once the server answers; `again` makes a call that may have been carried out already."""
         end = 0.0
         while True:
             try:
@@ -88,6 +93,7 @@ class PatientStorage(SignedStorage):
                     raise
                 self._mark_away(_reason(error))
                 time.sleep(PAUSE)
+                call = again or call
             else:
                 if end:
                     self._mark_back()
@@ -95,37 +101,33 @@ class PatientStorage(SignedStorage):
 
     @property
     def just_back(self) -> bool:
-        """Whether the living may not have sent a heartbeat since the last outage."""
         return self.back_since > 0 and time.monotonic() - self.back_since < 2 * (self.heartbeat_interval or 0)
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         made = copy.copy(template_trial or self.signed())
         made.system_attrs = {**made.system_attrs, ASKED: uuid.uuid4().hex}
-        tries = 0
+        call = partial(super()._create_new_trial, study_id, made)
+        known = partial(super()._get_trials, study_id, None, set(), -1)
 
-        def call() -> FrozenTrial:
-            nonlocal tries
-            tries += 1
-            known = super(PatientStorage, self)._get_trials(study_id, None, set(), -1) if tries > 1 else []
-            asked = [trial for trial in known if trial.system_attrs.get(ASKED) == made.system_attrs[ASKED]]
-            return asked[0] if asked else super(PatientStorage, self)._create_new_trial(study_id, made)
+        def again() -> FrozenTrial:
+            asked = (trial for trial in known() if trial.system_attrs.get(ASKED) == made.system_attrs[ASKED])
+            return next(asked, None) or call()
 
-        return self.patiently(call)  # type: ignore[no-any-return]
+        return cast(FrozenTrial, self.patiently(call, again))
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        tries = 0
+        call = partial(super().set_trial_state_values, trial_id, state, values)
+        known = partial(super().get_trial, trial_id)
 
-        def call() -> bool:
-            nonlocal tries
-            tries += 1
+        def again() -> bool:
             try:
-                return super(PatientStorage, self).set_trial_state_values(trial_id, state, values)
+                return call()
             except UpdateFinishedTrialError:
-                if tries > 1 and super(PatientStorage, self).get_trial(trial_id).state == state:
+                if known().state == state:
                     return True
                 raise
 
-        return self.patiently(call)  # type: ignore[no-any-return]
+        return cast(bool, self.patiently(call, again))
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         found: list[int] = self.patiently(partial(super()._get_stale_trial_ids, study_id))
@@ -195,7 +197,9 @@ class FileStorage(SignedStorage):
             raise StorageInternalError(str(error)) from error
 
 
-def open_database(url: str, *, patience: float = 0.0, known: bool = False, say: Say = print, **more: Any) -> RDBStorage:
+def open_database(
+    url: str, *, patience: float = 0.0, known: bool = False, say: Say = print, **more: Any
+) -> SignedStorage:  # fmt: skip
     """An Optuna storage, its tables made where they are missing.
 
     Args:

@@ -180,7 +180,7 @@ class StudyStore:
 
         A worker that died before it signed its trial left neither; such a trial is dead after the grace period.
         """
-        if getattr(self.storage, "just_back", False):
+        if self.storage.just_back:
             return  # after an outage the living first need time to send a heartbeat again
         for trial in self.trials(TrialState.RUNNING):
             worker = trial.user_attrs.get(WORKER)

@@ -70,8 +70,11 @@ def _key(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_l
 def _fingerprint(tokenizer: PreTrainedTokenizerBase) -> bytes:
     """All that a fast tokenizer's answer depends on, but for what every call sets."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
-    content |= {"truncation": tokenizer.truncation_side, "padding": tokenizer.model_input_names}
-    content["split"] = tokenizer.split_special_tokens
+    content |= {
+        "truncation": tokenizer.truncation_side,
+        "padding": tokenizer.model_input_names,
+        "split": tokenizer.split_special_tokens,
+    }
     return json.dumps([type(tokenizer).__name__, content]).encode()
 
 

@@ -87,7 +87,7 @@ def run_trial(
 
     arrays = {f"labels/{name}": split.labels for name, split in data.held_out.items()}
 
-    def score(label: str, pattern: RankPattern, adapter: str) -> Point:
+    def score(label: str, pattern: RankPattern, adapter: str, place: int, places: int) -> Point:
         apply_pattern(layers, pattern)
         answers = {
             split: predict(adapted, split, how.eval_batch_size, how.precision, _unless(stop))
@@ -97,6 +97,7 @@ def run_trial(
         arrays.update({f"logits/{label}/{name}": values for name, values in logits.items()})
         scores = {name: evaluate(task, logits[name], split.labels) for name, split in data.held_out.items()}
         search, kept = scores.pop("search"), pattern.parameters(shapes)
+        observe(Progress(place, places, "evaluate", {"score": search[task.metrics[0]]}))
         return Point(label=label, pattern=pattern, kept=kept, search=search, report=scores, adapter=adapter)
 
     def export(pattern: RankPattern, to: Path) -> None:
@@ -137,17 +138,12 @@ def run_trial(
         own, *others = allocator.finish(callback.state, layers)
         patterns = {f"mean rank {pattern.mean:.4g}": pattern for pattern in others}
         patterns |= allocator.choose(callback.state, layers, look)
-        restarts = allocator.restart(steps) is not None
-        points = []
-        for label, pattern in patterns.items():
-            points.append(score(label, pattern, "recovered" if restarts else "adapter"))
-            told = {"score": points[-1].search[task.metrics[0]]}
-            observe(Progress(len(points), len(patterns) + 1, "evaluate", told))
-        if restarts:
-            export(own, folder / "recovered")
+        source, places = "recovered" if allocator.restart(steps) else "adapter", len(patterns) + 1
+        points = [score(*item, source, place, places) for place, item in enumerate(patterns.items(), 1)]
+        if source == "recovered":
+            export(own, folder / source)
             trainer.rewind()
-        points.insert(0, score("budget", own, "adapter"))
-        observe(Progress(len(points), len(points), "evaluate", {"score": points[0].search[task.metrics[0]]}))
+        points.insert(0, score("budget", own, "adapter", places, places))
     except (NonFiniteLossError, FloatingPointError) as error:
         return record.model_copy(update={"reason": str(error)})
     export(own, folder / "adapter")

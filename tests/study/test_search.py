@@ -475,7 +475,6 @@ def test_a_worker_that_dies_while_it_asks_leaves_no_gap(search_in: Run, moment: 
     code = f"""
 import os, pathlib, sys
 from rankopt.study.proposals import ProposalSampler
-from rankopt.study.objective import Objective
 from rankopt.study.storage import StudyStore
 store = StudyStore(sys.argv[1], "tiny", pathlib.Path(sys.argv[2]))
 store.open()
