@@ -74,31 +74,34 @@ class AdaLoRA(Allocator):
             layer.open(rank)
         end = min(budget.amount(shapes), rank * level)
         schedule = Schedule(start=rank * level, end=end, steps=steps, warmup=warmup, final=final)
+        alike = _alike(layers)
         moments = {
-            name: {key: torch.zeros_like(value) for key, value in _factors(layers, name).items()} for name in layers
+            shape: {key: torch.zeros_like(value) for key, value in _stacked(layers, names).items()}
+            for shape, names in alike.items()
         }
         return {
             "schedule": schedule.model_dump(),
             "unit": budget.unit,
             "ranks": dict.fromkeys(layers, rank),
             "notes": [f"max_rank {rank} leaves adalora nothing to drop"] if 0 < end == rank * level else [],
+            "alike": alike,
             "mean": moments,
-            "variation": {name: {k: v.clone() for k, v in tensors.items()} for name, tensors in moments.items()},
+            "variation": {shape: {k: v.clone() for k, v in tensors.items()} for shape, tensors in moments.items()},
         }
 
     def penalty(self, state: State, layers: Layers) -> Tensor | None:
         active = [layer.active() for layer in layers.values() if layer.rank]
         if not active or self.orthogonality == 0:
             return None
-        alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
+        alike: dict[tuple[str, torch.Size], list[Tensor]] = defaultdict(list)
         for A, B, _ in active:
-            alike[A.shape].append(A)
-            alike[B.T.shape].append(B.T)
+            alike["A", A.shape].append(A)
+            alike["B", B.shape].append(B)
         total = torch.zeros((), device=active[0][0].device)
-        for rows in alike.values():  # one batched product for all factors of a shape
-            stack = torch.stack(rows)
-            gram = stack @ stack.mT - torch.eye(stack.shape[1], device=stack.device)
-            total = total + torch.linalg.matrix_norm(gram).sum()
+        for (factor, _), same in alike.items():  # one batched product for all factors of a shape
+            stack = torch.stack(same)
+            gram = stack @ stack.mT if factor == "A" else stack.mT @ stack
+            total = total + torch.linalg.matrix_norm(gram - torch.eye(gram.shape[1], device=gram.device)).sum()
         return self.orthogonality * total / (2 * len(active))
 
     def after_step(self, state: State, layers: Layers, step: int) -> None:
@@ -124,27 +127,40 @@ class AdaLoRA(Allocator):
 
     def _score(self, state: State, layers: Layers) -> None:
         means, variations, weights, gradients = [], [], [], []
-        for name in layers:
-            for key, weight in _factors(layers, name).items():
-                if weight.grad is not None:
-                    means.append(state["mean"][name][key])
-                    variations.append(state["variation"][name][key])
-                    weights.append(weight)
-                    gradients.append(weight.grad)
+        for shape, names in state["alike"].items():
+            means += state["mean"][shape].values()
+            variations += state["variation"][shape].values()
+            weights += _stacked(layers, names).values()
+            gradients += _stacked(layers, names, gradients=True).values()
         smooth(means, variations, weights, gradients, self.beta1, self.beta2)
 
 
-def _factors(layers: Layers, name: str) -> dict[str, torch.nn.Parameter]:
-    layer = layers[name]
-    return {"A": layer.A, "B": layer.B, "g": layer.g}
+def _alike(layers: Layers) -> dict[str, list[str]]:
+    """The layers of every shape, whose work is done at once."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name, layer in layers.items():
+        alike[f"{layer.shape.fan_out} x {layer.max_rank} x {layer.shape.fan_in}"].append(name)
+    return dict(alike)
+
+
+@torch.no_grad()
+def _stacked(layers: Layers, names: list[str], gradients: bool = False) -> dict[str, Tensor]:
+    """The factors of layers of one shape, or their gradients: A `(n, R, in)`, B `(n, out, R)`, g `(n, R)`."""
+    found = {}
+    for key in ("A", "B", "g"):
+        values = [getattr(layers[name], key) for name in names]
+        if gradients:  # none where the loss does not depend on the factor
+            values = [torch.zeros_like(value) if value.grad is None else value.grad for value in values]
+        found[key] = torch.stack(values)
+    return found
 
 
 def _select(state: State, layers: Layers, amount: int) -> Mask:
     importance = {}
-    for name, layer in layers.items():
-        mean, variation = state["mean"][name], state["variation"][name]
-        S = triplet(**{key: mean[key] * variation[key] for key in mean})
-        importance[name] = S[: layer.initial].tolist()
+    for shape, names in state["alike"].items():
+        mean, variation = state["mean"][shape], state["variation"][shape]
+        S = triplet(**{key: mean[key] * variation[key] for key in mean}).tolist()
+        importance.update({name: row[: layers[name].initial] for name, row in zip(names, S, strict=True)})
     return Budget.of(amount, state["unit"]).select(importance, shapes_of(layers))
 
 

@@ -42,12 +42,10 @@ def smooth(
         return
     importance = torch._foreach_mul(list(weights), list(gradients))
     torch._foreach_abs_(importance)
-    torch._foreach_mul_(list(means), beta1)
-    torch._foreach_add_(list(means), importance, alpha=1 - beta1)
+    torch._foreach_lerp_(list(means), importance, 1 - beta1)
     torch._foreach_sub_(importance, list(means))
     torch._foreach_abs_(importance)
-    torch._foreach_mul_(list(variations), beta2)
-    torch._foreach_add_(list(variations), importance, alpha=1 - beta2)
+    torch._foreach_lerp_(list(variations), importance, 1 - beta2)
 
 
 @torch.no_grad()
@@ -57,15 +55,15 @@ def triplet(A: Tensor, B: Tensor, g: Tensor) -> Tensor:
         S_i = s(g_i) + mean_j s(B_ji) + mean_j s(A_ij)
 
     Args:
-        A: entry scores `Ibar * Ubar`, `(r, in)`.
-        B: entry scores, `(out, r)`.
-        g: gate scores, `(r,)`.
+        A: entry scores `Ibar * Ubar`, `(..., r, in)`.
+        B: entry scores, `(..., out, r)`.
+        g: gate scores, `(..., r)`.
     Returns:
-        `(r,)`.
+        `(..., r)`.
     Example:
         >>> triplet(torch.ones(2, 3), torch.ones(4, 2), torch.tensor([0.0, 1.0])).tolist()
         [2.0, 3.0]
 
     Source: Zhang et al. 2023 (2303.10512) eq. 7.
     """
-    return g + B.mean(dim=0) + A.mean(dim=1)
+    return g + B.mean(dim=-2) + A.mean(dim=-1)

@@ -63,7 +63,7 @@ class _Gated(torch.autograd.Function):
     ) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             up = A.to(x.dtype) @ x.T
-            gated = (B * (gate * s)).to(x.dtype).T
+            gated = (B * (gate * s)).T.to(x.dtype).contiguous()
             y = up.T @ gated if bias is None else torch.addmm(bias.to(x.dtype), up.T, gated)
             y.addmm_(x, weight.T)
         ctx.save_for_backward(x, up, weight, A, B, gate)
@@ -78,7 +78,7 @@ class _Gated(torch.autograd.Function):
         dx = dA = dB = dgate = None
         with torch.autocast(x.device.type, enabled=False):
             scale = gate * ctx.s
-            down = B.T.to(x.dtype) @ dy.T
+            down = B.T.to(x.dtype).contiguous() @ dy.T
             if for_gate:
                 dgate = (down * up).sum(1, dtype=gate.dtype) * ctx.s
             if for_B:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers.pytorch_utils import Conv1D
 
 ScalePolicy = Literal["init", "active", "rs", "unit"]
+ROUNDED = "_rankopt_rounded"
 
 
 class Scale(NamedTuple):
@@ -97,7 +98,6 @@ class LowRankLinear(nn.Module):
         self.frozen = 0
         self.changed = False
         self._unmerged: nn.Parameter | None = None
-        self._rounded: tuple[Tensor, Tensor] | None = None
         self.train(base.training)
         self.keep(0)
 
@@ -179,11 +179,14 @@ class LowRankLinear(nn.Module):
         return y + self.s * functional.linear(functional.linear(self.dropout(x), A) * g, B)
 
     def rounded(self, dtype: torch.dtype) -> Tensor:
-        """W in autocast's type, rounded once and not at every step: W is frozen."""
-        weight = self.base.weight
-        if self._rounded is None or self._rounded[0] is not weight or self._rounded[1].dtype != dtype:
-            self._rounded = weight, weight.detach().to(dtype)
-        return self._rounded[1]
+        """W in autocast's type, rounded once and not at every step: W is frozen. All layers over one W share it."""
+        weight: Any = self.base.weight
+        version, kept = getattr(weight, ROUNDED, (None, None))
+        # a version cannot be told while a graph is made
+        if kept is None or kept.dtype != dtype or not (torch.compiler.is_compiling() or version == weight._version):
+            kept = weight.detach().to(dtype)
+            setattr(weight, ROUNDED, (weight._version, kept))
+        return cast(Tensor, kept)
 
     @torch.no_grad()
     def update(self) -> Tensor:
@@ -226,7 +229,8 @@ class LowRankLinear(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.mask(self.m)
-        self._rounded = None
+        if hasattr(self.base.weight, ROUNDED):
+            delattr(self.base.weight, ROUNDED)
 
     def extra_repr(self) -> str:
         return f"rank={self._rank}/{self.max_rank}, s={self.s:g}"

@@ -88,7 +88,8 @@ def dropped_product(weights: Tensor, value: Tensor, p: float) -> Tensor:
 
 def _mask(x: Tensor, kept: int) -> Tensor:
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    return words.view(torch.int16)[: x.numel()].view(x.shape) < kept - WORDS // 2
+    mask = words.view(torch.int16)[: x.numel()].view(x.shape) < kept - WORDS // 2
+    return mask.view(torch.uint8)  # a CPU widens it to a float in vectors, and a bool one by one
 
 
 class _Masked(torch.autograd.Function):

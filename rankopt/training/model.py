@@ -74,7 +74,7 @@ def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) ->
     Raises:
         ValueError: one line when the model or tokenizer cannot be read, or a target matches nothing.
     """
-    base = _read(spec.name, spec.revision, max(1, len(task.labels)))
+    base = _base(spec.name, spec.revision, max(1, len(task.labels)))
     # everything is copied but the frozen weights, which no trial changes
     net: nn.Module = copy.deepcopy(
         base.net, {id(p): p for name, p in base.net.named_parameters() if not _within(name, base.head)}
@@ -119,6 +119,31 @@ class Base:
 
 
 @lru_cache(maxsize=1)
+def _bases(name: str, revision: str | None) -> dict[int, Base]:
+    """The checkpoint that this process works with: number of outputs -> model, all over one set of frozen weights."""
+    return {}
+
+
+def _base(name: str, revision: str | None, outputs: int) -> Base:
+    bases = _bases(name, revision)
+    if outputs not in bases:
+        base = _read(name, revision, outputs)
+        known = next((known for known in bases.values() if known.fingerprint == base.fingerprint), None)
+        if known:  # else a branch moved on meanwhile
+            _share(known, base)
+        bases[outputs] = base
+    return bases[outputs]
+
+
+def _share(known: Base, base: Base) -> None:
+    """Put the frozen weights of one model, which are equal, in the place of another's."""
+    weights = dict(known.net.named_parameters(remove_duplicate=False))
+    for key, _ in list(base.net.named_parameters(remove_duplicate=False)):
+        if not _within(key, base.head):
+            module, _, name = key.rpartition(".")
+            setattr(base.net.get_submodule(module), name, weights[key])
+
+
 def _read(name: str, revision: str | None, outputs: int) -> Base:
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -146,6 +171,7 @@ def _read(name: str, revision: str | None, outputs: int) -> Base:
     return Base(net.requires_grad_(False), tokenizer, head, fresh, parameters, _fingerprint(frozen))
 
 
+@lru_cache(maxsize=1)  # one object, by which the data of a process is known
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The model's tokenizer; one without a pad token (GPT-2) pads with its end-of-text token.
 

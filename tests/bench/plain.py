@@ -1,6 +1,8 @@
 """What a user would write today, the peer that rankopt's trials are timed against: Trainer + PEFT, else defaults.
 
-python tests/bench/plain.py --data GLUE_FOLDER --model MODEL_FOLDER --task rte [--method adalora] [--group] ...
+python tests/bench/plain.py --data FOLDER --model MODEL_FOLDER [--method adalora] [--group] ...
+
+FOLDER holds train.parquet and validation.parquet.
 """
 
 from __future__ import annotations
@@ -18,10 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--task", default="rte")
     parser.add_argument("--method", default="lora", choices=["lora", "adalora"])
-    parser.add_argument("--examples", type=int)
-    parser.add_argument("--evaluated", type=int)
     parser.add_argument("--steps", type=int, default=-1)
     parser.add_argument("--group", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
@@ -42,23 +41,21 @@ def main() -> None:
     )
 
     set_seed(args.seed)
-    columns = {"rte": ("sentence1", "sentence2"), "sst2": ("sentence",), "cola": ("sentence",)}[args.task]
-    files = {name: f"{args.data}/{args.task}/{name}.parquet" for name in ("train", "validation")}
+    files = {name: f"{args.data}/{name}.parquet" for name in ("train", "validation")}
     rows = load_dataset("parquet", data_files=files, cache_dir=f"{args.out}/cache")
-    if args.examples:
-        rows["train"] = rows["train"].shuffle(seed=args.seed).select(range(args.examples))
-    if args.evaluated:
-        rows["validation"] = rows["validation"].select(range(args.evaluated))
+    columns = [name for name in ("sentence", "sentence1", "sentence2") if name in rows["train"].column_names]
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     rows = rows.map(lambda row: tokenizer(*(row[c] for c in columns), truncation=True, max_length=128), batched=True)
     model = AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=2, dtype="float32")
     steps = args.steps if args.steps > 0 else -(-len(rows["train"]) // 32)
+    # rankopt counts the pooler to the head and leaves it frozen
+    where = {"target_modules": "all-linear", "exclude_modules": ["pooler.dense"], "task_type": "SEQ_CLS"}
     if args.method == "lora":
-        config = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="SEQ_CLS")
+        config = LoraConfig(r=8, lora_alpha=16, **where)
     else:
         config = AdaLoraConfig(
-            init_r=12, target_r=8, lora_alpha=24, target_modules="all-linear", task_type="SEQ_CLS",
-            tinit=steps // 8, tfinal=steps // 2, deltaT=1, total_step=steps, orth_reg_weight=0.1,
+            init_r=12, target_r=8, lora_alpha=24, tinit=steps // 8, tfinal=steps // 2, deltaT=1, total_step=steps,
+            orth_reg_weight=0.1, **where,
         )  # fmt: skip
     model = get_peft_model(model, config)
 
@@ -95,6 +92,7 @@ def main() -> None:
     result = {
         "score": scores["eval_accuracy"],
         "steps": trainer.state.global_step,
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "train_seconds": trained,
         "seconds": time.perf_counter() - began,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

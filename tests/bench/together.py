@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench import OUT, machine
+from table import OUT, machine
 
 from rankopt.core.spec import TrialSpec, decode
 from rankopt.training.together import run_trials

@@ -124,6 +124,23 @@ def test_autocast(tokens: int) -> None:
         assert torch.equal(layer(x), ours)
 
 
+def test_a_weight_is_rounded_once() -> None:
+    """For all layers over it, and again when it was changed in place, or by a graph that was compiled before."""
+    base = nn.Linear(8, 6)
+    one, two = (LowRankLinear(base, 3, Scale("unit", 0.5)) for _ in range(2))
+    assert one.rounded(torch.bfloat16) is two.rounded(torch.bfloat16)
+    assert one.rounded(torch.float16).dtype == torch.float16
+    with torch.no_grad():
+        base.weight.mul_(2.0)
+    assert torch.equal(one.rounded(torch.bfloat16), base.weight.bfloat16())
+    one.open(2)
+    compiled, x = torch.compile(one, backend="aot_eager", fullgraph=True), torch.randn(2, 8)
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(compiled(x), one(x))
+        one.load_state_dict({key: torch.randn_like(value.float()) for key, value in one.state_dict().items()})
+
+
 @pytest.mark.parametrize("use_reentrant", [True, False])
 def test_gradient_checkpointing(use_reentrant: bool) -> None:
     """Recomputed activations give the same gradients, bit for bit."""

@@ -153,7 +153,9 @@ def test_the_fingerprint_is_of_the_frozen_weights(checkpoint: Callable[..., Path
     with torch.no_grad():
         weight = model.encoder.layer[1].output.dense.bias
         weight[3] = torch.nextafter(weight[3], torch.tensor(1.0))
-    assert load(checkpoint("bert", model)).fingerprint not in prints
+    elsewhere = folder.rename(folder.with_name("changed"))  # a process reads a checkpoint once
+    model.save_pretrained(elsewhere)
+    assert load(elsewhere).fingerprint not in prints
 
 
 def test_half_precision_checkpoints_become_float32(checkpoint: Callable[..., Path]) -> None:
@@ -227,8 +229,8 @@ def test_an_unknown_target_is_one_line(checkpoint: Callable[..., Path]) -> None:
 
 
 def test_trials_share_the_frozen_weights_and_nothing_else(checkpoint: Callable[..., Path]) -> None:
-    """The checkpoint is read once per process: a second trial has the very same frozen tensors, its own factors and
-    head, and what the first one trained or merged does not reach it."""
+    """The checkpoint is held once per process: a second trial has the very same frozen tensors, whatever its number of
+    outputs, its own factors and head, and what the first one trained or merged does not reach it."""
     spec = ModelSpec(name=str(checkpoint("bert")), max_rank=2)
     first, second = (load_adapted(spec, "unit", GLUE["sst2"], seed) for seed in (0, 0))
     fresh = {name: value.clone() for name, value in second.net.state_dict().items()}
@@ -248,3 +250,9 @@ def test_trials_share_the_frozen_weights_and_nothing_else(checkpoint: Callable[.
     for name, value in third.net.state_dict().items():
         assert torch.equal(value, fresh[name]), name
     assert first.fingerprint == third.fingerprint
+    other = load_adapted(spec, "unit", GLUE["mnli"], 0)  # three outputs, not two
+    mine = dict(other.net.named_parameters())
+    assert all(mine[name].data_ptr() == pointer for name, pointer in shared.items())
+    assert other.tokenizer is first.tokenizer
+    for name, value in load_adapted(spec, "unit", GLUE["sst2"], 0).net.state_dict().items():
+        assert torch.equal(value, fresh[name]), name
