@@ -126,7 +126,7 @@ class AdaLoRA(Allocator):
         return (pattern_of(layers),)
 
     def _score(self, state: State, layers: Layers) -> None:
-        means, variations, weights, gradients = [], [], [], []
+        means, variations, weights, gradients = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
         for shape, names in state["alike"].items():
             means += state["mean"][shape].values()
             variations += state["variation"][shape].values()

@@ -17,6 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 SPEC, KEY, RESULT, WORKER, INTERRUPTED, PLAN = "spec", "key", "result", "worker", "interrupted", "plan"
 ORIGIN = "origin"
 """Number of the trial that a copy continues."""
+ALONE = "alone"
+"""The number of the training that was begun while none of another trial was in the process: a worker that dies in it
+dies of it."""
 INDEX = "index"
 """How many proposals were made before a search's trial."""
 DROPPED = "dropped"

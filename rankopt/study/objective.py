@@ -21,6 +21,7 @@ from rankopt.core.spec import StudySpec, TrialSpec, content_hash, decode
 from rankopt.search.pruners import Dominated, Interim, build_pruner
 from rankopt.study.job import Event, Job, StopWorkingError, TrialFailedError
 from rankopt.study.ledger import (
+    ALONE,
     DROPPED,
     INTERIM,
     INTERRUPTED,
@@ -40,7 +41,7 @@ from rankopt.study.tracking import Tracker
 if TYPE_CHECKING:
     from rankopt.training.together import Lane
 
-LaneMaker = Callable[[], "AbstractContextManager[Lane | None]"]
+LaneMaker = Callable[[bool], "AbstractContextManager[Lane | None]"]
 POLL = 0.5
 """Seconds between looks at what other workers do."""
 
@@ -55,12 +56,12 @@ class Objective:
         tracker: is shown every trial.
         tell: is told what happens.
         stop: whether the worker is to end.
-        lane: where a trial is trained: alone, or among others that are trained at once.
+        lane: where a trial is trained: by itself, or among others that are trained at once, unless told True.
     """
 
     def __init__(
         self, job: Job, store: StudyStore, study: StudySpec, tracker: Tracker, tell: Callable[[Event], None],
-        stop: Callable[[], bool], lane: LaneMaker = nullcontext,
+        stop: Callable[[], bool], lane: LaneMaker = lambda alone: nullcontext(),
     ) -> None:  # fmt: skip
         self.job, self.store, self.study, self.tracker, self.tell, self.stop = job, store, study, tracker, tell, stop
         self.lane = lane
@@ -180,8 +181,11 @@ class Objective:
         result: TrialResult | None = None
         surprised = False
         try:
+            alone = self.job.together == 1 or self._died(trial, label)
             self.tracker.start(self.job.name, trial.number, label, spec.allocator.name, spec.plain)
-            with self.lane() as lane:
+            with self.lane(alone) as lane:
+                if alone:
+                    trial.set_user_attr(ALONE, place)
                 result = training.run_trial(
                     spec, folder, observe=observe, stop=self.stop, checkpoint_steps=self.job.checkpoint_steps,
                     evaluations=self.pruner.evaluations if self.pruner else 0, lane=lane,
@@ -214,6 +218,13 @@ class Objective:
         if not surprised:  # after an unforeseen error its checkpoints may still serve a second try
             shutil.rmtree(folder, ignore_errors=True)
         return result
+
+    def _died(self, trial: optuna.Trial, label: str) -> bool:
+        """Whether a worker died under an earlier try of this training, perhaps of it: then it has to be alone."""
+        died = bool(self.store.deaths(self.store.storage.get_trial(trial._trial_id)))
+        if died:
+            self._told(trial, "its worker died: tried again alone", over=False, label=label)
+        return died
 
     def _judge(self, trial: optuna.Trial, progress: Progress, label: str) -> None:
         """Record what a trial shows while it trains, and stop it where the pruner says so.

@@ -19,11 +19,11 @@ from rankopt.study.follow import follow
 from rankopt.study.job import Job
 from rankopt.study.progress import Display
 from rankopt.study.staff import Staff
-from rankopt.study.storage import GRACE, HEARTBEAT, StudyStore
+from rankopt.study.storage import GRACE, HEARTBEAT, RETRIES, StudyStore
 from rankopt.study.tracking import Mode, check_mode, publish_study
 
-RESTARTS = 3
-"""How often a worker that died is started again."""
+RESTARTS = RETRIES + 2
+"""How often a worker that died is started again: one trial kills it once in company, `RETRIES` + 1 times alone."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from rankopt.search import build_search
 from rankopt.study.artifacts import artifact_store
 from rankopt.study.database import Say, masked, open_database
 from rankopt.study.ledger import (
+    ALONE,
     INTERIM,
     INTERRUPTED,
     KEY,
@@ -213,7 +214,7 @@ class StudyStore:
     @staticmethod
     def _copy(study: optuna.Study, trial: FrozenTrial, without: Collection[str] = ()) -> None:
         # what it showed while it trained is shown again from its checkpoint
-        passing = {WORKER, INTERRUPTED, INTERIM, *without}
+        passing = {WORKER, ALONE, INTERRUPTED, INTERIM, *without}
         attrs = {key: value for key, value in trial.user_attrs.items() if key not in passing}
         # its point of the space and what the sampler noted on it too: to a search the copy is the trial
         noted = {key: value for key, value in trial.system_attrs.items() if not key.startswith(OWN)}
@@ -284,12 +285,14 @@ class StudyStore:
         return 0 if failed >= max(wanted, FAILURES) else max(0, wanted - (len(found) - failed))
 
     def _revive(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """What becomes of a trial whose worker died: another try, or after `RETRIES` a recorded failure."""
+        """What becomes of a trial whose worker died: another try, or after `RETRIES` a recorded failure.
+
+        A death counts where it was trained alone: else it may be another trial's doing, and the next try is alone.
+        """
         if KEY not in trial.user_attrs:
             return
         place = len(recorded(trial))
-        fallen = [t for t in self.trials(TrialState.FAIL) if self.proposal(t) == self.proposal(trial)]
-        deaths = sum(INTERRUPTED not in t.user_attrs and len(recorded(t)) == place for t in fallen)
+        deaths = sum(fallen.user_attrs.get(ALONE) == place for fallen in self.deaths(trial))
         # with all results on record there is nothing left to die of
         if deaths <= RETRIES or place == len(trainings := self._trainings(trial)):
             self._copy(study, trial)
@@ -299,6 +302,12 @@ class StudyStore:
         result = TrialResult(key=spec.key, spec=spec.plain, status="failed", reason=reason)
         attrs = {**trial.user_attrs, result_slot(place): result.model_dump(mode="json"), ORIGIN: origin(trial)}
         study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=attrs))
+
+    def deaths(self, trial: FrozenTrial) -> list[FrozenTrial]:
+        """The tries of a trial whose worker died in the training that the trial is at."""
+        place = len(recorded(trial))
+        fallen = [t for t in self.trials(TrialState.FAIL) if self.proposal(t) == self.proposal(trial)]
+        return [t for t in fallen if INTERRUPTED not in t.user_attrs and len(recorded(t)) == place]
 
     def _trainings(self, trial: FrozenTrial) -> list[TrialSpec]:
         return self.spec().trainings(decode(TrialSpec, trial.user_attrs[SPEC]))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from threading import Event as Flag
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from rankopt.search.pruners import build_pruner
+from rankopt.study.company import Company
 from rankopt.study.database import PATIENCE, storage_failure
 from rankopt.study.follow import follow
 from rankopt.study.job import Event, Job, StopWorkingError, TrialFailedError
@@ -22,6 +23,9 @@ from rankopt.study.objective import POLL, LaneMaker, Objective
 from rankopt.study.proposals import ProposalSampler
 from rankopt.study.storage import StudyStore
 from rankopt.study.tracking import SafeTracker, make_tracker
+
+if TYPE_CHECKING:
+    from rankopt.training.together import Lane
 
 
 def work(job: Job, tell: Callable[[Event], None]) -> None:
@@ -35,22 +39,28 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
 
     torch.set_num_threads(job.threads)
     if job.together == 1:
-        _take_trials(job, tell, stop, nullcontext)
+        _take_trials(job, tell, stop, lambda alone: nullcontext())
         return
     from rankopt.training.together import Together
 
     together, died = Together(lambda line: tell(Event(job.slot, "say", text=line))), Flag()
+    company = Company()
 
-    def lane(place: int) -> None:
+    @contextmanager
+    def lane(alone: bool) -> Iterator[Lane]:
+        with company.enter(alone), together.lane() as found:
+            yield found
+
+    def take(place: int) -> None:
         mine = job._replace(slot=job.slot * job.together + place)
         try:
-            _take_trials(mine, tell, lambda: stop() or died.is_set(), together.lane)
+            _take_trials(mine, tell, lambda: stop() or died.is_set(), lane)
         except BaseException:  # it takes the process with it, once the others have given their trials back
             died.set()
             raise
 
     with ThreadPoolExecutor(job.together) as lanes:
-        ends = [lanes.submit(lane, place) for place in range(job.together)]
+        ends = [lanes.submit(take, place) for place in range(job.together)]
     for end in ends:
         end.result()
 

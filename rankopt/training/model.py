@@ -28,6 +28,7 @@ from rankopt.lowrank.linear import Layers, Scale, ScalePolicy
 from rankopt.tasks.base import Task
 from rankopt.tasks.mini_encoder import encoder_path
 from rankopt.training.dropout import use_lean_dropout
+from rankopt.training.first_token import keep_first_token
 
 MINI = "mini"
 
@@ -168,6 +169,7 @@ def _read(name: str, revision: str | None, outputs: int) -> Base:
     frozen = {key: value for key, value in net.state_dict().items() if not _within(key, head)}
     parameters = sum(value.numel() for value in frozen.values() if value.is_floating_point())
     fresh = tuple(sorted({key.rpartition(".")[0] for key in lacking}))
+    keep_first_token(net, head)
     return Base(net.requires_grad_(False), tokenizer, head, fresh, parameters, _fingerprint(frozen))
 
 

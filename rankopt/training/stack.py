@@ -66,7 +66,7 @@ class Stack:
     Args:
         adapted: the first trial's model, still as loaded.
     Attributes:
-        usable: whether `forward` may be tried.
+        most: how many trials a pass may have; 1 where the model cannot be stacked.
         checked: the kinds of pass (training or not, of unequal widths or not) whose first one was compared with the
             trials' own.
     """
@@ -84,7 +84,7 @@ class Stack:
         if isinstance(net, PreTrainedModel) and net.config._attn_implementation in ("sdpa", dropout.ATTENTION):
             net.set_attn_implementation(ATTENTION)
         self.net = net
-        self.usable = True
+        self.most = 2**16
         self.checked: set[tuple[bool, bool]] = set()
 
     def forward(self, parts: Sequence[Part], training: bool) -> list[Tensor]:

@@ -19,46 +19,34 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.spec import TrialSpec
 from rankopt.training.model import Adapted
-from rankopt.training.stack import CannotStackError, Part, Stack
+from rankopt.training.passes import Backward, Forward, Mode, backward, forward
+from rankopt.training.stack import Stack
 from rankopt.training.trial import run_trial
 from rankopt.training.turns import Player, Turns
 
 
-class _Mode(NamedTuple):
-    """What must agree for passes to be joined, besides the model."""
-
-    training: bool
-    gradients: bool
-    autocast: torch.dtype | None
-
-
-class _Forward(NamedTuple):
-    lane: Lane
-    mode: _Mode
-    inputs: dict[str, Tensor]
-
-
-class _Backward(NamedTuple):
-    logits: Tensor
-    slope: Tensor
-
-
 class Lane:
-    """A trial's place among others: its net's forward passes go through here, and so does what is left of backward."""
+    """A trial's place among others: its net's forward passes go through here, and so does what is left of backward.
+
+    Attributes:
+        before: the states of its generators before its last joint pass.
+    """
+
+    before: dict[str, Tensor]
 
     def __init__(self, together: Together, player: Player) -> None:
         self.together, self.player = together, player
-        self._pending: tuple[Tensor, Tensor] | None = None
+        self._pending: tuple[Forward, Tensor, Tensor] | None = None
 
     def take(self, adapted: Adapted) -> None:
         """Join the passes of a model, just loaded, with the others'."""
@@ -71,11 +59,12 @@ class Lane:
         inputs.pop("num_items_in_batch", None)  # the Trainer's, for models that compute their loss
         kind = inputs["input_ids"].device.type
         autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        mode = _Mode(self.adapted.net.training, torch.is_grad_enabled(), autocast)
-        logits: Tensor = self.together.turns.ask(self.player, _Forward(self, mode, inputs))
+        mode = Mode(self.adapted.net.training, torch.is_grad_enabled(), autocast)
+        post = Forward(self, mode, inputs)
+        logits: Tensor = self.together.turns.ask(self.player, post)
         if mode.gradients:
             leaf = logits.detach().requires_grad_()
-            self._pending, logits = (logits, leaf), leaf
+            self._pending, logits = (post, logits, leaf), leaf
         return SequenceClassifierOutput(logits=logits)
 
     def draw(self) -> AbstractContextManager[None]:
@@ -91,10 +80,18 @@ class Lane:
     def backward(self) -> None:
         """Bring the gradient of the logits to the trial's parameters."""
         if self._pending is not None:
-            logits, leaf = self._pending
-            self._pending = None
+            (post, logits, leaf), self._pending = self._pending, None
             if leaf.grad is not None:
-                self.together.turns.ask(self.player, _Backward(logits, leaf.grad))
+                back = Backward(post, [logits], leaf.grad)
+                del logits  # what is held here outlives a pass that is given up
+                self.together.turns.ask(self.player, back)
+
+    def trained(self) -> list[nn.Parameter]:
+        """The trial's parameters that receive gradient."""
+        found = [p for layer in self.adapted.layers.values() for p in (layer.A, layer.B, layer.g)]
+        for part in self.adapted.head:
+            found += self.adapted.net.get_submodule(part).parameters()
+        return [parameter for parameter in found if parameter.requires_grad]
 
 
 class Together:
@@ -129,19 +126,20 @@ class Together:
 
     def _work(self, players: list[Player]) -> None:
         """Do the posted passes: backward ones first, so that all trials are at a forward pass again, and join that."""
-        backs = [player for player in players if isinstance(player.post, _Backward)]
+        backs = [player for player in players if isinstance(player.post, Backward)]
         groups: dict[Any, list[Player]] = {}
         for player in backs or players:
-            groups.setdefault(() if backs else (player.post.lane.stack, player.post.mode), []).append(player)
+            lane, mode, _ = player.post.forward if backs else player.post
+            groups.setdefault((lane.stack, mode), []).append(player)
         for group in groups.values():
             posts, began = [player.post for player in group], time.perf_counter()
             answers: Sequence[Any]
             try:
-                answers = _backward(posts) if backs else _forward(posts)
+                answers = backward(posts) if backs else forward(posts)
             except Exception as error:
                 answers = [error] * len(group)
-            share = (time.perf_counter() - began) / len(group)
-            for player, answer in zip(group, answers, strict=True):
+            share = (time.perf_counter() - began) / len(answers)
+            for player, answer in zip(group, answers, strict=False):  # what is not answered stays posted
                 player.post, player.answer, player.seconds = None, answer, player.seconds + share
 
 
@@ -191,59 +189,3 @@ def run_trials(
         except KeyboardInterrupt:
             halted.set()
             raise
-
-
-def _forward(posts: list[_Forward]) -> list[Tensor]:
-    mode, device = posts[0].mode, posts[0].inputs["input_ids"].device.type
-    with (
-        torch.set_grad_enabled(mode.gradients),
-        torch.autocast(device, mode.autocast or torch.bfloat16, enabled=mode.autocast is not None),
-    ):
-        if len(posts) > 1 and posts[0].lane.stack.usable:
-            try:
-                return _joint(posts)
-            except CannotStackError as error:
-                posts[0].lane.stack.usable = False
-                kind = type(posts[0].lane.adapted.net).__name__
-                posts[0].lane.together.say(f"trials of {kind} take turns, each in passes of its own: {error}")
-        return [post.lane.own(post.inputs) for post in posts]
-
-
-def _joint(posts: list[_Forward]) -> list[Tensor]:
-    """One pass for all. The first one of a kind is compared with the trials' own.
-
-    Raises:
-        CannotStackError: the model cannot be stacked; the generators are as they were.
-    """
-    stack, mode = posts[0].lane.stack, posts[0].mode
-    generators = [post.lane.player.globals.torch for post in posts]
-    before = [dict(generator.states) for generator in generators]
-
-    def rewind() -> None:
-        for generator, states in zip(generators, before, strict=True):
-            generator.states = dict(states)
-
-    try:
-        logits = stack.forward([Part(post.lane.adapted, post.inputs, post.lane.draw) for post in posts], mode.training)
-        kind = mode.training, len({post.inputs["input_ids"].shape[1] for post in posts}) > 1
-        if kind not in stack.checked:
-            rewind()
-            error = 1e-4 if mode.autocast is None else 5e-2
-            with torch.no_grad():
-                own = [post.lane.own(post.inputs) for post in posts]
-            # not finite is a trial's own affair
-            pairs = [(a, b) for a, b in zip(logits, own, strict=True) if b.isfinite().all()]
-            if not all(torch.allclose(a.float(), b.float(), rtol=error, atol=error) for a, b in pairs):
-                raise CannotStackError("its logits depend on what else is in the batch")
-            stack.checked.add(kind)
-    except CannotStackError:
-        rewind()
-        raise
-    return logits
-
-
-def _backward(posts: list[_Backward]) -> list[None]:
-    device = posts[0].logits.device.type
-    with torch.autocast(device, enabled=False):  # the thread may be inside a forward pass of its own
-        torch.autograd.backward([post.logits for post in posts], [post.slope for post in posts])
-    return [None] * len(posts)

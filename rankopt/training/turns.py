@@ -99,9 +99,9 @@ class Turns:
     """Hands the turn round. A player plays until it posts a piece of work; when all have posted, the work is done.
 
     Args:
-        work: does what is posted, given every player that waits for an answer: for some of them, at least one, it sets
-            `answer` (an exception is raised where the player waits) and clears `post`. Players that enter or play
-            meanwhile wait.
+        work: does what is posted, given every player that waits for an answer, in the order of asking: for some of
+            them, at least one, it sets `answer` (an exception is raised where the player waits) and clears `post`.
+            Players that enter or play meanwhile wait.
     """
 
     def __init__(self, work: Callable[[list[Player]], None]) -> None:
@@ -136,6 +136,9 @@ class Turns:
     def ask(self, me: Player, post: Any) -> Any:
         """Post a piece of work, let the others play, and return its answer."""
         me.leave(post)
+        with self._lock:
+            self._players.remove(me)
+            self._players.append(me)
         self._hand_on()
         me.wait()
         answer, me.answer = me.answer, None

@@ -44,7 +44,8 @@ def bench_steps(model: str, repeats: int) -> dict[str, Pairs]:
     """A training step on fixed shapes: forward, backward, clipping, AdamW, against the frozen model's own passes.
 
     The frozen model computes what a LoRA step cannot do without: forward, and backward as far as the first layer's
-    three projections. "lean" is given rankopt's cheap dropout too, and weights that were rounded to bf16 beforehand.
+    three projections. "lean" is given what rankopt does for the frozen model too: cheap dropout, weights rounded to
+    bf16 beforehand, and a last block for the first token alone.
     """
     import torch
     from transformers import AutoModelForSequenceClassification, logging
@@ -54,6 +55,7 @@ def bench_steps(model: str, repeats: int) -> dict[str, Pairs]:
     from rankopt.core.spec import ModelSpec
     from rankopt.tasks import TASKS
     from rankopt.training.dropout import use_lean_dropout
+    from rankopt.training.first_token import keep_first_token
     from rankopt.training.model import load_adapted
 
     logging.set_verbosity_error()
@@ -66,6 +68,7 @@ def bench_steps(model: str, repeats: int) -> dict[str, Pairs]:
         for name in ("query", "key", "value"):  # backward begins to be needed behind them
             first.get_submodule(name).register_forward_hook(lambda module, x, y: y.detach().requires_grad_())
         if lean:
+            assert keep_first_token(net, ("classifier",))
             use_lean_dropout(net)
             for module in net.modules():
                 if autocast and isinstance(module, torch.nn.Linear):

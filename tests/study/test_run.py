@@ -156,6 +156,44 @@ def test_a_failing_trial(tiny_study: Callable[..., Path], rankopt: Callable[...,
     assert "failed: the loss became nan at step" in shown.stdout
 
 
+KILLER = """
+import os, signal
+import rankopt.training.trial as module
+
+train = module.run_trial
+
+def run_trial(spec, *others, **more):
+    if spec.seed == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train(spec, *others, **more)
+
+module.run_trial = run_trial
+"""
+
+
+@pytest.mark.slow
+def test_a_trial_that_kills_its_companions(
+    tiny_study: Callable[..., Path], rankopt: Callable[..., Any], tmp_path: Path
+) -> None:
+    """As one that memory does not suffice for: it is tried again alone, until it is a recorded failure; the others,
+    whose worker died as often, complete in the same run."""
+    (tmp_path / "start").mkdir()
+    (tmp_path / "start" / "sitecustomize.py").write_text(KILLER)
+    places = [str(tmp_path / "start"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = tiny_study(space={"seed": [0, 1, 2]})
+    done = rankopt(
+        "run", path, "--wandb", "disabled", "--together", 3, cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(places)},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "2 complete, 1 failed" in done.stdout
+    assert "its worker died: tried again alone" in done.stdout
+    failed = [result for result in store_in(tmp_path).results() if result.status == "failed"]
+    assert [(result.spec["seed"], result.reason) for result in failed] == [
+        (1, "its worker died 4 times (killed, or out of memory)")
+    ]
+
+
 @pytest.mark.slow
 def test_a_killed_worker(tiny_study: Callable[..., Path], start: Callable[..., Any], tmp_path: Path) -> None:
     """SIGKILL for one of two workers in the middle of a trial: the study completes in the same run, every key exactly

@@ -21,7 +21,7 @@ from rankopt.core.spec import StudySpec
 from rankopt.study.database import sqlite_url
 from rankopt.study.export import export_adapter
 from rankopt.study.job import Event, Job
-from rankopt.study.ledger import DROPPED, INTERIM, KEY, ORIGIN, RESULT, SPEC, WORKER, proposal_index, recorded
+from rankopt.study.ledger import ALONE, DROPPED, INTERIM, KEY, ORIGIN, RESULT, SPEC, WORKER, proposal_index, recorded
 from rankopt.study.objective import Objective
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
@@ -430,6 +430,7 @@ def died(store: StudyStore, times: int) -> Any:
     """The last trial, after its worker has died, and then that of its copy, and so on."""
     for _ in range(times):
         running = store.trials()[-1]
+        store.storage.set_trial_user_attr(running._trial_id, ALONE, len(recorded(running)))
         store.storage.set_trial_state_values(running._trial_id, TrialState.FAIL)
         store._revive(store.study, running)
         if store.trials()[-1].state == TrialState.WAITING:

@@ -21,7 +21,7 @@ from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec
 from rankopt.study import database
 from rankopt.study.database import masked, sqlite_url
-from rankopt.study.ledger import INTERRUPTED, KEY, ORIGIN, RESULT, SPEC, WORKER, result_slot, this_worker
+from rankopt.study.ledger import ALONE, INTERRUPTED, KEY, ORIGIN, RESULT, SPEC, WORKER, result_slot, this_worker
 from rankopt.study.storage import StudyStore
 
 # the package quiets these itself; pytest forgets that before every test
@@ -225,7 +225,9 @@ def test_four_deaths_are_a_failure(open_store: Open, study_of: Study) -> None:
     store.enqueue(trials)
     for death in range(4):
         assert store.counts()["waiting"] == 1, death
-        store.study.ask().set_user_attr(WORKER, dead_worker())
+        trial = store.study.ask()
+        trial.set_user_attr(WORKER, dead_worker())
+        trial.set_user_attr(ALONE, 0)
         store.recover()
     assert store.counts() == {"complete": 0, "failed": 1, "running": 0, "waiting": 0}
     failure = store.results()[0]
@@ -234,6 +236,24 @@ def test_four_deaths_are_a_failure(open_store: Open, study_of: Study) -> None:
     assert store.retry_failed() == 1
     again = store.trials(TrialState.WAITING)[0]
     assert set(again.user_attrs) == {SPEC, KEY, ORIGIN, "seed"}
+
+
+def test_deaths_in_company_are_no_failure(open_store: Open, study_of: Study) -> None:
+    """Another trial may be at fault. They are known, so that the next try is made alone, where four deaths count."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    for death, alone in enumerate([False] * 5 + [True] * 4):
+        assert store.counts()["waiting"] == 1, death
+        waiting = store.trials(TrialState.WAITING)[0]
+        assert len(store.deaths(waiting)) == death
+        assert ALONE not in waiting.user_attrs
+        trial = store.study.ask()
+        trial.set_user_attr(WORKER, dead_worker())
+        if alone:
+            trial.set_user_attr(ALONE, 0)
+        store.recover()
+    assert store.results()[0].reason == "its worker died 4 times (killed, or out of memory)"
 
 
 def test_interruptions_are_no_deaths(open_store: Open, study_of: Study) -> None:

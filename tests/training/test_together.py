@@ -357,6 +357,99 @@ def test_a_model_that_cannot_be_stacked_is_not(
     assert said[0].startswith("trials of BertForSequenceClassification take turns")
 
 
+def test_memory_for_two_of_four(
+    tiny_spec: Spec, dropping_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a joint pass does not fit, the next ones are of half as many trials, whose graphs are gone before the
+    others' turn comes; every trial's numbers are its own."""
+    sizes, forward, lanes = list[int](), Stack.forward, list[int]()
+
+    def tight(stack: Stack, parts: Any, training: bool) -> list[Tensor]:
+        sizes.append(len(parts))
+        if len(parts) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        if training:
+            lanes.extend(id(part.adapted) for part in parts)
+        return forward(stack, parts, training)
+
+    monkeypatch.setattr(Stack, "forward", tight)
+    specs = [tiny_spec(model__name=str(dropping_model), seed=seed, training__steps=4) for seed in range(4)]
+    both(specs, tmp_path)
+    assert sizes[0] == 4
+    assert set(sizes[1:]) <= {1, 2}
+    assert all(len(set(lanes[n : n + 4])) == 4 for n in range(0, 16, 4)), "in turns"
+    said: list[str] = []
+    run_trials(specs, [tmp_path / f"again{seed}" for seed in range(4)], say=said.append)
+    assert said == ["passes of 4 trials of BertForSequenceClassification do not fit into memory; of 2 from now on"]
+
+
+@pytest.mark.parametrize(
+    ("error", "word"), [(torch.OutOfMemoryError("CUDA out of memory."), "memory"), (RuntimeError("odd"), "odd")]
+)
+@pytest.mark.parametrize("allocator", ["uniform", "adalora"])
+def test_a_joint_backward_that_fails(
+    error: Exception, word: str, allocator: str, tiny_spec: Spec, dropping_model: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Every trial's passes are made once more, its own, with the same random numbers, and nothing is added twice."""
+    grad, calls = torch.autograd.grad, list[int]()
+
+    def tight(outputs: Any, *others: Any, **more: Any) -> Any:
+        if isinstance(outputs, list):
+            calls.append(len(outputs))
+            if calls == [2, 2]:  # of the second step
+                raise error
+        return grad(outputs, *others, **more)
+
+    monkeypatch.setattr("rankopt.training.passes.torch.autograd.grad", tight)
+    specs = [
+        tiny_spec(model__name=str(dropping_model), seed=seed, training__steps=4, allocator__name=allocator)
+        for seed in range(2)
+    ]
+    both(specs, tmp_path)
+    assert calls == [2, 2, 1, 1, 1, 1]
+    calls.clear()
+    said: list[str] = []
+    run_trials(specs, [tmp_path / "x", tmp_path / "y"], say=said.append)
+    assert len(said) == 1
+    assert word in said[0]
+
+
+def test_a_pass_of_ones_own_that_fails(
+    tiny_spec: Spec, dropping_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails that trial: the others' results are those that they have alone."""
+    from rankopt.training.together import Lane
+
+    specs = [tiny_spec(model__name=str(dropping_model), seed=seed, training__steps=4) for seed in range(3)]
+    alone = [run_trial(spec, tmp_path / f"alone{spec.seed}") for spec in specs]
+    own, passes = Lane.own, list[int]()
+
+    def tight(lane: Lane, inputs: dict[str, Tensor]) -> Tensor:
+        if lane.adapted.net.training and torch.is_grad_enabled():
+            passes.append(1)
+            if len(passes) == 2:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+        return own(lane, inputs)
+
+    def never(stack: Stack, parts: Any, training: bool) -> list[Tensor]:
+        raise RuntimeError("no joint passes")
+
+    monkeypatch.setattr(Lane, "own", tight)
+    monkeypatch.setattr(Stack, "forward", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        run_trials(specs, [tmp_path / str(seed) for seed in range(3)])
+    ended = [latest(tmp_path / str(seed) / "checkpoints") for seed in range(3)]
+    assert [found is not None for found in ended] == [True, False, True]
+    for seed in (0, 2):
+        ours, theirs = content(tmp_path / str(seed)), content(tmp_path / f"alone{seed}")
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            if isinstance(value, Tensor):
+                torch.testing.assert_close(value, theirs[name], msg=name)
+    assert all(result.status == "complete" for result in alone)
+
+
 def test_padding_on_the_left(
     tiny_spec: Spec, tmp_path: Path, tiny_tokenizer: Any, sizes: list[tuple[bool, int]]
 ) -> None:

@@ -1,0 +1,130 @@
+"""What a last block leaves out for a head that reads the first token alone, and where it may not."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AlbertConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    GPT2Config,
+    PretrainedConfig,
+    RobertaConfig,
+)
+
+from rankopt.lowrank.inject import inject, target_names
+from rankopt.lowrank.linear import Scale
+from rankopt.training.first_token import keep_first_token
+from rankopt.training.model import head_of
+
+SIZE: dict[str, Any] = {
+    "vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
+    "max_position_embeddings": 40, "pad_token_id": 0, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+}  # fmt: skip
+GPT2 = {"vocab_size": 30, "n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 40, "pad_token_id": 0}
+DISTILBERT = {"vocab_size": 30, "dim": 16, "hidden_dim": 24, "n_layers": 3, "n_heads": 2, "max_position_embeddings": 40}
+BATCH = {
+    "input_ids": torch.tensor([[2, 7, 9, 11, 3, 8], [2, 5, 6, 3, 0, 0], [2, 4, 3, 0, 0, 0]]),
+    "attention_mask": torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0]]),
+}
+
+
+def build(config: PretrainedConfig) -> Any:
+    torch.manual_seed(0)
+    config.initializer_range = 0.3
+    return AutoModelForSequenceClassification.from_config(config)
+
+
+def learnt(net: Any) -> dict[str, Tensor]:
+    """Logits, and the gradient of everything that a trial trains."""
+    torch.manual_seed(1)
+    head = head_of(net, set())
+    layers = inject(net, target_names(net, "all-linear", head), 2, Scale("unit", 1.0))
+    for layer in layers.values():
+        layer.open(2)
+        nn.init.normal_(layer.A)
+        nn.init.normal_(layer.B)
+    logits = net(**BATCH).logits
+    logits.square().sum().backward()
+    return {"logits": logits} | {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(
+    ("config", "reads_first"),
+    [
+        (BertConfig(**SIZE), True),
+        (RobertaConfig(**SIZE), True),
+        (ElectraConfig(**SIZE, embedding_size=16), True),
+        (DebertaV2Config(**SIZE, relative_attention=True, position_buckets=8), True),
+        (AlbertConfig(**SIZE, embedding_size=16), False),
+        (DistilBertConfig(**DISTILBERT, dropout=0.0, attention_dropout=0.0), False),
+        (GPT2Config(**GPT2, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0), False),
+    ],
+    ids=lambda value: value.model_type if isinstance(value, PretrainedConfig) else "",
+)
+def test_logits_and_gradients_stay(config: PretrainedConfig, reads_first: bool) -> None:
+    """To rounding, in every family; and no random number of the process is drawn to find out."""
+    net = build(config)
+    other = copy.deepcopy(net)
+    state = torch.get_rng_state()
+    assert keep_first_token(net, head_of(net, set())) == reads_first
+    assert torch.equal(torch.get_rng_state(), state)
+    ours, theirs = learnt(net), learnt(other)
+    assert ours.keys() == theirs.keys()
+    assert len(ours) > 10
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_the_last_feed_forward_sees_one_token() -> None:
+    """And the others see all; so does a copy of the net."""
+    net = build(BertConfig(**SIZE))
+    assert keep_first_token(net, ("classifier",))
+    net, seen = copy.deepcopy(net), list[tuple[int, ...]]()
+    for layer in net.bert.encoder.layer:
+        layer.intermediate.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape)))
+    net(**BATCH)
+    assert seen == [(3, 6, 16), (3, 6, 16), (3, 1, 16)]
+
+
+class Mean(nn.Module):
+    """A pooler that reads all tokens."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden.mean(1)
+
+
+class Last(nn.Module):
+    """A pooler that reads the last one."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden[:, -1]
+
+
+class Second(nn.Module):
+    """A pooler for which one token is too few."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden[:, 1]
+
+
+@pytest.mark.parametrize("pooler", [Mean, Last, Second])
+def test_a_head_that_reads_more_is_left_alone(pooler: type[nn.Module]) -> None:
+    """Also one whose weights are zero, so that its logits do not tell."""
+    net = build(BertConfig(**SIZE))
+    net.bert.pooler = pooler()
+    nn.init.zeros_(net.classifier.weight)
+    assert not keep_first_token(net, ("classifier",))
+    assert net.classifier.weight.abs().sum() == 0
+    net.bert.encoder.layer[-1].intermediate.register_forward_pre_hook(
+        lambda module, inputs: pytest.fail("cut") if inputs[0].shape[1] == 1 else None
+    )
+    net(**BATCH)
