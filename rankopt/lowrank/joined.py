@@ -47,7 +47,7 @@ def joined_linear(layers: Sequence[LowRankLinear], x: Tensor) -> Tensor:
     extent = max(_extent(layer) for layer in layers)
     device = x.device
     m = torch.stack([_padded(layer.m, extent) for layer in layers])
-    scale = m * torch.tensor([layer.s for layer in layers], device=device)[:, None]
+    scale = m * torch.tensor([layer.s for layer in layers], dtype=first.A.dtype, device=device)[:, None]
     trained = m
     if any(layer.frozen for layer in layers):
         trained = m & (m.cumsum(1) > torch.tensor([layer.frozen for layer in layers], device=device)[:, None])
