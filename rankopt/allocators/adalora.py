@@ -74,17 +74,15 @@ class AdaLoRA(Allocator):
             layer.open(rank)
         end = min(budget.amount(shapes), rank * level)
         schedule = Schedule(start=rank * level, end=end, steps=steps, warmup=warmup, final=final)
-        alike = _alike(layers)
         moments = {
             shape: {key: torch.zeros_like(value) for key, value in _stacked(layers, names).items()}
-            for shape, names in alike.items()
+            for shape, names in _alike(layers).items()
         }
         return {
             "schedule": schedule.model_dump(),
             "unit": budget.unit,
             "ranks": dict.fromkeys(layers, rank),
             "notes": [f"max_rank {rank} leaves adalora nothing to drop"] if 0 < end == rank * level else [],
-            "alike": alike,
             "mean": moments,
             "variation": {shape: {k: v.clone() for k, v in tensors.items()} for shape, tensors in moments.items()},
         }
@@ -127,7 +125,7 @@ class AdaLoRA(Allocator):
 
     def _score(self, state: State, layers: Layers) -> None:
         means, variations, weights, gradients = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
-        for shape, names in state["alike"].items():
+        for shape, names in _alike(layers).items():
             means += state["mean"][shape].values()
             variations += state["variation"][shape].values()
             weights += _stacked(layers, names).values()
@@ -140,7 +138,7 @@ def _alike(layers: Layers) -> dict[str, list[str]]:
     alike: dict[str, list[str]] = defaultdict(list)
     for name, layer in layers.items():
         alike[f"{layer.shape.fan_out} x {layer.max_rank} x {layer.shape.fan_in}"].append(name)
-    return dict(alike)
+    return alike
 
 
 @torch.no_grad()
@@ -157,7 +155,7 @@ def _stacked(layers: Layers, names: list[str], gradients: bool = False) -> dict[
 
 def _select(state: State, layers: Layers, amount: int) -> Mask:
     importance = {}
-    for shape, names in state["alike"].items():
+    for shape, names in _alike(layers).items():
         mean, variation = state["mean"][shape], state["variation"][shape]
         S = triplet(**{key: mean[key] * variation[key] for key in mean}).tolist()
         importance.update({name: row[: layers[name].initial] for name, row in zip(names, S, strict=True)})

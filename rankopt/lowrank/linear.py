@@ -229,7 +229,7 @@ class LowRankLinear(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.mask(self.m)
-        if hasattr(self.base.weight, ROUNDED):
+        if hasattr(self.base.weight, ROUNDED):  # a compiled graph does not look at the version
             delattr(self.base.weight, ROUNDED)
 
     def extra_repr(self) -> str:

@@ -39,7 +39,7 @@ class Lane:
     """A trial's place among others: its net's forward passes go through here, and so does what is left of backward.
 
     Attributes:
-        before: the states of its generators before its last joint pass.
+        before: the states of its generators before its last forward pass.
     """
 
     before: dict[str, Tensor]
