@@ -17,7 +17,7 @@ test: check
 	$(BIN)/pytest -m "not slow"
 	$(BIN)/pytest -m slow
 
-# DATA: a folder of GLUE tasks as parquet files; MODEL: a folder with a BERT-shaped encoder. An hour or two.
+# DATA: a folder of GLUE tasks as parquet files; MODEL: a folder with a BERT-shaped encoder. Three hours or more.
 bench: $(VENV)/ready
 	$(BIN)/python tests/bench/bench.py --data $(DATA) --model $(MODEL)
 

@@ -137,28 +137,30 @@ def _alike(layers: Layers) -> dict[str, list[str]]:
     """The layers of every shape, whose work is done at once."""
     alike: dict[str, list[str]] = defaultdict(list)
     for name, layer in layers.items():
-        alike[f"{layer.shape.fan_out} x {layer.max_rank} x {layer.shape.fan_in}"].append(name)
+        alike[f"{layer.shape.fan_out} x {layer.initial} x {layer.shape.fan_in}"].append(name)
     return alike
 
 
 @torch.no_grad()
 def _stacked(layers: Layers, names: list[str], gradients: bool = False) -> dict[str, Tensor]:
-    """The factors of layers of one shape, or their gradients: A `(n, R, in)`, B `(n, out, R)`, g `(n, R)`."""
+    """The factors of layers of one shape, or their gradients, as far as the initial rank r: A `(n, r, in)`,
+    B `(n, out, r)`, g `(n, r)`."""
     found = {}
     for key in ("A", "B", "g"):
         values = [getattr(layers[name], key) for name in names]
         if gradients:  # none where the loss does not depend on the factor
             values = [torch.zeros_like(value) if value.grad is None else value.grad for value in values]
-        found[key] = torch.stack(values)
+        r = layers[names[0]].initial
+        found[key] = torch.stack([value[:, :r] if key == "B" else value[:r] for value in values])
     return found
 
 
 def _select(state: State, layers: Layers, amount: int) -> Mask:
-    importance = {}
+    importance: dict[str, list[float]] = {}
     for shape, names in _alike(layers).items():
         mean, variation = state["mean"][shape], state["variation"][shape]
         S = triplet(**{key: mean[key] * variation[key] for key in mean}).tolist()
-        importance.update({name: row[: layers[name].initial] for name, row in zip(names, S, strict=True)})
+        importance.update(zip(names, S, strict=True))
     return Budget.of(amount, state["unit"]).select(importance, shapes_of(layers))
 
 

@@ -17,7 +17,6 @@ def gated_linear(
     B: Tensor,
     gate: Tensor,
     s: float,
-    rounded: Tensor | None = None,
 ) -> Tensor:
     """A frozen linear map plus a gated low-rank update, and no more arithmetic than that needs.
 
@@ -40,7 +39,6 @@ def gated_linear(
         B: `(out, r)`.
         gate: g, `(r,)`.
         s: the scale.
-        rounded: W in the type of x, where that is a shorter one and the caller keeps such a copy.
     Returns:
         `(..., out)` in the type of x.
     Example:
@@ -50,9 +48,8 @@ def gated_linear(
 
     Source: Hu et al. 2021 (2106.09685) eq. 3, gated as in Zhang et al. 2023 (2303.10512) eq. 3; its derivatives.
     """
-    weight = weight.to(x.dtype) if rounded is None else rounded
     rows = x.reshape(-1, x.shape[-1])
-    y: Tensor = _Gated.apply(rows, weight, bias, A, B, gate, s)  # type: ignore[no-untyped-call]
+    y: Tensor = _Gated.apply(rows, weight.to(x.dtype), bias, A, B, gate, s)  # type: ignore[no-untyped-call]
     return y.view(
         *x.shape[:-1], y.shape[-1]
     )  # here, as what is returned by a function as a view cannot be changed in place

@@ -168,13 +168,13 @@ class LowRankLinear(nn.Module):
             return cast(Tensor, self.base(x))
         A, B, g = self.active()
         if self.dropout.p == 0 or not self.training:
-            weight, rounded = self.base.weight, None
+            weight: Tensor = self.base.weight
             if torch.is_autocast_enabled(x.device.type):
                 x = x.to(torch.get_autocast_dtype(x.device.type))
-                rounded = self.rounded(x.dtype)
+                weight = self.rounded(x.dtype)
             if self.transposed:
-                weight, rounded = weight.T, rounded if rounded is None else rounded.T
-            return gated_linear(x, weight, self.base.bias, A, B, g, self.s, rounded)
+                weight = weight.T
+            return gated_linear(x, weight, self.base.bias, A, B, g, self.s)
         y: Tensor = self.base(x)  # W and A see different inputs
         return y + self.s * functional.linear(functional.linear(self.dropout(x), A) * g, B)
 
@@ -183,7 +183,8 @@ class LowRankLinear(nn.Module):
         weight: Any = self.base.weight
         version, kept = getattr(weight, ROUNDED, (None, None))
         # a version cannot be told while a graph is made
-        if kept is None or kept.dtype != dtype or not (torch.compiler.is_compiling() or version == weight._version):
+        same = kept is not None and (kept.dtype, kept.device) == (dtype, weight.device)
+        if not same or not (torch.compiler.is_compiling() or version == weight._version):
             kept = weight.detach().to(dtype)
             setattr(weight, ROUNDED, (weight._version, kept))
         return cast(Tensor, kept)

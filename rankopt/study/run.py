@@ -68,7 +68,7 @@ def run_study(
         folder: of the study: artifacts, trials in progress, W&B files and `log.txt` lie in it.
         url: of the storage.
         console: progress goes there.
-        staff: the workers; those left over are dismissed.
+        staff: the workers; those left over are dismissed once the others have their jobs.
         wandb: see `tracking`.
         checkpoint_steps: steps between checkpoints.
         retry_failed: queue failed trials once more.
@@ -104,14 +104,15 @@ def run_study(
         if retried:
             display.say(f"{retried} failed trials are tried again")
         left = before["waiting"] + before["running"]
+        needed = staff.count if store.search.follows else min(staff.count, -(-left // together))
         jobs = [
             Job(
                 slot, url, spec.name, folder, wandb, staff.threads, checkpoint_steps, heartbeat, grace, artifacts,
                 together,
             )
-            for slot in range(staff.count if store.search.follows else min(staff.count, max(1, -(-left // together))))
+            for slot in range(needed if left else 0)
         ]  # fmt: skip
-        interrupted, refusal = _run_workers(staff, jobs, display) if left else (False, "")
+        interrupted, refusal = _run_workers(staff, jobs, display)
         counts = store.counts()
         interrupted |= not refusal and counts["waiting"] + counts["running"] > 0  # somebody stopped a worker itself
         found, wanted = counts["complete"] + counts.get("pruned", 0), store.search.trials or 0

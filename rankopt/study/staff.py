@@ -37,7 +37,7 @@ class Staff:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.threads = max(1, cores // count)
         self.context = multiprocessing.get_context("spawn")
         self.events: multiprocessing.Queue[Event] = self.context.Queue()

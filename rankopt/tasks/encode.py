@@ -112,15 +112,12 @@ def encode(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max
     )
 
 
-def collate(
-    items: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, pad_to_multiple_of: int | None = None
-) -> dict[str, torch.Tensor]:
+def collate(items: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
     """Pad a batch to its longest example (the tokenizer's pad token, on the tokenizer's side).
 
     Args:
         items: b items of an `Encoded`.
         tokenizer: the one that encoded them.
-        pad_to_multiple_of: round the width up to a multiple of this.
     Returns:
         `input_ids`, `attention_mask` and maybe `token_type_ids` (b, width) int64; `labels` (b,) int64, or float32 for a
         regression.
@@ -132,8 +129,7 @@ def collate(
     if tokenizer.pad_token_id is None:
         raise ValueError("the tokenizer must have a pad token, got none: set tokenizer.pad_token = tokenizer.eos_token")
     fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id, "attention_mask": 0}
-    multiple = pad_to_multiple_of or 1
-    width = -(-max(len(item["input_ids"]) for item in items) // multiple) * multiple
+    width = max(len(item["input_ids"]) for item in items)
     batch: dict[str, torch.Tensor] = {}
     for name in items[0].keys() - {"labels"}:
         block = np.full((len(items), width), fill[name], dtype=np.int64)

@@ -35,13 +35,15 @@ def encode_once(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase
     """`encode`, or what it gave for the same texts, labels, tokenizer and length before.
 
     Files are complete or absent, and checked as they are read: a damaged one is made again. Where the cache cannot be
-    written, nothing is kept.
+    written, or the tokenizer is one in Python, whose state cannot be told, nothing is kept.
 
     Args:
         task: as of `encode`, and so the others.
     Raises:
         ValueError: as `encode`.
     """
+    if not tokenizer.is_fast:
+        return encode(task, dataset, tokenizer, max_length)
     file = cache_folder() / "encoded" / f"{_key(task, dataset, tokenizer, max_length)}.npz"
     with suppress(Exception):  # a file with a wrong bit can raise anything
         found = _read(file)

@@ -154,7 +154,7 @@ def attention(
     weights = query * (scaling or query.shape[-1] ** -0.5) @ key.mT
     if attention_mask is not None:
         weights = weights.masked_fill(~attention_mask, torch.finfo(weights.dtype).min)
-    weights = weights.softmax(-1).to(query.dtype)
+    weights = weights.softmax(-1).to(value.dtype)  # a rotated query can be the wider
     return dropped_product(weights, value, dropout).transpose(1, 2).contiguous(), None
 
 

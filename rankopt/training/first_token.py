@@ -29,15 +29,16 @@ def keep_first_token(net: PreTrainedModel, head: Sequence[str]) -> bool:
         Whether it is.
     """
     places = [name for name, _ in net.named_modules() if name.endswith(OUTPUT)]
-    if not places:
+    # BigBird fills a longer input up to whole blocks, and cuts that off again behind its last block
+    if not places or getattr(net.config, "block_size", None):
         return False
     own = {id(p) for part in head for p in net.get_submodule(part).parameters()}
     probe = copy.deepcopy(net, cast(Any, {id(p): p for p in net.parameters() if id(p) not in own})).eval()
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, int(net.config.vocab_size), (2, 7), generator=generator)
-    mask = torch.ones_like(ids)
-    ids[1, 4:], mask[1, 4:] = int(net.config.pad_token_id or 0), 0
     try:
+        ids = torch.randint(0, int(net.config.vocab_size), (2, 7), generator=generator)
+        mask = torch.ones_like(ids)
+        ids[1, 4:], mask[1, 4:] = int(net.config.pad_token_id or 0), 0
         with torch.no_grad():
             for part in head:  # one whose weights are all zero would tell nothing
                 for parameter in probe.get_submodule(part).parameters():
@@ -45,9 +46,9 @@ def keep_first_token(net: PreTrainedModel, head: Sequence[str]) -> bool:
             whole = probe(input_ids=ids, attention_mask=mask).logits
             probe.get_submodule(places[-1]).register_forward_pre_hook(_first)
             cut = probe(input_ids=ids, attention_mask=mask).logits
-    except (RuntimeError, ValueError, TypeError, IndexError):
+    except Exception:  # a model that takes no such input, or breaks without the other tokens, is not of that form
         return False
-    if not torch.allclose(cut, whole, rtol=1e-4, atol=1e-5):
+    if cut.shape != whole.shape or not (cut - whole).abs().max() <= 1e-3 * whole.abs().max():
         return False
     net.get_submodule(places[-1]).register_forward_pre_hook(_first)
     return True

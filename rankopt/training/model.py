@@ -173,7 +173,7 @@ def _read(name: str, revision: str | None, outputs: int) -> Base:
     return Base(net.requires_grad_(False), tokenizer, head, fresh, parameters, _fingerprint(frozen))
 
 
-@lru_cache(maxsize=1)  # one object, by which the data of a process is known
+@lru_cache(maxsize=2)  # one object, by which the data of a process is known
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The model's tokenizer; one without a pad token (GPT-2) pads with its end-of-text token.
 

@@ -16,7 +16,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from rankopt.lowrank.joined import joined_linear
-from rankopt.training import dropout
+from rankopt.training.dropout import ATTENTION as LEAN
+from rankopt.training.dropout import attention as lean_attention
 from rankopt.training.model import Adapted
 
 ATTENTION = "sdpa_apart"
@@ -81,7 +82,7 @@ class Stack:
         for name, module in list(net.named_modules()):
             if isinstance(module, nn.Dropout):
                 _replace(net, name, _Dropout(module))
-        if isinstance(net, PreTrainedModel) and net.config._attn_implementation in ("sdpa", dropout.ATTENTION):
+        if isinstance(net, PreTrainedModel) and net.config._attn_implementation in ("sdpa", LEAN):
             net.set_attn_implementation(ATTENTION)
         self.net = net
         self.most = 2**16
@@ -216,7 +217,7 @@ def attention(
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Attention of all trials at once where nothing is dropped, else of each alone, as it would be alone."""
-    own: Any = _lean if query.device.type == "cpu" else sdpa_attention_forward
+    own: Any = lean_attention if query.device.type == "cpu" else sdpa_attention_forward
     if not dropout:
         whole: tuple[Tensor, None] = own(module, query, key, value, attention_mask, scaling=scaling, **others)
         return whole
@@ -233,7 +234,6 @@ def attention(
     return torch.cat(parts), None
 
 
-_lean = dropout.attention
 AttentionInterface.register(ATTENTION, attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 

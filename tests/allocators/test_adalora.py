@@ -272,6 +272,8 @@ def test_initial_rank(mean: float, initial: float, max_rank: int, rank: int, lab
     assert set(pattern_of(layers).values()) == {rank}
     assert state["schedule"]["start"] == rank * len(layers)
     assert state["schedule"]["end"] == min(mean, rank) * len(layers)
+    for moments in state["mean"].values():  # what is kept and done at every step does not grow with max_rank
+        assert (moments["A"].shape[1], moments["B"].shape[2], moments["g"].shape[1]) == (rank, rank, rank)
 
 
 def test_nothing_to_prune(lab: Any) -> None:

@@ -1,6 +1,6 @@
 """`make bench`: rankopt's speed as ratios against stated peers doing the same work, alternately, in one run.
 
-    python tests/bench/bench.py --data GLUE_FOLDER --model MODEL_FOLDER [--only step,spectral,...] [--repeats 5] [--add]
+    python tests/bench/bench.py --data GLUE_FOLDER --model MODEL_FOLDER [--only step,paths,...] [--repeats 5] [--add]
 
 Samples are kept in `reports/performance/data.json`, each with the machine, the code and the day; measuring some bars
 leaves the others' samples alone.
@@ -21,7 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from table import OUT, Pairs, keep
+from table import OUT, Pairs, earlier, keep
+
+PEAK = [sys.executable, str(Path(__file__).with_name("peak.py"))]
+"""Runs the others: a process begins with its parent's peak memory, and this one has none."""
 
 
 def alternate(repeats: int, *works: Callable[[], float]) -> list[tuple[float, ...]]:
@@ -59,30 +62,39 @@ def bench_steps(model: str, repeats: int) -> dict[str, Pairs]:
     from rankopt.training.model import load_adapted
 
     logging.set_verbosity_error()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     samples: dict[str, Pairs] = {}
 
+    def loss_of(net: Any, ids: Any, autocast: bool) -> Any:
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            return net(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids[:, 0] % 2).loss
+
+    def timed(work: Callable[[], None]) -> Callable[[], float]:
+        def done() -> None:
+            work()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return seconds(done)
+
     def limit(ids: Any, autocast: bool, lean: bool) -> Callable[[], None]:
-        net = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2, dtype=torch.float32).train()
+        net = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2, dtype=torch.float32)
+        net.to(device).train()
         net.requires_grad_(False)
         first = net.bert.encoder.layer[0].attention.self
         for name in ("query", "key", "value"):  # backward begins to be needed behind them
             first.get_submodule(name).register_forward_hook(lambda module, x, y: y.detach().requires_grad_())
         if lean:
             assert keep_first_token(net, ("classifier",))
-            use_lean_dropout(net)
+            if device.type == "cpu":  # elsewhere rankopt leaves torch's own
+                use_lean_dropout(net)
             for module in net.modules():
                 if autocast and isinstance(module, torch.nn.Linear):
                     module.to(torch.bfloat16)
 
-        def work() -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-                loss = net(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids[:, 0] % 2).loss
-            loss.backward()
+        return lambda: loss_of(net, ids, autocast).backward()
 
-        return work
-
-    def step(ids: Any, autocast: bool, allocator: AdaLoRA | None) -> Callable[[], None]:
-        rank = 12 if allocator else 8
+    def step(ids: Any, autocast: bool, rank: int, allocator: AdaLoRA | None = None) -> Callable[[], None]:
         adapted = load_adapted(ModelSpec(name=model, max_rank=rank), "unit", TASKS["rte"], 0)
         state: Any = {}
         if allocator:
@@ -96,8 +108,7 @@ def bench_steps(model: str, repeats: int) -> dict[str, Pairs]:
         now = [200]  # the budget is falling there: the allocator scores and selects at every step
 
         def work() -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-                loss = adapted.net(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids[:, 0] % 2).loss
+            loss = loss_of(adapted.net, ids, autocast)
             if allocator:
                 loss = loss + allocator.penalty(state, adapted.layers)
             loss.backward()
@@ -112,20 +123,69 @@ def bench_steps(model: str, repeats: int) -> dict[str, Pairs]:
 
     for precision in ("fp32", "bf16"):
         for width in (64, 16):
-            ids = torch.randint(1000, 20000, (32, width), generator=torch.Generator().manual_seed(0))
+            ids = torch.randint(1000, 20000, (32, width), generator=torch.Generator().manual_seed(0)).to(device)
             low = precision == "bf16"
-            works = [step(ids, low, None), limit(ids, low, False), limit(ids, low, True)]
+            works = [step(ids, low, 8), limit(ids, low, False), limit(ids, low, True)]
             if not low:
-                works.append(step(ids, False, AdaLoRA()))
+                works += [step(ids, low, 12, AdaLoRA()), step(ids, low, 12)]
             for _ in range(3):
                 for work in works:
                     work()
-            rows = alternate(max(repeats, 30), *map(seconds, works))
+            rows = alternate(max(repeats, 30), *map(timed, works))
             shape = f"{precision}-{width}"
             samples[f"step-{shape}"] = [(row[0], row[1]) for row in rows]
             samples[f"lean-{shape}"] = [(row[0], row[2]) for row in rows]
             if not low:
                 samples[f"adalora-{shape}"] = [(row[3], row[0]) for row in rows]
+                samples[f"allocator-{shape}"] = [(row[3], row[4]) for row in rows]
+    return samples
+
+
+def bench_paths(repeats: int) -> dict[str, Pairs]:
+    """The gated map over one block of MiniLM's, forward and backward, against merging the update into W first.
+
+    Merging spares two of the six thin products and keeps no `A x` (which backward makes again), but writes `(out, in)`.
+    """
+    import torch
+
+    from rankopt.lowrank.gated import gated_linear
+
+    class Merged(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any, W: Any, bias: Any, A: Any, B: Any, g: Any, s: float) -> Any:
+            merged = torch.addmm(W, B * (g * s), A)
+            ctx.save_for_backward(x, merged, A, B, g)
+            ctx.s = s
+            return torch.addmm(bias, x, merged.T)
+
+        @staticmethod
+        def backward(ctx: Any, dy: Any) -> Any:
+            x, merged, A, B, g = ctx.saved_tensors
+            up, down, scale = A @ x.T, B.T.contiguous() @ dy.T, g * ctx.s
+            dg = (down * up).sum(1) * ctx.s
+            dB = (up @ dy).T * scale
+            return dy @ merged, None, None, down.mul_(scale[:, None]) @ x, dB, dg, None
+
+    samples: dict[str, Pairs] = {}
+    for r in (8, 32):
+        for tokens in (512, 2048):
+            maps = []
+            for fan_out, fan_in in [(384, 384)] * 4 + [(1536, 384), (384, 1536)]:
+                shapes = [(tokens, fan_in), (fan_out, fan_in), (fan_out,), (r, fan_in), (fan_out, r), (r,)]
+                maps.append([torch.randn(shape).requires_grad_(i not in (1, 2)) for i, shape in enumerate(shapes)])
+
+            def once(apply: Callable[..., Any], maps: list[Any] = maps) -> Callable[[], None]:
+                def block() -> None:
+                    for x, W, bias, A, B, g in maps:
+                        y = apply(x, W, bias, A, B, g, 0.5)
+                        torch.autograd.grad(y, (x, A, B, g), y.detach())
+
+                return block
+
+            works = [once(gated_linear), once(Merged.apply)]
+            for warm in works * 3:
+                warm()
+            samples[f"paths-{r}-{tokens}"] = alternate(max(repeats, 30), *map(seconds, works))  # type: ignore[assignment]
     return samples
 
 
@@ -133,18 +193,23 @@ def bench_spectral(repeats: int) -> dict[str, Pairs]:
     """Singular values of 72 updates from their factors, against the dense products' own decomposition."""
     import torch
 
-    from rankopt.importance.spectral import spectrum
+    from rankopt.importance.spectral import one_thread, spectrum
 
     generator = torch.Generator().manual_seed(0)
     A = torch.randn(72, 16, 768, generator=generator)
     B = torch.randn(72, 768, 16, generator=generator)
-    spectrum(A, B)
+
+    @one_thread()
+    def thin() -> None:  # layer by layer, as everything in rankopt that asks for spectra
+        for a, b in zip(A, B, strict=True):
+            spectrum(a, b)
 
     def dense() -> None:
         for a, b in zip(A, B, strict=True):
             torch.linalg.svd(b @ a)
 
-    return {"spectral": alternate(repeats, seconds(lambda: spectrum(A, B)), seconds(dense))}  # type: ignore[dict-item]
+    thin()
+    return {"spectral": alternate(repeats, seconds(thin), seconds(dense))}  # type: ignore[dict-item]
 
 
 def rows(data: str, task: str, count: int | None, folder: Path) -> str:
@@ -161,15 +226,16 @@ def rows(data: str, task: str, count: int | None, folder: Path) -> str:
 def plain(data: str, model: str, *words: str) -> dict[str, float]:
     """One run of the plain script, start-up included."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(Path(__file__).with_name("plain.py")), "--data", data, "--model", model]
+        command = [*PEAK, sys.executable, str(Path(__file__).with_name("plain.py")), "--data", data, "--model", model]
         began = time.perf_counter()
         run = subprocess.run([*command, "--out", folder, *words], check=True, capture_output=True, text=True)
         took = time.perf_counter() - began
-    return json.loads(run.stdout.splitlines()[-1]) | {"wall": took}
+    return json.loads(run.stdout.splitlines()[-1]) | {"wall": took, "peak_mib": float(run.stderr.splitlines()[-1])}
 
 
 def study(data: str, model: str, base: dict[str, Any], space: dict[str, Any] | None = None) -> dict[str, float]:
-    """One `rankopt run` in one worker, start-up included: wall time, mean score and the worker's peak memory."""
+    """One `rankopt run` in one worker, start-up included: wall time, mean score, the worker's peak memory, and what
+    the first trial did."""
     base = {
         "task": {"data_dir": data, "max_length": 128, "protocol": "paper", **base.pop("task")},
         "model": {"name": model, "max_rank": 8, "alpha": 2.0, "scale": "unit"},
@@ -181,7 +247,7 @@ def study(data: str, model: str, base: dict[str, Any], space: dict[str, Any] | N
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "bench.yaml")  # JSON is YAML
         path.write_text(json.dumps({"name": "bench", "base": base, "space": space or {}, "search": {"name": "grid"}}))
-        command = [sys.executable, str(Path(__file__).with_name("peak.py")), sys.executable, "-m", "rankopt", "run"]
+        command = [*PEAK, sys.executable, "-m", "rankopt", "run"]
         cold = os.environ | {"RANKOPT_CACHE": str(Path(folder, "cache"))}  # an earlier run must not help
         command += [str(path), "--wandb", "disabled"]
         began = time.perf_counter()
@@ -196,7 +262,13 @@ def study(data: str, model: str, base: dict[str, Any], space: dict[str, Any] | N
         )
         results = json.loads(shown.stdout)["results"]
         scores = [next(iter(result["points"][0]["report"]["validation"].values())) for result in results]
-    return {"wall": took, "score": statistics.mean(scores), "peak_mib": float(run.stderr.splitlines()[-1])}
+    return {
+        "wall": took,
+        "score": statistics.mean(scores),
+        "peak_mib": float(run.stderr.splitlines()[-1]),
+        "steps": results[0]["cost"]["steps"],
+        "parameters": results[0]["parameters"]["trained"] + results[0]["parameters"]["head"],
+    }
 
 
 def bench_trials(name: str, data: str, model: str, repeats: int, first: int) -> tuple[dict[str, Pairs], ...]:
@@ -204,7 +276,7 @@ def bench_trials(name: str, data: str, model: str, repeats: int, first: int) -> 
 
     Args:
         name: of the bar.
-        first: the first seed.
+        first: the first seed; those below it are measured already.
     """
     task, count = ("sst2", 8000) if name == "sst2" else ("rte", None)
     base: dict[str, Any] = {"task": {"name": task, **({"train_examples": count} if count else {})}}
@@ -225,6 +297,9 @@ def bench_trials(name: str, data: str, model: str, repeats: int, first: int) -> 
                 theirs = plain(same, model, *words, *more, "--seed", str(seed))
                 samples.setdefault(bar, []).append((ours["wall"], theirs["wall"]))
                 scores.setdefault(bar, []).append((ours["score"], theirs["score"]))
+                for what in ("steps", "parameters"):
+                    if ours[what] != theirs[what]:
+                        raise SystemExit(f"{bar}: not the same work, {ours[what]} against {theirs[what]} {what}")
                 if bar == "rte":
                     samples.setdefault("memory", []).append((ours["peak_mib"], theirs["peak_mib"]))
             print({bar: pairs[-1] for bar, pairs in samples.items()}, flush=True)
@@ -250,22 +325,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--only", default="step,spectral,rte,adalora,sst2,study")
+    parser.add_argument("--only", default="step,paths,spectral,rte,adalora,sst2,study")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--add", action="store_true", help="to the samples of the same machine and code")
-    parser.add_argument("--first", type=int, default=0, help="the first seed of whole trials")
     args = parser.parse_args()
     data, model = (str(Path(path).resolve()) for path in (args.data, args.model))
     for name in args.only.split(","):
         scores: dict[str, Pairs] = {}
+        before = earlier(name) if args.add else 0
         if name == "step":
             samples = bench_steps(model, args.repeats)
+        elif name == "paths":
+            samples = bench_paths(args.repeats)
         elif name == "spectral":
             samples = bench_spectral(args.repeats)
         elif name == "study":
             samples = bench_study(data, model, args.repeats)
         else:
-            samples, scores = bench_trials(name, data, model, args.repeats, args.first)
+            samples, scores = bench_trials(name, data, model, args.repeats, first=before)
         keep(samples, scores, add=args.add)
     print((OUT / "report.md").read_text())
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import time
 
@@ -95,7 +94,6 @@ def main() -> None:
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "train_seconds": trained,
         "seconds": time.perf_counter() - began,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     print(json.dumps(result), file=sys.stdout)
 

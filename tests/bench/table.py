@@ -16,6 +16,7 @@ from scipy import stats
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "reports" / "performance"
+DATA = OUT / "data.json"
 ENOUGH = 5
 """Repetitions below which nothing is called met or missed."""
 STEP = "frozen model, forward and backward"
@@ -26,7 +27,7 @@ BARS = {  # name: (our work, against what, the highest ratio wanted)
     "sst2": ("a LoRA trial on 8,000 sentences of SST-2", "plain script", 0.40),
     "sst2-grouped": ("the same", "plain script, length-grouped", 0.85),
     "adalora": ("an AdaLoRA trial, r 12 -> 8, one epoch of RTE", "plain script with PEFT AdaLoRA", 0.50),
-    "memory": ("peak memory of the RTE LoRA trial", "plain script", 0.90),
+    "memory": ("peak memory of the process of the RTE LoRA trial", "plain script", 0.90),
     "study": ("a study of 24 short trials, one worker", "24 runs of the plain script", 0.40),
     **{
         f"{kind}-{precision}-{width}": (f"a LoRA step, 32 x {width} tokens, {precision}", peer, 1.12)
@@ -34,8 +35,20 @@ BARS = {  # name: (our work, against what, the highest ratio wanted)
         for width in (64, 16)
         for kind, peer in {"step": STEP, "lean": LEAN}.items()
     },
-    "adalora-fp32-64": ("an AdaLoRA step, 32 x 64 tokens, fp32", "the LoRA step", 1.05),
-    "adalora-fp32-16": ("an AdaLoRA step, 32 x 16 tokens, fp32", "the LoRA step", 1.05),
+    **{
+        f"{kind}-fp32-{width}": (f"an AdaLoRA step, r = 12, 32 x {width} tokens, fp32", peer, bar)
+        for width in (64, 16)
+        for kind, peer, bar in (("adalora", "the LoRA step, r = 8", 1.05), ("allocator", "a LoRA step, r = 12", 1.03))
+    },
+    **{
+        f"paths-{r}-{tokens}": (
+            f"a map and its backward, r = {r}, {tokens} tokens",
+            "the same, W + s B A made first",
+            1.05,
+        )
+        for r in (8, 32)
+        for tokens in (512, 2048)
+    },
     "spectral": ("spectra of 72 updates 768 x 768, r = 16", "dense SVD of each", 0.005),
 }
 Pairs = list[tuple[float, float]]  # (ours, theirs) of every repetition
@@ -58,30 +71,49 @@ def machine() -> dict[str, str]:
     }
 
 
+def earlier(part: str) -> int:
+    """How many samples of a part, "step" or "rte" say, there are to add to.
+
+    Raises:
+        SystemExit: they are another machine's or another code's.
+    """
+    name = part if part in BARS else next(name for name in BARS if name.startswith(f"{part}-"))
+    before, where = _record().get(name), _where()
+    if not before:
+        return 0
+    if any(before[key] != where[key] for key in where):
+        raise SystemExit(f"--add: the samples of {part} are of {before['code']}, {before['machine']}")
+    return len(before["pairs"])
+
+
 def keep(samples: dict[str, Pairs], scores: dict[str, Pairs], add: bool) -> None:
     """Put samples in the place of the earlier ones, or `add` them, and write the report.
 
-    Raises:
-        SystemExit: earlier samples to be added to are another machine's or another code's.
+    Args:
+        add: checked by `earlier` before they were measured.
     """
-    from rankopt.training.environment import code_revision
-
-    path = OUT / "data.json"
-    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    where = {"machine": machine(), "code": code_revision()}
+    record, where = _record(), _where()
     for name, pairs in samples.items():
         now = where | {"day": date.today().isoformat(), "pairs": pairs, "scores": scores.get(name, [])}
         if add and (before := record.get(name)):
-            if any(before[key] != where[key] for key in where):
-                raise SystemExit(f"--add: the samples of {name} must be of this machine and code, they are {before}")
             for key in ("pairs", "scores"):
                 now[key] = before[key] + now[key]
         record[name] = now
     record = {name: record[name] for name in BARS if name in record}
     OUT.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    DATA.write_text(json.dumps(record, indent=1) + "\n")
     notes = OUT / "notes.md"
     (OUT / "report.md").write_text(report(record, notes.read_text() if notes.exists() else ""))
+
+
+def _record() -> dict[str, Any]:
+    return json.loads(DATA.read_text()) if DATA.exists() else {}
+
+
+def _where() -> dict[str, Any]:
+    from rankopt.training.environment import code_revision
+
+    return {"machine": machine(), "code": code_revision()}
 
 
 def report(record: dict[str, Any], notes: str) -> str:

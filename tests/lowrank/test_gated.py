@@ -202,11 +202,19 @@ def test_in_a_model(family: str, build: Any) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("tokens", TOKENS)
-def test_on_a_gpu(tokens: int) -> None:
-    """The same map as on a CPU."""
-    values = factors(tokens)
-    ours = gated_linear(*[t.detach().cuda() for t in values], 1.0)
-    torch.testing.assert_close(ours.cpu(), plain(*values, 1.0).detach())
+@pytest.mark.parametrize("autocast", [False, True])
+def test_on_a_gpu(tokens: int, autocast: bool) -> None:
+    """The same map and gradients as on a CPU; in bf16 to its rounding."""
+    values = factors(tokens, dtype=torch.float32)
+    moved = [t.detach().cuda().requires_grad_(t.requires_grad) for t in values]
+    x = moved[0].bfloat16() if autocast else moved[0]
+    ours, theirs = gated_linear(x, *moved[1:], 1.0), plain(*values, 1.0)
+    ours.float().square().sum().backward()
+    theirs.square().sum().backward()
+    for mine, other in ((ours, theirs), *((a.grad, b.grad) for a, b in zip(moved, values, strict=True))):
+        if other is not None:
+            gap = (mine.cpu().float() - other).norm() / other.norm()
+            assert gap < (3e-2 if autocast else 1e-5)
 
 
 @pytest.mark.parametrize("shape", [(6,), (0, 3, 6), (2, 6), (2, 3, 6)])

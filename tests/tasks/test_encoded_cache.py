@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import Dataset
+from transformers import CanineTokenizer
 
 from rankopt.tasks import encoded_cache
 from rankopt.tasks.encode import Encoded
@@ -55,6 +56,16 @@ def test_once(made: list[int], tmp_path: Path, segments: bool) -> None:
     assert same(first, second)
     assert same(first, encoded_cache.encode(GLUE["sst2"], FILMS, words, 8))
     assert len(files(tmp_path)) == 1
+
+
+def test_a_tokenizer_in_python_is_asked_every_time(made: list[int], tmp_path: Path) -> None:
+    """It has no state that could be told from another's."""
+    words: Any = CanineTokenizer()
+    first, second = (encode_once(GLUE["sst2"], FILMS, words, 8) for _ in range(2))
+    assert made == [3, 3]
+    assert same(first, second)
+    assert first.lengths.tolist() == [8, 6, 8]
+    assert not (tmp_path / "encoded").exists()
 
 
 def test_an_equal_tokenizer_finds_it_whatever_it_did_before(made: list[int]) -> None:

@@ -116,6 +116,17 @@ def test_attention_is_torchs_but_for_what_drops(padded: bool, monkeypatch: pytes
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_a_rotated_query_is_wider_than_the_value() -> None:
+    """Rotation by float32 angles under bf16 autocast widens query and key alone; backward runs outside autocast."""
+    q, k = (torch.randn(2, 3, 5, 4, requires_grad=True) for _ in range(2))
+    v = torch.randn(2, 3, 5, 4, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, _ = attention(nn.Identity(), q, k, v, None, dropout=0.1)
+    assert y.dtype == torch.bfloat16
+    y.float().square().sum().backward()
+    assert all(x.grad is not None and x.grad.dtype == x.dtype and x.grad.isfinite().all() for x in (q, k, v))
+
+
 def test_a_causal_model_stays_causal() -> None:
     """Where no mask says who sees whom, torch's own attention is used: later tokens change no earlier output."""
     module = nn.Identity()

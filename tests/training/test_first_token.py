@@ -12,6 +12,8 @@ from transformers import (
     AlbertConfig,
     AutoModelForSequenceClassification,
     BertConfig,
+    BigBirdConfig,
+    CanineConfig,
     DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
@@ -82,6 +84,22 @@ def test_logits_and_gradients_stay(config: PretrainedConfig, reads_first: bool) 
     assert len(ours) > 10
     for name, value in ours.items():
         torch.testing.assert_close(value, theirs[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_bigbird_cuts_off_what_it_padded() -> None:
+    """Block-sparse attention, of which a short input has none, leaves a longer one in whole blocks, so all stay."""
+    sparse = {"block_size": 4, "num_random_blocks": 1, "attention_type": "block_sparse"}
+    net = build(BigBirdConfig(**SIZE | sparse | {"max_position_embeddings": 80}))
+    assert not keep_first_token(net, head_of(net, set()))
+    assert net(input_ids=torch.randint(1, 30, (2, 58))).logits.shape == (2, 2)
+
+
+def test_characters_for_a_vocabulary() -> None:
+    """CANINE's config knows no size of one; it is left alone and not refused."""
+    width = SIZE["hidden_size"] * 8  # eight hashes, a slice of the embedding each
+    size = {key: value for key, value in SIZE.items() if key != "vocab_size"}
+    net = build(CanineConfig(**size | {"hidden_size": width, "num_hidden_layers": 1, "num_hash_buckets": 16}))
+    assert not keep_first_token(net, head_of(net, set()))
 
 
 def test_the_last_feed_forward_sees_one_token() -> None:
