@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 
 def gated_linear(
@@ -23,13 +24,14 @@ def gated_linear(
         y  = W x + bias + s B (g * (A x)),      u = B^T dy
         dx = W^T dy + s A^T (g * u),   dA = s (g * u) x^T,   dB = s dy (g * A x)^T,   dg = s sum_tokens u * (A x)
 
-    The thin products are bound by memory, so the dense ones go last and add to them in place: a product that adds costs
-    no more than one that only writes. No gradient of W is formed, and backward keeps x and A x.
+    The thin products are bound by memory, so what they write decides. Forward, `W + s B (g * A)` made first takes one
+    dense product and writes `out * in` numbers more; thin products write `tokens * out` more. So it is made where there
+    are at least as many tokens as inputs, unless it would have to be rounded to a shorter type, which could lose the
+    update. Otherwise, and backward, where making it again would gain nothing, the dense products go last and add to the
+    thin ones in place: a product that adds costs no more than one that only writes. No gradient of W is formed, and
+    backward keeps x, and A x where forward made it.
 
-    The thin products of a forward pass cost `r / in + r / out` of its dense one, those of a backward pass twice that.
-    Merging `W + s B (g * A)` first would spare the one that writes `(tokens, out)`, and write `(out, in)`: with 512 and
-    2048 tokens and MiniLM's maps both took the same time to a few per cent on a CPU, in either direction, so there is
-    one path. With dropout on the adapter's input, where W and A see different tensors, the products are plain ones.
+    With dropout on the adapter's input, where W and A see different tensors, the products are plain ones.
 
     Args:
         x: `(..., in)`, in the type to compute in.
@@ -63,11 +65,14 @@ class _Gated(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, B: Tensor, gate: Tensor, s: float
     ) -> Tensor:
+        up, gated = None, B * (gate * s)
         with torch.autocast(x.device.type, enabled=False):
-            up = A.to(x.dtype) @ x.T
-            gated = (B * (gate * s)).T.to(x.dtype).contiguous()
-            y = up.T @ gated if bias is None else torch.addmm(bias.to(x.dtype), up.T, gated)
-            y.addmm_(x, weight.T)
+            if len(x) >= x.shape[1] and x.dtype == A.dtype:
+                y = functional.linear(x, torch.addmm(weight, gated, A), bias)
+            else:
+                up, gated = A.to(x.dtype) @ x.T, gated.T.to(x.dtype).contiguous()
+                y = up.T @ gated if bias is None else torch.addmm(bias.to(x.dtype), up.T, gated)
+                y.addmm_(x, weight.T)
         ctx.save_for_backward(x, up, weight, A, B, gate)
         ctx.s = s
         return y
@@ -79,6 +84,8 @@ class _Gated(torch.autograd.Function):
         for_x, _, _, for_A, for_B, for_gate, _ = ctx.needs_input_grad
         dx = dA = dB = dgate = None
         with torch.autocast(x.device.type, enabled=False):
+            if up is None and (for_B or for_gate):
+                up = A @ x.T
             scale = gate * ctx.s
             down = B.T.to(x.dtype).contiguous() @ dy.T
             if for_gate:

@@ -15,7 +15,7 @@ from rankopt.lowrank.gated import gated_linear
 from rankopt.lowrank.inject import inject, linear_names
 from rankopt.lowrank.linear import LowRankLinear, Scale
 
-TOKENS = [64, 2]  # more and fewer than the widths of the maps, which are 8 and 6
+TOKENS = [64, 2]  # more and fewer than the widths of the maps, which are 8 and 6: W and update at once, and apart
 
 
 def plain(x: Tensor, W: Tensor, bias: Tensor | None, A: Tensor, B: Tensor, g: Tensor, s: float) -> Tensor:
@@ -71,15 +71,17 @@ def test_only_what_is_asked_for(tokens: int) -> None:
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
-def test_keeps_the_input_and_its_thin_product(tokens: int) -> None:
-    """What backward holds beyond the parameters is x and A x: nothing of the size of W or of the output."""
+def test_keeps_the_input_and_at_most_its_thin_product(tokens: int) -> None:
+    """What backward holds beyond the parameters is x, and A x where it was made: no W, no output."""
     x, W, bias, A, B, g = factors(tokens)
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         gated_linear(x, W, bias, A, B, g, 1.0)
     own = {t.data_ptr() for t in (x, W, A, B, g)}
-    (product,) = [t for t in kept if t.data_ptr() not in own]
-    torch.testing.assert_close(product, A @ x.T)
+    products = [t for t in kept if t.data_ptr() not in own]
+    assert len(products) == (tokens < x.shape[1])
+    for product in products:
+        torch.testing.assert_close(product, A @ x.T)
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
