@@ -41,13 +41,14 @@ BARS = {  # name: (our work, against what, the highest ratio wanted)
         for kind, peer, bar in (("adalora", "the LoRA step, r = 8", 1.05), ("allocator", "a LoRA step, r = 12", 1.03))
     },
     **{
-        f"paths-{r}-{tokens}": (
-            f"one block's maps and their backward, r = {r}, {tokens} tokens",
-            "thin products forward and backward",
+        f"{kind}-{r}-{tokens}": (
+            f"one block's maps, {passes}, r = {r}, {tokens} tokens",
+            "the same, thin products",
             1.0,
         )
         for r in (8, 32)
         for tokens in (512, 2048)
+        for kind, passes in {"paths": "forward and backward", "forward": "forward"}.items()
     },
     "spectral": ("spectra of 72 updates 768 x 768, r = 16", "dense SVD of each", 0.005),
 }
