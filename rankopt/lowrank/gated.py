@@ -24,14 +24,14 @@ def gated_linear(
         y  = W x + bias + s B (g * (A x)),      u = B^T dy
         dx = W^T dy + s A^T (g * u),   dA = s (g * u) x^T,   dB = s dy (g * A x)^T,   dg = s sum_tokens u * (A x)
 
-    The thin products are bound by memory, so what they write decides. Forward, `W + s B (g * A)` made first takes one
-    dense product and writes `out * in` numbers more; thin products write `tokens * out` more. So it is made where there
-    are at least as many tokens as inputs, unless it would have to be rounded to a shorter type, which could lose the
-    update. Otherwise, and backward, where making it again would gain nothing, the dense products go last and add to the
-    thin ones in place: a product that adds costs no more than one that only writes. No gradient of W is formed, and
-    backward keeps x, and A x where forward made it.
+    The thin products are bound by memory, so the dense ones go last and add to them in place: a product that adds costs
+    no more than one that only writes. No gradient of W is formed, and backward keeps x and A x.
 
-    With dropout on the adapter's input, where W and A see different tensors, the products are plain ones.
+    Making `W + s B (g * A)` first spares both thin products of a forward pass, but writes `(out, in)`. Where there are
+    at least as many tokens as inputs and no backward pass, that is faster, by a tenth at most; with one, which needs
+    A x in any case, it is not (`make bench` measures both). A type shorter than the factors' is left out, as its
+    rounding could lose the update. With dropout on the adapter's input, where W and A see different tensors, the
+    products are plain ones.
 
     Args:
         x: `(..., in)`, in the type to compute in.
@@ -50,8 +50,11 @@ def gated_linear(
 
     Source: Hu et al. 2021 (2106.09685) eq. 3, gated as in Zhang et al. 2023 (2303.10512) eq. 3; its derivatives.
     """
-    rows = x.reshape(-1, x.shape[-1])
-    y: Tensor = _Gated.apply(rows, weight.to(x.dtype), bias, A, B, gate, s)  # type: ignore[no-untyped-call]
+    rows, weight = x.reshape(-1, x.shape[-1]), weight.to(x.dtype)
+    if not torch.is_grad_enabled() and len(rows) >= x.shape[-1] and x.dtype == A.dtype:
+        with torch.autocast(x.device.type, enabled=False):
+            return functional.linear(x, torch.addmm(weight, B * (gate * s), A), bias)
+    y: Tensor = _Gated.apply(rows, weight, bias, A, B, gate, s)  # type: ignore[no-untyped-call]
     return y.view(
         *x.shape[:-1], y.shape[-1]
     )  # here, as what is returned by a function as a view cannot be changed in place
@@ -65,14 +68,11 @@ class _Gated(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, B: Tensor, gate: Tensor, s: float
     ) -> Tensor:
-        up, gated = None, B * (gate * s)
         with torch.autocast(x.device.type, enabled=False):
-            if len(x) >= x.shape[1] and x.dtype == A.dtype:
-                y = functional.linear(x, torch.addmm(weight, gated, A), bias)
-            else:
-                up, gated = A.to(x.dtype) @ x.T, gated.T.to(x.dtype).contiguous()
-                y = up.T @ gated if bias is None else torch.addmm(bias.to(x.dtype), up.T, gated)
-                y.addmm_(x, weight.T)
+            up = A.to(x.dtype) @ x.T
+            gated = (B * (gate * s)).T.to(x.dtype).contiguous()
+            y = up.T @ gated if bias is None else torch.addmm(bias.to(x.dtype), up.T, gated)
+            y.addmm_(x, weight.T)
         ctx.save_for_backward(x, up, weight, A, B, gate)
         ctx.s = s
         return y
@@ -84,8 +84,6 @@ class _Gated(torch.autograd.Function):
         for_x, _, _, for_A, for_B, for_gate, _ = ctx.needs_input_grad
         dx = dA = dB = dgate = None
         with torch.autocast(x.device.type, enabled=False):
-            if up is None and (for_B or for_gate):
-                up = A @ x.T
             scale = gate * ctx.s
             down = B.T.to(x.dtype).contiguous() @ dy.T
             if for_gate:
