@@ -145,12 +145,11 @@ def _alike(layers: Layers) -> dict[str, list[str]]:
 def _stacked(layers: Layers, names: list[str], gradients: bool = False) -> dict[str, Tensor]:
     """The factors of layers of one shape, or their gradients, as far as the initial rank r: A `(n, r, in)`,
     B `(n, out, r)`, g `(n, r)`."""
-    found = {}
+    found, r = {}, layers[names[0]].initial
     for key in ("A", "B", "g"):
         values = [getattr(layers[name], key) for name in names]
         if gradients:  # none where the loss does not depend on the factor
             values = [torch.zeros_like(value) if value.grad is None else value.grad for value in values]
-        r = layers[names[0]].initial
         found[key] = torch.stack([value[:, :r] if key == "B" else value[:r] for value in values])
     return found
 

@@ -142,34 +142,25 @@ def bench_steps(model: str, repeats: int) -> dict[str, Pairs]:
 
 
 def bench_paths(repeats: int) -> dict[str, Pairs]:
-    """The gated maps of one of MiniLM's blocks, forward and backward, against thin products both ways.
+    """The gated maps of one of MiniLM's blocks as `gated_linear` does them, against the path that it does not take.
 
-    Where rankopt makes `W + s B A` first, as `gated_linear` says, that must not be the slower.
+    Forward alone, with nothing to train, it makes `W + s B A` first and the peer takes thin products, which it would
+    take itself with gradients on. Forward and backward it is the other way round.
     """
     import torch
+    from torch.nn import functional
 
-    from rankopt.lowrank.gated import gated_linear
+    from rankopt.lowrank.gated import _Gated, gated_linear
 
-    class Thin(torch.autograd.Function):
+    class Merged(_Gated):  # its backward is the same and needs A x
         @staticmethod
         def forward(ctx: Any, x: Any, W: Any, bias: Any, A: Any, B: Any, g: Any, s: float) -> Any:
-            up = A @ x.T
-            ctx.save_for_backward(x, up, W, A, B, g)
+            ctx.save_for_backward(x, A @ x.T, W, A, B, g)
             ctx.s = s
-            return torch.addmm(bias, up.T, (B * (g * s)).T.contiguous()).addmm_(x, W.T)
+            return functional.linear(x, torch.addmm(W, B * (g * s), A), bias)
 
-        @staticmethod
-        def backward(ctx: Any, dy: Any) -> Any:
-            x, up, W, A, B, g = ctx.saved_tensors
-            down, scale = B.T.contiguous() @ dy.T, g * ctx.s
-            dg = (down * up).sum(1) * ctx.s
-            dB = (up @ dy).T * scale
-            down.mul_(scale[:, None])
-            return (down.T @ A).addmm_(dy, W), None, None, down @ x, dB, dg, None
-
-    def thin(x: Any, W: Any, *others: Any) -> Any:  # its wrapping costs a hundredth, so the peer has it too
-        y = Thin.apply(x.reshape(-1, x.shape[-1]), W.to(x.dtype), *others)
-        return y.view(*x.shape[:-1], y.shape[-1])
+    def merged(x: Any, *others: Any) -> Any:  # wrapped as the other is
+        return Merged.apply(x.reshape(-1, x.shape[-1]), *others).view(*x.shape[:-1], -1)
 
     samples: dict[str, Pairs] = {}
     for r in (8, 32):
@@ -177,20 +168,30 @@ def bench_paths(repeats: int) -> dict[str, Pairs]:
             maps = []
             for fan_out, fan_in in [(384, 384)] * 4 + [(1536, 384), (384, 1536)]:
                 shapes = [(tokens, fan_in), (fan_out, fan_in), (fan_out,), (r, fan_in), (fan_out, r), (r,)]
-                maps.append([torch.randn(shape).requires_grad_(i not in (1, 2)) for i, shape in enumerate(shapes)])
+                maps.append([torch.randn(shape) for shape in shapes])
 
-            def once(apply: Callable[..., Any], backward: bool, maps: list[Any] = maps) -> Callable[[], None]:
+            def forward(gradients: bool, maps: list[Any] = maps) -> Callable[[], None]:
                 def block() -> None:
-                    with torch.set_grad_enabled(backward):
-                        for x, W, bias, A, B, g in maps:
-                            y = apply(x, W, bias, A, B, g, 0.5)
-                            if backward:
-                                torch.autograd.grad(y, (x, A, B, g), y.detach())
+                    with torch.set_grad_enabled(gradients):
+                        for one in maps:
+                            gated_linear(*one, 0.5)
 
                 return block
 
-            for kind, backward in {"forward": False, "paths": True}.items():
-                works = [once(gated_linear, backward), once(thin, backward)]
+            def both(apply: Callable[..., Any], maps: list[Any] = maps) -> Callable[[], None]:
+                trained = [[t.clone().requires_grad_(i not in (1, 2)) for i, t in enumerate(one)] for one in maps]
+
+                def block() -> None:
+                    for one in trained:
+                        y = apply(*one, 0.5)
+                        torch.autograd.grad(y, [t for t in one if t.requires_grad], y.detach())
+
+                return block
+
+            for kind, works in {
+                "forward": [forward(False), forward(True)],
+                "paths": [both(gated_linear), both(merged)],
+            }.items():
                 for warm in works * 3:
                     warm()
                 pairs = alternate(max(repeats, 30), *map(seconds, works))

@@ -41,14 +41,13 @@ BARS = {  # name: (our work, against what, the highest ratio wanted)
         for kind, peer, bar in (("adalora", "the LoRA step, r = 8", 1.05), ("allocator", "a LoRA step, r = 12", 1.03))
     },
     **{
-        f"{kind}-{r}-{tokens}": (
-            f"one block's maps, {passes}, r = {r}, {tokens} tokens",
-            "the same, thin products",
-            1.0,
-        )
+        f"{kind}-{r}-{tokens}": (f"one block's maps, {passes}, r = {r}, {tokens} tokens", peer, bar)
         for r in (8, 32)
         for tokens in (512, 2048)
-        for kind, passes in {"paths": "forward and backward", "forward": "forward"}.items()
+        for kind, passes, peer, bar in (
+            ("paths", "forward and backward", "W + s B A made first", 1.05),
+            ("forward", "forward", "thin products", 1.0),
+        )
     },
     "spectral": ("spectra of 72 updates 768 x 768, r = 16", "dense SVD of each", 0.005),
 }
