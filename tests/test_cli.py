@@ -76,6 +76,14 @@ def test_help_documents_exit_codes(rankopt: Rankopt, tmp_path: Path) -> None:
     assert "Usage" in done.stdout + done.stderr
 
 
+def test_a_run_leaves_torch_to_its_workers(fine: Path, tmp_path: Path) -> None:
+    """They check the study too, so the process that only waits stays small."""
+    code, stderr, heavy, _ = loaded(["run", str(fine), "--wandb", "disabled"], tmp_path)
+    assert code == 0, stderr
+    assert "optuna" in heavy
+    assert not heavy & {"torch", "transformers", "datasets", "peft"}
+
+
 STRUCTURE: dict[str, tuple[str, list[str]]] = {
     # the line that is added or the override, and what the message holds
     "an unknown field": ("serch: {name: grid}", ["serch is no known field; did you mean 'search'?"]),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -50,3 +51,5 @@ def main() -> None:
         if type(error).__module__.partition(".")[0] in ("sqlalchemy", "optuna"):
             fail(3, f"the storage failed: {str(error).splitlines()[0]}; nothing recorded is lost, run again")
         raise
+    finally:
+        gc.freeze()  # else the interpreter ends with a search for cycles in all that was imported: up to a second

@@ -28,12 +28,15 @@ from rankopt.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rankopt.core.spec import TrialSpec
     from rankopt.core.study_file import StudyFile
     from rankopt.study.plan import PlannedTrial
     from rankopt.study.run import Outcome
 
     Trials = list[tuple[dict[str, Any], TrialSpec]]
+    Ask = Callable[..., Any]
 
 
 def run(
@@ -60,7 +63,7 @@ def run(
     from rankopt.study.run import run_study
 
     console = printing.console()
-    trials, _ = _prepared(file, console)
+    trials, _ = _prepared(file, console, staff.ask)
     folder = directory / file.study.name
     outcome = run_study(
         file.study,
@@ -106,7 +109,7 @@ def worker(
     file = study_file(study, None, directory)
     console = printing.console()
     staff = Staff(workers)
-    _prepared(file, console)  # data that is missing on this machine must not fail the study's trials
+    _prepared(file, console, staff.ask)  # data that is missing on this machine must not fail the study's trials
     outcome = run_study(
         spec,
         None,
@@ -173,29 +176,32 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
     )
 
 
-def _prepared(file: StudyFile, console: Any) -> tuple[Trials, list[PlannedTrial]]:
-    """The trials of a study, checked, and what each would take, with data and model where they must be."""
-    from rankopt.study.plan import checked_trials, preflight
+def _here(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
 
-    trials = checked_trials(file)
+
+def _prepared(file: StudyFile, console: Any, ask: Ask = _here) -> tuple[Trials, list[PlannedTrial]]:
+    """The trials of a study, checked, and what each would take, with data and model where they must be.
+
+    `ask` calls whatever imports torch.
+    """
+    from rankopt.study.plan import checked_trials, preflight, seconds_per_flop
+
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    trials = ask(checked_trials, file)
     _prepare_encoder(trials, console)
-    planned = preflight(file, trials, partial(console.print, highlight=False, markup=False, soft_wrap=True))
+    planned, unfit = ask(preflight, file, trials)
+    if unfit:
+        say(f"{len(unfit)} of {len(trials)} examples of the space cannot start, so proposals there fail: {unfit[0]}")
     if any(trial.spec.training.precision == "bf16" for trial in planned):
-        _warn_of_emulation(console)
+        # asked for to be faster, it is slower by an order of magnitude where there are no instructions for it
+        ratio = ask(seconds_per_flop, "bf16") / ask(seconds_per_flop, "fp32")
+        if ratio > 2:
+            say(
+                f"training.precision: a matrix product in bf16 takes {ratio:.0f} times as long as in fp32 on this "
+                "machine; fp32 trains faster here"
+            )
     return trials, planned
-
-
-def _warn_of_emulation(console: Any) -> None:
-    """Say so where bf16, asked for to be faster, is slower: without instructions for it, by an order of magnitude."""
-    from rankopt.study.plan import seconds_per_flop
-
-    ratio = seconds_per_flop("bf16") / seconds_per_flop("fp32")
-    if ratio > 2:
-        console.print(
-            f"training.precision: a matrix product in bf16 takes {ratio:.0f} times as long as in fp32 on this machine; "
-            "fp32 trains faster here",
-            highlight=False,
-        )
 
 
 def _prepare_encoder(trials: Trials, console: Any) -> None:

@@ -32,7 +32,10 @@ class InvalidSpecError(ValueError):
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = list(dict.fromkeys(lines))
-        super().__init__("\n".join(self.lines))
+        super().__init__(self.lines)  # as it was called, so that it can be pickled
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 def dotted(path: Path) -> str:

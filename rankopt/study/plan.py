@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -137,17 +137,14 @@ def _check_search(file: StudyFile) -> None:
         raise InvalidSpecError([file.at(problem.path, problem.message)]) from None
 
 
-def preflight(
-    file: StudyFile, trials: list[tuple[Choice, TrialSpec]], say: Callable[[str], None] = lambda line: None
-) -> list[PlannedTrial]:
+def preflight(file: StudyFile, trials: list[tuple[Choice, TrialSpec]]) -> tuple[list[PlannedTrial], list[str]]:
     """Read the data and the models' configs, and try every allocator's start on layers without storage.
 
     Args:
         file: the study.
         trials: all of a grid; of a search examples, the first of which must be able to start.
-        say: told in a line of the other examples that cannot.
     Returns:
-        The trials that can start.
+        The trials that can start, and why each of a search's other examples cannot.
     Raises:
         InvalidSpecError: a missing folder, an unknown model, a target that matches no layer, a budget that no pattern
             can meet, ...
@@ -180,9 +177,7 @@ def preflight(
             lines.append(file.line(problem if problem.path else Problem(where, problem.message), choice))
     if lines:
         raise InvalidSpecError(lines)
-    if unfit:
-        say(f"{len(unfit)} of {len(trials)} examples of the space cannot start, so proposals there fail: {unfit[0]}")
-    return planned
+    return planned, unfit
 
 
 def seconds_per_flop(precision: str = "fp32", seconds: float = 0.3) -> float:

@@ -143,7 +143,7 @@ def _run_workers(staff: Staff, jobs: list[Job], display: Display) -> tuple[bool,
     try:
         while any(process.is_alive() for process in processes.values()) or not staff.events.empty():
             try:
-                event = staff.events.get(timeout=0.2)
+                event = staff.events.get(timeout=0.05)
                 refusal = event.text if event.kind == "refuse" else refusal
                 display.show(event)
             except queue.Empty:
@@ -162,6 +162,6 @@ def _run_workers(staff: Staff, jobs: list[Job], display: Display) -> tuple[bool,
                     processes[slot] = staff.begin(jobs[slot])
     finally:
         signal.signal(signal.SIGTERM, previous)
-    if not interrupts and not refusal and all(process.exitcode for process in processes.values()):
+    if processes and not interrupts and not refusal and all(process.exitcode for process in processes.values()):
         refusal = "every worker died; see the lines above"
     return interrupts > 0, refusal

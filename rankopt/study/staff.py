@@ -1,4 +1,4 @@
-"""Worker processes, started before their jobs are known: what they import takes as long as the parent's own checks."""
+"""Worker processes, started before their jobs are known: they import meanwhile, and one of them checks the study."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import gc
 import multiprocessing
 import os
 import signal
+import traceback
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from rankopt.study.job import Event, Job
 
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
+T = TypeVar("T")
+
 
 class Idle(NamedTuple):
-    """A worker without a job, and where to send it."""
+    """A worker without a job, and the line to it."""
 
     process: BaseProcess
-    jobs: Connection
+    line: Connection
 
 
 class Staff:
@@ -42,7 +45,30 @@ class Staff:
         self.context = multiprocessing.get_context("spawn")
         self.events: multiprocessing.Queue[Event] = self.context.Queue()
         with _quiet_interrupts(self.threads):
-            self.idle = [self._start() for _ in range(min(count, cores))]
+            self.idle = [self._start(asked=number == 0) for number in range(min(count, cores))]
+
+    def ask(self, function: Callable[..., T], *args: Any) -> T:
+        """What a function returns or raises in the worker that gets the first job.
+
+        What it imports and reads there is imported and read for the job too, and never here: a parent needs no torch.
+
+        Args:
+            function: picklable, as its arguments and its result are.
+        Raises:
+            ChildProcessError: the worker died of it.
+        """
+        worker = self.idle[0]
+        try:
+            worker.line.send((function, args))
+            answer: tuple[T, BaseException | None] = worker.line.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            code = worker.process.exitcode
+            raise ChildProcessError(f"the process that checks the study died (exit {code}): nothing was run") from None
+        result, error = answer
+        if error is not None:
+            raise error
+        return result
 
     def begin(self, job: Job) -> BaseProcess:
         """Give a job to a worker that waits, or to a new one."""
@@ -50,30 +76,48 @@ class Staff:
             with _quiet_interrupts(self.threads):
                 self.idle.append(self._start())
         worker = self.idle.pop(0)
-        with worker.jobs, suppress(BrokenPipeError):  # it is dead already, as its exit code tells
-            worker.jobs.send(job)
+        with worker.line, suppress(BrokenPipeError):  # it is dead already, as its exit code tells
+            worker.line.send(job)
         return worker.process
 
     def dismiss(self) -> None:
         """End the workers that still wait."""
         while self.idle:
-            self.idle.pop().jobs.close()
+            self.idle.pop().line.close()
 
-    def _start(self) -> Idle:
-        theirs, ours = self.context.Pipe(duplex=False)
-        process = self.context.Process(target=_wait, args=(theirs, self.events.put), daemon=True)
+    def _start(self, asked: bool = False) -> Idle:
+        theirs, ours = self.context.Pipe()
+        process = self.context.Process(target=_wait, args=(theirs, self.events.put, asked), daemon=True)
         process.start()
         theirs.close()  # or a dead worker's job would be sent to nobody
         return Idle(process, ours)
 
 
-def _wait(jobs: Connection, tell: Callable[[Event], None]) -> None:
-    import rankopt.training.trial  # noqa: F401  slow, hence now
-    from rankopt.study.worker import work
+def _wait(line: Connection, tell: Callable[[Event], None], asked: bool) -> None:
+    gc.disable()  # imports make half a million objects, which each collection would look through and none would free
+    with suppress(EOFError, BrokenPipeError):  # no job will come
+        import rankopt.allocators  # all that a wrong name's answer needs
 
-    gc.freeze()  # half a million imported objects, which each collection would look through and none would free
-    with suppress(EOFError):  # no job will come
-        work(jobs.recv(), tell)
+        request = line.recv() if asked else None
+        while not isinstance(request, Job):
+            if request is not None:
+                line.send(_answer(*request))
+            import rankopt.training.trial  # noqa: F401  slow, hence now
+            from rankopt.study.worker import work
+
+            request = line.recv()
+        gc.freeze()
+        gc.enable()
+        work(request, tell)
+        gc.freeze()  # or the interpreter looks for cycles before it ends
+
+
+def _answer(function: Callable[..., Any], args: Any) -> tuple[Any, BaseException | None]:
+    try:
+        return function(*args), None
+    except Exception as error:
+        error.add_note(traceback.format_exc())  # a traceback does not travel
+        return None, error
 
 
 @contextmanager

@@ -228,7 +228,7 @@ def test_defaults_make_no_other_trial(tiny_study: Make) -> None:
 def test_the_plan_tells_the_cost(tiny_study: Make, tmp_path: Path) -> None:
     """Steps and tokens of the plan are those that the trial then reports; twice the epochs are twice the operations."""
     file = StudyFile(tiny_study(space={"training.epochs": [1.0, 2.0]}, training={"batch_size": 16, "accumulation": 2}))
-    one, two = preflight(file, checked_trials(file))
+    (one, two), _ = preflight(file, checked_trials(file))
     result = run_trial(one.spec, tmp_path / "trial")
     assert result.cost is not None
     assert result.cost.steps == one.steps == 3
@@ -252,7 +252,7 @@ def test_nothing_is_loaded(tiny_study: Make, tiny_model: Path, monkeypatch: Any)
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", None)
     space = {"allocator": [{"name": "uniform"}, {"name": "adalora"}, {"name": "spectral"}], "seed": list(range(20))}
     file = StudyFile(tiny_study(space=space))
-    assert len(preflight(file, checked_trials(file))) == 60
+    assert len(preflight(file, checked_trials(file))[0]) == 60
 
 
 def test_texts_longer_than_the_models_positions(tiny_study: Make, tiny_model: Path, tmp_path: Path) -> None:

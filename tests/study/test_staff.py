@@ -1,4 +1,4 @@
-"""Workers that wait for their jobs: dismissed they end well, and a dead one's job is not lost silently."""
+"""Workers that wait for their jobs: they answer, end well when dismissed, and a dead one's job is not lost silently."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
+from rankopt.core.problems import InvalidSpecError
 from rankopt.study.job import Job
 from rankopt.study.staff import Staff
 
@@ -34,3 +37,31 @@ def test_a_worker_that_died_while_it_waited() -> None:
     other = staff.begin(JOB)
     assert other.is_alive()
     other.kill()
+
+
+def refuse() -> None:
+    """Two lines, as of a wrong study."""
+    raise InvalidSpecError(["one", "two"])
+
+
+def test_asked() -> None:
+    """The worker of the first job answers from its own process, and an error travels whole, with its traceback."""
+    staff = Staff(2)
+    worker = staff.idle[0]
+    assert staff.ask(os.getpid) == worker.process.pid
+    with pytest.raises(InvalidSpecError) as caught:
+        staff.ask(refuse)
+    assert caught.value.lines == ["one", "two"]
+    assert str(caught.value) == "one\ntwo"
+    assert "in refuse" in caught.value.__notes__[0]
+    assert staff.ask(os.getpid) == worker.process.pid
+    assert staff.begin(JOB) is worker.process
+    staff.dismiss()
+    worker.process.kill()
+
+
+def test_a_worker_that_dies_of_a_question() -> None:
+    """One line that says how, and no wait without end."""
+    staff = Staff(1)
+    with pytest.raises(ChildProcessError, match=r"died \(exit -9\): nothing was run"):
+        staff.ask(signal.raise_signal, signal.SIGKILL)
