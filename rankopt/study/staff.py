@@ -102,10 +102,12 @@ def _wait(line: Connection, tell: Callable[[Event], None], asked: bool) -> None:
         while not isinstance(request, Job):
             if request is not None:
                 line.send(_answer(*request))
+            import rankopt.study.worker
             import rankopt.training.trial  # noqa: F401  slow, hence now
-            from rankopt.study.worker import work
 
             request = line.recv()
+        from rankopt.study.worker import work
+
         gc.freeze()
         gc.enable()
         work(request, tell)

@@ -39,6 +39,14 @@ def test_a_worker_that_died_while_it_waited() -> None:
     other.kill()
 
 
+def test_a_job_without_a_question(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A worker that nobody asked works none the less; here it finds no study, and says so."""
+    staff = Staff(1)
+    process = staff.begin(JOB._replace(url=f"sqlite:///{tmp_path / 'none.db'}", folder=tmp_path))
+    process.join(120)
+    assert "which holds: none; rankopt run makes it" in capfd.readouterr().err
+
+
 def refuse() -> None:
     """Two lines, as of a wrong study."""
     raise InvalidSpecError(["one", "two"])
