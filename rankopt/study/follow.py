@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from rankopt.core.spec import TrialSpec
 from rankopt.study.plan import checked
 from rankopt.study.storage import StudyStore
 
 
-def follow(store: StudyStore) -> int:
+def follow(store: StudyStore, trials: Sequence[tuple[dict[str, Any], TrialSpec]] | None = None) -> int:
     """Queue what the results so far ask for, beside the combinations of the space; returns how many were added.
 
     A pure function of the study and its results, so that any worker may do it at any time, and more than once.
+
+    Args:
+        trials: of those combinations, where they are checked already.
     """
     if not store.search.follows:
         return 0
     study = store.spec()
-    wanted = [(choice, checked(study.trial(choice))) for choice in study.choices()]
+    wanted = list(trials or ((choice, checked(study.trial(choice))) for choice in study.choices()))
     results = {result.key: result for result in store.results(planned=False)}
     for choice, spec in list(wanted):
         result = results.get(spec.key)

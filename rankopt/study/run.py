@@ -94,7 +94,7 @@ def run_study(
     store.recover()
     added = 0
     if trials is not None and store.search.trials is None:
-        added = follow(store) if store.search.follows else store.enqueue(trials)
+        added = follow(store, trials) if store.search.follows else store.enqueue(trials)
     retried = store.retry_failed() if retry_failed else 0
     before = store.counts()
     with Display(console, folder / "log.txt", before, staff.count) as display:

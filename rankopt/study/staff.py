@@ -5,9 +5,12 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import pickle
 import signal
 import traceback
 from contextlib import contextmanager, suppress
+from threading import Event as Flag
+from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from rankopt.study.job import Event, Job
@@ -60,12 +63,14 @@ class Staff:
         worker = self.idle[0]
         try:
             worker.line.send((function, args))
-            answer: tuple[T, BaseException | None] = worker.line.recv()
+            answer = worker.line.recv_bytes()
         except (EOFError, OSError):
             worker.process.join()
             code = worker.process.exitcode
             raise ChildProcessError(f"the process that checks the study died (exit {code}): nothing was run") from None
-        result, error = answer
+        result: T
+        error: BaseException | None
+        result, error = pickle.loads(answer)
         if error is not None:
             raise error
         return result
@@ -95,31 +100,60 @@ class Staff:
 
 def _wait(line: Connection, tell: Callable[[Event], None], asked: bool) -> None:
     gc.disable()  # imports make half a million objects, which each collection would look through and none would free
-    with suppress(EOFError, BrokenPipeError):  # no job will come
-        import rankopt.allocators  # all that a wrong name's answer needs
-
-        request = line.recv() if asked else None
-        while not isinstance(request, Job):
-            if request is not None:
-                line.send(_answer(*request))
-            import rankopt.study.worker
-            import rankopt.training.trial  # noqa: F401  slow, hence now
-
-            request = line.recv()
-        from rankopt.study.worker import work
-
-        gc.freeze()
-        gc.enable()
-        work(request, tell)
-        gc.freeze()  # or the interpreter looks for cycles before it ends
-
-
-def _answer(function: Callable[..., Any], args: Any) -> tuple[Any, BaseException | None]:
+    working = Flag()
+    Thread(target=_end_with_parent, args=(working,), daemon=True).start()
     try:
-        return function(*args), None
+        job = _until_job(line, asked)
+    except (EOFError, ConnectionError):  # no job will come
+        return
+    working.set()
+    from rankopt.study.worker import work
+
+    gc.freeze()
+    gc.enable()
+    work(job, tell)
+    gc.freeze()  # or the interpreter looks for cycles before it ends
+
+
+def _until_job(line: Connection, asked: bool) -> Job:
+    import rankopt.allocators  # all that a wrong name's answer needs
+
+    request = line.recv() if asked else None
+    while not isinstance(request, Job):
+        if request is not None:
+            line.send_bytes(_answer(*request))
+        import rankopt.study.worker
+        import rankopt.training.trial  # noqa: F401  slow, hence now
+
+        request = line.recv()
+    return request
+
+
+def _end_with_parent(working: Flag) -> None:
+    """Without a parent no answer is wanted, however long it takes; a job then ends by itself, after a checkpoint."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    if not working.is_set():
+        os._exit(1)
+
+
+def _answer(function: Callable[..., Any], args: Any) -> bytes:
+    """What a function returns and None, or None and what it raises, pickled."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # nobody else works yet
+    try:
+        return pickle.dumps((function(*args), None))
     except Exception as error:
-        error.add_note(traceback.format_exc())  # a traceback does not travel
-        return None, error
+        trace = traceback.format_exc()  # it does not travel
+        error.add_note(trace)
+        try:
+            answer = pickle.dumps((None, error))
+            pickle.loads(answer)
+        except Exception:  # some libraries' errors cannot be made again from what they say
+            answer = pickle.dumps((None, RuntimeError(trace)))
+        return answer
+    finally:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 @contextmanager

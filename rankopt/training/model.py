@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
@@ -31,6 +32,7 @@ from rankopt.training.dropout import use_lean_dropout
 from rankopt.training.first_token import keep_first_token
 
 MINI = "mini"
+UNREADABLE = (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError)
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def _read(name: str, revision: str | None, outputs: int) -> Base:
             ignore_mismatched_sizes=True,  # a head for another number of classes
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except UNREADABLE as error:
         raise _unreadable(name, error) from None
     for key, found, expected in sorted(report["mismatched_keys"]):
         if key.startswith(f"{net.base_model_prefix}."):
@@ -182,7 +184,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_source(name), revision=revision)
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise _unreadable(name, error) from None
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without one
         raise _unreadable(name, ValueError("no tokenizer: its vocabulary holds no words"))
@@ -234,15 +236,17 @@ def _skeleton(spec: ModelSpec) -> nn.Module:
         config = AutoConfig.from_pretrained(model_source(spec.name), revision=spec.revision)
         with torch.device("meta"):
             net: nn.Module = AutoModelForSequenceClassification.from_config(config)
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise _unreadable(spec.name, error) from None
     return net
 
 
 def _unreadable(name: str, error: Exception) -> ValueError:
+    # a wrong config's rule stands below the first line
+    what = " ".join(str(error).split()) if isinstance(error, StrictDataclassError) else first_line(error)
     return ValueError(
         f"model.name must be a local folder with config.json, weights and tokenizer, a hub name, or 'mini', "
-        f"got {name!r} ({first_line(error)})"
+        f"got {name!r} ({what})"
     )
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from transformers import AutoConfig
 
 from rankopt.core.problems import InvalidSpecError
+from rankopt.core.study_file import StudyFile
 from rankopt.study.job import Job
 from rankopt.study.staff import Staff
 
@@ -47,25 +52,34 @@ def test_a_job_without_a_question(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert "which holds: none; rankopt run makes it" in capfd.readouterr().err
 
 
-def refuse() -> None:
-    """Two lines, as of a wrong study."""
-    raise InvalidSpecError(["one", "two"])
-
-
-def test_asked() -> None:
+def test_asked(tmp_path: Path) -> None:
     """The worker of the first job answers from its own process, and an error travels whole, with its traceback."""
     staff = Staff(2)
     worker = staff.idle[0]
     assert staff.ask(os.getpid) == worker.process.pid
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("name: x\nbase: {}\n")
     with pytest.raises(InvalidSpecError) as caught:
-        staff.ask(refuse)
-    assert caught.value.lines == ["one", "two"]
-    assert str(caught.value) == "one\ntwo"
-    assert "in refuse" in caught.value.__notes__[0]
+        staff.ask(StudyFile, wrong)
+    assert [line.rpartition("base.")[2] for line in caught.value.lines] == [
+        f"{name} is required" for name in ("task", "allocator")
+    ]
+    assert str(caught.value) == "\n".join(caught.value.lines)
+    assert "in __init__" in caught.value.__notes__[0]
     assert staff.ask(os.getpid) == worker.process.pid
     assert staff.begin(JOB) is worker.process
     staff.dismiss()
     worker.process.kill()
+
+
+def test_an_error_that_cannot_travel(tmp_path: Path) -> None:
+    """What a library raises may not be made again from what it says; then its traceback comes as another."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "hidden_size": "big"}))
+    staff = Staff(1)
+    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*hidden_size.*expected int"):
+        staff.ask(AutoConfig.from_pretrained, str(tmp_path))
+    assert staff.ask(abs, -1) == 1
+    staff.dismiss()
 
 
 def test_a_worker_that_dies_of_a_question() -> None:
@@ -73,3 +87,25 @@ def test_a_worker_that_dies_of_a_question() -> None:
     staff = Staff(1)
     with pytest.raises(ChildProcessError, match=r"died \(exit -9\): nothing was run"):
         staff.ask(signal.raise_signal, signal.SIGKILL)
+
+
+SLOW = """
+import time
+from rankopt.study.staff import Staff
+
+staff = Staff(1)
+staff.ask(abs, 1)
+print("asked", flush=True)
+staff.ask(time.sleep, 600)
+"""
+
+
+def test_no_answer_outlives_its_parent(tmp_path: Path) -> None:
+    """A worker that is busy with a question ends when nobody waits for the answer any more."""
+    script = tmp_path / "slow.py"
+    script.write_text(f"if __name__ == '__main__':{SLOW.replace(chr(10), chr(10) + '    ')}")
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "asked\n"
+        parent.kill()
+        parent.communicate(timeout=30)  # until nobody holds the pipe's other end

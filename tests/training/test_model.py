@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,7 +189,7 @@ def test_gpt2_pads_with_its_end_of_text(tmp_path: Path, tiny_tokenizer: Any, tin
     assert abs(together - alone).max() < 1e-5
 
 
-UNREADABLE = ["missing", "empty", "garbled config", "no weights", "cut weights", "no tokenizer"]
+UNREADABLE = ["missing", "empty", "garbled config", "wrong config", "no weights", "cut weights", "no tokenizer"]
 
 
 @pytest.mark.parametrize("case", UNREADABLE)
@@ -201,6 +202,9 @@ def test_a_model_that_cannot_be_read_is_one_line(case: str, checkpoint: Callable
                 file.unlink()
         case "garbled config":
             (folder / "config.json").write_text("{")
+        case "wrong config":
+            config = json.loads((folder / "config.json").read_text())
+            (folder / "config.json").write_text(json.dumps(config | {"hidden_size": "big"}))
         case "no weights":
             (folder / "model.safetensors").unlink()
         case "cut weights":
