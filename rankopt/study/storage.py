@@ -121,7 +121,7 @@ class StudyStore:
         """Load an existing study and its current spec.
 
         Raises:
-            ValueError: no such study.
+            ValueError: no such study, or not one of rankopt's.
         """
         if not self.exists():
             names = ", ".join(optuna.get_all_study_names(self.storage)) or "none"
@@ -130,6 +130,11 @@ class StudyStore:
                 "rankopt run makes it"
             )
         self.study = optuna.load_study(storage=self.storage, study_name=self.name)
+        if SPEC not in self.study.user_attrs:
+            raise ValueError(
+                f"study {self.name!r} in the storage {masked(self.url)} must have a spec, which rankopt run records: "
+                "it is another program's, or is being made at this moment; then try again"
+            )
         spec = self.spec()
         self.search = build_search(spec)
         return spec

@@ -158,6 +158,14 @@ def test_an_unknown_study_is_named(open_store: Open, study_of: Study) -> None:
         open_store("other").open()
 
 
+def test_a_study_without_a_spec(open_store: Open) -> None:
+    """Another program's, or one whose maker has not come so far: one line, and not its missing key."""
+    store = open_store("other")
+    optuna.create_study(storage=store.storage, study_name="other")
+    with pytest.raises(ValueError, match=r"'other' .* must have a spec, .* is being made at this moment"):
+        store.open()
+
+
 def test_masked() -> None:
     """No password is ever printed."""
     assert masked("postgresql://me:pass@word@host:5432/db") == "postgresql://me:***@host:5432/db"
