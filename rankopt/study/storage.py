@@ -152,16 +152,17 @@ class StudyStore:
             How many were added.
         """
         known = {trial.user_attrs.get(KEY) for trial in self.trials() if is_open(trial) or RESULT in trial.user_attrs}
-        plan, added = [], 0
+        plan, new = [], []
         for choice, spec in specs:
             plan.append(spec.key)
             if spec.key not in known:
                 known.add(spec.key)
-                place = {path: shown(value) for path, value in choice.items()}
-                self.study.enqueue_trial({}, user_attrs={SPEC: spec.plain, KEY: spec.key, **place})
-                added += 1
-        self.study.set_user_attr(PLAN, plan)
-        return added
+                new.append((choice, spec))
+        self.study.set_user_attr(PLAN, plan)  # first: a worker drops what it finds in the queue and not in the plan
+        for choice, spec in new:
+            place = {path: shown(value) for path, value in choice.items()}
+            self.study.enqueue_trial({}, user_attrs={SPEC: spec.plain, KEY: spec.key, **place})
+        return len(new)
 
     def plan(self) -> list[str]:
         """The keys that the study wants now, in order; of a search, those that were proposed."""
@@ -201,9 +202,8 @@ class StudyStore:
                     continue  # another worker was faster
                 self._revive(self.study, trial)
         fail_stale_trials(self.study)
-        alone = not self.trials(TrialState.RUNNING)  # else another worker may be about to
-        for trial in self.fallen():
-            if alone or datetime.now() - (trial.datetime_complete or datetime.min) > timedelta(seconds=self.heartbeat):
+        for trial in self.fallen():  # whoever closed one queues it; had it died at that, it is this one's turn
+            if datetime.now() - (trial.datetime_complete or datetime.min) > timedelta(seconds=self.heartbeat):
                 self._revive(self.study, trial)
 
     def fallen(self) -> list[FrozenTrial]:
@@ -294,8 +294,8 @@ class StudyStore:
 
         A death counts where it was trained alone: else it may be another trial's doing, and the next try is alone.
         """
-        if KEY not in trial.user_attrs:
-            return
+        if all(trial.number != other.number for other in self.fallen()):
+            return  # there is a later try already, or nobody wants one
         place = len(recorded(trial))
         deaths = sum(fallen.user_attrs.get(ALONE) == place for fallen in self.deaths(trial))
         # with all results on record there is nothing left to die of

@@ -313,8 +313,7 @@ def test_a_death_between_taking_and_signing(open_store: Open, study_of: Study) -
 
 
 def test_many_recoveries_at_once(open_store: Open, study_of: Study) -> None:
-    """Four workers that notice the same death at the same time leave one try to be run, or twins of which a worker runs
-    one; none of them crashes."""
+    """Four workers that notice the same death at the same time leave one try to be run; none of them crashes."""
     study, trials = study_of({"seed": [0]})
     store = created(open_store, study)
     store.enqueue(trials)
@@ -338,8 +337,37 @@ def test_many_recoveries_at_once(open_store: Open, study_of: Study) -> None:
     for thread in threads:
         thread.join()
     assert not errors
-    assert store.counts()["waiting"] == 1
-    assert not store.trials(TrialState.RUNNING)
+    assert [trial.state.name for trial in store.trials()] == ["FAIL", "WAITING"]
+
+
+def test_a_death_is_recovered_from_once(open_store: Open, study_of: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one worker closes a trial and before it queues it again, another one looks: nothing runs, and still it is
+    not its turn. It is after a heartbeat, when the first has died of it; who comes after that finds a later try."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    store.study.ask().set_user_attr(WORKER, dead_worker())
+    others = [open_store(heartbeat=1, grace=2) for _ in range(2)]
+    for one in others:
+        one.open()
+    tell, revive = store.study.tell, store._revive
+    seen: list[list[str]] = []
+
+    def slowly(*args: Any, **kwargs: Any) -> None:
+        tell(*args, **kwargs)
+        others[0].recover()
+        seen.append([trial.state.name for trial in store.trials()])
+
+    monkeypatch.setattr(store.study, "tell", slowly)
+    monkeypatch.setattr(store, "_revive", lambda study, trial: None)  # it dies of it
+    store.recover()
+    assert seen == [["FAIL"]]
+    assert store.counts()["waiting"] == 1, "nothing is lost meanwhile"
+    time.sleep(1.1)
+    for one in others:
+        one.recover()
+    revive(store.study, store.trials(TrialState.FAIL)[0])
+    assert [trial.state.name for trial in store.trials()] == ["FAIL", "WAITING"]
 
 
 def test_a_trial_is_taken_once(open_store: Open, study_of: Study) -> None:
