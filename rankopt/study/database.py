@@ -41,7 +41,8 @@ Say = Callable[[str], None]
 
 
 class SignedStorage(RDBStorage):
-    """Optuna's storage, in which a new trial says from its first moment who runs it.
+    """Optuna's storage, in which a running trial says who runs it: a new one from its first moment, a queued one once
+    it is taken.
 
     A worker that is killed before it could sign what it had just asked for would leave a trial that nobody can tell
     from a living one, and whose place in the search stays taken.
@@ -54,6 +55,12 @@ class SignedStorage(RDBStorage):
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         return super()._create_new_trial(study_id, template_trial or self.signed())
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        changed = super().set_trial_state_values(trial_id, state, values)
+        if changed and state == TrialState.RUNNING:
+            self.set_trial_user_attr(trial_id, WORKER, this_worker())
+        return changed
 
     @staticmethod
     def signed() -> FrozenTrial:

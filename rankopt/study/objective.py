@@ -27,11 +27,9 @@ from rankopt.study.ledger import (
     INTERRUPTED,
     KEY,
     SPEC,
-    WORKER,
     fates,
     recorded,
     result_slot,
-    this_worker,
 )
 from rankopt.study.plan import InvalidTrialError, checked
 from rankopt.study.proposals import propose
@@ -90,7 +88,6 @@ class Objective:
         if key not in self.store.plan():
             self._drop(trial, "not planned")  # an empty ask after the queue ran dry, or no longer wanted
         self._leave_to_twins(trial)
-        trial.set_user_attr(WORKER, this_worker())
         return decode(TrialSpec, trial.user_attrs[SPEC])
 
     def _proposed(self, trial: optuna.Trial, wanted: int) -> TrialSpec:

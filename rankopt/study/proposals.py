@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rankopt.core.space import Dimension, IntRange, settle
 from rankopt.search.base import Search
-from rankopt.study.ledger import INDEX, KEY, WORKER, proposal_index, this_worker
+from rankopt.study.ledger import INDEX, KEY, proposal_index
 from rankopt.study.storage import shown
 
 
@@ -34,9 +34,7 @@ class ProposalSampler(BaseSampler):
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         index = proposal_index(self._trials(), trial.number)
-        if KEY in trial.user_attrs:  # another try of an earlier trial, which was queued unsigned
-            study._storage.set_trial_user_attr(trial._trial_id, WORKER, this_worker())
-        else:
+        if KEY not in trial.user_attrs:  # else another try of an earlier trial
             study._storage.set_trial_user_attr(trial._trial_id, INDEX, index)
         self._sampler = self._search.sampler(index)
         self._sampler.before_trial(study, trial)

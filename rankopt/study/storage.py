@@ -185,7 +185,7 @@ class StudyStore:
     def recover(self) -> None:
         """Put trials of dead workers back into the queue: no heartbeat, or a process of this machine that is gone.
 
-        A worker that died before it signed its trial left neither; such a trial is dead after the grace period.
+        A worker that died just before it signed its trial left neither; such a trial is dead after the grace period.
         """
         if self.storage.just_back:
             return  # after an outage the living first need time to send a heartbeat again

@@ -85,7 +85,7 @@ def _take_trials(job: Job, tell: Callable[[Event], None], stop: Callable[[], boo
     while not stop():
         try:
             store.recover()
-            if store.trials(TrialState.WAITING) or store.wants():
+            if store.trials(TrialState.WAITING) or (store.wants() and not store.fallen()):  # that comes first
                 store.study.optimize(objective, n_trials=1, catch=(TrialFailedError,))
                 if follow(store):
                     tell(Event(job.slot, "more", text=str(len(store.plan()))))

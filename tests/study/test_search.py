@@ -21,7 +21,19 @@ from rankopt.core.spec import StudySpec
 from rankopt.study.database import sqlite_url
 from rankopt.study.export import export_adapter
 from rankopt.study.job import Event, Job
-from rankopt.study.ledger import ALONE, DROPPED, INTERIM, KEY, ORIGIN, RESULT, SPEC, WORKER, proposal_index, recorded
+from rankopt.study.ledger import (
+    ALONE,
+    DROPPED,
+    INTERIM,
+    KEY,
+    ORIGIN,
+    RESULT,
+    SPEC,
+    WORKER,
+    proposal_index,
+    recorded,
+    this_worker,
+)  # fmt: skip
 from rankopt.study.objective import Objective
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
@@ -48,7 +60,12 @@ def search_in(
     """Runs one worker over a search in a folder of its own with a stand-in for `run_trial`."""
 
     def go(
-        where: str, search: dict[str, Any], space: dict[str, Any] = SPACE, stand_in: Run | None = None, **more: Any
+        where: str,
+        search: dict[str, Any],
+        space: dict[str, Any] = SPACE,
+        stand_in: Run | None = None,
+        heartbeat: int = 15,
+        **more: Any,
     ) -> tuple[StudyStore, list[Event]]:
         folder = tmp_path / where
         folder.mkdir(exist_ok=True)
@@ -67,7 +84,7 @@ def search_in(
         store = StudyStore(sqlite_url(folder), "tiny", folder)
         store.create(study)
         events: list[Event] = []
-        work(Job(0, sqlite_url(folder), "tiny", folder, "disabled", 1, None, 15, 90), events.append)
+        work(Job(0, sqlite_url(folder), "tiny", folder, "disabled", 1, None, heartbeat, 90), events.append)
         return store, events
 
     return go
@@ -106,8 +123,8 @@ def test_as_many_trials_as_asked_for(search_in: Run) -> None:
     ids=lambda value: value.get("name") or f"{len(value.get('objectives', 'ab'))} objective",
 )
 def test_an_interrupted_search_is_the_uninterrupted_one(search_in: Run, search: dict[str, Any], more: Any) -> None:
-    """Stopped in the middle of every third trial, and asked before it could say what it is once, it trains the same
-    sequence of trials; another seed trains another one."""
+    """Stopped in the middle of every third trial, and dead right after it took one once, it trains the same sequence of
+    trials; another seed trains another one."""
     search = search | {"trials": 10, "seed": 1}
     straight, _ = search_in("straight", search, **more)
     count = 0
@@ -121,9 +138,8 @@ def test_an_interrupted_search_is_the_uninterrupted_one(search_in: Run, search: 
 
     for attempt in range(6):
         store, _ = search_in("broken", search, stand_in=interrupted, **more)
-        if attempt == 1:  # a worker that died between asking and signing
-            trial = store.study.ask()
-            store.study.tell(trial.number, state=TrialState.FAIL)
+        if attempt == 1:
+            store.study.ask().set_user_attr(WORKER, this_worker() | {"started": 0.0})
     assert store.counts()["complete"] == 10
     assert len(store.trials()) > 12
     assert specs(store) == specs(straight)
@@ -188,6 +204,27 @@ def test_more_asks_than_wanted_are_dropped(search_in: Run) -> None:
     running = store.trials(TrialState.RUNNING)
     assert store.counts()["waiting"] == 0
     assert [proposal_index(store.trials(), trial.number) for trial in running] == [2, 3, 4]
+
+
+def test_a_search_waits_for_what_fell(search_in: Run) -> None:
+    """A trial that was closed and never queued again, because who closed it died too, is made up for before anything
+    else is proposed, so that the sequence stays that of the uninterrupted search."""
+    search = {"name": "tpe", "startup": 2, "trials": 6}
+    straight, _ = search_in("straight", search)
+    count = 0
+
+    def interrupted(spec: Any, **_: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            signal.raise_signal(signal.SIGTERM)
+            raise InterruptedTrialError
+
+    store, _ = search_in("broken", search, stand_in=interrupted)
+    store.study.tell(store.study.ask(), state=TrialState.FAIL)
+    assert [trial.state.name for trial in store.trials()] == ["COMPLETE"] * 2 + ["FAIL"] * 2
+    store, _ = search_in("broken", search, heartbeat=1)
+    assert specs(store) == specs(straight)
 
 
 def test_a_surplus_ask_trains_nothing(search_in: Run) -> None:

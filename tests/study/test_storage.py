@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from rankopt.core.result import TrialResult
@@ -296,13 +297,22 @@ def test_requeue_keeps_what_was_queued(open_store: Open, study_of: Study) -> Non
     assert store.trials(TrialState.WAITING)[0].user_attrs == before | complete | {ORIGIN: 0}
 
 
+def test_a_taken_trial_is_signed(open_store: Open, study_of: Study) -> None:
+    """A queued one too, before anything else is done with it, so that a death right after it is seen at once."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    store.study.ask()
+    assert store.trials()[0].user_attrs[WORKER] == this_worker()
+
+
 def test_a_death_between_taking_and_signing(open_store: Open, study_of: Study) -> None:
     """A worker killed after it took a trial and before it signed it leaves no worker and no heartbeat; such a trial is
     taken up too once it has been silent for the grace period, and not before."""
     study, trials = study_of({"seed": [0]})
     store = created(open_store, study)
     store.enqueue(trials)
-    store.study.ask()
+    RDBStorage.set_trial_state_values(store.storage, store.trials()[0]._trial_id, TrialState.RUNNING)
     store.recover()
     assert store.counts()["running"] == 1
     impatient = open_store(heartbeat=1, grace=2)
