@@ -41,11 +41,11 @@ Say = Callable[[str], None]
 
 
 class SignedStorage(RDBStorage):
-    """Optuna's storage, in which a running trial says who runs it: a new one from its first moment, a queued one once
-    it is taken.
+    """Optuna's storage, in which a running trial says who runs it and has a heartbeat, from its first moment if it is
+    new, and else once it is taken.
 
-    A worker that is killed before it could sign what it had just asked for would leave a trial that nobody can tell
-    from a living one, and whose place in the search stays taken.
+    Optuna sends the first heartbeat when a sampler has proposed. A worker that is lost before that would leave a trial
+    that nobody can tell from a living one, and whose place in the search stays taken.
     """
 
     @property
@@ -54,11 +54,15 @@ class SignedStorage(RDBStorage):
         return False
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
-        return super()._create_new_trial(study_id, template_trial or self.signed())
+        made = super()._create_new_trial(study_id, template_trial or self.signed())
+        if made.state == TrialState.RUNNING:
+            self.record_heartbeat(made._trial_id)
+        return made
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         changed = super().set_trial_state_values(trial_id, state, values)
         if changed and state == TrialState.RUNNING:
+            self.record_heartbeat(trial_id)
             self.set_trial_user_attr(trial_id, WORKER, this_worker())
         return changed
 

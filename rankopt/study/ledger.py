@@ -22,6 +22,8 @@ ALONE = "alone"
 dies of it."""
 INDEX = "index"
 """How many proposals were made before a search's trial."""
+CONTINUES = "continues"
+"""Number of the try that a copy was made of."""
 DROPPED = "dropped"
 """Why a trial was put aside untouched: another worker has it, or it is not wanted. It counts for nothing."""
 INTERIM = "interim"
@@ -137,7 +139,7 @@ def orphans(trials: Iterable[FrozenTrial], proposal: Callable[[FrozenTrial], str
     last: dict[str | int, FrozenTrial] = {}
     for trial in trials:
         group = proposal(trial)
-        done = group in last and last[group].state in (TrialState.COMPLETE, TrialState.PRUNED)
-        if KEY in trial.user_attrs and DROPPED not in trial.user_attrs and not done:
+        going_on = group in last and last[group].state != TrialState.FAIL  # whatever became of a twin of it
+        if KEY in trial.user_attrs and DROPPED not in trial.user_attrs and not going_on:
             last[group] = trial
     return [trial for trial in last.values() if trial.state == TrialState.FAIL and not has_failed(trial)]

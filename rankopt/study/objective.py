@@ -22,12 +22,14 @@ from rankopt.search.pruners import Dominated, Interim, build_pruner
 from rankopt.study.job import Event, Job, StopWorkingError, TrialFailedError
 from rankopt.study.ledger import (
     ALONE,
+    CONTINUES,
     DROPPED,
     INTERIM,
     INTERRUPTED,
     KEY,
     SPEC,
     fates,
+    has_failed,
     recorded,
     result_slot,
 )
@@ -124,8 +126,11 @@ class Objective:
         return [twin for twin in running if not {INTERRUPTED, DROPPED} & twin.user_attrs.keys()]
 
     def _leave_to_twins(self, trial: optuna.Trial) -> None:
-        """Drop a try of work that another worker has or had."""
-        over = self.store.trials(TrialState.COMPLETE, TrialState.PRUNED)
+        """Drop a try of work that another worker has or had: two may have queued what fell, and that may have failed
+        since."""
+        continued = trial.user_attrs.get(CONTINUES, -1)
+        failed = (t for t in self.store.trials(TrialState.FAIL) if t.number > continued and has_failed(t))
+        over = (*self.store.trials(TrialState.COMPLETE, TrialState.PRUNED), *failed)
         twins = [*self._ahead(trial), *(other for other in over if DROPPED not in other.user_attrs)]
         mine = self.store.proposal(self.store.storage.get_trial(trial._trial_id))
         if any(self.store.proposal(twin) == mine for twin in twins):
@@ -133,7 +138,7 @@ class Objective:
 
     def _drop(self, trial: optuna.Trial, why: str) -> None:
         trial.set_user_attr(DROPPED, why)
-        raise optuna.TrialPruned
+        raise TrialFailedError  # of what failed no sampler learns
 
     def _known(self, trial: optuna.Trial, place: int, spec: TrialSpec, last: bool) -> TrialResult | None:
         """A training's result that need not be made again.

@@ -24,6 +24,8 @@ from rankopt.study.artifacts import artifact_store
 from rankopt.study.database import Say, masked, open_database
 from rankopt.study.ledger import (
     ALONE,
+    CONTINUES,
+    DROPPED,
     INTERIM,
     INTERRUPTED,
     KEY,
@@ -203,7 +205,8 @@ class StudyStore:
                 self._revive(self.study, trial)
         fail_stale_trials(self.study)
         for trial in self.fallen():  # whoever closed one queues it; had it died at that, it is this one's turn
-            if datetime.now() - (trial.datetime_complete or datetime.min) > timedelta(seconds=self.heartbeat):
+            since = abs(datetime.now() - (trial.datetime_complete or datetime.min))  # by the clock of who closed it
+            if since > timedelta(seconds=self.heartbeat):
                 self._revive(self.study, trial)
 
     def fallen(self) -> list[FrozenTrial]:
@@ -219,14 +222,14 @@ class StudyStore:
     @staticmethod
     def _copy(study: optuna.Study, trial: FrozenTrial, without: Collection[str] = ()) -> None:
         # what it showed while it trained is shown again from its checkpoint
-        passing = {WORKER, ALONE, INTERRUPTED, INTERIM, *without}
+        passing = {WORKER, ALONE, INTERRUPTED, INTERIM, DROPPED, *without}
         attrs = {key: value for key, value in trial.user_attrs.items() if key not in passing}
         # its point of the space and what the sampler noted on it too: to a search the copy is the trial
         noted = {key: value for key, value in trial.system_attrs.items() if not key.startswith(OWN)}
         study.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.WAITING, params=trial.params, distributions=trial.distributions,
-                user_attrs={**attrs, ORIGIN: origin(trial)}, system_attrs=noted,
+                user_attrs={**attrs, ORIGIN: origin(trial), CONTINUES: trial.number}, system_attrs=noted,
             )
         )  # fmt: skip
 
@@ -266,9 +269,9 @@ class StudyStore:
         if self.search.trials is not None:
             return self._proposals()
         status: dict[str, str] = {result.key: result.status for result in self.results()}
-        for trial in self.trials(TrialState.RUNNING, TrialState.WAITING):
+        for trial in [*self.trials(TrialState.RUNNING, TrialState.WAITING), *self.fallen()]:
             if status.get(trial.user_attrs.get(KEY, "")) != "complete":
-                status[trial.user_attrs.get(KEY, "")] = trial.state.name.lower()
+                status[trial.user_attrs.get(KEY, "")] = "running" if trial.state == TrialState.RUNNING else "waiting"
         states = [status.get(key, "waiting") for key in self.plan()]
         return {state: states.count(state) for state in ("complete", "failed", "running", "waiting")}
 
@@ -294,7 +297,7 @@ class StudyStore:
 
         A death counts where it was trained alone: else it may be another trial's doing, and the next try is alone.
         """
-        if all(trial.number != other.number for other in self.fallen()):
+        if trial.number not in {other.number for other in self.fallen()}:
             return  # there is a later try already, or nobody wants one
         place = len(recorded(trial))
         deaths = sum(fallen.user_attrs.get(ALONE) == place for fallen in self.deaths(trial))
@@ -312,7 +315,7 @@ class StudyStore:
         """The tries of a trial whose worker died in the training that the trial is at."""
         place = len(recorded(trial))
         fallen = [t for t in self.trials(TrialState.FAIL) if self.proposal(t) == self.proposal(trial)]
-        return [t for t in fallen if INTERRUPTED not in t.user_attrs and len(recorded(t)) == place]
+        return [t for t in fallen if not {INTERRUPTED, DROPPED} & t.user_attrs.keys() and len(recorded(t)) == place]
 
     def _trainings(self, trial: FrozenTrial) -> list[TrialSpec]:
         return self.spec().trainings(decode(TrialSpec, trial.user_attrs[SPEC]))

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -20,7 +19,7 @@ from rankopt.analysis.search import best
 from rankopt.core.spec import StudySpec
 from rankopt.study.database import sqlite_url
 from rankopt.study.export import export_adapter
-from rankopt.study.job import Event, Job
+from rankopt.study.job import Event, Job, TrialFailedError
 from rankopt.study.ledger import (
     ALONE,
     DROPPED,
@@ -233,9 +232,9 @@ def test_a_surplus_ask_trains_nothing(search_in: Run) -> None:
     surplus = store.study.ask()
     job = Job(0, store.url, "tiny", store.folder, "disabled", 1, None, 15, 90)
     objective = Objective(job, store, store.spec(), None, lambda event: None, lambda: False)  # type: ignore[arg-type]
-    with pytest.raises(optuna.TrialPruned):
+    with pytest.raises(TrialFailedError):
         objective(surplus)
-    store.study.tell(surplus, state=TrialState.PRUNED)
+    store.study.tell(surplus, state=TrialState.FAIL)
     assert store.trials()[-1].user_attrs[DROPPED] == "not wanted"
     assert store.counts() == {"complete": 2, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
 

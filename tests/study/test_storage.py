@@ -22,7 +22,19 @@ from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec
 from rankopt.study import database
 from rankopt.study.database import masked, sqlite_url
-from rankopt.study.ledger import ALONE, INTERRUPTED, KEY, ORIGIN, RESULT, SPEC, WORKER, result_slot, this_worker
+from rankopt.study.ledger import (
+    ALONE,
+    CONTINUES,
+    DROPPED,
+    INTERRUPTED,
+    KEY,
+    ORIGIN,
+    RESULT,
+    SPEC,
+    WORKER,
+    result_slot,
+    this_worker,
+)  # fmt: skip
 from rankopt.study.storage import StudyStore
 
 # the package quiets these itself; pytest forgets that before every test
@@ -244,7 +256,7 @@ def test_four_deaths_are_a_failure(open_store: Open, study_of: Study) -> None:
     assert TrialResult.model_validate_json(failure.model_dump_json()) == failure
     assert store.retry_failed() == 1
     again = store.trials(TrialState.WAITING)[0]
-    assert set(again.user_attrs) == {SPEC, KEY, ORIGIN, "seed"}
+    assert set(again.user_attrs) == {SPEC, KEY, ORIGIN, CONTINUES, "seed"}
 
 
 def test_deaths_in_company_are_no_failure(open_store: Open, study_of: Study) -> None:
@@ -294,7 +306,7 @@ def test_requeue_keeps_what_was_queued(open_store: Open, study_of: Study) -> Non
     for name, value in (complete | traces).items():
         trial.set_user_attr(name, value)
     store.requeue(store.storage.get_trial(trial._trial_id))
-    assert store.trials(TrialState.WAITING)[0].user_attrs == before | complete | {ORIGIN: 0}
+    assert store.trials(TrialState.WAITING)[0].user_attrs == before | complete | {ORIGIN: 0, CONTINUES: 0}
 
 
 def test_a_taken_trial_is_signed(open_store: Open, study_of: Study) -> None:
@@ -304,6 +316,78 @@ def test_a_taken_trial_is_signed(open_store: Open, study_of: Study) -> None:
     store.enqueue(trials)
     store.study.ask()
     assert store.trials()[0].user_attrs[WORKER] == this_worker()
+
+
+def test_a_machine_lost_before_the_first_heartbeat(
+    open_store: Open, study_of: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Optuna sends one once a sampler has proposed. What is taken or made has one from the start, so that it is not
+    waited for for ever."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    monkeypatch.setattr(database, "this_worker", lambda: this_worker() | {"host": "elsewhere"})
+    taken, made = store.study.ask(), store.study.ask()
+    impatient = open_store(heartbeat=1, grace=2)
+    impatient.open()
+    impatient.recover()
+    assert store.counts()["running"] == 1
+    time.sleep(3.1)  # Optuna counts whole seconds
+    impatient.recover()
+    states = [store.trials()[trial.number].state for trial in (taken, made)]
+    assert states == [TrialState.FAIL, TrialState.FAIL]
+    assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 1}
+
+
+def test_a_clock_that_is_ahead(open_store: Open, study_of: Study) -> None:
+    """What a machine closed whose clock is two hours ahead, and did not queue, is made up for all the same."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    store.study.tell(store.study.ask(), state=TrialState.FAIL)
+    with store.storage.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE trials SET datetime_complete = datetime(datetime_complete, '+2 hours')")
+    other = open_store()
+    other.open()
+    other.recover()
+    assert [trial.state.name for trial in other.trials()] == ["FAIL", "WAITING"]
+
+
+def test_a_twin_that_fell_is_not_continued(open_store: Open, study_of: Study) -> None:
+    """While another try of its proposal runs or waits there is nothing to make up for; once that one fell too the last
+    is made up for."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    first = store.study.ask()
+    store.requeue(store.trials()[0])
+    store.study.ask().set_user_attr(WORKER, dead_worker())
+    store.recover()
+    assert [trial.state.name for trial in store.trials()] == ["RUNNING", "FAIL"]
+    assert store.fallen() == []
+    first.set_user_attr(WORKER, dead_worker())
+    store.recover()
+    assert [trial.number for trial in store.fallen()] == [1]
+
+
+def test_a_dropped_copy_is_no_mark_on_the_next(open_store: Open, study_of: Study, result: Callable[..., Any]) -> None:
+    """A failed trial whose copy was dropped is retried as an ordinary trial, which counts and is continued. While it
+    has fallen it waits, though an older failure is on record."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    store.enqueue(trials)
+    record(store, result, status="failed", points=(), reason="the loss became nan")
+    assert store.retry_failed() == 1
+    dropped = store.study.ask()
+    dropped.set_user_attr(DROPPED, "not planned")
+    store.study.tell(dropped, state=TrialState.FAIL)
+    assert store.counts()["failed"] == 1
+    assert store.retry_failed() == 1
+    again = store.study.ask()
+    assert DROPPED not in again.user_attrs
+    store.study.tell(again, state=TrialState.FAIL)
+    assert [trial.number for trial in store.fallen()] == [again.number]
+    assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 1}
 
 
 def test_a_death_between_taking_and_signing(open_store: Open, study_of: Study) -> None:

@@ -15,7 +15,7 @@ from optuna.trial import TrialState, create_trial
 from rankopt.core.result import Progress, TrialResult
 from rankopt.study.database import sqlite_url
 from rankopt.study.job import Event, Job
-from rankopt.study.ledger import INTERRUPTED, KEY, RESULT, WORKER, this_worker
+from rankopt.study.ledger import DROPPED, INTERRUPTED, KEY, RESULT, WORKER, recorded, this_worker
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
@@ -206,7 +206,24 @@ def test_twins_are_run_once(queue: Run, work_through: Run) -> None:
     store = queue({"seed": [0]})
     store.study.enqueue_trial({}, user_attrs=store.trials()[0].user_attrs)
     assert kinds(work_through()) == ["start", "end"]
-    assert [trial.state.name for trial in store.trials()] == ["COMPLETE", "PRUNED"]
+    assert [trial.state.name for trial in store.trials()] == ["COMPLETE", "FAIL"]
+
+
+def test_a_twin_of_what_failed_is_not_run(queue: Run, work_through: Run) -> None:
+    """Two workers queued again what fell, and the first of the copies has failed since."""
+    store = queue({"seed": [0]})
+    store.requeue(store.trials()[0])
+    store.requeue(store.trials()[0])
+    store.study.tell(store.study.ask(), state=TrialState.FAIL)
+
+    def fail(spec: Any, stop: Any) -> None:
+        raise ValueError("the loss became nan")
+
+    assert kinds(work_through(fail)).count("start") == 1
+    assert [len(recorded(trial)) for trial in store.trials()] == [0, 1, 0]
+    assert DROPPED in store.trials()[2].user_attrs
+    assert store.retry_failed() == 1
+    assert kinds(work_through(fail)).count("start") == 1, "which is another matter"
 
 
 def test_a_twin_that_another_worker_runs_is_left_to_it(queue: Run, work_through: Run, monkeypatch: Any) -> None:
@@ -219,7 +236,7 @@ def test_a_twin_that_another_worker_runs_is_left_to_it(queue: Run, work_through:
     store.study.enqueue_trial({}, user_attrs=attrs)
     monkeypatch.setattr("time.sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))  # one look is enough
     assert kinds(work_through()) == []
-    assert [trial.state.name for trial in store.trials()] == ["RUNNING", "PRUNED"]
+    assert [trial.state.name for trial in store.trials()] == ["RUNNING", "FAIL"]
 
 
 def test_a_twin_that_is_already_complete_is_enough(queue: Run, work_through: Run, result: Run, study_of: Run) -> None:
@@ -229,7 +246,7 @@ def test_a_twin_that_is_already_complete_is_enough(queue: Run, work_through: Run
     attrs = store.trials()[0].user_attrs | {RESULT: made.model_dump(mode="json")}
     store.study.add_trial(create_trial(state=TrialState.COMPLETE, values=[0.75, 24.0], user_attrs=attrs))
     assert kinds(work_through()) == []
-    assert [trial.state.name for trial in store.trials()] == ["PRUNED", "COMPLETE"]
+    assert [trial.state.name for trial in store.trials()] == ["FAIL", "COMPLETE"]
 
 
 def test_what_the_study_no_longer_plans_is_not_run(queue: Run, work_through: Run, study_of: Run) -> None:
