@@ -130,8 +130,7 @@ class Objective:
         since."""
         continued = trial.user_attrs.get(CONTINUES, -1)
         failed = (t for t in self.store.trials(TrialState.FAIL) if t.number > continued and has_failed(t))
-        over = (*self.store.trials(TrialState.COMPLETE, TrialState.PRUNED), *failed)
-        twins = [*self._ahead(trial), *(other for other in over if DROPPED not in other.user_attrs)]
+        twins = [*self._ahead(trial), *self.store.trials(TrialState.COMPLETE, TrialState.PRUNED), *failed]
         mine = self.store.proposal(self.store.storage.get_trial(trial._trial_id))
         if any(self.store.proposal(twin) == mine for twin in twins):
             self._drop(trial, "another try is under way or done")

@@ -85,7 +85,8 @@ def _take_trials(job: Job, tell: Callable[[Event], None], stop: Callable[[], boo
     while not stop():
         try:
             store.recover()
-            if store.trials(TrialState.WAITING) or (store.wants() and not store.fallen()):  # that comes first
+            # what fell comes before anything new: a search learns from its trials in order
+            if store.trials(TrialState.WAITING) or (store.wants() and not store.fallen()):
                 store.study.optimize(objective, n_trials=1, catch=(TrialFailedError,))
                 if follow(store):
                     tell(Event(job.slot, "more", text=str(len(store.plan()))))
