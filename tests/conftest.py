@@ -53,20 +53,12 @@ def tiny_tokenizer() -> Any:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Path:
     """A folder with a random BERT encoder (no head), its config and its tokenizer."""
     import torch
-    from transformers import BertConfig, BertModel
+    from tiny_models import NO_DROPOUT, tiny_config
+    from transformers import BertModel
 
     folder = tmp_path_factory.mktemp("models") / "tiny-bert"
-    config = BertConfig(
-        vocab_size=len(tiny_tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        max_position_embeddings=40,
-        pad_token_id=0,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=0.2,
+    config = tiny_config(
+        vocab_size=len(tiny_tokenizer), hidden_size=32, intermediate_size=48, initializer_range=0.2, **NO_DROPOUT
     )
     torch.manual_seed(0)
     BertModel(config).save_pretrained(folder)

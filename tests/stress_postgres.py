@@ -26,8 +26,8 @@ from postgres import SERVER, database
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Point, TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.study.attempts import DROPPED, KEY, fates, has_failed, origin, orphans
 from rankopt.study.job import Event, Job
-from rankopt.study.ledger import DROPPED, KEY, fates, has_failed, origin, orphans
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
 from rankopt.training import trial as training

@@ -148,7 +148,7 @@ def test_overrides(case: str, fine: Path) -> None:
 
     sets, holds = SETS[case]
     study = StudyFile(fine, sets).study
-    trials = [study.trial(choice) for choice in study.choices()]
+    trials = [study.trial(assignment) for assignment in study.assignments()]
     assert holds(trials, trials[0].plain)
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rankopt.adapters.adapter import Module
 from rankopt.analysis.knapsack import TableTooLargeError, knapsack
-from rankopt.analysis.window import best_at, cheapest
+from rankopt.analysis.knapsack_core import best_at, cheapest
 from rankopt.core.pattern import RankPattern
 
 Floats = NDArray[np.float64]

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from rankopt.core.problems import first_line, problems
 from rankopt.lowrank.files import CONFIG, first_match
-from rankopt.lowrank.patterns import checked
+from rankopt.lowrank.linear_regex import checked
 
 LONGEST = 4096
 """Characters of a text in a config, and of a pattern."""

@@ -16,7 +16,7 @@ from rankopt.adapters.spectra import RATIOS, ModuleSpectrum, Spectrum
 from rankopt.adapters.tables import choice_rows, spectrum_lines
 from rankopt.core.folders import new_file, refuse_file_above
 from rankopt.core.path import place, shortest
-from rankopt.report.block import Block, Table
+from rankopt.report.base import Block, Table
 from rankopt.report.chart import Axis, Chart, Curves, Grid, Series
 from rankopt.report.pages import page
 from rankopt.report.palette import styles

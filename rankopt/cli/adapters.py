@@ -110,7 +110,7 @@ def merge(
     if uniform and not amounts:
         raise ValueError("--uniform must come with one of --budget, --ratio, --energy and --rank")
     if model is not None:
-        from rankopt.adapters.into_base import merge_into_base
+        from rankopt.adapters.merge_into_base import merge_into_base
 
         done = merge_into_base(adapters[0], model, out)
     else:

@@ -59,7 +59,7 @@ def report(
     store, spec = open_store(study, storage, directory)
     from rankopt.analysis.search import Proposal, SearchRecord
     from rankopt.report import write_report
-    from rankopt.study.importance import importances
+    from rankopt.study.dimension_importance import importances
 
     record = SearchRecord(plan=store.plan()) if store.search.follows else None
     if store.search.trials is not None:
@@ -107,7 +107,7 @@ def best(
 def importance(study: Study, storage: Storage = None, directory: Runs = RUNS, as_json: Json = False) -> None:
     """Which dimensions of a search matter (PED-ANOVA), or which layers to a one-shot search (energy, sensitivity)."""
     store, spec = open_store(study, storage, directory)
-    from rankopt.study.importance import LEAST, importances
+    from rankopt.study.dimension_importance import LEAST, importances
 
     if spec.search.name == "oneshot":
         from rankopt.analysis.oneshot import measured_shares

@@ -56,14 +56,14 @@ def run(
     """Run what is not yet done of a study; run it again to resume."""
     file = study_file(study, sets, directory)
     mode = _mode(wandb)
-    from rankopt.study.staff import Staff
+    from rankopt.study.worker_pool import WorkerPool
 
-    staff = Staff(workers)
+    pool = WorkerPool(workers)
     from rankopt.study.database import sqlite_url
     from rankopt.study.run import run_study
 
     console = printing.console()
-    trials, _ = _prepared(file, console, staff.ask)
+    trials, _ = _prepared(file, console, pool.ask)
     folder = directory / file.study.name
     outcome = run_study(
         file.study,
@@ -71,7 +71,7 @@ def run(
         folder=folder,
         url=storage or sqlite_url(folder),
         console=console,
-        staff=staff,
+        pool=pool,
         wandb=mode,
         checkpoint_steps=checkpoint_steps,
         retry_failed=retry_failed,
@@ -99,8 +99,8 @@ def worker(
     mode = _mode(wandb)
     from rankopt.study.database import refuse_absent
     from rankopt.study.run import keep, run_study
-    from rankopt.study.staff import Staff
     from rankopt.study.storage import StudyStore
+    from rankopt.study.worker_pool import WorkerPool
 
     refuse_absent(storage)
     folder = directory / study
@@ -108,15 +108,15 @@ def worker(
     keep(spec, folder)
     file = study_file(study, None, directory)
     console = printing.console()
-    staff = Staff(workers)
-    _prepared(file, console, staff.ask)  # data that is missing on this machine must not fail the study's trials
+    pool = WorkerPool(workers)
+    _prepared(file, console, pool.ask)  # data that is missing on this machine must not fail the study's trials
     outcome = run_study(
         spec,
         None,
         folder=folder,
         url=storage,
         console=console,
-        staff=staff,
+        pool=pool,
         wandb=mode,
         checkpoint_steps=checkpoint_steps,
         heartbeat=heartbeat,
@@ -151,7 +151,7 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
     rows = [
         {
             "key": trial.spec.key,
-            **{path: printing.short(value) for path, value in trial.choice.items()},
+            **{path: printing.short(value) for path, value in trial.assignment.items()},
             "steps": trial.steps,
             "tokens": trial.tokens,
             "seconds": round(duration, 1),

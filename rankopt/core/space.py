@@ -74,6 +74,8 @@ Dimension = Annotated[
     Annotated[list[Any], Tag("list")] | Annotated[IntRange, Tag("IntRange")] | Annotated[FloatRange, Tag("FloatRange")],
     Discriminator(_kind),
 ]
+Assignment = dict[str, Any]
+"""One point of a space: dimension -> value."""
 Decide = Callable[[str, Dimension], Any]
 """Name and dimension -> a number of the range, or the index of a listed value."""
 

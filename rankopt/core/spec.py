@@ -253,7 +253,7 @@ class StudySpec(Spec):
         """Whether every combination of the space, which holds lists alone, is run; else trials are proposed."""
         return self.search.name in LISTED
 
-    def choices(self) -> Iterator[dict[str, Any]]:
+    def assignments(self) -> Iterator[dict[str, Any]]:
         """Every combination of a space of lists, the last dimension fastest: dotted path -> value."""
         yield from _combinations({path: values for path, values in self.space.items() if isinstance(values, list)})
 
@@ -265,18 +265,18 @@ class StudySpec(Spec):
         """A proposal at every repeat, in order."""
         return [decode(TrialSpec, _at(spec.plain, repeat)) for repeat in self.repeats()]
 
-    def trial(self, choice: dict[str, Any]) -> TrialSpec:
+    def trial(self, assignment: dict[str, Any]) -> TrialSpec:
         """The trial at one point of the space."""
-        return decode(TrialSpec, self.plain(choice))
+        return decode(TrialSpec, self.plain(assignment))
 
-    def plain(self, choice: dict[str, Any]) -> dict[str, Any]:
+    def plain(self, assignment: dict[str, Any]) -> dict[str, Any]:
         """The same as plain data, which may be no valid trial."""
-        return _at(self.base, choice)
+        return _at(self.base, assignment)
 
 
-def _at(data: dict[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:
+def _at(data: dict[str, Any], assignment: Mapping[str, Any]) -> dict[str, Any]:
     """A trial's plain data with the fields that a point of a space decides."""
-    for dimension, values in choice.items():
+    for dimension, values in assignment.items():
         for path, value in fields_of(dimension, values):
             data = with_path(data, path, value)
     return data

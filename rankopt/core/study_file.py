@@ -14,11 +14,10 @@ from ruamel.yaml.error import YAMLError
 from rankopt.core.path import paths_of, split_path, with_path
 from rankopt.core.problems import InvalidSpecError, Problem, dotted, problems
 from rankopt.core.problems import Path as Place
-from rankopt.core.space import could_be, examples
+from rankopt.core.space import Assignment, could_be, examples
 from rankopt.core.spec import StudySpec, TrialSpec, decode
 from rankopt.core.yaml import Document
 
-Choice = dict[str, Any]
 TABLES = ("space", "repeat")
 """Fields of a study whose keys are dotted paths of a trial."""
 
@@ -45,13 +44,13 @@ class StudyFile:
         for text in overrides:
             data = self._override(data, text)
         self.study = self._decode(data)
-        for number, choice in enumerate(self.choices()):
+        for number, assignment in enumerate(self.assignments()):
             try:
-                self.study.trial(choice)
+                self.study.trial(assignment)
             except ValidationError as error:
                 if number and self.sampled and not any(entry["loc"] for entry in error.errors(include_url=False)):
                     continue  # fields that do not go together at this point: the search tells such a trial as failed
-                raise InvalidSpecError(self.line(p, choice) for p in problems(error, TrialSpec)) from None
+                raise InvalidSpecError(self.line(p, assignment) for p in problems(error, TrialSpec)) from None
             except ValueError as error:
                 raise InvalidSpecError([f"{path}: {error}"]) from None
 
@@ -60,7 +59,7 @@ class StudyFile:
         """Whether trials are proposed one by one, and not all known beforehand."""
         return not self.study.listed
 
-    def choices(self) -> Iterator[Choice]:
+    def assignments(self) -> Iterator[Assignment]:
         """Points of the space to check: all of a grid; for a search every value and both ends of every range, each at
         every repeat."""
         if self.sampled:
@@ -68,13 +67,13 @@ class StudyFile:
                 yield {**point, **repeat}
         else:
             ends = {path: dim.bounds[0] for path, dim in self.study.space.items() if not isinstance(dim, list)}
-            for choice in self.study.choices():
-                yield {**ends, **choice}
+            for assignment in self.study.assignments():
+                yield {**ends, **assignment}
 
-    def line(self, problem: Problem, choice: Choice) -> str:
-        """A problem of the trial at `choice` as one line, placed where the wrong value stands in the file."""
+    def line(self, problem: Problem, assignment: Assignment) -> str:
+        """A problem of the trial at `assignment` as one line, placed where the wrong value stands in the file."""
         place: Place = ("base", *problem.path)
-        for path, value in choice.items():
+        for path, value in assignment.items():
             together = paths_of(path)
             for position, path_ in enumerate(together):
                 parts = tuple(split_path(path_))

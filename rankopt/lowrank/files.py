@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rankopt.lowrank.patterns import ends
+from rankopt.lowrank.linear_regex import ends
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"

@@ -9,7 +9,7 @@ from typing import cast
 from torch import nn
 
 from rankopt.lowrank.linear import Layers, LowRankLinear, Scale, is_conv1d
-from rankopt.lowrank.patterns import checked, matches
+from rankopt.lowrank.linear_regex import checked, matches
 
 
 def linear_names(model: nn.Module, head: Iterable[str] = ()) -> list[str]:

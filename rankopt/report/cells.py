@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from rankopt.report.block import Table
+from rankopt.report.base import Table
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from rankopt.core.spec import StudySpec
-from rankopt.report.block import Block, Table
+from rankopt.report.base import Block, Table
 from rankopt.report.cells import cells, numbers
-from rankopt.report.glyph import glyph
 from rankopt.report.interactive import figures
+from rankopt.report.legend_svg import glyph
 
 Blocks = Mapping[str, Block]
 

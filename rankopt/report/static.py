@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from rankopt.report.chart import Axis, Chart, Curves, Grid, Series
+from rankopt.report.formatting import compact
 from rankopt.report.palette import ink
-from rankopt.report.words import compact
 
 MARKERS = {
     "circle": "o", "x": "X", "square": "s", "diamond": "D", "triangle-up": "^", "star": "*", "triangle-down": "v",

@@ -47,11 +47,11 @@ class Search(BaseModel, ABC):
             ValueError: one line.
         """
 
-    def follow(self, choice: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
+    def follow(self, assignment: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
         """The points to run because of a result.
 
         Args:
-            choice: the point of the space that it is the result of: dotted path -> value.
+            assignment: the point of the space that it is the result of: dotted path -> value.
             result: complete.
         """
         return iter(())

@@ -12,7 +12,7 @@ class Grid(Search):
     Example:
         >>> study = StudySpec(name="s", base={}, space={"seed": [0, 1], "budget.mean_rank": [2, 4]})
         >>> Grid().check(study)
-        >>> [choice["budget.mean_rank"] for choice in study.choices()]
+        >>> [assignment["budget.mean_rank"] for assignment in study.assignments()]
         [2, 4, 2, 4]
     """
 

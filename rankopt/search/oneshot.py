@@ -49,8 +49,8 @@ class OneShot(Search):
                 f"search.{name} must be left out under the search 'oneshot': it trains every combination, "
                 "and allocator.looks says how many patterns are looked at"
             )
-        for choice in study.choices():
-            trial = study.plain(choice)
+        for assignment in study.assignments():
+            trial = study.plain(assignment)
             name = trial.get("allocator", {}).get("name")
             if name != SUPER:
                 raise ValueError(f"base.allocator.name must be {SUPER!r} under the search 'oneshot', got {name!r}")
@@ -63,9 +63,11 @@ class OneShot(Search):
                 raise ValueError("search.epochs must be left out where base.training.steps is given, which comes first")
             self._check_levels(trial)
 
-    def follow(self, choice: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
+    def follow(self, assignment: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
         # the point's own allocator and budget give way to the pattern's
-        fields = {path: value for dimension, values in choice.items() for path, value in fields_of(dimension, values)}
+        fields = {
+            path: value for dimension, values in assignment.items() for path, value in fields_of(dimension, values)
+        }
         kept = {path: value for path, value in fields.items() if split_path(path)[0] not in ("allocator", "budget")}
         if self.epochs:
             kept["training.epochs"] = self.epochs

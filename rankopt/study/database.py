@@ -22,7 +22,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rankopt.core.problems import first_line
-from rankopt.study.ledger import WORKER, this_worker
+from rankopt.study.attempts import WORKER, this_worker
 
 OPENINGS = 5
 """Tries to open a storage that somebody else is just making."""

@@ -11,7 +11,7 @@ from rankopt.analysis.frame import tidy
 from rankopt.analysis.search import best
 from rankopt.core.folders import new_folder
 from rankopt.core.result import Point, TrialResult
-from rankopt.study.ledger import keys
+from rankopt.study.attempts import keys
 from rankopt.study.storage import StudyStore
 
 

@@ -19,8 +19,7 @@ from rankopt.core.problems import problems
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec, content_hash, decode
 from rankopt.search.pruners import Dominated, Interim, build_pruner
-from rankopt.study.job import Event, Job, StopWorkingError, TrialFailedError
-from rankopt.study.ledger import (
+from rankopt.study.attempts import (
     ALONE,
     CONTINUES,
     DROPPED,
@@ -33,13 +32,14 @@ from rankopt.study.ledger import (
     recorded,
     result_slot,
 )
+from rankopt.study.job import Event, Job, StopWorkingError, TrialFailedError
 from rankopt.study.plan import InvalidTrialError, checked
 from rankopt.study.proposals import propose
 from rankopt.study.storage import StudyStore
 from rankopt.study.tracking import Tracker
 
 if TYPE_CHECKING:
-    from rankopt.training.together import Lane
+    from rankopt.training.joint.together import Lane
 
 LaneMaker = Callable[[bool], "AbstractContextManager[Lane | None]"]
 POLL = 0.5

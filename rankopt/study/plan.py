@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from rankopt.core.problems import InvalidSpecError, Path, Problem, nearest, placed
+from rankopt.core.space import Assignment
 from rankopt.core.spec import ModelSpec, Named, TaskSpec, TrainingSpec, TrialSpec, content_hash, decode
 from rankopt.core.study_file import StudyFile, check_options
 from rankopt.search import SEARCHES, build_search
@@ -20,15 +21,13 @@ from rankopt.tasks import TASKS
 if TYPE_CHECKING:
     from rankopt.lowrank.linear import Layers
 
-Choice = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class PlannedTrial:
     """A trial of the plan.
 
     Attributes:
-        choice: its point of the space.
+        assignment: its point of the space.
         spec: the trial.
         steps: optimiser steps.
         tokens: tokens that pass through the model in training, padding included.
@@ -36,14 +35,14 @@ class PlannedTrial:
             once forward and once backward).
     """
 
-    choice: Choice
+    assignment: Assignment
     spec: TrialSpec
     steps: int
     tokens: int
     flops: float
 
 
-def checked_trials(file: StudyFile) -> list[tuple[Choice, TrialSpec]]:
+def checked_trials(file: StudyFile) -> list[tuple[Assignment, TrialSpec]]:
     """The trials of a study, with valid names and allocator options; nothing is read.
 
     Of a grid, all of them; of a search, examples: every listed value and both ends of every range, once.
@@ -57,22 +56,22 @@ def checked_trials(file: StudyFile) -> list[tuple[Choice, TrialSpec]]:
     pruner = file.study.search.options.get("pruner")
     pruned = pruner is not None and build_pruner(decode(Named, pruner)).evaluations > 0
     lines, trials, seen = [], [], set()
-    for number, choice in enumerate(file.choices()):
+    for number, assignment in enumerate(file.assignments()):
         try:
-            spec = checked(file.study.trial(choice))
+            spec = checked(file.study.trial(assignment))
         except ValidationError:
             continue  # an example whose fields do not go together; see `StudyFile`
         except InvalidTrialError as error:
             if number and file.sampled and not error.structural:
                 continue
-            lines += [file.line(problem, choice) for problem in error.problems]
+            lines += [file.line(problem, assignment) for problem in error.problems]
         else:
             if pruned and not ALLOCATORS[spec.allocator.name].is_fixed():
                 problem = Problem(("allocator", "name"), UNFIXED.format(spec.allocator.name))
-                lines.append(file.line(problem, choice))
+                lines.append(file.line(problem, assignment))
             if spec.key not in seen:
                 seen.add(spec.key)
-                trials.append((choice, spec))
+                trials.append((assignment, spec))
     if lines:
         raise InvalidSpecError(lines)
     return trials
@@ -137,7 +136,7 @@ def _check_search(file: StudyFile) -> None:
         raise InvalidSpecError([file.at(problem.path, problem.message)]) from None
 
 
-def preflight(file: StudyFile, trials: list[tuple[Choice, TrialSpec]]) -> tuple[list[PlannedTrial], list[str]]:
+def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> tuple[list[PlannedTrial], list[str]]:
     """Read the data and the models' configs, and try every allocator's start on layers without storage.
 
     Args:
@@ -152,7 +151,7 @@ def preflight(file: StudyFile, trials: list[tuple[Choice, TrialSpec]]) -> tuple[
     from rankopt.allocators.build import absolute_budget, build_allocator
 
     planned, lines, unfit, tried = [], [], [], set()
-    for number, (choice, spec) in enumerate(trials):
+    for number, (assignment, spec) in enumerate(trials):
         where: Path = ("task", "data_dir" if spec.task.data_dir else "name")  # for a message that names no field
         try:
             steps, tokens, longest = _length(spec.task, spec.model, spec.training)
@@ -168,13 +167,13 @@ def preflight(file: StudyFile, trials: list[tuple[Choice, TrialSpec]]) -> tuple[
             if start not in tried:
                 build_allocator(spec).start(layers, absolute_budget(spec, layers), steps, spec.seed)
                 tried.add(start)
-            planned.append(PlannedTrial(choice, spec, steps, tokens, 4.0 * weights * tokens))
+            planned.append(PlannedTrial(assignment, spec, steps, tokens, 4.0 * weights * tokens))
         except ValueError as error:
             if number and file.sampled and where == ("allocator",):
                 unfit.append(str(error))  # too much for the budget at this point; such a trial is told as failed
                 continue
             problem = placed(str(error))
-            lines.append(file.line(problem if problem.path else Problem(where, problem.message), choice))
+            lines.append(file.line(problem if problem.path else Problem(where, problem.message), assignment))
     if lines:
         raise InvalidSpecError(lines)
     return planned, unfit

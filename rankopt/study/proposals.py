@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rankopt.core.space import Dimension, IntRange, settle
 from rankopt.search.base import Search
-from rankopt.study.ledger import INDEX, KEY, proposal_index
+from rankopt.study.attempts import INDEX, KEY, proposal_index
 from rankopt.study.storage import shown
 
 

@@ -15,12 +15,12 @@ from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
 from rankopt.core.yaml import write
 from rankopt.study.database import PATIENCE
-from rankopt.study.follow import follow
+from rankopt.study.followups import follow
 from rankopt.study.job import Job
 from rankopt.study.progress import Display
-from rankopt.study.staff import Staff
 from rankopt.study.storage import GRACE, HEARTBEAT, RETRIES, StudyStore
 from rankopt.study.tracking import Mode, check_mode, publish_study
+from rankopt.study.worker_pool import WorkerPool
 
 RESTARTS = RETRIES + 2
 """How often a worker that died is started again: one trial kills it once in company, `RETRIES` + 1 times alone."""
@@ -50,7 +50,7 @@ def run_study(
     folder: Path,
     url: str,
     console: Console,
-    staff: Staff,
+    pool: WorkerPool,
     wandb: Mode = "disabled",
     checkpoint_steps: int | None = None,
     retry_failed: bool = False,
@@ -68,7 +68,7 @@ def run_study(
         folder: of the study: artifacts, trials in progress, W&B files and `log.txt` lie in it.
         url: of the storage.
         console: progress goes there.
-        staff: the workers; those left over are dismissed once the others have their jobs.
+        pool: the workers; those left over are dismissed once the others have their jobs.
         wandb: see `tracking`.
         checkpoint_steps: steps between checkpoints.
         retry_failed: queue failed trials once more.
@@ -97,22 +97,22 @@ def run_study(
         added = follow(store, trials) if store.search.follows else store.enqueue(trials)
     retried = store.retry_failed() if retry_failed else 0
     before = store.counts()
-    with Display(console, folder / "log.txt", before, staff.count) as display:
+    with Display(console, folder / "log.txt", before, pool.count) as display:
         planned = f"{store.search.trials or len(store.plan())} trials"
         planned += f", {added} new" if store.search.trials is None else f" by {spec.search.name}"
         display.say(f"study {spec.name}: {planned}, {before['complete']} complete")
         if retried:
             display.say(f"{retried} failed trials are tried again")
         left = before["waiting"] + before["running"]
-        needed = staff.count if store.search.follows else min(staff.count, -(-left // together))
+        needed = pool.count if store.search.follows else min(pool.count, -(-left // together))
         jobs = [
             Job(
-                slot, url, spec.name, folder, wandb, staff.threads, checkpoint_steps, heartbeat, grace, artifacts,
+                slot, url, spec.name, folder, wandb, pool.threads, checkpoint_steps, heartbeat, grace, artifacts,
                 together,
             )
             for slot in range(needed if left else 0)
         ]  # fmt: skip
-        interrupted, refusal = _run_workers(staff, jobs, display)
+        interrupted, refusal = _run_workers(pool, jobs, display)
         counts = store.counts()
         interrupted |= not refusal and counts["waiting"] + counts["running"] > 0  # somebody stopped a worker itself
         found, wanted = counts["complete"] + counts.get("pruned", 0), store.search.trials or 0
@@ -133,17 +133,17 @@ def keep(spec: StudySpec, folder: Path) -> None:
     write(spec.model_dump(mode="json", by_alias=True, exclude_defaults=True), folder / "study.yaml")
 
 
-def _run_workers(staff: Staff, jobs: list[Job], display: Display) -> tuple[bool, str]:
+def _run_workers(pool: WorkerPool, jobs: list[Job], display: Display) -> tuple[bool, str]:
     """Give the workers their jobs and follow them to their end: (interrupted, refusal)."""
-    processes = {job.slot: staff.begin(job) for job in jobs}
-    staff.dismiss()
+    processes = {job.slot: pool.begin(job) for job in jobs}
+    pool.dismiss()
     restarts = dict.fromkeys(processes, 0)
     interrupts, refusal = 0, ""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        while any(process.is_alive() for process in processes.values()) or not staff.events.empty():
+        while any(process.is_alive() for process in processes.values()) or not pool.events.empty():
             try:
-                event = staff.events.get(timeout=0.05)
+                event = pool.events.get(timeout=0.05)
                 refusal = event.text if event.kind == "refuse" else refusal
                 display.show(event)
             except queue.Empty:
@@ -159,7 +159,7 @@ def _run_workers(staff: Staff, jobs: list[Job], display: Display) -> tuple[bool,
                 if died and not interrupts and not refusal and restarts[slot] < RESTARTS:
                     restarts[slot] += 1
                     display.say(f"worker {slot} died (exit {process.exitcode}); its trial goes back into the queue")
-                    processes[slot] = staff.begin(jobs[slot])
+                    processes[slot] = pool.begin(jobs[slot])
     finally:
         signal.signal(signal.SIGTERM, previous)
     if processes and not interrupts and not refusal and all(process.exitcode for process in processes.values()):

@@ -21,8 +21,7 @@ from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec, decode
 from rankopt.search import build_search
 from rankopt.study.artifacts import artifact_store
-from rankopt.study.database import Say, masked, open_database
-from rankopt.study.ledger import (
+from rankopt.study.attempts import (
     ALONE,
     CONTINUES,
     DROPPED,
@@ -45,6 +44,7 @@ from rankopt.study.ledger import (
     result_slot,
     settled,
 )  # fmt: skip
+from rankopt.study.database import Say, masked, open_database
 
 HEARTBEAT = 15
 """Seconds between two signs of life of a running trial."""
@@ -155,14 +155,14 @@ class StudyStore:
         """
         known = {trial.user_attrs.get(KEY) for trial in self.trials() if is_open(trial) or RESULT in trial.user_attrs}
         plan, new = [], []
-        for choice, spec in specs:
+        for assignment, spec in specs:
             plan.append(spec.key)
             if spec.key not in known:
                 known.add(spec.key)
-                new.append((choice, spec))
+                new.append((assignment, spec))
         self.study.set_user_attr(PLAN, plan)  # first: a worker drops what it finds in the queue and not in the plan
-        for choice, spec in new:
-            place = {path: shown(value) for path, value in choice.items()}
+        for assignment, spec in new:
+            place = {path: shown(value) for path, value in assignment.items()}
             self.study.enqueue_trial({}, user_attrs={SPEC: spec.plain, KEY: spec.key, **place})
         return len(new)
 

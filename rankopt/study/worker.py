@@ -15,17 +15,17 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from rankopt.search.pruners import build_pruner
-from rankopt.study.company import Company
 from rankopt.study.database import PATIENCE, storage_failure
-from rankopt.study.follow import follow
+from rankopt.study.followups import follow
 from rankopt.study.job import Event, Job, StopWorkingError, TrialFailedError
 from rankopt.study.objective import POLL, LaneMaker, Objective
 from rankopt.study.proposals import ProposalSampler
+from rankopt.study.solo_gate import SoloGate
 from rankopt.study.storage import StudyStore
 from rankopt.study.tracking import SafeTracker, make_tracker
 
 if TYPE_CHECKING:
-    from rankopt.training.together import Lane
+    from rankopt.training.joint.together import Lane
 
 
 def work(job: Job, tell: Callable[[Event], None]) -> None:
@@ -41,14 +41,14 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
     if job.together == 1:
         _take_trials(job, tell, stop, lambda alone: nullcontext())
         return
-    from rankopt.training.together import Together
+    from rankopt.training.joint.together import Together
 
     together, died = Together(lambda line: tell(Event(job.slot, "say", text=line))), Flag()
-    company = Company()
+    gate = SoloGate()
 
     @contextmanager
     def lane(alone: bool) -> Iterator[Lane]:
-        with company.enter(alone), together.lane() as found:
+        with gate.enter(alone), together.lane() as found:
             yield found
 
     def take(place: int) -> None:

@@ -28,7 +28,7 @@ from rankopt.training.order import Order, total_steps
 from rankopt.training.trainer import NonFiniteLossError, TrialTrainer
 
 if TYPE_CHECKING:
-    from rankopt.training.together import Lane
+    from rankopt.training.joint.together import Lane
 
 
 class InterruptedTrialError(Exception):

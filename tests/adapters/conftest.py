@@ -9,47 +9,21 @@ from typing import Any
 import pytest
 import torch
 from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
+from tiny_models import tiny_config
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    GPT2Config,
-    LlamaConfig,
-    PreTrainedModel,
-    RobertaConfig,
-)
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from rankopt.adapters.adapter import read_adapter
 
 FAMILIES: dict[str, tuple[Any, Any]] = {
     "roberta": (
         AutoModelForSequenceClassification,
-        RobertaConfig(
-            vocab_size=50,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=24,
-            max_position_embeddings=40,
-            num_labels=3,
-            pad_token_id=1,
-        ),
+        tiny_config("roberta", vocab_size=50, num_labels=3, pad_token_id=1),
     ),
-    "gpt2": (
-        AutoModelForSequenceClassification,
-        GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, num_labels=3, pad_token_id=1),
-    ),
+    "gpt2": (AutoModelForSequenceClassification, tiny_config("gpt2", vocab_size=50, num_labels=3, pad_token_id=1)),
     "llama": (
         AutoModelForCausalLM,
-        LlamaConfig(
-            vocab_size=50,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            intermediate_size=24,
-            tie_word_embeddings=False,
-        ),
+        tiny_config("llama", vocab_size=50, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False),
     ),
 }
 CASES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 import rankopt
 from rankopt.adapters.adapter import read_adapter
 from rankopt.adapters.convert import convert
-from rankopt.adapters.into_base import merge_into_base
 from rankopt.adapters.merge import merge_adapters
+from rankopt.adapters.merge_into_base import merge_into_base
 
 
 def test_into_the_base(case: str, tmp_path: Path, stock: Any) -> None:
@@ -34,12 +34,9 @@ def test_into_the_base(case: str, tmp_path: Path, stock: Any) -> None:
 def test_a_shared_weight_is_refused(tmp_path: Path, stock: Any) -> None:
     """An embedding tied to the output map: PEFT adapts one of the two, merging would change both."""
     from peft import LoraConfig, get_peft_model
-    from transformers import LlamaConfig
+    from tiny_models import tiny_config
 
-    config = LlamaConfig(
-        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24
-    )
-    config.tie_word_embeddings = True
+    config = tiny_config("llama", vocab_size=50, num_hidden_layers=1, tie_word_embeddings=True)
     base = AutoModelForCausalLM.from_config(config)
     base.save_pretrained(tmp_path / "base")
     get_peft_model(base, LoraConfig(r=2, target_modules=["embed_tokens"], task_type="CAUSAL_LM")).save_pretrained(

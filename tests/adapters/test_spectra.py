@@ -76,7 +76,7 @@ def test_without_a_table(adapter_of: Callable[..., Path], monkeypatch: pytest.Mo
         assert other.exact
         assert other.energy == pytest.approx(choice.energy, abs=1e-12) or target.energy
         assert other.parameters == choice.parameters or target.ratio
-    monkeypatch.setattr("rankopt.analysis.window.STATES", 0)
+    monkeypatch.setattr("rankopt.analysis.knapsack_core.STATES", 0)
     assert not all(found.choose(target).exact for target in targets)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import NO_DROPOUT, tiny_config
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertForSequenceClassification
 
 from rankopt.allocators.base import Allocator
 from rankopt.core.budget import Budget
@@ -22,17 +23,7 @@ from rankopt.lowrank.linear import Layers, LowRankLinear, Scale, apply_pattern, 
 TARGETS = ["query", "intermediate.dense", "layer.1.output.dense"]
 HEAD = "classifier"
 MAX_RANK = 4
-CONFIG = BertConfig(
-    vocab_size=30,
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=24,
-    max_position_embeddings=8,
-    num_labels=2,
-    hidden_dropout_prob=0.0,
-    attention_probs_dropout_prob=0.0,
-)
+CONFIG = tiny_config(max_position_embeddings=8, num_labels=2, **NO_DROPOUT)
 IDS = torch.randint(2, 30, (32, 6), generator=torch.Generator().manual_seed(1))
 LABELS = (IDS[:, 0] >= 16).long()
 

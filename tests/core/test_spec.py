@@ -302,16 +302,17 @@ def test_grid_choices() -> None:
         "seed": [0, 1, 2],
         "training.lr": {"float": [0.1, 1.0]},
     }
-    choices = list(study(space=space).choices())
-    assert choices == [{"allocator": {"name": name}, "seed": seed} for name in ("uniform", "ramp") for seed in range(3)]
-    assert list(study().choices()) == [{}]
+    assignments = list(study(space=space).assignments())
+    expected = [{"allocator": {"name": name}, "seed": seed} for name in ("uniform", "ramp") for seed in range(3)]
+    assert assignments == expected
+    assert list(study().assignments()) == [{}]
 
 
 def test_dimensions_that_vary_together() -> None:
     """Several paths in one dimension take their values side by side, and count as one dimension of the grid."""
     space = {"task.name, training.lr": [["rte", 1e-3], ["cola", 5e-4]], "seed": [0, 1]}
     spec = study(space=space)
-    trials = [spec.trial(choice) for choice in spec.choices()]
+    trials = [spec.trial(assignment) for assignment in spec.assignments()]
     assert [(t.task.name, t.training.lr, t.seed) for t in trials] == [
         ("rte", 1e-3, 0),
         ("rte", 1e-3, 1),
@@ -323,8 +324,8 @@ def test_dimensions_that_vary_together() -> None:
 
 def test_the_trial_of_a_choice() -> None:
     """A chosen mapping replaces the base's; a longer path goes into it."""
-    choice = {"allocator": {"name": "static"}, "allocator.ranks[*.query]": 3, "budget": None, "training.epochs": 1}
-    spec = study().trial(choice)
+    assignment = {"allocator": {"name": "static"}, "allocator.ranks[*.query]": 3, "budget": None, "training.epochs": 1}
+    spec = study().trial(assignment)
     assert spec.allocator.options == {"ranks": {"*.query": 3}}
     assert (spec.budget, spec.training.epochs, spec.training.lr, spec.seed) == (None, 1.0, 1e-3, 3)
     assert study().base == BASE

@@ -7,33 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import tiny_config
 from torch import Tensor
-from transformers import (
-    AutoModelForSequenceClassification,
-    BertConfig,
-    DebertaV2Config,
-    GPT2Config,
-    PreTrainedModel,
-    RobertaConfig,
-)
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 50,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "max_position_embeddings": 40,
-    "num_labels": 3,
-    "pad_token_id": 1,
-}
+SIZES: dict[str, Any] = {"vocab_size": 50, "num_labels": 3, "pad_token_id": 1}
 CONFIGS: dict[str, Callable[[], Any]] = {
-    "bert": lambda: BertConfig(**SIZES),
-    "roberta": lambda: RobertaConfig(**SIZES),
-    "deberta": lambda: DebertaV2Config(
-        **SIZES, relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=8, share_att_key=True
-    ),
-    "gpt2": lambda: GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, num_labels=3, pad_token_id=1),
+    "bert": lambda: tiny_config("bert", **SIZES),
+    "roberta": lambda: tiny_config("roberta", **SIZES),
+    "deberta": lambda: tiny_config("deberta-v2", **SIZES, pos_att_type=["p2c", "c2p"], share_att_key=True),
+    "gpt2": lambda: tiny_config("gpt2", **SIZES),
 }
 HEADS = {
     "bert": ("classifier",),

@@ -73,7 +73,7 @@ def failure(spec: TrialSpec, reason: str = "ValueError: loss is not finite at st
 
 def trials(study: StudySpec) -> list[TrialSpec]:
     """Every trial of a grid."""
-    return [study.trial(choice) for choice in study.choices()]
+    return [study.trial(assignment) for assignment in study.assignments()]
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from rankopt.core.path import place, shortest
 from rankopt.core.pattern import RankPattern
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
-from rankopt.report.block import Block
+from rankopt.report.base import Block
 from rankopt.report.chart import Chart, Curves, Grid
 from rankopt.report.evidence import Evidence
 from rankopt.report.interactive import figures
@@ -33,7 +33,7 @@ def blocks(study: StudySpec, results: list[TrialResult], **counts: int) -> dict[
 
 
 def all_trials(study: StudySpec) -> list[TrialSpec]:
-    return [study.trial(choice) for choice in study.choices()]
+    return [study.trial(assignment) for assignment in study.assignments()]
 
 
 def series(chart: Chart, kind: str) -> list[Any]:

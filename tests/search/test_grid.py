@@ -19,20 +19,20 @@ def study(space: dict[str, Any], **more: Any) -> StudySpec:
 def test_all_combinations_the_last_dimension_fastest() -> None:
     """They are the product of the lists in the order of the file, each combination once, values untouched."""
     space = {"allocator": [{"name": "uniform"}, {"name": "ramp"}], "budget.mean_rank": [1, 2.5], "seed": [3, 1, 2]}
-    points = list(study(space).choices())
+    points = list(study(space).assignments())
     assert points == [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
     assert [point["seed"] for point in points[:4]] == [3, 1, 2, 3]
 
 
 def test_dimensions_that_vary_together_count_once() -> None:
     """Several paths in one dimension give one point per listed combination, not their product."""
-    points = list(study({"task.name, training.lr": [["rte", 1e-3], ["cola", 2e-3]], "seed": [0, 1]}).choices())
+    points = list(study({"task.name, training.lr": [["rte", 1e-3], ["cola", 2e-3]], "seed": [0, 1]}).assignments())
     assert [point["task.name, training.lr"] for point in points] == [["rte", 1e-3]] * 2 + [["cola", 2e-3]] * 2
 
 
 def test_no_space_is_one_trial() -> None:
     """The base alone is a study of one."""
-    assert list(study({}).choices()) == [{}]
+    assert list(study({}).assignments()) == [{}]
 
 
 @pytest.mark.parametrize("dimension", [{"int": [0, 4]}, {"float": [0.1, 0.2]}])

@@ -36,8 +36,8 @@ RESULT = TrialResult(
 def test_patterns_are_trained_from_scratch_in_the_same_surroundings() -> None:
     """Seed and training stay, the allocator gives way to the pattern, and the budget is the uniform rank's cost."""
     spec = study()
-    choices = list(build_search(spec).follow({"seed": 1}, RESULT))
-    trials = [spec.trial(choice) for choice in choices]
+    assignments = list(build_search(spec).follow({"seed": 1}, RESULT))
+    trials = [spec.trial(assignment) for assignment in assignments]
     assert [trial.allocator.name for trial in trials] == ["uniform", "uniform", "static"]
     assert [trial.budget.mean_rank for trial in trials if trial.budget] == [4, 2, 2]
     assert {trial.budget.unit for trial in trials if trial.budget} == {"parameters"}
@@ -47,25 +47,25 @@ def test_patterns_are_trained_from_scratch_in_the_same_surroundings() -> None:
 
 def test_kinds_and_levels_are_chosen() -> None:
     search = OneShot(retrain=("energy", "uniform"), levels=(2.0,))
-    choices = list(search.follow({"seed": 0, "allocator.recovery": 0.3, "budget.mean_rank": 4}, RESULT))
-    assert [choice["allocator"].get("found", "uniform") for choice in choices] == ["uniform", "energy"]
-    assert all(set(choice) == {"seed", "allocator", "budget"} for choice in choices)
+    assignments = list(search.follow({"seed": 0, "allocator.recovery": 0.3, "budget.mean_rank": 4}, RESULT))
+    assert [assignment["allocator"].get("found", "uniform") for assignment in assignments] == ["uniform", "energy"]
+    assert all(set(assignment) == {"seed", "allocator", "budget"} for assignment in assignments)
     assert list(OneShot(retrain=()).follow({}, RESULT)) == []
 
 
 def test_fields_that_vary_together_with_the_allocators() -> None:
     """Only the allocator's and the budget's give way: the seed beside them stays."""
     spec = study(space={"allocator.recovery, seed": [[0.3, 1]], "budget.mean_rank, training.lr": [[4.0, 2e-3]]})
-    (choice,) = spec.choices()
-    trials = [spec.trial(point) for point in build_search(spec).follow(choice, RESULT)]
+    (assignment,) = spec.assignments()
+    trials = [spec.trial(point) for point in build_search(spec).follow(assignment, RESULT)]
     assert {(trial.seed, trial.training.lr) for trial in trials} == {(1, 2e-3)}
 
 
 def test_epochs_of_their_own() -> None:
     """Trainings from scratch may be shorter than the super-network, wherever its epochs are said."""
     spec = study(search={"epochs": 2})
-    for choice in ({"seed": 1}, {"seed": 1, "training.epochs": 6.0}):
-        trials = [spec.trial(point) for point in build_search(spec).follow(choice, RESULT)]
+    for assignment in ({"seed": 1}, {"seed": 1, "training.epochs": 6.0}):
+        trials = [spec.trial(point) for point in build_search(spec).follow(assignment, RESULT)]
         assert {(trial.training.epochs, trial.training.lr, trial.seed) for trial in trials} == {(2.0, 1e-3, 1)}
 
 

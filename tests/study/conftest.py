@@ -60,7 +60,7 @@ def study_of(tiny_trial: Callable[..., dict[str, Any]]) -> Callable[..., tuple[S
     def make(space: dict[str, Any] | None = None, name: str = "tiny", **more: Any) -> tuple[StudySpec, Trials]:
         space = {"seed": [0, 1, 2]} if space is None else space
         study = StudySpec.model_validate({"name": name, "base": tiny_trial(), "space": space} | more)
-        return study, [(choice, study.trial(choice)) for choice in study.choices()]
+        return study, [(assignment, study.trial(assignment)) for assignment in study.assignments()]
 
     return make
 

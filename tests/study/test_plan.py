@@ -257,14 +257,12 @@ def test_nothing_is_loaded(tiny_study: Make, tiny_model: Path, monkeypatch: Any)
 
 def test_texts_longer_than_the_models_positions(tiny_study: Make, tiny_model: Path, tmp_path: Path) -> None:
     """A model with fewer positions than the longest text is refused before it would fail in training."""
-    import json
     import shutil
 
-    from transformers import BertConfig, BertModel
+    from transformers import AutoConfig, BertModel
 
     short = tmp_path / "short"
     shutil.copytree(tiny_model, short)
-    config = json.loads((short / "config.json").read_text())
-    BertModel(BertConfig(**{**config, "max_position_embeddings": 4})).save_pretrained(short)
+    BertModel(AutoConfig.from_pretrained(short, max_position_embeddings=4)).save_pretrained(short)
     (line,) = problem_lines(tiny_study(model__name=str(short)))
     assert "base.task.max_length must be at most 4 for" in line

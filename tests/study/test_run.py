@@ -18,8 +18,8 @@ from optuna.trial import TrialState
 
 from rankopt.core.result import TrialResult
 from rankopt.core.study_file import StudyFile
+from rankopt.study.attempts import KEY, RESULT, WORKER
 from rankopt.study.database import sqlite_url
-from rankopt.study.ledger import KEY, RESULT, WORKER
 from rankopt.study.plan import checked_trials
 from rankopt.study.storage import StudyStore
 from rankopt.training.checkpoint import SEAL

@@ -17,10 +17,7 @@ from optuna.trial import TrialState
 from rankopt.analysis.frame import tidy
 from rankopt.analysis.search import best
 from rankopt.core.spec import StudySpec
-from rankopt.study.database import sqlite_url
-from rankopt.study.export import export_adapter
-from rankopt.study.job import Event, Job, TrialFailedError
-from rankopt.study.ledger import (
+from rankopt.study.attempts import (
     ALONE,
     DROPPED,
     INTERIM,
@@ -33,6 +30,9 @@ from rankopt.study.ledger import (
     recorded,
     this_worker,
 )  # fmt: skip
+from rankopt.study.database import sqlite_url
+from rankopt.study.export import export_adapter
+from rankopt.study.job import Event, Job, TrialFailedError
 from rankopt.study.objective import Objective
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work

@@ -21,8 +21,7 @@ from optuna.trial import TrialState
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec
 from rankopt.study import database
-from rankopt.study.database import masked, sqlite_url
-from rankopt.study.ledger import (
+from rankopt.study.attempts import (
     ALONE,
     CONTINUES,
     DROPPED,
@@ -35,6 +34,7 @@ from rankopt.study.ledger import (
     result_slot,
     this_worker,
 )  # fmt: skip
+from rankopt.study.database import masked, sqlite_url
 from rankopt.study.storage import StudyStore
 
 # the package quiets these itself; pytest forgets that before every test

@@ -19,9 +19,9 @@ from optuna.trial import TrialState
 
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.study.attempts import KEY
 from rankopt.study.database import sqlite_url
 from rankopt.study.job import Event, Job
-from rankopt.study.ledger import KEY
 from rankopt.study.objective import Objective
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
@@ -143,7 +143,7 @@ def test_trials_are_in_lanes_of_one_process(
     open_store: Callable[..., StudyStore], study_of: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With as many lanes as trials, all of them share passes."""
-    from rankopt.training import together as module
+    from rankopt.training.joint import together as module
 
     sizes: list[int] = []
 

@@ -13,9 +13,9 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from rankopt.core.result import Progress, TrialResult
+from rankopt.study.attempts import DROPPED, INTERRUPTED, KEY, RESULT, WORKER, recorded, this_worker
 from rankopt.study.database import sqlite_url
 from rankopt.study.job import Event, Job
-from rankopt.study.ledger import DROPPED, INTERRUPTED, KEY, RESULT, WORKER, recorded, this_worker
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
 from rankopt.training import trial as trial_module

@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import tiny_config
 from torch import nn
-from transformers import AutoModelForSequenceClassification, BertConfig
+from transformers import AutoModelForSequenceClassification
 
 from rankopt.training.dropout import ATTENTION, LeanDropout, attention, dropout, dropped_product, use_lean_dropout
 
@@ -73,10 +74,7 @@ def test_the_product_with_dropped_weights(p: float) -> None:
 
 def tiny(hidden: float = 0.1, weights: float = 0.1) -> nn.Module:
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
-        hidden_dropout_prob=hidden, attention_probs_dropout_prob=weights, num_labels=2,
-    )  # fmt: skip
+    config = tiny_config(vocab_size=50, hidden_dropout_prob=hidden, attention_probs_dropout_prob=weights, num_labels=2)
     return AutoModelForSequenceClassification.from_config(config)
 
 

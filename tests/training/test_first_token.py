@@ -7,32 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import NO_DROPOUT, SIZES, tiny_config
 from torch import Tensor, nn
-from transformers import (
-    AlbertConfig,
-    AutoModelForSequenceClassification,
-    BertConfig,
-    BigBirdConfig,
-    CanineConfig,
-    DebertaV2Config,
-    DistilBertConfig,
-    ElectraConfig,
-    GPT2Config,
-    PretrainedConfig,
-    RobertaConfig,
-)
+from transformers import AutoModelForSequenceClassification, PretrainedConfig
 
 from rankopt.lowrank.inject import inject, target_names
 from rankopt.lowrank.linear import Scale
 from rankopt.training.first_token import keep_first_token
 from rankopt.training.model import head_of
 
-SIZE: dict[str, Any] = {
-    "vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
-    "max_position_embeddings": 40, "pad_token_id": 0, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-}  # fmt: skip
-GPT2 = {"vocab_size": 30, "n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 40, "pad_token_id": 0}
-DISTILBERT = {"vocab_size": 30, "dim": 16, "hidden_dim": 24, "n_layers": 3, "n_heads": 2, "max_position_embeddings": 40}
+SIZE: dict[str, Any] = {"num_hidden_layers": 3, "pad_token_id": 0, **NO_DROPOUT}
 BATCH = {
     "input_ids": torch.tensor([[2, 7, 9, 11, 3, 8], [2, 5, 6, 3, 0, 0], [2, 4, 3, 0, 0, 0]]),
     "attention_mask": torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0]]),
@@ -62,13 +46,13 @@ def learnt(net: Any) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("config", "reads_first"),
     [
-        (BertConfig(**SIZE), True),
-        (RobertaConfig(**SIZE), True),
-        (ElectraConfig(**SIZE, embedding_size=16), True),
-        (DebertaV2Config(**SIZE, relative_attention=True, position_buckets=8), True),
-        (AlbertConfig(**SIZE, embedding_size=16), False),
-        (DistilBertConfig(**DISTILBERT, dropout=0.0, attention_dropout=0.0), False),
-        (GPT2Config(**GPT2, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0), False),
+        (tiny_config("bert", **SIZE), True),
+        (tiny_config("roberta", **SIZE), True),
+        (tiny_config("electra", **SIZE), True),
+        (tiny_config("deberta-v2", **SIZE), True),
+        (tiny_config("albert", **SIZE), False),
+        (tiny_config("distilbert", n_layers=3, dropout=0.0, attention_dropout=0.0), False),
+        (tiny_config("gpt2", n_layer=3, pad_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0), False),
     ],
     ids=lambda value: value.model_type if isinstance(value, PretrainedConfig) else "",
 )
@@ -89,22 +73,21 @@ def test_logits_and_gradients_stay(config: PretrainedConfig, reads_first: bool) 
 def test_bigbird_cuts_off_what_it_padded() -> None:
     """Block-sparse attention, of which a short input has none, leaves a longer one in whole blocks, so all stay."""
     sparse = {"block_size": 4, "num_random_blocks": 1, "attention_type": "block_sparse"}
-    net = build(BigBirdConfig(**SIZE | sparse | {"max_position_embeddings": 80}))
+    net = build(tiny_config("big_bird", **SIZE | sparse | {"max_position_embeddings": 80}))
     assert not keep_first_token(net, head_of(net, set()))
     assert net(input_ids=torch.randint(1, 30, (2, 58))).logits.shape == (2, 2)
 
 
 def test_characters_for_a_vocabulary() -> None:
     """CANINE's config knows no size of one; it is left alone and not refused."""
-    width = SIZE["hidden_size"] * 8  # eight hashes, a slice of the embedding each
-    size = {key: value for key, value in SIZE.items() if key != "vocab_size"}
-    net = build(CanineConfig(**size | {"hidden_size": width, "num_hidden_layers": 1, "num_hash_buckets": 16}))
+    width = SIZES["hidden_size"] * 8  # eight hashes, a slice of the embedding each
+    net = build(tiny_config("canine", **SIZE | {"hidden_size": width, "num_hidden_layers": 1, "num_hash_buckets": 16}))
     assert not keep_first_token(net, head_of(net, set()))
 
 
 def test_the_last_feed_forward_sees_one_token() -> None:
     """And the others see all; so does a copy of the net."""
-    net = build(BertConfig(**SIZE))
+    net = build(tiny_config(**SIZE))
     assert keep_first_token(net, ("classifier",))
     net, seen = copy.deepcopy(net), list[tuple[int, ...]]()
     for layer in net.bert.encoder.layer:
@@ -137,7 +120,7 @@ class Second(nn.Module):
 @pytest.mark.parametrize("pooler", [Mean, Last, Second])
 def test_a_head_that_reads_more_is_left_alone(pooler: type[nn.Module]) -> None:
     """Also one whose weights are zero, so that its logits do not tell."""
-    net = build(BertConfig(**SIZE))
+    net = build(tiny_config(**SIZE))
     net.bert.pooler = pooler()
     nn.init.zeros_(net.classifier.weight)
     assert not keep_first_token(net, ("classifier",))

@@ -9,15 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import tiny_config
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
-    BertConfig,
     BertForSequenceClassification,
-    DebertaV2Config,
-    DistilBertConfig,
-    GPT2Config,
-    RobertaConfig,
 )
 
 from rankopt.core.spec import ModelSpec
@@ -25,23 +21,12 @@ from rankopt.tasks.glue import GLUE
 from rankopt.training.evaluate import predict
 from rankopt.training.model import Adapted, load_adapted, load_tokenizer, meta_layers
 
-SIZE = {
-    "vocab_size": 30,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "max_position_embeddings": 40,
-    "pad_token_id": 0,
-}
 FAMILIES: dict[str, Callable[[], Any]] = {
-    "bert": lambda: BertConfig(**SIZE),
-    "roberta": lambda: RobertaConfig(**SIZE),
-    "deberta": lambda: DebertaV2Config(**SIZE, relative_attention=True, position_buckets=8),
-    "distilbert": lambda: DistilBertConfig(
-        vocab_size=30, dim=16, hidden_dim=24, n_layers=2, n_heads=2, max_position_embeddings=40
-    ),
-    "gpt2": lambda: GPT2Config(vocab_size=30, n_embd=16, n_layer=2, n_head=2, n_positions=40),
+    "bert": lambda: tiny_config("bert"),
+    "roberta": lambda: tiny_config("roberta", pad_token_id=0),
+    "deberta": lambda: tiny_config("deberta-v2"),
+    "distilbert": lambda: tiny_config("distilbert"),
+    "gpt2": lambda: tiny_config("gpt2"),
 }
 HEADS = {  # in full, for a checkpoint of the bare encoder as the hub has them
     "bert": ("classifier",),

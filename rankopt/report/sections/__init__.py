@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rankopt.report.block import Section
+from rankopt.report.base import Section
 from rankopt.report.sections.answer import Answer
 from rankopt.report.sections.comparison import Comparison
 from rankopt.report.sections.cost import CostTable

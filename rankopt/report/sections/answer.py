@@ -6,9 +6,9 @@ from typing import Any
 
 from rankopt.analysis.comparison import CONDITION
 from rankopt.analysis.frame import CONTROL
-from rankopt.report.block import Block, Section
+from rankopt.report.base import Block, Section
 from rankopt.report.evidence import Evidence, at
-from rankopt.report.words import joined, plural, with_error
+from rankopt.report.formatting import joined, plural, with_error
 
 SENTENCES = 8
 """With more settings and budgets than this, every setting answers at its smallest budget only."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from rankopt.analysis.frame import CONTROL
-from rankopt.report.block import Block, Section, Table
+from rankopt.report.base import Block, Section, Table
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
-from rankopt.report.words import METRICS, plural
+from rankopt.report.formatting import METRICS, plural
 
 COLUMNS = {
     "setting": "task",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rankopt.report.block import Block, Section, Table
+from rankopt.report.base import Block, Section, Table
 from rankopt.report.evidence import Evidence
 
 FORMATS = {

@@ -7,9 +7,9 @@ from collections import Counter
 import pandas as pd
 
 from rankopt.core.result import TrialResult
-from rankopt.report.block import Block, Section, Table
+from rankopt.report.base import Block, Section, Table
 from rankopt.report.evidence import Evidence
-from rankopt.report.words import plural
+from rankopt.report.formatting import plural
 
 SHOWN = 300
 """Characters of a reason; the whole text is in the study's storage."""
@@ -52,7 +52,7 @@ def _planned(evidence: Evidence) -> set[str]:
     """The keys that are known beforehand; those that a search proposes have no plan to compare with."""
     if not evidence.study.listed:
         return set()
-    return {evidence.study.trial(choice).key for choice in evidence.study.choices()} | set(evidence.search.plan)
+    return {evidence.study.trial(each).key for each in evidence.study.assignments()} | set(evidence.search.plan)
 
 
 def _reasons(failed: list[TrialResult]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from rankopt.analysis.oneshot import measured_shares
-from rankopt.report.block import Block, Section, Table
+from rankopt.report.base import Block, Section, Table
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
 from rankopt.report.palette import styles

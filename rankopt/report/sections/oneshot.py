@@ -10,11 +10,11 @@ import pandas as pd
 from rankopt.analysis.oneshot import agreement, beside_uniform, oneshot
 from rankopt.analysis.pareto import front
 from rankopt.analysis.statistics import paired, summarize
-from rankopt.report.block import Block, Section, Table
+from rankopt.report.base import Block, Section, Table
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
+from rankopt.report.formatting import KEPT, compact, metric_label, plural, with_error
 from rankopt.report.palette import NEUTRAL, styles
-from rankopt.report.words import KEPT, compact, metric_label, plural, with_error
 
 FROM_SCRATCH = "from scratch"
 

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from rankopt.analysis.pareto import hypervolume
 from rankopt.core.spec import TrialSpec, decode
-from rankopt.report.block import Block, Section
+from rankopt.report.base import Block, Section
 from rankopt.report.chart import Axis, Chart, Curves, Kind, Series, Style
 from rankopt.report.evidence import Evidence
+from rankopt.report.formatting import plural
 from rankopt.report.palette import COLOURS, NEUTRAL, styles
-from rankopt.report.words import plural
 
 HYPERVOLUME = "hypervolume (mean best score over budgets)"
 WON = (

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pandas as pd
 
-from rankopt.report.block import Block, Section, Table
+from rankopt.report.base import Block, Section, Table
 from rankopt.report.evidence import Evidence
-from rankopt.report.words import joined, plural
+from rankopt.report.formatting import joined, plural
 
 
 class Provenance(Section):

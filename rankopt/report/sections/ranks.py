@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from rankopt.core.path import place, shortest
-from rankopt.report.block import Block, Section
+from rankopt.report.base import Block, Section
 from rankopt.report.chart import Chart, Grid
 from rankopt.report.evidence import Evidence
-from rankopt.report.words import span
+from rankopt.report.formatting import span
 
 
 class Ranks(Section):

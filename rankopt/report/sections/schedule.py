@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rankopt.core.result import TrialResult
-from rankopt.report.block import Block, Section
+from rankopt.report.base import Block, Section
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from rankopt.analysis.search import configuration
-from rankopt.report.block import Block, Section, Table
+from rankopt.report.base import Block, Section, Table
 from rankopt.report.evidence import Evidence
 
 AVERAGES = {

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pandas as pd
 
 from rankopt.analysis.frame import CONTROL
-from rankopt.report.block import Block, Section
+from rankopt.report.base import Block, Section
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
+from rankopt.report.formatting import KEPT, compact, metric_label, span, with_error
 from rankopt.report.palette import NEUTRAL
-from rankopt.report.words import KEPT, compact, metric_label, span, with_error
 
 SAME_COST = 1.05
 """Up to this ratio points count as of one cost: a knapsack may leave a little over."""

@@ -21,10 +21,10 @@ def follow(store: StudyStore, trials: Sequence[tuple[dict[str, Any], TrialSpec]]
     if not store.search.follows:
         return 0
     study = store.spec()
-    wanted = list(trials or ((choice, checked(study.trial(choice))) for choice in study.choices()))
+    wanted = list(trials or ((assignment, checked(study.trial(assignment))) for assignment in study.assignments()))
     results = {result.key: result for result in store.results(planned=False)}
-    for choice, spec in list(wanted):
+    for assignment, spec in list(wanted):
         result = results.get(spec.key)
         if result is not None and result.status == "complete":
-            wanted += [(point, checked(study.trial(point))) for point in store.search.follow(choice, result)]
+            wanted += [(point, checked(study.trial(point))) for point in store.search.follow(assignment, result)]
     return store.enqueue(wanted)

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from rankopt.core.problems import first_line
-from rankopt.training.stack import CannotStackError, Part
+from rankopt.training.joint.stacked_model import CannotStackError, Part
 
 if TYPE_CHECKING:
-    from rankopt.training.together import Lane
+    from rankopt.training.joint.together import Lane
 
 
 class Mode(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankopt.lowrank.patterns import checked, ends, matches
+from rankopt.lowrank.linear_regex import checked, ends, matches
 
 PARTS = st.sampled_from(
     ["a", "b", r"\.", ".", ".*", "[ab]", "(a|b.)", "(a|aa)", "b?", "a+", r"\w", r"\d{1,2}", "^", "1"]

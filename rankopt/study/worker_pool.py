@@ -30,7 +30,7 @@ class Idle(NamedTuple):
     line: Connection
 
 
-class Staff:
+class WorkerPool:
     """The worker processes of a run. They share the machine's cores, and end with their parent.
 
     Args:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 import time
 
-from rankopt.study.company import Company
+from rankopt.study.solo_gate import SoloGate
 
 
 def test_together_or_alone() -> None:
     """Two are inside at once; one that is to be alone waits for both, later ones wait for it, and all get in."""
-    company, inside, seen = Company(), set[str](), list[set[str]]()
+    gate, inside, seen = SoloGate(), set[str](), list[set[str]]()
     lock, two = threading.Lock(), threading.Barrier(3)
 
     def visit(name: str, alone: bool) -> None:
-        with company.enter(alone):
+        with gate.enter(alone):
             with lock:
                 inside.add(name)
                 seen.append(set(inside))
@@ -33,7 +33,7 @@ def test_together_or_alone() -> None:
     threads = [start("a", False), start("b", False)]
     two.wait(10)  # both are inside
     threads.append(start("alone", True))
-    while not company._waiting:
+    while not gate._waiting:
         time.sleep(0.001)
     threads += [start(name, name == "alone too") for name in ("c", "alone too", "d")]
     time.sleep(0.05)
@@ -52,12 +52,12 @@ def test_together_or_alone() -> None:
 
 def test_a_failure_inside_lets_the_next_one_in() -> None:
     """Whoever leaves by an exception has left."""
-    company = Company()
+    gate = SoloGate()
     for alone in (True, False, True):
         try:
-            with company.enter(alone):
+            with gate.enter(alone):
                 raise KeyError
         except KeyError:
             pass
-    with company.enter(True):
+    with gate.enter(True):
         pass

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankopt.analysis.knapsack import greedy, knapsack
-from rankopt.analysis.window import best_at, cheapest
+from rankopt.analysis.knapsack_core import best_at, cheapest
 
 
 def problem(

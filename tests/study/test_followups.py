@@ -14,10 +14,10 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from rankopt.analysis.oneshot import oneshot
+from rankopt.study.attempts import DROPPED, KEY, RESULT, SPEC
 from rankopt.study.database import sqlite_url
 from rankopt.study.export import export_adapter
-from rankopt.study.follow import follow
-from rankopt.study.ledger import DROPPED, KEY, RESULT, SPEC
+from rankopt.study.followups import follow
 from rankopt.study.storage import StudyStore
 
 # the package quiets these itself; pytest forgets that before every test

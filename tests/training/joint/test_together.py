@@ -20,10 +20,10 @@ from rankopt.core.result import Progress, TrialResult
 from rankopt.core.spec import TrialSpec
 from rankopt.training.checkpoint import latest, load_adapter
 from rankopt.training.data import load_data
+from rankopt.training.joint.stacked_model import Stack
+from rankopt.training.joint.together import run_trials
 from rankopt.training.model import load_tokenizer
 from rankopt.training.order import Order
-from rankopt.training.stack import Stack
-from rankopt.training.together import run_trials
 from rankopt.training.trial import InterruptedTrialError, run_trial
 
 Spec = Callable[..., TrialSpec]
@@ -36,15 +36,12 @@ def dropping_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any
 
 
 def save(folder: Path, tokenizer: Any, **changes: Any) -> Path:
-    from transformers import BertConfig, BertModel
+    from tiny_models import tiny_config
+    from transformers import BertModel
 
-    how: dict[str, Any] = {
-        "vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "intermediate_size": 48, "max_position_embeddings": 40, "pad_token_id": 0, "hidden_dropout_prob": 0.1,
-        "initializer_range": 0.2,
-    }  # fmt: skip
+    how = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48, "initializer_range": 0.2}
     torch.manual_seed(0)
-    BertModel(BertConfig(**(how | changes))).save_pretrained(folder)
+    BertModel(tiny_config(**(how | changes))).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -60,7 +57,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, int]]:
             seen.append((training, len(parts)))
             return logits
 
-    monkeypatch.setattr("rankopt.training.together.Stack", Watched)
+    monkeypatch.setattr("rankopt.training.joint.together.Stack", Watched)
     return seen
 
 
@@ -401,7 +398,7 @@ def test_a_joint_backward_that_fails(
                 raise error
         return grad(outputs, *others, **more)
 
-    monkeypatch.setattr("rankopt.training.passes.torch.autograd.grad", tight)
+    monkeypatch.setattr("rankopt.training.joint.joint_passes.torch.autograd.grad", tight)
     specs = [
         tiny_spec(model__name=str(dropping_model), seed=seed, training__steps=4, allocator__name=allocator)
         for seed in range(2)
@@ -419,7 +416,7 @@ def test_a_pass_of_ones_own_that_fails(
     tiny_spec: Spec, dropping_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails that trial: the others' results are those that they have alone."""
-    from rankopt.training.together import Lane
+    from rankopt.training.joint.together import Lane
 
     specs = [tiny_spec(model__name=str(dropping_model), seed=seed, training__steps=4) for seed in range(3)]
     alone = [run_trial(spec, tmp_path / f"alone{spec.seed}") for spec in specs]

@@ -15,88 +15,88 @@ from transformers import AutoConfig
 from rankopt.core.problems import InvalidSpecError
 from rankopt.core.study_file import StudyFile
 from rankopt.study.job import Job
-from rankopt.study.staff import Staff
+from rankopt.study.worker_pool import WorkerPool
 
 JOB = Job(0, "sqlite://", "none", Path(), "disabled", 1, None, 15, 90)
 
 
 def test_dismissed() -> None:
     """A worker without a job ends by itself, and well."""
-    staff = Staff(1)
-    (worker,) = staff.idle
-    staff.dismiss()
+    pool = WorkerPool(1)
+    (worker,) = pool.idle
+    pool.dismiss()
     worker.process.join(60)
     assert worker.process.exitcode == 0
-    assert staff.idle == []
+    assert pool.idle == []
 
 
 def test_a_worker_that_died_while_it_waited() -> None:
     """Its job raises nothing; its exit code says that another one is needed, and the next job gets a new one."""
-    staff = Staff(1)
-    (worker,) = staff.idle
+    pool = WorkerPool(1)
+    (worker,) = pool.idle
     os.kill(worker.process.pid or 0, signal.SIGKILL)
     worker.process.join(60)
-    dead = staff.begin(JOB)
+    dead = pool.begin(JOB)
     assert dead is worker.process
     assert dead.exitcode == -signal.SIGKILL
-    other = staff.begin(JOB)
+    other = pool.begin(JOB)
     assert other.is_alive()
     other.kill()
 
 
 def test_a_job_without_a_question(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A worker that nobody asked works none the less; here it finds no study, and says so."""
-    staff = Staff(1)
-    process = staff.begin(JOB._replace(url=f"sqlite:///{tmp_path / 'none.db'}", folder=tmp_path))
+    pool = WorkerPool(1)
+    process = pool.begin(JOB._replace(url=f"sqlite:///{tmp_path / 'none.db'}", folder=tmp_path))
     process.join(120)
     assert "which holds: none; rankopt run makes it" in capfd.readouterr().err
 
 
 def test_asked(tmp_path: Path) -> None:
     """The worker of the first job answers from its own process, and an error travels whole, with its traceback."""
-    staff = Staff(2)
-    worker = staff.idle[0]
-    assert staff.ask(os.getpid) == worker.process.pid
+    pool = WorkerPool(2)
+    worker = pool.idle[0]
+    assert pool.ask(os.getpid) == worker.process.pid
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("name: x\nbase: {}\n")
     with pytest.raises(InvalidSpecError) as caught:
-        staff.ask(StudyFile, wrong)
+        pool.ask(StudyFile, wrong)
     assert [line.rpartition("base.")[2] for line in caught.value.lines] == [
         f"{name} is required" for name in ("task", "allocator")
     ]
     assert str(caught.value) == "\n".join(caught.value.lines)
     assert "in __init__" in caught.value.__notes__[0]
-    assert staff.ask(os.getpid) == worker.process.pid
-    assert staff.begin(JOB) is worker.process
-    staff.dismiss()
+    assert pool.ask(os.getpid) == worker.process.pid
+    assert pool.begin(JOB) is worker.process
+    pool.dismiss()
     worker.process.kill()
 
 
 def test_an_error_that_cannot_travel(tmp_path: Path) -> None:
     """What a library raises may not be made again from what it says; then its traceback comes as another."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "hidden_size": "big"}))
-    staff = Staff(1)
+    pool = WorkerPool(1)
     with pytest.raises(RuntimeError, match=r"(?s)Traceback.*hidden_size.*expected int"):
-        staff.ask(AutoConfig.from_pretrained, str(tmp_path))
-    assert staff.ask(abs, -1) == 1
-    staff.dismiss()
+        pool.ask(AutoConfig.from_pretrained, str(tmp_path))
+    assert pool.ask(abs, -1) == 1
+    pool.dismiss()
 
 
 def test_a_worker_that_dies_of_a_question() -> None:
     """One line that says how, and no wait without end."""
-    staff = Staff(1)
+    pool = WorkerPool(1)
     with pytest.raises(ChildProcessError, match=r"died \(exit -9\): nothing was run"):
-        staff.ask(signal.raise_signal, signal.SIGKILL)
+        pool.ask(signal.raise_signal, signal.SIGKILL)
 
 
 SLOW = """
 import time
-from rankopt.study.staff import Staff
+from rankopt.study.worker_pool import WorkerPool
 
-staff = Staff(1)
-staff.ask(abs, 1)
+pool = WorkerPool(1)
+pool.ask(abs, 1)
 print("asked", flush=True)
-staff.ask(time.sleep, 600)
+pool.ask(time.sleep, 600)
 """
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from accelerate.state import GradientState
 
-from rankopt.training.turns import Player, Turns
+from rankopt.training.joint.turns import Player, Turns
 
 
 def play(count: int, body: Any, work: Any) -> list[Any]:

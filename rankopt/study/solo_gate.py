@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from threading import Condition
 
 
-class Company:
+class SoloGate:
     """Lets trials in, together or alone; one that is to be alone waits for those inside, and the others for it.
 
     Example:
-        >>> company = Company()
-        >>> with company.enter(alone=False), company.enter(alone=False):
+        >>> gate = SoloGate()
+        >>> with gate.enter(alone=False), gate.enter(alone=False):
         ...     pass
-        >>> with company.enter(alone=True):
+        >>> with gate.enter(alone=True):
         ...     pass
     """
 

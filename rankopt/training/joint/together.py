@@ -28,11 +28,11 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.spec import TrialSpec
+from rankopt.training.joint.joint_passes import Backward, Forward, Mode, backward, forward
+from rankopt.training.joint.stacked_model import Stack
+from rankopt.training.joint.turns import Player, Turns
 from rankopt.training.model import Adapted
-from rankopt.training.passes import Backward, Forward, Mode, backward, forward
-from rankopt.training.stack import Stack
 from rankopt.training.trial import run_trial
-from rankopt.training.turns import Player, Turns
 
 
 class Lane:

@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 
-from rankopt.study.importance import LEAST, importances
+from rankopt.study.dimension_importance import LEAST, importances
 
 # the package quiets these itself; pytest forgets that before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

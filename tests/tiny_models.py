@@ -1,0 +1,48 @@
+"""Configs of tiny transformers, one function for every test: no download, no weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SIZES = {
+    "vocab_size": 30,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 40,
+}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+# what a family calls the sizes that others share
+RENAMED = {
+    "gpt2": {
+        "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
+        "intermediate_size": "n_inner", "max_position_embeddings": "n_positions",
+    },
+    "distilbert": {
+        "hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+    },
+}  # fmt: skip
+OWN: dict[str, dict[str, Any]] = {
+    "albert": {"embedding_size": 16},
+    "canine": {"vocab_size": None},
+    "deberta-v2": {"relative_attention": True, "position_buckets": 8},
+    "electra": {"embedding_size": 16},
+    "gpt2": {"n_inner": None},
+}
+
+
+def tiny_config(family: str = "bert", **changes: Any) -> Any:
+    """A config of two blocks and 16 hidden units.
+
+    Args:
+        family: transformers' `model_type`.
+        changes: fields of the config; they override the tiny sizes. None leaves a field at its default.
+    """
+    from transformers import AutoConfig
+
+    names = RENAMED.get(family, {})
+    sizes = {names.get(field, field): value for field, value in SIZES.items()}
+    fields = {**sizes, **OWN.get(family, {}), **changes}
+    return AutoConfig.for_model(family, **{name: value for name, value in fields.items() if value is not None})
