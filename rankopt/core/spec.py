@@ -159,10 +159,6 @@ class TrialSpec(Spec):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
-LISTED = ("grid", "oneshot")
-"""Searches that run every combination of the space."""
-
-
 REPEATABLE = ("seed", "task", "training")
 
 
@@ -250,8 +246,8 @@ class StudySpec(Spec):
 
     @property
     def listed(self) -> bool:
-        """Whether every combination of the space, which holds lists alone, is run; else trials are proposed."""
-        return self.search.name in LISTED
+        """Whether every combination of the space is run; otherwise the search proposes `search.trials` trials."""
+        return self.search.options.get("trials") is None
 
     def assignments(self) -> Iterator[dict[str, Any]]:
         """Every combination of a space of lists, the last dimension fastest: dotted path -> value."""

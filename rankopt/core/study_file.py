@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from ruamel.yaml.error import YAMLError
 from rankopt.core.path import paths_of, split_path, with_path
 from rankopt.core.problems import InvalidSpecError, Problem, dotted, problems
 from rankopt.core.problems import Path as Place
-from rankopt.core.space import Assignment, could_be, examples
+from rankopt.core.space import Assignment, could_be, dimensions, examples
 from rankopt.core.spec import StudySpec, TrialSpec, decode
 from rankopt.core.yaml import Document
 
 TABLES = ("space", "repeat")
 """Fields of a study whose keys are dotted paths of a trial."""
+
+COMBINATIONS = 100_000
+"""Trials that a study without `search.trials` may have; each of them is validated before the first one runs."""
 
 
 class StudyFile:
@@ -44,6 +48,7 @@ class StudyFile:
         for text in overrides:
             data = self._override(data, text)
         self.study = self._decode(data)
+        self._refuse_too_many()
         for number, assignment in enumerate(self.assignments()):
             try:
                 self.study.trial(assignment)
@@ -56,8 +61,13 @@ class StudyFile:
 
     @property
     def sampled(self) -> bool:
-        """Whether trials are proposed one by one, and not all known beforehand."""
-        return not self.study.listed
+        """Whether a search proposes trials, so that they are not all known beforehand."""
+        return not self.study.listed or not self._all_lists
+
+    @property
+    def _all_lists(self) -> bool:
+        space = self.study.space
+        return all(name in space and isinstance(values, list) for name, values in dimensions(space).items())
 
     def assignments(self) -> Iterator[Assignment]:
         """Points of the space to check: all of a grid; for a search every value and both ends of every range, each at
@@ -66,9 +76,7 @@ class StudyFile:
             for point, repeat in itertools.product(examples(self.study.space), self.study.repeats()):
                 yield {**point, **repeat}
         else:
-            ends = {path: dim.bounds[0] for path, dim in self.study.space.items() if not isinstance(dim, list)}
-            for assignment in self.study.assignments():
-                yield {**ends, **assignment}
+            yield from self.study.assignments()
 
     def line(self, problem: Problem, assignment: Assignment) -> str:
         """A problem of the trial at `assignment` as one line, placed where the wrong value stands in the file."""
@@ -93,6 +101,12 @@ class StudyFile:
                 return f"--set {text}: {dotted(place)} {message}"
         text = f"{dotted(place)} {message}" if place else message
         return f"{self.document.path}:{self.document.line(place)}: {text}"
+
+    def _refuse_too_many(self) -> None:
+        count = math.prod(len(values) for values in self.study.space.values() if isinstance(values, list))
+        if count > COMBINATIONS and not self.sampled:
+            text = f"must have at most {COMBINATIONS:,} combinations, got {count:,}; list fewer values, or use a search"
+            raise InvalidSpecError([self.at(("space",), f"{text} that proposes search.trials of them")])
 
     def _decode(self, data: dict[str, Any]) -> StudySpec:
         try:
