@@ -39,7 +39,7 @@ from rankopt.study.storage import StudyStore
 from rankopt.study.tracking import Tracker
 
 if TYPE_CHECKING:
-    from rankopt.training.joint.together import Lane
+    from rankopt.training.lane import Lane
 
 LaneMaker = Callable[[bool], "AbstractContextManager[Lane | None]"]
 POLL = 0.5

@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+from rankopt.lowrank.linear import Layers
+from rankopt.training.model import Adapted
+
 ADAPTER = "adapter.pt"
 SEAL = "seal.json"
 
@@ -64,16 +67,41 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def save_adapter(folder: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain data beside the Trainer's own files."""
+def save_network(adapted: Adapted, folder: Path, **others: Any) -> None:
+    """Write what training changes (factors, gates, masks, head) beside the Trainer's own files.
+
+    Args:
+        adapted: the model.
+        folder: created when absent.
+        others: plain data and tensors to save with it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(content, folder / ADAPTER)
+    layers = {
+        name: {"A": layer.A.detach(), "B": layer.B.detach(), "g": layer.g.detach(), "m": layer.m}
+        for name, layer in adapted.layers.items()
+    }
+    head = {part: adapted.net.get_submodule(part).state_dict() for part in adapted.head}
+    torch.save({"layers": layers, "head": head, **others}, folder / ADAPTER)
 
 
-def load_adapter(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read what `save_adapter` wrote, tensors onto `device`; nothing in it is executed."""
+def load_network(adapted: Adapted, folder: Path) -> dict[str, Any]:
+    """Restore the model that `save_network` wrote, and return everything that was saved; no code in it is executed."""
+    device = next(adapted.net.parameters()).device
     content: dict[str, Any] = torch.load(folder / ADAPTER, map_location=device, weights_only=True)
+    restore_layers(adapted.layers, content["layers"])
+    for part, state in content["head"].items():
+        adapted.net.get_submodule(part).load_state_dict(state)
     return content
+
+
+@torch.no_grad()
+def restore_layers(layers: Layers, saved: dict[str, dict[str, torch.Tensor]]) -> None:
+    """Restore saved factors, gates and masks."""
+    for name, layer in layers.items():
+        layer.A.copy_(saved[name]["A"])
+        layer.B.copy_(saved[name]["B"])
+        layer.g.copy_(saved[name]["g"])
+        layer.mask(saved[name]["m"])
 
 
 def _sha256(path: Path) -> str:

@@ -19,10 +19,10 @@ from rankopt.allocators.base import Pass
 from rankopt.core.problems import first_line
 from rankopt.core.seeds import stream
 from rankopt.core.spec import TrainingSpec
-from rankopt.lowrank.linear import Layers, apply_pattern
+from rankopt.lowrank.linear import apply_pattern
 from rankopt.tasks.encode import Encoded, collate
 from rankopt.training.callback import AllocatorCallback
-from rankopt.training.checkpoint import ADAPTER, load_adapter, save_adapter, seal
+from rankopt.training.checkpoint import ADAPTER, load_network, save_network, seal
 from rankopt.training.loss import total_loss
 from rankopt.training.model import Adapted
 
@@ -158,16 +158,9 @@ class TrialTrainer(Trainer):
         return self.events.order
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Only what training moves: factors, gates, masks, head, the allocator's state and the record so far."""
-        save_adapter(
-            Path(output_dir or self.folder),
-            {
-                "layers": {name: _tensors(layer) for name, layer in self.adapted.layers.items()},
-                "head": {part: self.adapted.net.get_submodule(part).state_dict() for part in self.adapted.head},
-                "state": self.events.state,
-                "records": self.events.records(),
-            },
-        )
+        """Write only what training changes, the allocator's state and the record so far."""
+        folder = Path(output_dir or self.folder)
+        save_network(self.adapted, folder, state=self.events.state, records=self.events.records())
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         try:
@@ -182,34 +175,13 @@ class TrialTrainer(Trainer):
         seal(written)
 
     def load(self, checkpoint: Path) -> None:
-        """Put back what `_save` wrote; the optimiser and the generators are the Trainer's own to restore."""
-        content = self._load_network(checkpoint)
+        """Restore what `_save` wrote; the Trainer itself restores the optimiser and the random generators."""
+        content = load_network(self.adapted, checkpoint)
         self.events.state = content["state"]
         self.events.restore(content["records"])
 
-    def rewind(self) -> None:
-        """Put factors, gates, masks and head back as they were when the schedule restarted."""
-        self._load_network(self.folder)
-
-    def _load_network(self, folder: Path) -> dict[str, Any]:
-        content = load_adapter(folder, self.args.device)
-        restore_layers(self.adapted.layers, content["layers"])
-        for part, state in content["head"].items():
-            self.adapted.net.get_submodule(part).load_state_dict(state)
-        return content
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self.load(Path(resume_from_checkpoint))
-
-
-@torch.no_grad()
-def restore_layers(layers: Layers, saved: dict[str, dict[str, Tensor]]) -> None:
-    """Put saved factors, gates and masks back."""
-    for name, layer in layers.items():
-        layer.A.copy_(saved[name]["A"])
-        layer.B.copy_(saved[name]["B"])
-        layer.g.copy_(saved[name]["g"])
-        layer.mask(saved[name]["m"])
 
 
 def training_arguments(spec: TrainingSpec, steps: int, seed: int, folder: Path) -> TrainingArguments:
@@ -239,7 +211,3 @@ def training_arguments(spec: TrainingSpec, steps: int, seed: int, folder: Path) 
     )
     args._n_gpu = min(1, args.n_gpu)  # one trial, one device: never DataParallel
     return args
-
-
-def _tensors(layer: Any) -> dict[str, Tensor]:
-    return {"A": layer.A.detach(), "B": layer.B.detach(), "g": layer.g.detach(), "m": layer.m}

@@ -1,38 +1,95 @@
-"""One trial, from its spec to its result."""
+"""One trial in three steps: prepare, train, score."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
+from rankopt.allocators.base import Allocator, State
 from rankopt.allocators.build import absolute_budget, build_allocator, scale_policy
+from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
-from rankopt.core.result import Cost, Observer, Parameters, Point, Progress, TrialResult
+from rankopt.core.result import (
+    Cost,
+    LossEvent,
+    Observer,
+    Parameters,
+    Point,
+    Progress,
+    RankEvent,
+    TrialResult,
+)
 from rankopt.core.spec import TrialSpec
 from rankopt.lowrank.export import export_peft
 from rankopt.lowrank.linear import apply_pattern, shapes_of
 from rankopt.tasks import TASKS
+from rankopt.tasks.base import Task
 from rankopt.tasks.metrics import evaluate
 from rankopt.training.callback import AllocatorCallback
-from rankopt.training.checkpoint import latest, step_of
-from rankopt.training.data import load_data
+from rankopt.training.checkpoint import latest, load_network, step_of
+from rankopt.training.data import Data, load_data
 from rankopt.training.environment import environment
 from rankopt.training.evaluate import Looks, predict
-from rankopt.training.model import load_adapted, model_source
+from rankopt.training.lane import Lane
+from rankopt.training.model import Adapted, load_adapted, model_source
 from rankopt.training.order import Order, total_steps
 from rankopt.training.trainer import NonFiniteLossError, TrialTrainer
 
-if TYPE_CHECKING:
-    from rankopt.training.joint.together import Lane
-
 
 class InterruptedTrialError(Exception):
-    """The trial was asked to stop; its last step is in a checkpoint, and running it again continues from there."""
+    """The trial was asked to stop. Its last step is in a checkpoint, and running it again continues from there."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A trial before its first step.
+
+    Attributes:
+        spec: what to do.
+        allocator: who decides the ranks.
+        task: the task's columns, labels and metrics.
+        adapted: the model with its adapters, as the allocator started them.
+        data: the tokenised splits.
+        budget: the absolute budget.
+        steps: optimiser steps.
+        order: the order of the training examples.
+        state: the allocator's state.
+        lane: how the trial runs its passes.
+    """
+
+    spec: TrialSpec
+    allocator: Allocator
+    task: Task
+    adapted: Adapted
+    data: Data
+    budget: Budget
+    steps: int
+    order: Order
+    state: State
+    lane: Lane
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training adds to a prepared trial, whose model it changes.
+
+    Attributes:
+        state: the allocator's state after the last step.
+        ranks: the active ranks over time.
+        losses: the training loss over time.
+        seconds: wall seconds, evaluations excluded.
+    """
+
+    state: State
+    ranks: tuple[RankEvent, ...]
+    losses: tuple[LossEvent, ...]
+    seconds: float
 
 
 def run_trial(
@@ -49,138 +106,232 @@ def run_trial(
 
     Args:
         spec: what to do.
-        folder: the trial's own; checkpoints are found and kept in `folder/checkpoints`, and `folder/adapter` (an
-            ordinary PEFT adapter of the trial's own pattern) and `folder/predictions.npz` (logits and labels of every
-            example, point and split) are written; where the allocator restarts the schedule also `folder/recovered`,
-            of the same pattern as trained since then: the adapter that all other points are cut from.
-        observe: told about every step and every scored pattern.
-        stop: asked after every step.
-        checkpoint_steps: steps between checkpoints; one every half a minute when absent.
-        evaluations: how often the model is scored on the search split while it trains, at equal distances and not at
-            the end; `observe` is told, and nothing else changes.
-        lane: its place among trials that run at once; see `together`.
+        folder: the trial's own folder. Checkpoints are read from and written to `folder/checkpoints`; `score` says
+            what else is written.
+        observe: called after every step and every scored pattern.
+        stop: asked after every step and every evaluated batch.
+        checkpoint_steps: steps between checkpoints (default: every 30 s).
+        evaluations: number of evaluations on the search split during training, evenly spaced, the end excluded. They
+            are reported to `observe` and change nothing else.
+        lane: how the trial runs its passes (default: alone).
     Returns:
-        A complete result, or a failed one when the loss or the outputs are no longer finite.
+        A complete result, or a failed one when the loss, the weights or the outputs are no longer finite.
     Raises:
         ValueError: a wrong spec, data or model; one line that says what to do.
-        InterruptedTrialError: `stop` said so.
+        InterruptedTrialError: `stop` returned True.
         OSError: nothing can be written, or the checkpoint to continue from is corrupt.
     """
-    allocator = build_allocator(spec)
-    task = TASKS[spec.task.name]
-    adapted = load_adapted(spec.model, scale_policy(spec, allocator), task, spec.seed)
-    if lane:
-        lane.take(adapted)
-    data = load_data(spec.task, adapted.tokenizer)
-    how = spec.training
-    steps = total_steps(how.epochs, how.steps, len(data.train), how.batch_size, how.accumulation)
-    layers, shapes = adapted.layers, shapes_of(adapted.layers)
-    budget = absolute_budget(spec, layers)
-    order = Order(data.train.lengths, how.batch_size, spec.seed, how.group_by_length)
-    state = allocator.start(layers, budget, steps, spec.seed)
-
-    def interim(pattern: RankPattern) -> dict[str, float]:
-        split = data.held_out["search"]
-        scores = evaluate(task, predict(adapted, split, how.eval_batch_size, how.precision), split.labels)
-        error = 0.5 / math.sqrt(len(split))  # the most that a share of right answers can have
-        return {"score": scores[task.metrics[0]], "parameters": pattern.parameters(shapes), "error": error}
-
-    arrays = {f"labels/{name}": split.labels for name, split in data.held_out.items()}
-
-    def score(label: str, pattern: RankPattern, adapter: str, place: int, places: int) -> Point:
-        apply_pattern(layers, pattern)
-        answers = {
-            split: predict(adapted, split, how.eval_batch_size, how.precision, _unless(stop))
-            for split in dict.fromkeys(data.held_out.values())
-        }
-        logits = {name: answers[split] for name, split in data.held_out.items()}
-        arrays.update({f"logits/{label}/{name}": values for name, values in logits.items()})
-        scores = {name: evaluate(task, logits[name], split.labels) for name, split in data.held_out.items()}
-        search, kept = scores.pop("search"), pattern.parameters(shapes)
-        observe(Progress(place, places, "evaluate", {"score": search[task.metrics[0]]}))
-        return Point(label=label, pattern=pattern, kept=kept, search=search, report=scores, adapter=adapter)
-
-    def export(pattern: RankPattern, to: Path) -> None:
-        apply_pattern(layers, pattern)
-        base = model_source(spec.model.name)
-        export_peft(layers, adapted.net, to, head=adapted.head, base_model=base, revision=spec.model.revision)
-
-    scored = {round(steps * place / (evaluations + 1)) for place in range(1, evaluations + 1)} - {0, steps}
-    clock = lane.player.clock if lane else time.perf_counter
-    callback = AllocatorCallback(
-        allocator, state, layers, budget, order, observe, stop, checkpoint_steps, scored=scored, score=interim,
-        clock=clock,
-    )  # fmt: skip
-    look = Looks(
-        adapted, data.held_out["search"], task, how.eval_batch_size, how.precision, _unless(stop), observe, clock
-    )
-    checkpoints = folder / "checkpoints"
-    backward = lane.backward if lane else lambda: None
-    trainer = TrialTrainer(adapted, data.train, how, steps, spec.seed, checkpoints, callback, backward)
-    resumed = latest(checkpoints)
-    record = TrialResult(
-        key=spec.key,
-        spec=spec.plain,
-        status="failed",
-        metrics=task.metrics,
-        layers=shapes,
-        environment=environment()
-        | {"data": data.fingerprint, "model": adapted.fingerprint, "task_version": str(task.version)},
-    )
+    prepared = prepare(spec, lane)
     try:
-        if resumed and step_of(resumed) == steps:
-            trainer.load(resumed)  # it was interrupted while being scored
-        else:
-            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
-        if callback.stopped:
-            raise InterruptedTrialError
-        began = clock()
-        own, *others = allocator.finish(callback.state, layers)
-        patterns = {f"mean rank {pattern.mean:.4g}": pattern for pattern in others}
-        patterns |= allocator.choose(callback.state, layers, look)
-        source, places = "recovered" if allocator.restart(steps) else "adapter", len(patterns) + 1
-        points = [score(*item, source, place, places) for place, item in enumerate(patterns.items(), 1)]
-        if source == "recovered":
-            export(own, folder / source)
-            trainer.rewind()
-        points.insert(0, score("budget", own, "adapter", places, places))
+        trained = train(
+            prepared, folder, observe=observe, stop=stop, checkpoint_steps=checkpoint_steps, evaluations=evaluations
+        )
+        return score(prepared, trained, folder, observe=observe, stop=stop)
     except (NonFiniteLossError, FloatingPointError) as error:
-        return record.model_copy(update={"reason": str(error)})
-    export(own, folder / "adapter")
-    np.savez_compressed(folder / "predictions.npz", **arrays)  # type: ignore[arg-type]
-    ranks, losses = callback.trace()
-    tokens, padded = order.count(steps, how.accumulation)
-    gates = sum(layer.initial for layer in layers.values() if layer.g.requires_grad)
-    opened = RankPattern({name: layer.initial for name, layer in layers.items()})
-    return record.model_copy(
-        update={
-            "status": "complete",
-            "points": tuple(points),
-            "ranks": ranks,
-            "losses": losses,
-            "looks": tuple(look.seen),
-            "measured": callback.state.get("measured", {}),
-            "notes": tuple(callback.state.get("notes", ())),
-            "parameters": Parameters(
-                base=adapted.base_parameters,
-                head=adapted.head_parameters,
-                trained=opened.parameters(shapes) + gates,
-                kept=points[0].kept,
-            ),
-            "cost": Cost(
-                train_seconds=callback.seconds,
-                evaluate_seconds=clock() - began,
-                steps=steps,
-                tokens=tokens,
-                padded_tokens=padded,
-                looks=len(look.seen),
-                look_seconds=look.seconds,
-            ),
-        }
+        return _result(prepared, status="failed", reason=str(error))
+
+
+def prepare(spec: TrialSpec, lane: Lane | None = None) -> Prepared:
+    """Load model and data, and let the allocator initialise the adapters.
+
+    Raises:
+        ValueError: a wrong spec, data or model; one line that says what to do.
+    """
+    allocator, task, how = build_allocator(spec), TASKS[spec.task.name], spec.training
+    lane = lane or Lane()
+    adapted = load_adapted(spec.model, scale_policy(spec, allocator), task, spec.seed)
+    lane.take(adapted)
+    data = load_data(spec.task, adapted.tokenizer)
+    steps = total_steps(how.epochs, how.steps, len(data.train), how.batch_size, how.accumulation)
+    budget = absolute_budget(spec, adapted.layers)
+    order = Order(data.train.lengths, how.batch_size, spec.seed, how.group_by_length)
+    state = allocator.start(adapted.layers, budget, steps, spec.seed)
+    return Prepared(spec, allocator, task, adapted, data, budget, steps, order, state, lane)
+
+
+def train(
+    prepared: Prepared,
+    folder: Path,
+    *,
+    observe: Observer = lambda progress: None,
+    stop: Callable[[], bool] = lambda: False,
+    checkpoint_steps: int | None = None,
+    evaluations: int = 0,
+) -> Trained:
+    """Train from the newest checkpoint in `folder/checkpoints`, or from the start. Arguments as `run_trial`.
+
+    Raises:
+        NonFiniteLossError, FloatingPointError: the loss or a weight is not finite.
+        InterruptedTrialError, OSError: as `run_trial`.
+    """
+    trainer = build_trainer(
+        prepared, folder, observe=observe, stop=stop, checkpoint_steps=checkpoint_steps, evaluations=evaluations
+    )
+    checkpoint = latest(trainer.folder)
+    if checkpoint and step_of(checkpoint) == prepared.steps:
+        trainer.load(checkpoint)  # the trial was interrupted while it was scored
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    events = trainer.events
+    if events.stopped:
+        raise InterruptedTrialError
+    ranks, losses = events.trace()
+    return Trained(events.state, ranks, losses, events.seconds)
+
+
+def build_trainer(
+    prepared: Prepared,
+    folder: Path,
+    *,
+    observe: Observer = lambda progress: None,
+    stop: Callable[[], bool] = lambda: False,
+    checkpoint_steps: int | None = None,
+    evaluations: int = 0,
+) -> TrialTrainer:
+    """The Trainer that `train` runs. Arguments as `run_trial`."""
+    steps, lane = prepared.steps, prepared.lane
+    evaluated = {round(steps * number / (evaluations + 1)) for number in range(1, evaluations + 1)} - {0, steps}
+    callback = AllocatorCallback(
+        prepared.allocator, prepared.state, prepared.adapted.layers, prepared.budget, prepared.order, observe, stop,
+        checkpoint_steps, scored=evaluated, score=partial(_interim, prepared), clock=lane.clock,
+    )  # fmt: skip
+    return TrialTrainer(
+        prepared.adapted, prepared.data.train, prepared.spec.training, steps, prepared.spec.seed,
+        folder / "checkpoints", callback, lane.backward,
+    )  # fmt: skip
+
+
+def score(
+    prepared: Prepared,
+    trained: Trained,
+    folder: Path,
+    *,
+    observe: Observer = lambda progress: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> TrialResult:
+    """Score the trained model at every final pattern, and write what the trial leaves.
+
+    Written to `folder`: `adapter`, a PEFT adapter of the trial's own pattern; `predictions.npz`, logits and labels of
+    every example, point and split; and, where the allocator restarts the schedule, `recovered`, the adapter at the end
+    of training, from which all other points are cut.
+
+    Args:
+        prepared: the trial.
+        trained: what `train` returned.
+        folder: the one that was given to `train`.
+        observe: called after every scored pattern.
+        stop: asked after every evaluated batch.
+    Raises:
+        FloatingPointError: an output is not finite.
+        InterruptedTrialError, OSError: as `run_trial`.
+    """
+    allocator, layers, how = prepared.allocator, prepared.adapted.layers, prepared.spec.training
+    clock, check = prepared.lane.clock, _interrupt_if(stop)
+    began = clock()
+    looks = Looks(
+        prepared.adapted, prepared.data.held_out["search"], prepared.task, how.eval_batch_size, how.precision, check,
+        observe, clock,
+    )  # fmt: skip
+    own, *others = allocator.finish(trained.state, layers)
+    cuts = {f"mean rank {pattern.mean:.4g}": pattern for pattern in others}
+    cuts |= allocator.choose(trained.state, layers, looks)
+    restarted = allocator.restart(prepared.steps) is not None
+    points: list[Point] = []
+    predictions = {f"labels/{name}": split.labels for name, split in prepared.data.held_out.items()}
+    for label, pattern in [*cuts.items(), ("budget", own)]:
+        if label == "budget" and restarted:  # the trial's own point is the network before the restart
+            _export(prepared, own, folder / "recovered")
+            load_network(prepared.adapted, folder / "checkpoints")
+        logits = _logits(prepared, pattern, check)
+        predictions |= {f"logits/{label}/{name}": values for name, values in logits.items()}
+        adapter = "recovered" if restarted and label != "budget" else "adapter"
+        points.append(_point(prepared, label, pattern, logits, adapter))
+        value = points[-1].search[prepared.task.metrics[0]]
+        observe(Progress(len(points), len(cuts) + 1, "evaluate", {"score": value}))
+    _export(prepared, own, folder / "adapter")
+    np.savez_compressed(folder / "predictions.npz", **predictions)  # type: ignore[arg-type]
+    tokens, padded = prepared.order.count(prepared.steps, how.accumulation)
+    return _result(
+        prepared,
+        status="complete",
+        points=(points[-1], *points[:-1]),
+        ranks=trained.ranks,
+        losses=trained.losses,
+        looks=tuple(looks.seen),
+        measured=trained.state.get("measured", {}),
+        notes=tuple(trained.state.get("notes", ())),
+        parameters=_parameters(prepared, points[-1].kept),
+        cost=Cost(
+            train_seconds=trained.seconds,
+            evaluate_seconds=clock() - began,
+            steps=prepared.steps,
+            tokens=tokens,
+            padded_tokens=padded,
+            looks=len(looks.seen),
+            look_seconds=looks.seconds,
+        ),
     )
 
 
-def _unless(stop: Callable[[], bool]) -> Callable[[], None]:
+def _interim(prepared: Prepared, pattern: RankPattern) -> dict[str, float]:
+    """The score on the search split during training, the parameters kept, and the score's largest standard error."""
+    how, task, split = prepared.spec.training, prepared.task, prepared.data.held_out["search"]
+    scores = evaluate(task, predict(prepared.adapted, split, how.eval_batch_size, how.precision), split.labels)
+    parameters = pattern.parameters(shapes_of(prepared.adapted.layers))
+    error = 0.5 / math.sqrt(len(split))  # of an accuracy, at most
+    return {"score": scores[task.metrics[0]], "parameters": parameters, "error": error}
+
+
+def _logits(prepared: Prepared, pattern: RankPattern, check: Callable[[], None]) -> dict[str, Any]:
+    """The logits of every held-out split under a pattern, which stays applied."""
+    how, held_out = prepared.spec.training, prepared.data.held_out
+    apply_pattern(prepared.adapted.layers, pattern)
+    logits = {
+        split: predict(prepared.adapted, split, how.eval_batch_size, how.precision, check)
+        for split in dict.fromkeys(held_out.values())  # one pass where two names share a split
+    }
+    return {name: logits[split] for name, split in held_out.items()}
+
+
+def _point(prepared: Prepared, label: str, pattern: RankPattern, logits: dict[str, Any], adapter: str) -> Point:
+    held_out = prepared.data.held_out
+    scores = {name: evaluate(prepared.task, logits[name], split.labels) for name, split in held_out.items()}
+    kept = pattern.parameters(shapes_of(prepared.adapted.layers))
+    return Point(label=label, pattern=pattern, kept=kept, search=scores.pop("search"), report=scores, adapter=adapter)
+
+
+def _export(prepared: Prepared, pattern: RankPattern, folder: Path) -> None:
+    adapted, model = prepared.adapted, prepared.spec.model
+    apply_pattern(adapted.layers, pattern)
+    base = model_source(model.name)
+    export_peft(adapted.layers, adapted.net, folder, head=adapted.head, base_model=base, revision=model.revision)
+
+
+def _parameters(prepared: Prepared, kept: int) -> Parameters:
+    adapted, layers = prepared.adapted, prepared.adapted.layers
+    opened = RankPattern({name: layer.initial for name, layer in layers.items()})
+    gates = sum(layer.initial for layer in layers.values() if layer.g.requires_grad)
+    return Parameters(
+        base=adapted.base_parameters,
+        head=adapted.head_parameters,
+        trained=opened.parameters(shapes_of(layers)) + gates,
+        kept=kept,
+    )
+
+
+def _result(prepared: Prepared, **values: Any) -> TrialResult:
+    hashes = {"data": prepared.data.fingerprint, "model": prepared.adapted.fingerprint}
+    return TrialResult(
+        key=prepared.spec.key,
+        spec=prepared.spec.plain,
+        metrics=prepared.task.metrics,
+        layers=shapes_of(prepared.adapted.layers),
+        environment=environment() | hashes | {"task_version": str(prepared.task.version)},
+        **values,
+    )
+
+
+def _interrupt_if(stop: Callable[[], bool]) -> Callable[[], None]:
     def check() -> None:
         if stop():
             raise InterruptedTrialError

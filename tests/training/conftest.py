@@ -1,4 +1,4 @@
-"""Driving one training by hand: the pieces that `run_trial` puts together, in the open."""
+"""One training, driven by hand."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from rankopt.allocators.build import absolute_budget, build_allocator, scale_policy
 from rankopt.core.spec import TrialSpec
-from rankopt.tasks import TASKS
-from rankopt.tasks.encode import Encoded, encode
-from rankopt.tasks.splits import read_splits
+from rankopt.tasks.encode import Encoded
 from rankopt.training.callback import AllocatorCallback
-from rankopt.training.model import Adapted, load_adapted
-from rankopt.training.order import Order, total_steps
+from rankopt.training.model import Adapted
 from rankopt.training.trainer import TrialTrainer
+from rankopt.training.trial import build_trainer
+from rankopt.training.trial import prepare as prepare_trial
 
 
 class Training(NamedTuple):
-    """A trial just before its first step."""
+    """A trial before its first step."""
 
     trainer: TrialTrainer
     adapted: Adapted
@@ -30,23 +28,12 @@ class Training(NamedTuple):
 
 @pytest.fixture
 def prepare(tmp_path: Path) -> Callable[[TrialSpec], Training]:
-    """Everything of a trial up to the Trainer, not yet run."""
+    """Prepare a trial and build its Trainer, without training."""
 
     def make(spec: TrialSpec) -> Training:
-        allocator, task, how = build_allocator(spec), TASKS[spec.task.name], spec.training
-        splits = read_splits(task, data_dir=spec.task.data_dir, search_examples=spec.task.search_examples)
-        adapted = load_adapted(spec.model, scale_policy(spec, allocator), task, spec.seed)
-        train = encode(task, splits.train, adapted.tokenizer, spec.task.max_length)
-        steps = total_steps(how.epochs, how.steps, len(train), how.batch_size, how.accumulation)
-        order = Order(train.lengths, how.batch_size, spec.seed, how.group_by_length)
-        budget = absolute_budget(spec, adapted.layers)
-        state = allocator.start(adapted.layers, budget, steps, spec.seed)
-        callback = AllocatorCallback(
-            allocator, state, adapted.layers, budget, order, lambda progress: None, lambda: False, steps
-        )
-        return Training(
-            TrialTrainer(adapted, train, how, steps, spec.seed, tmp_path, callback), adapted, train, callback
-        )
+        prepared = prepare_trial(spec)
+        trainer = build_trainer(prepared, tmp_path, checkpoint_steps=prepared.steps)
+        return Training(trainer, prepared.adapted, prepared.data.train, trainer.events)
 
     return make
 

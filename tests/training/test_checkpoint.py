@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from rankopt.training.checkpoint import SEAL, latest, load_adapter, save_adapter, seal
+from rankopt.training.checkpoint import ADAPTER, SEAL, latest, load_network, save_network, seal
 
 
 def checkpoint(folder: Path, step: int, *, sealed: bool = True) -> Path:
     path = folder / f"checkpoint-{step}"
-    save_adapter(path, {"step": step, "weights": torch.arange(4.0)})
+    path.mkdir(parents=True)
+    torch.save({"step": step}, path / ADAPTER)
     (path / "trainer_state.json").write_text("{}")
     if sealed:
         seal(path)
@@ -25,9 +29,7 @@ def test_the_newest_by_number(tmp_path: Path) -> None:
     for step in (9, 10, 2):
         checkpoint(tmp_path, step)
     assert latest(tmp_path) == tmp_path / "checkpoint-10"
-    content = load_adapter(tmp_path / "checkpoint-10")
-    assert content["step"] == 10
-    assert content["weights"].tolist() == [0, 1, 2, 3]
+    assert torch.load(tmp_path / "checkpoint-10" / ADAPTER, weights_only=True) == {"step": 10}
 
 
 def test_an_unsealed_one_never_was(tmp_path: Path) -> None:
@@ -83,6 +85,22 @@ def test_loading_runs_nothing(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (Path.touch, (Path("boom"),))  # type: ignore[return-value]
 
-    torch.save({"x": Bomb()}, tmp_path / "adapter.pt")
+    torch.save({"x": Bomb()}, tmp_path / ADAPTER)
     with pytest.raises(Exception, match="Weights only"):
-        load_adapter(tmp_path)
+        load_network(SimpleNamespace(net=torch.nn.Linear(1, 1)), tmp_path)  # type: ignore[arg-type]
+
+
+def test_a_network_is_restored(prepare: Callable[[Any], Any], tiny_spec: Any, tmp_path: Path) -> None:
+    """Factors, gates, masks and head return to their saved values, and other content is returned."""
+    adapted = prepare(tiny_spec(allocator__name="adalora")).adapted
+    layer = next(iter(adapted.layers.values()))
+    tensors = [layer.A, layer.B, layer.g, layer.m, adapted.net.classifier.weight]
+    before, rank = [tensor.clone() for tensor in tensors], layer.rank
+    save_network(adapted, tmp_path / "saved", step=3)
+    with torch.no_grad():
+        for tensor in (layer.A, layer.B, layer.g, adapted.net.classifier.weight):
+            tensor.add_(1.0)
+    layer.keep(0)
+    assert load_network(adapted, tmp_path / "saved")["step"] == 3
+    assert layer.rank == rank
+    assert all(torch.equal(tensor, value) for tensor, value in zip(tensors, before, strict=True))

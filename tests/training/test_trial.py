@@ -521,15 +521,15 @@ def test_a_disk_that_is_full_is_no_failure_of_the_trial(tiny_spec: Spec, tmp_pat
     checkpoint that could not be finished is not used later."""
     from rankopt.training import trainer
 
-    save = trainer.save_adapter
+    save = trainer.save_network
 
-    def full(folder: Path, content: dict[str, Any]) -> None:
+    def full(adapted: Any, folder: Path, **others: Any) -> None:
         if folder.name == "checkpoint-6":
             folder.mkdir()
             raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 704 vs 598\nmore")
-        save(folder, content)
+        save(adapted, folder, **others)
 
-    monkeypatch.setattr(trainer, "save_adapter", full)
+    monkeypatch.setattr(trainer, "save_network", full)
     with pytest.raises(OSError, match="the checkpoint cannot be written") as caught:
         run_trial(tiny_spec(), tmp_path, checkpoint_steps=3)
     assert "\n" not in str(caught.value)

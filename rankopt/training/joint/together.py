@@ -31,11 +31,12 @@ from rankopt.core.spec import TrialSpec
 from rankopt.training.joint.joint_passes import Backward, Forward, Mode, backward, forward
 from rankopt.training.joint.stacked_model import Stack
 from rankopt.training.joint.turns import Player, Turns
+from rankopt.training.lane import Lane as TrialLane
 from rankopt.training.model import Adapted
 from rankopt.training.trial import run_trial
 
 
-class Lane:
+class Lane(TrialLane):
     """A trial's place among others: its net's forward passes go through here, and so does what is left of backward.
 
     Attributes:
@@ -66,6 +67,10 @@ class Lane:
             leaf = logits.detach().requires_grad_()
             self._pending, logits = (post, logits, leaf), leaf
         return SequenceClassifierOutput(logits=logits)
+
+    def clock(self) -> float:
+        """Seconds of the trial's own thread and of its share of joint passes."""
+        return self.player.clock()
 
     def draw(self) -> AbstractContextManager[None]:
         """Within it, random numbers come from the trial's own generator, although it is not its turn."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rankopt.allocators import ALLOCATORS
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.spec import TrialSpec
-from rankopt.training.checkpoint import latest, load_adapter
+from rankopt.training.checkpoint import ADAPTER, latest
 from rankopt.training.data import load_data
 from rankopt.training.joint.stacked_model import Stack
 from rankopt.training.joint.together import run_trials
@@ -65,7 +65,7 @@ def content(folder: Path) -> dict[str, Any]:
     """Factors, gates, masks, head, state and record of the last checkpoint, flat."""
     checkpoint = latest(folder / "checkpoints")
     assert checkpoint is not None
-    saved = load_adapter(checkpoint)
+    saved = torch.load(checkpoint / ADAPTER, weights_only=True)
     saved["records"].pop("seconds")
     return dict(flat(saved)) | dict(np.load(folder / "predictions.npz"))
 
