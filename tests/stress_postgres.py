@@ -27,7 +27,7 @@ from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Point, TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
 from rankopt.study.attempts import DROPPED, KEY, fates, has_failed, origin, orphans
-from rankopt.study.job import Event, Job
+from rankopt.study.job import Job, RunOptions
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
 from rankopt.training import trial as training
@@ -62,12 +62,7 @@ def be_a_worker(url: str, folder: Path) -> None:
     sys.stdout = sys.stderr = (folder / "workers.txt").open("a", buffering=1)
     training.run_trial = stub
 
-    def tell(event: Event) -> None:
-        print(os.getpid(), event.kind, event.trial, event.text)
-
-    work(
-        Job(0, url, NAME, folder, "disabled", 1, None, 5, 20), lambda event: print(os.getpid(), event.kind, event.text)
-    )
+    work(Job(0, NAME, RunOptions(url, folder, heartbeat=5, grace=20)), lambda event: print(os.getpid(), event))
 
 
 def start(url: str, folder: Path) -> Any:

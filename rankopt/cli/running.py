@@ -60,26 +60,24 @@ def run(
 
     pool = WorkerPool(workers)
     from rankopt.study.database import sqlite_url
+    from rankopt.study.job import RunOptions
     from rankopt.study.run import run_study
 
     console = printing.console()
     trials, _ = _prepared(file, console, pool.ask)
     folder = directory / file.study.name
-    outcome = run_study(
-        file.study,
-        trials,
-        folder=folder,
+    options = RunOptions(
         url=storage or sqlite_url(folder),
-        console=console,
-        pool=pool,
+        folder=folder,
         wandb=mode,
         checkpoint_steps=checkpoint_steps,
-        retry_failed=retry_failed,
         heartbeat=heartbeat,
         grace=grace,
         artifacts=artifact_place(artifacts),
         together=together,
+        retry_failed=retry_failed,
     )
+    outcome = run_study(file.study, trials, options, console=console, pool=pool)
     _finish(outcome, file.study.name, console)
 
 
@@ -98,6 +96,7 @@ def worker(
     """Join a study that another machine runs: needs its name and its storage only, queues nothing, judges no trial."""
     mode = _mode(wandb)
     from rankopt.study.database import refuse_absent
+    from rankopt.study.job import RunOptions
     from rankopt.study.run import keep, run_study
     from rankopt.study.storage import StudyStore
     from rankopt.study.worker_pool import WorkerPool
@@ -110,13 +109,9 @@ def worker(
     console = printing.console()
     pool = WorkerPool(workers)
     _prepared(file, console, pool.ask)  # data that is missing on this machine must not fail the study's trials
-    outcome = run_study(
-        spec,
-        None,
-        folder=folder,
+    options = RunOptions(
         url=storage,
-        console=console,
-        pool=pool,
+        folder=folder,
         wandb=mode,
         checkpoint_steps=checkpoint_steps,
         heartbeat=heartbeat,
@@ -124,6 +119,7 @@ def worker(
         artifacts=artifact_place(artifacts),
         together=together,
     )
+    outcome = run_study(spec, None, options, console=console, pool=pool)
     # what starts workers again when they fail would do so for ever after one trial that failed
     _finish(outcome, study, console, judged=False)
 

@@ -1,47 +1,57 @@
-"""What a worker process is told, and what it tells."""
+"""How a study is run: the options of the command line, and the job of one worker."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from rankopt.core.result import Progress
 from rankopt.study.tracking import Mode
 
-
-class Job(NamedTuple):
-    """What a worker is told."""
-
-    slot: int
-    url: str
-    name: str
-    folder: Path
-    wandb: Mode
-    threads: int
-    checkpoint_steps: int | None
-    heartbeat: int
-    grace: int
-    artifacts: str | None = None
-    together: int = 1
+HEARTBEAT = 15
+"""Seconds between two heartbeats of a running attempt."""
+GRACE = 90
+"""Seconds without a heartbeat after which an attempt counts as lost."""
 
 
-class Event(NamedTuple):
-    """What a worker tells the parent: kind is start, step, end, more, requeue, say, log or refuse.
+@dataclass(frozen=True)
+class RunOptions:
+    """What `rankopt run` and `rankopt worker` were told about where and how to run; none of it changes a result.
 
-    Of "more" the text is the number of trials that are planned now.
+    Attributes:
+        url: SQLAlchemy URL of the Optuna storage.
+        folder: of the study: artifacts, unfinished trials, W&B files and `log.txt`.
+        wandb: see `tracking`.
+        checkpoint_steps: steps between checkpoints; None for every 30 seconds.
+        heartbeat: see `HEARTBEAT`.
+        grace: see `GRACE`.
+        artifacts: a folder or bucket for adapters and predictions; None for the study's folder.
+        together: number of trials that each worker trains jointly.
+        retry_failed: requeue failed trials before the workers start.
     """
 
-    worker: int
-    kind: str
-    trial: int = -1
-    label: str = ""
-    progress: Progress | None = None
-    text: str = ""
+    url: str
+    folder: Path
+    wandb: Mode = "disabled"
+    checkpoint_steps: int | None = None
+    heartbeat: int = HEARTBEAT
+    grace: int = GRACE
+    artifacts: str | None = None
+    together: int = 1
+    retry_failed: bool = False
 
 
-class TrialFailedError(Exception):
-    """The trial is recorded as failed."""
+@dataclass(frozen=True)
+class Job:
+    """What one worker process is to do.
 
+    Attributes:
+        slot: number of the worker, or of its lane where it trains several trials jointly.
+        study: name of the study.
+        options: those of the run.
+        threads: CPU threads of the worker.
+    """
 
-class StopWorkingError(Exception):
-    """This worker can do no more; the trial is back in the queue."""
+    slot: int
+    study: str
+    options: RunOptions
+    threads: int = 1

@@ -32,7 +32,17 @@ from rankopt.study.attempts import (
     recorded,
     result_slot,
 )
-from rankopt.study.job import Event, Job, StopWorkingError, TrialFailedError
+from rankopt.study.events import (
+    Event,
+    LogMessage,
+    Message,
+    TrialAdvanced,
+    TrialEnded,
+    TrialInterrupted,
+    TrialStarted,
+    WorkerStopped,
+)
+from rankopt.study.job import Job
 from rankopt.study.plan import InvalidTrialError, checked
 from rankopt.study.proposals import propose
 from rankopt.study.storage import StudyStore
@@ -44,6 +54,14 @@ if TYPE_CHECKING:
 LaneMaker = Callable[[bool], "AbstractContextManager[Lane | None]"]
 POLL = 0.5
 """Seconds between looks at what other workers do."""
+
+
+class TrialFailedError(Exception):
+    """The trial is recorded as failed."""
+
+
+class StopWorkingError(Exception):
+    """This worker can do no more; the trial is back in the queue."""
 
 
 class Objective:
@@ -163,8 +181,8 @@ class Objective:
 
     def _run(self, trial: optuna.Trial, place: int, spec: TrialSpec, last: bool) -> TrialResult:
         """Train and score a trial at one of its repeats, and record the result."""
-        label, folder = trial_label(spec), self.job.folder / "trials" / spec.key
-        self.tell(Event(self.job.slot, "start", trial.number, label))
+        label, folder = trial_label(spec), self.job.options.folder / "trials" / spec.key
+        self.tell(TrialStarted(self.job.slot, trial.number, label))
         spoke = 0.0
 
         def observe(progress: Progress) -> None:
@@ -173,7 +191,7 @@ class Objective:
             now = time.monotonic()
             if now - spoke > 0.2 or progress.step == progress.steps:
                 spoke = now
-                self.tell(Event(self.job.slot, "step", trial.number, label, progress))
+                self.tell(TrialAdvanced(self.job.slot, trial.number, label, progress=progress))
             if progress.stage == "score":
                 self._judge(trial, progress, label)
 
@@ -182,14 +200,15 @@ class Objective:
         result: TrialResult | None = None
         surprised = False
         try:
-            alone = self.job.together == 1 or self._died(trial, label)
-            self.tracker.start(self.job.name, trial.number, label, spec.allocator.name, spec.plain)
+            alone = self.job.options.together == 1 or self._died(trial, label)
+            self.tracker.start(self.job.study, trial.number, label, spec.allocator.name, spec.plain)
             with self.lane(alone) as lane:
                 if alone:
                     trial.set_user_attr(ALONE, place)
                 result = training.run_trial(
-                    spec, folder, observe=observe, stop=self.stop, checkpoint_steps=self.job.checkpoint_steps,
-                    evaluations=self.pruner.evaluations if self.pruner else 0, lane=lane,
+                    spec, folder, observe=observe, stop=self.stop,
+                    checkpoint_steps=self.job.options.checkpoint_steps, lane=lane,
+                    evaluations=self.pruner.evaluations if self.pruner else 0,
                 )  # fmt: skip
             if result.status == "complete":
                 for adapter in sorted({point.adapter for point in result.points}):
@@ -197,22 +216,22 @@ class Objective:
                 self.store.upload(trial, folder / "predictions.npz", spec.key)
         except training.InterruptedTrialError:
             self._give_back(trial)
-            self.tell(Event(self.job.slot, "requeue", trial.number, label))
+            self.tell(TrialInterrupted(self.job.slot, trial.number, label))
             raise StopWorkingError from None
         except optuna.TrialPruned:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         except OSError as error:  # a full disk, a lost mount, a damaged checkpoint: not the trial's fault
             self._give_back(trial)
-            cure = f" ({error.filename or self.job.folder}); free or mend it and run again"
+            cure = f" ({error.filename or self.job.options.folder}); free or mend it and run again"
             text = f"{error.strerror}{cure}" if error.strerror else str(error)
-            self.tell(Event(self.job.slot, "refuse", trial.number, label, text=text))
+            self.tell(WorkerStopped(self.job.slot, trial.number, label, text=text))
             raise StopWorkingError from None
         except Exception as error:
             surprised = True
             reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             result = TrialResult(key=spec.key, spec=spec.plain, status="failed", reason=reason)
-            self.tell(Event(self.job.slot, "log", trial.number, label, text=traceback.format_exc()))
+            self.tell(LogMessage(self.job.slot, trial.number, label, text=traceback.format_exc()))
         finally:
             self.tracker.finish(result)
         self._record(trial, place, result, last, label)
@@ -287,7 +306,8 @@ class Objective:
 
     def _told(self, trial: optuna.Trial, text: str, over: bool = True, label: str = "") -> None:
         """Say what came of a training, and whether its trial is over."""
-        self.tell(Event(self.job.slot, "end" if over else "say", trial.number, label, text=text))
+        event = TrialEnded if over else Message
+        self.tell(event(self.job.slot, trial.number, label, text=text))
 
     def _give_back(self, trial: optuna.Trial) -> None:
         trial.set_user_attr(INTERRUPTED, True)

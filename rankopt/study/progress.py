@@ -6,13 +6,21 @@ import time
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-if TYPE_CHECKING:
-    from rankopt.study.job import Event
+from rankopt.study.events import (
+    Event,
+    LogMessage,
+    Message,
+    PlanExtended,
+    TrialAdvanced,
+    TrialEnded,
+    TrialInterrupted,
+    TrialStarted,
+    WorkerStopped,
+)
 
 QUIET = 30.0
 """Seconds without a line after which a run without bars says where it is."""
@@ -64,14 +72,14 @@ class Display:
 
     def show(self, event: Event) -> None:
         """React to what a worker tells."""
-        name = f"trial {event.trial} {event.label}" if event.trial >= 0 else f"worker {event.worker}"
-        match event.kind:
-            case "start":
+        name = event.subject
+        match event:
+            case TrialStarted():
                 if event.worker not in self.tasks:
                     self.tasks[event.worker] = self.bars.add_task("", total=None, note="")
                 self.bars.reset(self.tasks[event.worker], description=f"  {name}", total=None, note="loading")
                 self._write(f"{name}: started by worker {event.worker}")
-            case "step" if event.progress:
+            case TrialAdvanced():
                 values = ", ".join(f"{key} {value:.4g}" for key, value in event.progress.values.items())
                 note = f"{event.progress.stage} {values}"
                 self.bars.update(
@@ -80,19 +88,19 @@ class Display:
                 if not self.console.is_terminal and time.monotonic() - self.spoke > QUIET:
                     self.say(f"{name}: step {event.progress.step}/{event.progress.steps}, {note}")
                     self.spoke = time.monotonic()
-            case "end":
+            case TrialEnded():
                 self.done += 1
                 self.bars.update(self.overall, completed=self.done)
                 self.say(f"[{self.done}/{self.total}] {name}: {event.text}")
                 self.spoke = time.monotonic()
-            case "more":
-                self.total = max(self.total, int(event.text))
+            case PlanExtended():
+                self.total = max(self.total, event.trials)
                 self.bars.update(self.overall, total=self.total)
-            case "requeue":
+            case TrialInterrupted():
                 self.say(f"{name}: interrupted; it continues from its checkpoint when the study is run again")
-            case "refuse" | "say":
+            case Message() | WorkerStopped():
                 self.say(f"{name}: {event.text}")
-            case _:
+            case LogMessage():
                 self._write(f"{name}: {event.text}")
 
     def _write(self, line: str) -> None:

@@ -15,11 +15,12 @@ from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
 from rankopt.core.yaml import write
 from rankopt.study.database import PATIENCE
+from rankopt.study.events import WorkerStopped
 from rankopt.study.followups import follow
-from rankopt.study.job import Job
+from rankopt.study.job import Job, RunOptions
 from rankopt.study.progress import Display
-from rankopt.study.storage import GRACE, HEARTBEAT, RETRIES, StudyStore
-from rankopt.study.tracking import Mode, check_mode, publish_study
+from rankopt.study.storage import RETRIES, StudyStore
+from rankopt.study.tracking import check_mode, publish_study
 from rankopt.study.worker_pool import WorkerPool
 
 RESTARTS = RETRIES + 2
@@ -46,18 +47,10 @@ class Outcome:
 def run_study(
     spec: StudySpec,
     trials: Sequence[tuple[dict[str, Any], TrialSpec]] | None,
+    options: RunOptions,
     *,
-    folder: Path,
-    url: str,
     console: Console,
     pool: WorkerPool,
-    wandb: Mode = "disabled",
-    checkpoint_steps: int | None = None,
-    retry_failed: bool = False,
-    heartbeat: int = HEARTBEAT,
-    grace: int = GRACE,
-    artifacts: str | None = None,
-    together: int = 1,
 ) -> Outcome:
     """Run whatever of a study is not yet done. Running it again resumes, and repeats nothing.
 
@@ -65,25 +58,19 @@ def run_study(
         spec: the study.
         trials: its trials, checked, each with its point of the space; of a search, which proposes its own, none are
             queued. None joins a study that somebody else runs, and changes nothing about it.
-        folder: of the study: artifacts, trials in progress, W&B files and `log.txt` lie in it.
-        url: of the storage.
+        options: where and how.
         console: progress goes there.
         pool: the workers; those left over are dismissed once the others have their jobs.
-        wandb: see `tracking`.
-        checkpoint_steps: steps between checkpoints.
-        retry_failed: queue failed trials once more.
-        heartbeat: seconds between a running trial's signs of life.
-        grace: seconds of silence after which a trial is taken up by another worker.
-        artifacts: a folder or bucket for adapters and predictions; the study's folder when absent.
-        together: trials that each worker trains at once; those of one model share their passes.
     Raises:
         ValueError: the storage cannot be opened, or wandb is missing.
         OSError: the folder cannot be written.
     """
+    folder, wandb = options.folder, options.wandb
     check_mode(wandb)
     folder.mkdir(parents=True, exist_ok=True)
     store = StudyStore(
-        url, spec.name, folder, heartbeat=heartbeat, grace=grace, artifacts=artifacts, patience=PATIENCE,
+        options.url, spec.name, folder, heartbeat=options.heartbeat, grace=options.grace,
+        artifacts=options.artifacts, patience=PATIENCE,
         say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
     )  # fmt: skip
     if trials is None:
@@ -95,7 +82,7 @@ def run_study(
     added = 0
     if trials is not None and store.search.trials is None:
         added = follow(store, trials) if store.search.follows else store.enqueue(trials)
-    retried = store.retry_failed() if retry_failed else 0
+    retried = store.retry_failed() if options.retry_failed else 0
     before = store.counts()
     with Display(console, folder / "log.txt", before, pool.count) as display:
         planned = f"{store.search.trials or len(store.plan())} trials"
@@ -104,14 +91,8 @@ def run_study(
         if retried:
             display.say(f"{retried} failed trials are tried again")
         left = before["waiting"] + before["running"]
-        needed = pool.count if store.search.follows else min(pool.count, -(-left // together))
-        jobs = [
-            Job(
-                slot, url, spec.name, folder, wandb, pool.threads, checkpoint_steps, heartbeat, grace, artifacts,
-                together,
-            )
-            for slot in range(needed if left else 0)
-        ]  # fmt: skip
+        needed = pool.count if store.search.follows else min(pool.count, -(-left // options.together))
+        jobs = [Job(slot, spec.name, options, pool.threads) for slot in range(needed if left else 0)]
         interrupted, refusal = _run_workers(pool, jobs, display)
         counts = store.counts()
         interrupted |= not refusal and counts["waiting"] + counts["running"] > 0  # somebody stopped a worker itself
@@ -144,7 +125,7 @@ def _run_workers(pool: WorkerPool, jobs: list[Job], display: Display) -> tuple[b
         while any(process.is_alive() for process in processes.values()) or not pool.events.empty():
             try:
                 event = pool.events.get(timeout=0.05)
-                refusal = event.text if event.kind == "refuse" else refusal
+                refusal = event.text if isinstance(event, WorkerStopped) else refusal
                 display.show(event)
             except queue.Empty:
                 pass

@@ -45,11 +45,8 @@ from rankopt.study.attempts import (
     settled,
 )  # fmt: skip
 from rankopt.study.database import Say, masked, open_database
+from rankopt.study.job import GRACE, HEARTBEAT
 
-HEARTBEAT = 15
-"""Seconds between two signs of life of a running trial."""
-GRACE = 90
-"""Seconds without one after which another worker takes the trial up."""
 RETRIES = 3
 FAILURES = 10
 """A search gives up after as many failed trials as it was asked for in all, but not before this number."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from threading import Event as Flag
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ from optuna.trial import TrialState
 
 from rankopt.search.pruners import build_pruner
 from rankopt.study.database import PATIENCE, storage_failure
+from rankopt.study.events import Event, LogMessage, Message, PlanExtended, WorkerStopped
 from rankopt.study.followups import follow
-from rankopt.study.job import Event, Job, StopWorkingError, TrialFailedError
-from rankopt.study.objective import POLL, LaneMaker, Objective
+from rankopt.study.job import Job
+from rankopt.study.objective import POLL, LaneMaker, Objective, StopWorkingError, TrialFailedError
 from rankopt.study.proposals import ProposalSampler
 from rankopt.study.solo_gate import SoloGate
 from rankopt.study.storage import StudyStore
@@ -38,12 +40,12 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
     import torch
 
     torch.set_num_threads(job.threads)
-    if job.together == 1:
+    if job.options.together == 1:
         _take_trials(job, tell, stop, lambda alone: nullcontext())
         return
     from rankopt.training.joint.together import Together
 
-    together, died = Together(lambda line: tell(Event(job.slot, "say", text=line))), Flag()
+    together, died = Together(lambda line: tell(Message(job.slot, text=line))), Flag()
     gate = SoloGate()
 
     @contextmanager
@@ -52,15 +54,15 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
             yield found
 
     def take(place: int) -> None:
-        mine = job._replace(slot=job.slot * job.together + place)
+        mine = replace(job, slot=job.slot * job.options.together + place)
         try:
             _take_trials(mine, tell, lambda: stop() or died.is_set(), lane)
         except BaseException:  # it takes the process with it, once the others have given their trials back
             died.set()
             raise
 
-    with ThreadPoolExecutor(job.together) as lanes:
-        ends = [lanes.submit(take, place) for place in range(job.together)]
+    with ThreadPoolExecutor(job.options.together) as lanes:
+        ends = [lanes.submit(take, place) for place in range(job.options.together)]
     for end in ends:
         end.result()
 
@@ -69,18 +71,21 @@ def _take_trials(job: Job, tell: Callable[[Event], None], stop: Callable[[], boo
     """Trials one after another, with a storage connection of one's own."""
 
     def say(text: str) -> None:
-        tell(Event(job.slot, "say", text=text))
+        tell(Message(job.slot, text=text))
 
+    options = job.options
     store = StudyStore(
-        job.url, job.name, job.folder, heartbeat=job.heartbeat, grace=job.grace, artifacts=job.artifacts,
-        patience=PATIENCE, known=True, say=say,
+        options.url, job.study, options.folder, heartbeat=options.heartbeat, grace=options.grace,
+        artifacts=options.artifacts, patience=PATIENCE, known=True, say=say,
     )  # fmt: skip
     study = store.open()
     if store.search.trials is not None:
         store.study.sampler = ProposalSampler(store.search, store.trials)
     if store.search.pruner:
         store.study.pruner = build_pruner(store.search.pruner).build()
-    tracker = SafeTracker(make_tracker(job.wandb, job.folder), lambda text: tell(Event(job.slot, "log", text=text)))
+    tracker = SafeTracker(
+        make_tracker(options.wandb, options.folder), lambda text: tell(LogMessage(job.slot, text=text))
+    )
     objective = Objective(job, store, study, tracker, tell, stop, lane)
     while not stop():
         try:
@@ -89,7 +94,7 @@ def _take_trials(job: Job, tell: Callable[[Event], None], stop: Callable[[], boo
             if store.trials(TrialState.WAITING) or (store.wants() and not store.fallen()):
                 store.study.optimize(objective, n_trials=1, catch=(TrialFailedError,))
                 if follow(store):
-                    tell(Event(job.slot, "more", text=str(len(store.plan()))))
+                    tell(PlanExtended(job.slot, trials=len(store.plan())))
             elif store.trials(TrialState.RUNNING) or store.fallen():
                 time.sleep(POLL)
             elif not follow(store):  # a worker may have fallen before it queued what its result asks for
@@ -103,7 +108,7 @@ def _take_trials(job: Job, tell: Callable[[Event], None], stop: Callable[[], boo
             reason = storage_failure(error)
             if not reason:
                 raise
-            tell(Event(job.slot, "refuse", text=f"the storage failed ({reason}); mend it and run again"))
+            tell(WorkerStopped(job.slot, text=f"the storage failed ({reason}); mend it and run again"))
             return
 
 

@@ -13,7 +13,8 @@ from threading import Event as Flag
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from rankopt.study.job import Event, Job
+from rankopt.study.events import Event
+from rankopt.study.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,7 +21,8 @@ from postgres import SERVER, database, why_not
 
 from rankopt.core.spec import StudySpec
 from rankopt.study import database as database_module
-from rankopt.study.job import Event, Job
+from rankopt.study.events import Event, Message, WorkerStopped
+from rankopt.study.job import Job, RunOptions
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
@@ -125,7 +126,7 @@ def test_a_study_on_a_server(url: str, study: StudySpec, stand_in: Run, tmp_path
     stand_in(lambda spec: None)
     shared = str(tmp_path / "shared")
     StudyStore(url, "tiny", tmp_path / "one", artifacts=shared).create(study)
-    work(Job(0, url, "tiny", tmp_path / "two", "disabled", 1, None, 15, 90), lambda event: None)
+    work(Job(0, "tiny", RunOptions(url, tmp_path / "two")), lambda event: None)
     store = StudyStore(url, "tiny", tmp_path / "three")
     assert store.open() == study
     assert store.counts() == {"complete": 12, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
@@ -154,8 +155,8 @@ def test_a_server_that_goes_away(
     stand_in(cut)
     events: list[Event] = []
     StudyStore(url, "tiny", tmp_path).create(study)
-    work(Job(0, url, "tiny", tmp_path, "disabled", 1, None, 1, 2), events.append)
-    said = [event.text for event in events if event.kind == "say"]
+    work(Job(0, "tiny", RunOptions(url, tmp_path, heartbeat=1, grace=2)), events.append)
+    said = [event.text for event in events if isinstance(event, Message)]
     assert len(said) == 2, said
     assert said[0].startswith("the storage does not answer (")
     assert said[0].endswith("); waiting up to 300 s for it")
@@ -183,8 +184,8 @@ def test_patience_ends(
     stand_in(cut)
     events: list[Event] = []
     StudyStore(url, "tiny", tmp_path).create(study)
-    work(Job(0, url, "tiny", tmp_path, "disabled", 1, None, 1, 2), events.append)
-    assert events[-1].kind == "refuse"
+    work(Job(0, "tiny", RunOptions(url, tmp_path, heartbeat=1, grace=2)), events.append)
+    assert isinstance(events[-1], WorkerStopped)
     assert events[-1].text.startswith("the storage failed (")
     assert "\n" not in events[-1].text
     door.mend()
@@ -193,7 +194,7 @@ def test_patience_ends(
     running = [trial for trial in store.trials() if trial.state.name == "RUNNING"]
     gone = running[0].user_attrs["worker"] | {"started": 0.0}  # as if the process had ended too
     store.storage.set_trial_user_attr(running[0]._trial_id, "worker", gone)
-    work(Job(0, url, "tiny", tmp_path, "disabled", 1, None, 1, 2), events.append)
+    work(Job(0, "tiny", RunOptions(url, tmp_path, heartbeat=1, grace=2)), events.append)
     assert store.counts() == {"complete": 12, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
     assert calls[2] == calls[3], "the trial that was cut off is trained again"
 

@@ -12,8 +12,16 @@ from rich.console import Console
 
 from rankopt.core.result import Progress
 from rankopt.study import progress as progress_module
+from rankopt.study.events import (
+    Event,
+    LogMessage,
+    TrialAdvanced,
+    TrialEnded,
+    TrialInterrupted,
+    TrialStarted,
+    WorkerStopped,
+)
 from rankopt.study.progress import Display
-from rankopt.study.worker import Event
 
 COUNTS = {"complete": 1, "failed": 0, "running": 0, "waiting": 2}
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d ")
@@ -23,9 +31,9 @@ def events() -> Iterator[Event]:
     """Two trials of one worker: one completes, one fails."""
     for trial, text in ((1, "accuracy 0.7500, 24 parameters"), (2, "failed: the loss became nan at step 3 of 9")):
         label = f"sst2 uniform mean rank 2 seed {trial}"
-        yield Event(0, "start", trial, label)
-        yield Event(0, "step", trial, label, Progress(5, 10, "train", {"loss": 0.51234, "budget": 24.0}))
-        yield Event(0, "end", trial, label, text=text)
+        yield TrialStarted(0, trial, label)
+        yield TrialAdvanced(0, trial, label, progress=Progress(5, 10, "train", {"loss": 0.51234, "budget": 24.0}))
+        yield TrialEnded(0, trial, label, text=text)
 
 
 def shown(tmp_path: Path, *more: Event, terminal: bool = False, counts: dict[str, int] = COUNTS) -> tuple[str, str]:
@@ -49,7 +57,7 @@ def test_lines_elsewhere(tmp_path: Path) -> None:
         "[3/3] trial 2 sst2 uniform mean rank 2 seed 2: failed: the loss became nan at step 3 of 9",
     ]
     long = "x" * 400
-    text, _ = shown(tmp_path, Event(0, "refuse", 3, "sst2", text=long))
+    text, _ = shown(tmp_path, WorkerStopped(0, 3, "sst2", text=long))
     assert text.splitlines()[-1] == f"trial 3 sst2: {long}"
 
 
@@ -66,7 +74,7 @@ def test_bars_on_a_terminal(tmp_path: Path) -> None:
 
 def test_the_log_has_times_and_more(tmp_path: Path) -> None:
     """Every line of the log is stamped; starts, ends and tracebacks are in it; a second run appends."""
-    _, log = shown(tmp_path, Event(0, "log", 2, "sst2", text="Traceback: boom"))
+    _, log = shown(tmp_path, LogMessage(0, 2, "sst2", text="Traceback: boom"))
     lines = log.splitlines()
     assert all(STAMP.match(line) for line in lines)
     assert [STAMP.sub("", line) for line in lines] == [
@@ -107,8 +115,8 @@ def test_interruptions_and_refusals(tmp_path: Path) -> None:
     """An interrupted trial says how it goes on; a refusal without a trial names the worker; markup is no markup."""
     text, _ = shown(
         tmp_path,
-        Event(1, "requeue", 7, "sst2"),
-        Event(1, "refuse", text="the storage failed (disk I/O error) [bold]"),
+        TrialInterrupted(1, 7, "sst2"),
+        WorkerStopped(1, text="the storage failed (disk I/O error) [bold]"),
     )
     assert "trial 7 sst2: interrupted; it continues from its checkpoint when the study is run again" in text
     assert "worker 1: the storage failed (disk I/O error) [bold]" in text

@@ -31,9 +31,10 @@ from rankopt.study.attempts import (
     this_worker,
 )  # fmt: skip
 from rankopt.study.database import sqlite_url
+from rankopt.study.events import Event, TrialAdvanced, TrialEnded, TrialStarted
 from rankopt.study.export import export_adapter
-from rankopt.study.job import Event, Job, TrialFailedError
-from rankopt.study.objective import Objective
+from rankopt.study.job import Job, RunOptions
+from rankopt.study.objective import Objective, TrialFailedError
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
@@ -83,7 +84,7 @@ def search_in(
         store = StudyStore(sqlite_url(folder), "tiny", folder)
         store.create(study)
         events: list[Event] = []
-        work(Job(0, sqlite_url(folder), "tiny", folder, "disabled", 1, None, heartbeat, 90), events.append)
+        work(Job(0, "tiny", RunOptions(sqlite_url(folder), folder, heartbeat=heartbeat)), events.append)
         return store, events
 
     return go
@@ -99,7 +100,7 @@ def test_as_many_trials_as_asked_for(search_in: Run) -> None:
     a search that was asked for all of them at once ends."""
     store, events = search_in("a", {"name": "tpe", "trials": 5, "startup": 3})
     assert store.counts() == {"complete": 5, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
-    assert [event.kind for event in events if event.kind != "step"] == ["start", "end"] * 5
+    assert [type(event) for event in events if not isinstance(event, TrialAdvanced)] == [TrialStarted, TrialEnded] * 5
     assert search_in("a", {"name": "tpe", "trials": 5, "startup": 3})[1] == []
     store, _ = search_in("a", {"name": "tpe", "trials": 9, "startup": 3})
     assert store.counts()["complete"] == 9
@@ -165,7 +166,7 @@ def test_the_same_trial_is_not_trained_twice(search_in: Run) -> None:
     assert store.counts()["complete"] == 10
     assert len(store.results()) == 2
     assert {tuple(trial.values) for trial in store.trials()} == {tuple(trial.values) for trial in store.trials()[:1]}
-    assert sum("not trained again" in event.text for event in events) == 8
+    assert sum("not trained again" in getattr(event, "text", "") for event in events) == 8
 
 
 def test_what_cannot_be_trained_is_a_failed_trial(search_in: Run) -> None:
@@ -230,7 +231,7 @@ def test_a_surplus_ask_trains_nothing(search_in: Run) -> None:
     """The gap that a worker saw was filled by another one before it asked: its trial is dropped, and counts nowhere."""
     store, _ = search_in("a", {"name": "random", "trials": 2})
     surplus = store.study.ask()
-    job = Job(0, store.url, "tiny", store.folder, "disabled", 1, None, 15, 90)
+    job = Job(0, "tiny", RunOptions(store.url, store.folder))
     objective = Objective(job, store, store.spec(), None, lambda event: None, lambda: False)  # type: ignore[arg-type]
     with pytest.raises(TrialFailedError):
         objective(surplus)
@@ -271,7 +272,9 @@ def test_what_breaks_the_constraint_judges_nobody(search_in: Run) -> None:
     assert 0 < len(dear) < 12
     assert {trial.state for trial in dear} == {TrialState.PRUNED}
     assert all(trial.constraints == {"parameters": 4.0} and not trial.intermediate_values for trial in dear)
-    assert sum("24 parameters, more than the constraint of 20" in event.text for event in events) == len(dear)
+    assert sum(
+        "24 parameters, more than the constraint of 20" in getattr(event, "text", "") for event in events
+    ) == len(dear)
     assert {trial.state for trial in store.trials() if trial not in dear} == {TrialState.COMPLETE}
 
 
@@ -318,7 +321,7 @@ def test_a_pruner_stops_what_falls_behind(search_in: Run, name: str) -> None:
     best = max(trial.params["training.lr"] for trial in store.trials())
     if name != "hyperband":
         assert best in {trial.params["training.lr"] for trial in store.trials(TrialState.COMPLETE)}
-    assert sum("pruned at evaluation" in event.text for event in events) == counts["pruned"]
+    assert sum("pruned at evaluation" in getattr(event, "text", "") for event in events) == counts["pruned"]
     assert not any((store.folder / "trials").iterdir())
 
 
@@ -383,7 +386,7 @@ def test_a_repeated_trial_is_told_its_mean(search_in: Run, result: Run) -> None:
     assert len({one.key for one in results}) == 15
     assert [(one.spec["training"]["lr"], one.spec.get("seed", 0)) for one in results] == trained
     assert [keys for keys, _ in store.proposals()] == [[one.key for one in results[n : n + 5]] for n in (0, 5, 10)]
-    assert sum(event.kind == "end" for event in events) == 3
+    assert sum(isinstance(event, TrialEnded) for event in events) == 3
     last = results[-1]
     export_adapter(store, store.folder / "taken", last.key)
     assert (store.folder / "taken" / "weights").read_text() == last.key
@@ -427,7 +430,7 @@ def test_a_race_stops_what_is_worse(search_in: Run, result: Run) -> None:
     complete = [t.params["training.lr"] for t in store.trials(TrialState.COMPLETE)]
     assert {one.spec["training"]["lr"] for one in store.results()} == set(complete)
     assert len(store.results(planned=False)) == len(trained)
-    assert sum("pruned after 4 trainings" in event.text for event in events) == store.counts()["pruned"]
+    assert sum("pruned after 4 trainings" in getattr(event, "text", "") for event in events) == store.counts()["pruned"]
 
 
 def test_a_failure_at_a_repeat_is_told_as_that_training(search_in: Run, result: Run, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from rankopt.core.result import Progress, TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
 from rankopt.study.attempts import KEY
 from rankopt.study.database import sqlite_url
-from rankopt.study.job import Event, Job
+from rankopt.study.events import Event
+from rankopt.study.job import Job, RunOptions
 from rankopt.study.objective import Objective
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
@@ -132,10 +133,10 @@ def test_a_lane_that_dies_takes_the_worker_with_it(
     monkeypatch.setattr(Objective, "__call__", broken)
     events: list[Event] = []
     with pytest.raises(RuntimeError, match="a bug"):
-        work(Job(0, sqlite_url(tmp_path), "tiny", tmp_path, "disabled", 1, None, 15, 90, None, 2), events.append)
+        work(Job(0, "tiny", RunOptions(sqlite_url(tmp_path), tmp_path, together=2)), events.append)
     assert not store.trials(TrialState.RUNNING)
     monkeypatch.undo()
-    work(Job(0, sqlite_url(tmp_path), "tiny", tmp_path, "disabled", 1, None, 15, 90, None, 2), events.append)
+    work(Job(0, "tiny", RunOptions(sqlite_url(tmp_path), tmp_path, together=2)), events.append)
     assert store.counts()["complete"] == 4
 
 
@@ -157,7 +158,7 @@ def test_trials_are_in_lanes_of_one_process(
     store = open_store()
     store.create(study)
     store.enqueue(trials)
-    work(Job(0, sqlite_url(tmp_path), "tiny", tmp_path, "disabled", 1, None, 15, 90, None, 3), lambda event: None)
+    work(Job(0, "tiny", RunOptions(sqlite_url(tmp_path), tmp_path, together=3)), lambda event: None)
     assert store.counts()["complete"] == 3
     assert max(sizes) == 3
 
@@ -184,5 +185,5 @@ def test_a_pruned_search(
     monkeypatch.setattr(Objective, "_judge", judge)
     store = open_store()
     store.create(study)
-    work(Job(0, sqlite_url(tmp_path), "tiny", tmp_path, "disabled", 1, None, 15, 90, None, 3), lambda event: None)
+    work(Job(0, "tiny", RunOptions(sqlite_url(tmp_path), tmp_path, together=3)), lambda event: None)
     assert store.counts() == {"complete": 6, "pruned": 3, "failed": 0, "running": 0, "waiting": 0}

@@ -15,7 +15,16 @@ from optuna.trial import TrialState, create_trial
 from rankopt.core.result import Progress, TrialResult
 from rankopt.study.attempts import DROPPED, INTERRUPTED, KEY, RESULT, WORKER, recorded, this_worker
 from rankopt.study.database import sqlite_url
-from rankopt.study.job import Event, Job
+from rankopt.study.events import (
+    Event,
+    LogMessage,
+    TrialAdvanced,
+    TrialEnded,
+    TrialInterrupted,
+    TrialStarted,
+    WorkerStopped,
+)
+from rankopt.study.job import Job, RunOptions
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
@@ -59,14 +68,14 @@ def work_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: Run) -
 
         monkeypatch.setattr(trial_module, "run_trial", run)
         events: list[Event] = []
-        work(Job(0, sqlite_url(tmp_path), "tiny", tmp_path, "disabled", 1, None, 15, 90), events.append)
+        work(Job(0, "tiny", RunOptions(sqlite_url(tmp_path), tmp_path)), events.append)
         return events
 
     return go
 
 
-def kinds(events: list[Event]) -> list[str]:
-    return [event.kind for event in events if event.kind != "step"]
+def kinds(events: list[Event]) -> list[type[Event]]:
+    return [type(event) for event in events if not isinstance(event, TrialAdvanced)]
 
 
 def test_everything_once(queue: Run, work_through: Run, tmp_path: Path) -> None:
@@ -74,7 +83,7 @@ def test_everything_once(queue: Run, work_through: Run, tmp_path: Path) -> None:
     removed; a second worker finds nothing to do."""
     store = queue(objectives={"parameters": "minimize", "score": "maximize"})
     events = work_through()
-    assert kinds(events) == ["start", "end"] * 3
+    assert kinds(events) == [TrialStarted, TrialEnded] * 3
     assert store.counts() == {"complete": 3, "failed": 0, "running": 0, "waiting": 0}
     trials = store.trials()
     assert [trial.values for trial in trials] == [[24.0, 0.5], [24.0, 0.51], [24.0, 0.52]]
@@ -117,8 +126,8 @@ def test_a_failure_is_recorded_and_passed_over(queue: Run, work_through: Run) ->
     ]
     assert store.counts() == {"complete": 1, "failed": 3, "running": 0, "waiting": 0}
     assert [trial.state.name for trial in store.trials()] == ["FAIL", "FAIL", "FAIL", "COMPLETE"]
-    assert "Traceback" in next(event.text for event in events if event.kind == "log")
-    assert [event.text for event in events if event.kind == "end"][2] == "failed: the loss became nan"
+    assert "Traceback" in next(event.text for event in events if isinstance(event, LogMessage))
+    assert [event.text for event in events if isinstance(event, TrialEnded)][2] == "failed: the loss became nan"
     assert work_through() == [], "a recorded failure is not run again"
 
 
@@ -131,7 +140,7 @@ def test_a_full_disk_is_not_the_trials_fault(queue: Run, work_through: Run) -> N
         raise OSError(errno.ENOSPC, "No space left on device", "/x/checkpoint")
 
     events = work_through(full)
-    assert kinds(events) == ["start", "refuse"]
+    assert kinds(events) == [TrialStarted, WorkerStopped]
     assert events[-1].text == "No space left on device (/x/checkpoint); free or mend it and run again"
     assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 3}
     assert (store.folder / "trials" / store.trials()[0].user_attrs[KEY] / "adapter").exists()
@@ -150,7 +159,7 @@ def test_a_storage_that_fails_is_one_line(queue: Run, work_through: Run, tmp_pat
         other.commit()
 
     events = work_through(break_it)
-    assert kinds(events) == ["start", "refuse"]
+    assert kinds(events) == [TrialStarted, WorkerStopped]
     assert events[-1].text == "the storage failed (no such table: trial_user_attributes); mend it and run again"
     other.execute("ALTER TABLE elsewhere RENAME TO trial_user_attributes")
     other.commit()
@@ -170,7 +179,7 @@ def test_an_interruption_gives_the_trial_back(queue: Run, work_through: Run) -> 
         assert stop()
         raise InterruptedTrialError
 
-    assert kinds(work_through(interrupted)) == ["start", "requeue"]
+    assert kinds(work_through(interrupted)) == [TrialStarted, TrialInterrupted]
     assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 3}
     assert store.trials()[0].state == TrialState.FAIL
     assert store.trials()[0].user_attrs[INTERRUPTED]
@@ -197,7 +206,7 @@ def test_a_trial_given_back_can_be_taken_at_once(queue: Run, work_through: Run, 
         raise InterruptedTrialError
 
     work_through(interrupted)
-    assert kinds(nested) == ["start", "end"]
+    assert kinds(nested) == [TrialStarted, TrialEnded]
     assert store.counts() == {"complete": 1, "failed": 0, "running": 0, "waiting": 0}
 
 
@@ -205,7 +214,7 @@ def test_twins_are_run_once(queue: Run, work_through: Run) -> None:
     """Two waiting copies of a key (two stores that queued at the same moment) are one trial."""
     store = queue({"seed": [0]})
     store.study.enqueue_trial({}, user_attrs=store.trials()[0].user_attrs)
-    assert kinds(work_through()) == ["start", "end"]
+    assert kinds(work_through()) == [TrialStarted, TrialEnded]
     assert [trial.state.name for trial in store.trials()] == ["COMPLETE", "FAIL"]
 
 
@@ -219,11 +228,11 @@ def test_a_twin_of_what_failed_is_not_run(queue: Run, work_through: Run) -> None
     def fail(spec: Any, stop: Any) -> None:
         raise ValueError("the loss became nan")
 
-    assert kinds(work_through(fail)).count("start") == 1
+    assert kinds(work_through(fail)).count(TrialStarted) == 1
     assert [len(recorded(trial)) for trial in store.trials()] == [0, 1, 0]
     assert DROPPED in store.trials()[2].user_attrs
     assert store.retry_failed() == 1
-    assert kinds(work_through(fail)).count("start") == 1, "which is another matter"
+    assert kinds(work_through(fail)).count(TrialStarted) == 1, "which is another matter"
 
 
 def test_a_twin_that_another_worker_runs_is_left_to_it(queue: Run, work_through: Run, monkeypatch: Any) -> None:
@@ -255,7 +264,7 @@ def test_what_the_study_no_longer_plans_is_not_run(queue: Run, work_through: Run
     study, trials = study_of({"seed": [2]})
     store.create(study)
     assert store.enqueue(trials) == 0
-    assert [event.label[-1] for event in work_through() if event.kind == "end"] == ["2"]
+    assert [event.label[-1] for event in work_through() if isinstance(event, TrialEnded)] == ["2"]
     assert store.counts() == {"complete": 1, "failed": 0, "running": 0, "waiting": 0}
     study, trials = study_of({"seed": [0, 1, 2, 3]})
     store.create(study)
@@ -267,7 +276,7 @@ def test_what_the_study_no_longer_plans_is_not_run(queue: Run, work_through: Run
 def test_progress_is_told_in_moderation(queue: Run, work_through: Run) -> None:
     """Five thousand quick steps are not five thousand messages, and the last one is among them."""
     queue({"seed": [0]})
-    steps = [event.progress.step for event in work_through(steps=5000) if event.progress]
+    steps = [event.progress.step for event in work_through(steps=5000) if isinstance(event, TrialAdvanced)]
     assert steps[-1] == 5000
     assert len(steps) < 50
 
@@ -280,7 +289,7 @@ def test_a_corrupt_checkpoint_loses_nothing(queue: Run, work_through: Run, tmp_p
         raise CorruptCheckpointError("checkpoint x is corrupt: delete that folder and run again")
 
     events = work_through(corrupt)
-    assert kinds(events) == ["start", "refuse"]
+    assert kinds(events) == [TrialStarted, WorkerStopped]
     assert events[-1].text == "checkpoint x is corrupt: delete that folder and run again"
     assert store.counts()["waiting"] == 1
     assert len(list((tmp_path / "trials").iterdir())) == 1

@@ -14,10 +14,10 @@ from transformers import AutoConfig
 
 from rankopt.core.problems import InvalidSpecError
 from rankopt.core.study_file import StudyFile
-from rankopt.study.job import Job
+from rankopt.study.job import Job, RunOptions
 from rankopt.study.worker_pool import WorkerPool
 
-JOB = Job(0, "sqlite://", "none", Path(), "disabled", 1, None, 15, 90)
+JOB = Job(0, "none", RunOptions("sqlite://", Path()))
 
 
 def test_dismissed() -> None:
@@ -47,7 +47,7 @@ def test_a_worker_that_died_while_it_waited() -> None:
 def test_a_job_without_a_question(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A worker that nobody asked works none the less; here it finds no study, and says so."""
     pool = WorkerPool(1)
-    process = pool.begin(JOB._replace(url=f"sqlite:///{tmp_path / 'none.db'}", folder=tmp_path))
+    process = pool.begin(Job(0, "none", RunOptions(f"sqlite:///{tmp_path / 'none.db'}", tmp_path)))
     process.join(120)
     assert "which holds: none; rankopt run makes it" in capfd.readouterr().err
 
