@@ -15,12 +15,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rankopt.adapters.config import AdapterConfig, read_config
-from rankopt.adapters.source import checked, locate
+from rankopt.adapters.source import locate, safe_file
 from rankopt.core.pattern import Shape, Shapes
 from rankopt.core.problems import first_line
 from rankopt.lowrank.files import CONFIG, PREFIX, WEIGHTS
 
-Kind = Literal["linear", "embedding", "conv"]
+ModuleKind = Literal["linear", "embedding", "conv"]
 
 LARGEST_RANK = 4096
 LARGEST_FAN = 1 << 24
@@ -61,7 +61,7 @@ class Module:
 
     name: str
     stem: str
-    kind: Kind
+    kind: ModuleKind
     shape: Shape
     rank: int
     scale: float
@@ -153,9 +153,9 @@ def read_adapter(source: str | Path | Adapter) -> Adapter:
     if isinstance(source, Adapter):
         return source
     folder = locate(source)
-    checked(folder, CONFIG)
+    safe_file(folder, CONFIG)
     config = read_config(folder)
-    with _opened(checked(folder, WEIGHTS)) as file:
+    with _opened(safe_file(folder, WEIGHTS)) as file:
         header = {}
         for key in file.keys():  # noqa: SIM118 - no mapping
             part = file.get_slice(key)
@@ -198,7 +198,7 @@ def _module(
 ) -> Module:
     name = stem.removeprefix(PREFIX)
     where = f"{folder}: {name}"
-    kind: Kind = "embedding" if "lora_embedding_A" in roles else "linear"
+    kind: ModuleKind = "embedding" if "lora_embedding_A" in roles else "linear"
     names = (
         {"A": "lora_embedding_A", "B": "lora_embedding_B"} if kind == "embedding" else {"A": "lora_A", "B": "lora_B"}
     )

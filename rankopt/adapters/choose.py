@@ -62,7 +62,7 @@ class Target(BaseModel):
 
 
 @dataclass(frozen=True)
-class Choice:
+class RankChoice:
     """A pattern and what it keeps.
 
     Attributes:
@@ -80,7 +80,7 @@ class Choice:
     exact: bool
 
 
-def choose(modules: Mapping[str, Module], gains: Mapping[str, Floats], target: Target) -> Choice:
+def choose(modules: Mapping[str, Module], gains: Mapping[str, Floats], target: Target) -> RankChoice:
     """The pattern that keeps the most for a target.
 
     Every component is worth its squared singular value and costs its true `in + out` parameters. Modules with tensors
@@ -97,7 +97,7 @@ def choose(modules: Mapping[str, Module], gains: Mapping[str, Floats], target: T
     full = sum(module.parameters for module in modules.values())
     if not full:  # everything in it is suppressed: there is nothing to choose
         pattern = with_one(modules, dict.fromkeys(modules, 0))
-        return Choice(pattern, sum(costs[name] * rank for name, rank in pattern.items()), 1.0, True)
+        return RankChoice(pattern, sum(costs[name] * rank for name, rank in pattern.items()), 1.0, True)
     allowed = target.parameters(full)
     wanted = float(sum(values.sum() for values in gains.values())) * (target.energy or 1.0) * (1 - ROUNDING)
     if target.rank is not None:
@@ -114,7 +114,7 @@ def choose(modules: Mapping[str, Module], gains: Mapping[str, Floats], target: T
     pattern = with_one(modules, pattern)
     total = float(sum(values.sum() for values in gains.values()))
     held = float(sum(gains[name][:rank].sum() for name, rank in pattern.items()))
-    return Choice(
+    return RankChoice(
         pattern, sum(costs[name] * rank for name, rank in pattern.items()), held / total if total > 0 else 1.0, exact
     )
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rankopt.adapters.adapter import Adapter, Factors, read_adapter
-from rankopt.adapters.choose import Choice, Target, choose
+from rankopt.adapters.choose import RankChoice, Target, choose
 from rankopt.adapters.truncate import distance, padded, truncate, truncate_weighted
-from rankopt.adapters.write import Update, carried_tensors, verify, write_adapter, write_report
+from rankopt.adapters.write import Update, carried_tensors, verify, write_adapter, write_summary
 from rankopt.core.folders import new_folder
 from rankopt.importance.spectral import one_thread, singular_values
 
@@ -125,7 +125,7 @@ def compress(
         carried = carried_tensors(source, updates)
         write_adapter(draft, source, updates, carried)
         done = _outcome(Path(out), source, choice, verify(draft, updates, carried), worth, moments)
-        write_report(draft, done.to_json())
+        write_summary(draft, done.to_json())
     return done
 
 
@@ -171,7 +171,7 @@ def _absorbed(update: Update) -> Update:
 def _outcome(
     folder: Path,
     source: Adapter,
-    choice: Choice,
+    choice: RankChoice,
     written: Adapter,
     worth: Mapping[str, NDArray[np.float64]],
     moments: Mapping[str, Tensor] | None,

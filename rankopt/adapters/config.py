@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from rankopt.core.problems import first_line, problems
 from rankopt.lowrank.files import CONFIG, first_match
-from rankopt.lowrank.linear_regex import checked
+from rankopt.lowrank.linear_regex import linear_time_pattern
 
 LONGEST = 4096
 """Characters of a text in a config, and of a pattern."""
@@ -73,7 +73,7 @@ class AdapterConfig(BaseModel):
     def _patterns(cls, patterns: dict[str, Any] | None) -> dict[str, Any] | None:
         for pattern in patterns or {}:
             try:
-                checked(pattern)
+                linear_time_pattern(pattern)
             except ValueError as error:
                 raise ValueError(f"must hold regular expressions, got {pattern[:80]!r} ({error})") from None
         return patterns

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from rankopt.adapters.adapter import Adapter, Factors, read_adapter
 from rankopt.adapters.compress import refuse_base_changes
-from rankopt.adapters.source import PICKLED, checked
+from rankopt.adapters.source import PICKLED, safe_file
 from rankopt.adapters.truncate import difference
-from rankopt.adapters.write import Update, Written, carried_tensors, verify, write_adapter, write_report
+from rankopt.adapters.write import Update, Written, carried_tensors, verify, write_adapter, write_summary
 from rankopt.core.folders import new_folder
 from rankopt.core.problems import first_line
 from rankopt.importance.spectral import one_thread
@@ -50,8 +50,8 @@ def convert(adapter: str | Path, out: str | Path) -> Written:
     with tempfile.TemporaryDirectory() as scratch:
         unpickled = Path(scratch, folder.name or "adapter")
         unpickled.mkdir()
-        shutil.copyfile(checked(folder, CONFIG), unpickled / CONFIG)
-        tensors = _unpickled(checked(folder, PICKLED))
+        shutil.copyfile(safe_file(folder, CONFIG), unpickled / CONFIG)
+        tensors = _unpickled(safe_file(folder, PICKLED))
         write_weights({key: value.clone() for key, value in tensors.items()}, unpickled)
         try:
             source = read_adapter(unpickled)
@@ -99,7 +99,7 @@ def _plain(source: Adapter, out: Path) -> Written:
             error,
             relative_error,
         )
-        write_report(draft, {"converted": done.what, "error": done.error, "relative_error": done.relative_error})
+        write_summary(draft, {"converted": done.what, "error": done.error, "relative_error": done.relative_error})
     return done
 
 

@@ -16,7 +16,7 @@ from rankopt.adapters.adapter import Adapter, Factors, Module, read_adapter
 from rankopt.adapters.choose import Target, choose, with_one
 from rankopt.adapters.compress import refuse_base_changes
 from rankopt.adapters.truncate import difference, padded, stacked, truncate
-from rankopt.adapters.write import Update, Written, carried_tensors, verify, write_adapter, write_report
+from rankopt.adapters.write import Update, Written, carried_tensors, verify, write_adapter, write_summary
 from rankopt.core.folders import new_folder
 from rankopt.importance.spectral import one_thread, singular_values
 
@@ -73,7 +73,7 @@ def merge_adapters(
             relative_error,
             tuple(notes),
         )
-        write_report(draft, {"merged": done.what, "error": done.error, "relative_error": done.relative_error})
+        write_summary(draft, {"merged": done.what, "error": done.error, "relative_error": done.relative_error})
     return done
 
 

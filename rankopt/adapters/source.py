@@ -50,7 +50,7 @@ def locate(source: str | Path) -> Path:
         raise OSError(f"no folder is called {str(source)!r}, and the hub cannot be reached ({error})") from None
 
 
-def checked(folder: Path, name: str) -> Path:
+def safe_file(folder: Path, name: str) -> Path:
     """A file of an adapter folder, if it is one: an ordinary file that lies in the folder.
 
     The hub's cache keeps links to `blobs/` beside its snapshots; any other link out of the folder is refused.

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from rankopt.adapters.adapter import Adapter, Module, read_adapter
-from rankopt.adapters.choose import Choice, Target, choose
+from rankopt.adapters.choose import RankChoice, Target, choose
 from rankopt.importance.spectral import effective_rank, energy, one_thread, singular_values, stable_rank
 
 Floats = NDArray[np.float64]
@@ -85,12 +85,12 @@ class Spectrum:
         largest = max(one.module.rank for one in self.modules.values())
         return tuple(2**power for power in range(max(1, largest).bit_length()))
 
-    def choose(self, target: Target) -> Choice:
+    def choose(self, target: Target) -> RankChoice:
         """The best pattern for a budget, a ratio or a share of energy."""
         gains = {name: np.square(one.S) for name, one in self.modules.items()}
         return choose(self.adapter.modules, gains, target)
 
-    def possible(self, target: Target) -> Choice | None:
+    def possible(self, target: Target) -> RankChoice | None:
         """The same, or None where the smallest adapter that PEFT can hold is larger."""
         try:
             return self.choose(target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rankopt.adapters.choose import Choice, Target
+from rankopt.adapters.choose import RankChoice, Target
 from rankopt.adapters.compress import Compression, notes
 from rankopt.adapters.spectra import RATIOS, SHARES, Spectrum
 
@@ -50,7 +50,7 @@ def _choice(found: Spectrum, target: Target) -> dict[str, Any]:
     }
 
 
-def _ranks(choice: Choice) -> str:
+def _ranks(choice: RankChoice) -> str:
     ranks = list(choice.pattern.values())
     dropped = ranks.count(0)
     return f"{min(ranks)} to {max(ranks)}, mean {choice.pattern.mean:.1f}" + (f", {dropped} at 0" if dropped else "")

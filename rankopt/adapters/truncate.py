@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rankopt.adapters.adapter import Adapter, Factors
-from rankopt.importance.spectral import singular_values, spectrum
+from rankopt.importance.spectral import low_rank_svd, singular_values
 
 
 @torch.no_grad()
@@ -30,7 +30,7 @@ def truncate(factors: Factors, rank: int) -> Factors:
         >>> (B @ A).abs().tolist()
         [[4.0, 0.0], [0.0, 0.0]]
     """
-    U, S, V = spectrum(*factors)
+    U, S, V = low_rank_svd(*factors)
     root = S[:rank].sqrt()
     return padded(Factors(root[:, None] * V[:, :rank].T, U[:, :rank] * root), rank)
 

@@ -25,7 +25,7 @@ INITIAL = ("eva_config", "corda_config", "loftq_config", "lora_ga_config")
 SELECTING = ("exclude_modules", "layers_to_transform", "layers_pattern")
 """Fields that narrow `target_modules`."""
 
-REPORT = "rankopt.json"
+SUMMARY = "rankopt.json"
 """What was done, beside the adapter; PEFT does not read it."""
 
 
@@ -113,9 +113,9 @@ def write_adapter(folder: Path, source: Adapter, updates: Sequence[Update], carr
     write_weights(tensors, folder)
 
 
-def write_report(folder: Path, report: Mapping[str, Any]) -> None:
+def write_summary(folder: Path, report: Mapping[str, Any]) -> None:
     """Write what was done beside the adapter, as JSON."""
-    (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    (folder / SUMMARY).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def carried_tensors(source: Adapter, updates: Iterable[Update]) -> dict[str, Tensor]:

@@ -14,7 +14,8 @@ from rankopt.allocators.base import Allocator, State, Steps, init_triplets, smal
 from rankopt.core.budget import Budget, Mask, Schedule
 from rankopt.core.pattern import RankPattern
 from rankopt.importance.sensitivity import smooth, triplet
-from rankopt.lowrank.linear import Layers, ScalePolicy, pattern_of, shapes_of
+from rankopt.lowrank.layers import Layers, pattern_of, shapes_of
+from rankopt.lowrank.scale import ScalePolicy
 
 Decay = Annotated[float, Field(gt=0, lt=1)]
 

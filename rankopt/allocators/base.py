@@ -15,7 +15,9 @@ from torch import Tensor
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.core.seeds import stream
-from rankopt.lowrank.linear import Layers, LowRankLinear, ScalePolicy, pattern_of
+from rankopt.lowrank.layers import Layers, pattern_of
+from rankopt.lowrank.linear import LowRankLinear
+from rankopt.lowrank.scale import ScalePolicy
 
 State = dict[str, Any]
 """Plain data (numbers, strings, lists, dicts, tensors): it is saved with a checkpoint, restored and compared.

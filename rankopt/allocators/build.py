@@ -6,7 +6,8 @@ from rankopt.allocators import ALLOCATORS
 from rankopt.allocators.base import Allocator
 from rankopt.core.budget import Budget
 from rankopt.core.spec import TrialSpec, decode
-from rankopt.lowrank.linear import Layers, ScalePolicy, shapes_of
+from rankopt.lowrank.layers import Layers, shapes_of
+from rankopt.lowrank.scale import ScalePolicy
 
 
 def build_allocator(spec: TrialSpec) -> Allocator:

@@ -11,7 +11,8 @@ from rankopt.allocators.base import Allocator, State, init_lora, smallest_max_ra
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.core.seeds import stream
-from rankopt.lowrank.linear import Layers, ScalePolicy, shapes_of
+from rankopt.lowrank.layers import Layers, shapes_of
+from rankopt.lowrank.scale import ScalePolicy
 
 
 class DyLoRA(Allocator):

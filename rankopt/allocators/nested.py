@@ -26,7 +26,8 @@ from rankopt.analysis.knapsack import knapsack
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.core.seeds import stream
-from rankopt.lowrank.linear import Layers, ScalePolicy, apply_pattern, shapes_of
+from rankopt.lowrank.layers import Layers, apply_pattern, shapes_of
+from rankopt.lowrank.scale import ScalePolicy
 
 
 class Nested(Allocator):

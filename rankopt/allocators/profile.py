@@ -11,7 +11,7 @@ from pydantic import Field
 from rankopt.allocators.base import Allocator, State, depth_of, smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern, Shapes, longest_globs
-from rankopt.lowrank.linear import Layers, shapes_of
+from rankopt.lowrank.layers import Layers, shapes_of
 
 ROUNDING = 1e-9
 """A share this close to a whole number is one: floating-point sums fall short of it."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from rankopt.allocators.base import Allocator, State, depth_of, smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
-from rankopt.lowrank.linear import Layers, shapes_of
+from rankopt.lowrank.layers import Layers, shapes_of
 
 
 class Ramp(Allocator):

@@ -7,7 +7,7 @@ from random import Random as Generator
 from rankopt.allocators.base import Allocator, State, smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.seeds import stream
-from rankopt.lowrank.linear import Layers, shapes_of
+from rankopt.lowrank.layers import Layers, shapes_of
 
 
 class Random(Allocator):

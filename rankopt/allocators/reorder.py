@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rankopt.importance.spectral import spectrum
+from rankopt.importance.spectral import low_rank_svd
 from rankopt.lowrank.linear import LowRankLinear
 
 
@@ -23,7 +23,7 @@ def reorder(layer: LowRankLinear) -> Tensor:
     A, B, g = layer.active()
     if layer.rank == 0:
         return torch.zeros(0)
-    U, S, V = spectrum(A, layer.s * B * g)
+    U, S, V = low_rank_svd(A, layer.s * B * g)
     root = (S / layer.s).sqrt()
     layer.replace((V * root).T, U * root)
     layer.keep(len(S))

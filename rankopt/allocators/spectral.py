@@ -12,7 +12,8 @@ from rankopt.allocators.reorder import reorder
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern, Shapes
 from rankopt.importance.spectral import energy, energy_ranks
-from rankopt.lowrank.linear import Layers, ScalePolicy, apply_pattern, pattern_of, shapes_of
+from rankopt.lowrank.layers import Layers, apply_pattern, pattern_of, shapes_of
+from rankopt.lowrank.scale import ScalePolicy
 
 Rule = Literal["global", "cost", "energy"]
 

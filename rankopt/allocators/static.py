@@ -9,7 +9,7 @@ from pydantic import Field
 from rankopt.allocators.base import Allocator, State, start_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import match_globs
-from rankopt.lowrank.linear import Layers, shapes_of
+from rankopt.lowrank.layers import Layers, shapes_of
 
 
 class Static(Allocator):

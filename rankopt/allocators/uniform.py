@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rankopt.allocators.base import Allocator, State, smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
-from rankopt.lowrank.linear import Layers, shapes_of
+from rankopt.lowrank.layers import Layers, shapes_of
 
 
 class Uniform(Allocator):

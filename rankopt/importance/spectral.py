@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class Spectrum(NamedTuple):
+class SVD(NamedTuple):
     """A thin singular value decomposition `U diag(S) V^T`: U `(out, r)`, S `(r,)` falling, V `(in, r)`."""
 
     U: Tensor
@@ -34,7 +34,7 @@ def one_thread() -> Iterator[None]:
 
 
 @torch.no_grad()
-def spectrum(A: Tensor, B: Tensor) -> Spectrum:
+def low_rank_svd(A: Tensor, B: Tensor) -> SVD:
     """The singular value decomposition of `B A` from two thin QRs and one r x r decomposition.
 
         Qb Rb = qr(B);   Qa Ra = qr(A^T);   U' S V'^T = svd(Rb Ra^T);   U = Qb U';   V = Qa V'
@@ -47,14 +47,14 @@ def spectrum(A: Tensor, B: Tensor) -> Spectrum:
     Returns:
         min(r, in, out) singular values and vectors, in the dtype of A.
     Example:
-        >>> S = spectrum(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.eye(2)).S
+        >>> S = low_rank_svd(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.eye(2)).S
         >>> [round(value, 4) for value in S.tolist()]
         [3.0, 1.0]
     """
     Qb, Rb = torch.linalg.qr(B)
     Qa, Ra = torch.linalg.qr(A.mT)
     U, S, Vh = torch.linalg.svd(Rb @ Ra.mT, full_matrices=False)
-    return Spectrum(Qb @ U, S, Qa @ Vh.mT)
+    return SVD(Qb @ U, S, Qa @ Vh.mT)
 
 
 @torch.no_grad()

@@ -26,7 +26,8 @@ from rankopt.lowrank.files import (
     write_weights,
 )
 from rankopt.lowrank.inject import inject
-from rankopt.lowrank.linear import Layers, Scale, pattern_of
+from rankopt.lowrank.layers import Layers, pattern_of
+from rankopt.lowrank.scale import Scale
 
 A_KEY, B_KEY = ".lora_A.weight", ".lora_B.weight"
 

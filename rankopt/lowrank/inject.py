@@ -8,8 +8,10 @@ from typing import cast
 
 from torch import nn
 
-from rankopt.lowrank.linear import Layers, LowRankLinear, Scale, is_conv1d
-from rankopt.lowrank.linear_regex import checked, matches
+from rankopt.lowrank.layers import Layers
+from rankopt.lowrank.linear import LowRankLinear, is_conv1d
+from rankopt.lowrank.linear_regex import linear_time_pattern, matches
+from rankopt.lowrank.scale import Scale
 
 
 def linear_names(model: nn.Module, head: Iterable[str] = ()) -> list[str]:
@@ -45,7 +47,7 @@ def target_names(model: nn.Module, target_modules: str | Sequence[str], head: It
         return found
     if isinstance(target_modules, str):
         try:
-            checked(target_modules)
+            linear_time_pattern(target_modules)
         except ValueError as error:
             raise ValueError(f"model.target_modules {target_modules!r} is no regular expression: {error}") from None
         found = [name for name in names if matches(target_modules, name)]

@@ -28,7 +28,7 @@ def joined_linear(layers: Sequence[LowRankLinear], x: Tensor) -> Tensor:
     Returns:
         `(J, n, out)`, in autocast's type where that is on.
     Example:
-        >>> from rankopt.lowrank.linear import Scale
+        >>> from rankopt.lowrank.scale import Scale
         >>> base = torch.nn.Linear(4, 3)
         >>> layers = [LowRankLinear(base, max_rank=2, scale=Scale("unit", 1.0)) for _ in range(2)]
         >>> tuple(joined_linear(layers, torch.zeros(2, 5, 4)).shape)

@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rankopt.core.pattern import RankPattern, Shape
+from rankopt.core.pattern import Shape
 from rankopt.lowrank.gated import gated_linear
+from rankopt.lowrank.scale import Scale
 
 if TYPE_CHECKING:
     from transformers.pytorch_utils import Conv1D
 
-ScalePolicy = Literal["init", "active", "rs", "unit"]
 ROUNDED = "_rankopt_rounded"
-
-
-class Scale(NamedTuple):
-    """How a layer's scale s follows from alpha, the rank it started with and the rank it has now.
-
-    | policy | s | who published it |
-    | --- | --- | --- |
-    | init | alpha / initial rank | LoRA, AdaLoRA |
-    | active | alpha / active rank | DyLoRA (the sampled rank), IncreLoRA |
-    | rs | alpha / sqrt(initial rank) | rsLoRA |
-    | unit | alpha | comparisons at one fixed s |
-    """
-
-    policy: ScalePolicy
-    alpha: float
-
-    def value(self, initial: int, active: int) -> float:
-        match self.policy:
-            case "init":
-                return self.alpha / max(initial, 1)
-            case "active":
-                return self.alpha / max(active, 1)
-            case "rs":
-                return self.alpha / math.sqrt(max(initial, 1))
-            case "unit":
-                return self.alpha
 
 
 class LowRankLinear(nn.Module):
@@ -237,27 +209,7 @@ class LowRankLinear(nn.Module):
         return f"rank={self._rank}/{self.max_rank}, s={self.s:g}"
 
 
-Layers = Mapping[str, LowRankLinear]
-"""The adapted layers by full module name. An allocator is handed this once and looks for nothing else."""
-
-
 def is_conv1d(module: nn.Module) -> bool:
     """Whether a module is GPT-2's transposed linear map; told by name, because importing its class is slow."""
     kind = type(module)
     return (kind.__module__, kind.__qualname__) == ("transformers.pytorch_utils", "Conv1D")
-
-
-def shapes_of(layers: Layers) -> dict[str, Shape]:
-    """The shape of every layer."""
-    return {name: layer.shape for name, layer in layers.items()}
-
-
-def pattern_of(layers: Layers) -> RankPattern:
-    """The active rank of every layer."""
-    return RankPattern({name: layer.rank for name, layer in layers.items()})
-
-
-def apply_pattern(layers: Layers, pattern: RankPattern) -> None:
-    """Keep the first `pattern[name]` components of every layer."""
-    for name, layer in layers.items():
-        layer.keep(pattern[name])

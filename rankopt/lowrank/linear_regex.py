@@ -8,15 +8,15 @@ NAME = re.compile(r"\^?(?:[\w.-]|\\[.-])*")
 """A module's name or its end, escaped or not: most patterns are no more, and `re` is fastest there."""
 
 
-def checked(pattern: str) -> str:
+def linear_time_pattern(pattern: str) -> str:
     r"""The pattern, if it is a regular expression that PEFT accepts as a key and that needs no backtracking.
 
     Raises:
         ValueError: with the reason alone.
     Example:
-        >>> checked(r"layers\.[01]\.mlp\.(up|down)_proj") and checked(".*query")
+        >>> linear_time_pattern(r"layers\.[01]\.mlp\.(up|down)_proj") and linear_time_pattern(".*query")
         '.*query'
-        >>> checked("(?=a)b")
+        >>> linear_time_pattern("(?=a)b")
         Traceback (most recent call last):
         ValueError: only what matches in linear time is accepted: no look-around, no reference back, no huge repetition
     """

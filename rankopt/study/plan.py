@@ -19,7 +19,7 @@ from rankopt.search.pruners import PRUNERS, build_pruner
 from rankopt.tasks import TASKS
 
 if TYPE_CHECKING:
-    from rankopt.lowrank.linear import Layers
+    from rankopt.lowrank.layers import Layers
 
 
 @dataclass(frozen=True)

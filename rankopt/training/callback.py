@@ -29,7 +29,7 @@ from rankopt.allocators.base import Allocator, State
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.core.result import LossEvent, Observer, Progress, RankEvent
-from rankopt.lowrank.linear import Layers, shapes_of
+from rankopt.lowrank.layers import Layers, shapes_of
 from rankopt.training.order import Order
 
 EVENTS = 100

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from rankopt.lowrank.linear import Layers
+from rankopt.lowrank.layers import Layers
 from rankopt.training.model import Adapted
 
 ADAPTER = "adapter.pt"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rankopt.allocators.base import Look
 from rankopt.core.pattern import RankPattern
 from rankopt.core.result import Observer, Progress
-from rankopt.lowrank.linear import apply_pattern, shapes_of
+from rankopt.lowrank.layers import apply_pattern, shapes_of
 from rankopt.tasks.base import Task
 from rankopt.tasks.encode import Encoded, collate
 from rankopt.tasks.metrics import evaluate

@@ -25,7 +25,8 @@ from rankopt.core.problems import first_line
 from rankopt.core.seeds import stream
 from rankopt.core.spec import ModelSpec
 from rankopt.lowrank.inject import inject, linear_names, target_names
-from rankopt.lowrank.linear import Layers, Scale, ScalePolicy
+from rankopt.lowrank.layers import Layers
+from rankopt.lowrank.scale import Scale, ScalePolicy
 from rankopt.tasks.base import Task
 from rankopt.tasks.mini_encoder import encoder_path
 from rankopt.training.dropout import use_lean_dropout

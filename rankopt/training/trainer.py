@@ -19,7 +19,7 @@ from rankopt.allocators.base import Pass
 from rankopt.core.problems import first_line
 from rankopt.core.seeds import stream
 from rankopt.core.spec import TrainingSpec
-from rankopt.lowrank.linear import apply_pattern
+from rankopt.lowrank.layers import apply_pattern
 from rankopt.tasks.encode import Encoded, collate
 from rankopt.training.callback import AllocatorCallback
 from rankopt.training.checkpoint import ADAPTER, load_network, save_network, seal

@@ -27,7 +27,7 @@ from rankopt.core.result import (
 )
 from rankopt.core.spec import TrialSpec
 from rankopt.lowrank.export import export_peft
-from rankopt.lowrank.linear import apply_pattern, shapes_of
+from rankopt.lowrank.layers import apply_pattern, shapes_of
 from rankopt.tasks import TASKS
 from rankopt.tasks.base import Task
 from rankopt.tasks.metrics import evaluate

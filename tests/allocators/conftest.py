@@ -18,7 +18,9 @@ from rankopt.allocators.base import Allocator
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.inject import inject, target_names
-from rankopt.lowrank.linear import Layers, LowRankLinear, Scale, apply_pattern, pattern_of
+from rankopt.lowrank.layers import Layers, apply_pattern, pattern_of
+from rankopt.lowrank.linear import LowRankLinear
+from rankopt.lowrank.scale import Scale
 
 TARGETS = ["query", "intermediate.dense", "layer.1.output.dense"]
 HEAD = "classifier"

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from rankopt.allocators.adalora import AdaLoRA
 from rankopt.core.budget import Budget, Schedule
 from rankopt.core.pattern import Shape
-from rankopt.lowrank.linear import LowRankLinear, Scale, pattern_of, shapes_of
+from rankopt.lowrank.layers import pattern_of, shapes_of
+from rankopt.lowrank.linear import LowRankLinear
+from rankopt.lowrank.scale import Scale
 
 Layers = dict[str, LowRankLinear]
 

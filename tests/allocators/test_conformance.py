@@ -21,7 +21,7 @@ from rankopt.core.pattern import Shape
 from rankopt.core.spec import AllocatorSpec, decode
 from rankopt.core.yaml import Document
 from rankopt.lowrank.export import export_peft
-from rankopt.lowrank.linear import apply_pattern, pattern_of, shapes_of
+from rankopt.lowrank.layers import apply_pattern, pattern_of, shapes_of
 
 MORE: dict[str, list[dict[str, Any]]] = {
     "static": [{"ranks": {"*": 1, "*.query": 3, "*layer.1.output.dense": 0}}],

@@ -10,7 +10,9 @@ import torch
 
 from rankopt.allocators.dylora import DyLoRA
 from rankopt.core.budget import Budget
-from rankopt.lowrank.linear import LowRankLinear, Scale, apply_pattern
+from rankopt.lowrank.layers import apply_pattern
+from rankopt.lowrank.linear import LowRankLinear
+from rankopt.lowrank.scale import Scale
 
 R = 4
 

@@ -16,7 +16,7 @@ from rankopt.allocators.nested import Nested
 from rankopt.analysis.knapsack import knapsack
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
-from rankopt.lowrank.linear import apply_pattern, pattern_of, shapes_of
+from rankopt.lowrank.layers import apply_pattern, pattern_of, shapes_of
 
 Lab = SimpleNamespace
 FULL = Budget(mean_rank=4)

@@ -14,7 +14,9 @@ from rankopt.allocators.base import depth_of
 from rankopt.allocators.profile import Profile, largest_remainders
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern, Shape
-from rankopt.lowrank.linear import LowRankLinear, Scale, pattern_of, shapes_of
+from rankopt.lowrank.layers import pattern_of, shapes_of
+from rankopt.lowrank.linear import LowRankLinear
+from rankopt.lowrank.scale import Scale
 
 WIDTHS = {"query": (4, 4), "value": (4, 4), "up": (4, 16)}
 

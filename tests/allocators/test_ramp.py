@@ -10,7 +10,9 @@ import torch
 from rankopt.allocators.base import depth_of
 from rankopt.allocators.ramp import Ramp
 from rankopt.core.budget import Budget
-from rankopt.lowrank.linear import LowRankLinear, Scale, pattern_of, shapes_of
+from rankopt.lowrank.layers import pattern_of, shapes_of
+from rankopt.lowrank.linear import LowRankLinear
+from rankopt.lowrank.scale import Scale
 
 
 def blocks(depth: int, max_rank: int = 32, kinds: int = 2) -> dict[str, LowRankLinear]:

@@ -11,7 +11,7 @@ import pytest
 from rankopt.allocators.random import Random
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
-from rankopt.lowrank.linear import Scale
+from rankopt.lowrank.scale import Scale
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ from rankopt.allocators.spectral import Spectral, reorder, spectral_pattern
 from rankopt.core.budget import Budget, Unit
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.importance.spectral import energy
-from rankopt.lowrank.linear import LowRankLinear, Scale, apply_pattern, pattern_of, shapes_of
+from rankopt.lowrank.layers import apply_pattern, pattern_of, shapes_of
+from rankopt.lowrank.linear import LowRankLinear
+from rankopt.lowrank.scale import Scale
 
 Spectra = dict[str, Tensor]
 VALUES = st.floats(0.01, 10) | st.sampled_from([0.0, 1.0, 2.0])

@@ -12,7 +12,7 @@ from rankopt.allocators.base import init_lora
 from rankopt.allocators.random import Random
 from rankopt.allocators.uniform import Uniform
 from rankopt.core.budget import Budget
-from rankopt.lowrank.linear import Scale
+from rankopt.lowrank.scale import Scale
 
 
 @pytest.mark.parametrize(

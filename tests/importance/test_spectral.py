@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rankopt.importance.spectral import effective_rank, energy, energy_ranks, spectrum, stable_rank
+from rankopt.importance.spectral import effective_rank, energy, energy_ranks, low_rank_svd, stable_rank
 
 SIZES = st.integers(1, 9)
 
@@ -31,7 +31,7 @@ def factors(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
 def test_equals_the_dense_decomposition(pair: tuple[Tensor, Tensor]) -> None:
     """Singular values to 1e-5, orthonormal vectors, and the product is the update; for float32 too."""
     for A, B in (pair, (pair[0].float(), pair[1].float())):
-        U, S, V = spectrum(A, B)
+        U, S, V = low_rank_svd(A, B)
         k = min(*A.shape, len(B))
         assert (U.shape, S.shape, V.shape) == ((len(B), k), (k,), (A.shape[1], k))
         assert S.dtype == A.dtype
@@ -47,7 +47,7 @@ def test_equals_the_dense_decomposition(pair: tuple[Tensor, Tensor]) -> None:
 def test_truncation_error_is_the_tail(pair: tuple[Tensor, Tensor]) -> None:
     """||BA - first k||_F^2 = sum of the squares left out, and `energy` is the share kept, for every k."""
     A, B = pair
-    U, S, V = spectrum(A, B)
+    U, S, V = low_rank_svd(A, B)
     total, shares = float((B @ A).square().sum()), energy(S)
     for k in range(len(S) + 1):
         error = float((B @ A - (U[:, :k] * S[:k]) @ V[:, :k].T).square().sum())
@@ -58,7 +58,7 @@ def test_truncation_error_is_the_tail(pair: tuple[Tensor, Tensor]) -> None:
 
 def test_a_zero_update() -> None:
     """No NaN: a fresh adapter has B = 0."""
-    S = spectrum(torch.randn(3, 5), torch.zeros(4, 3)).S
+    S = low_rank_svd(torch.randn(3, 5), torch.zeros(4, 3)).S
     assert S.tolist() == [0.0, 0.0, 0.0]
     assert energy(S).tolist() == [0.0, 0.0, 0.0]
     assert stable_rank(S) == effective_rank(S) == 0.0
@@ -66,7 +66,7 @@ def test_a_zero_update() -> None:
 
 
 def test_no_components() -> None:
-    S = spectrum(torch.zeros(0, 5), torch.zeros(4, 0)).S
+    S = low_rank_svd(torch.zeros(0, 5), torch.zeros(4, 0)).S
     assert S.shape == (0,)
     assert energy(S).shape == (0,)
     assert stable_rank(S) == effective_rank(S) == 0.0

@@ -19,7 +19,9 @@ from torch import nn
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.export import CONFIG, PREFIX, WEIGHTS, cut_peft, export_peft, import_peft
 from rankopt.lowrank.inject import inject, linear_names, target_names
-from rankopt.lowrank.linear import Layers, LowRankLinear, Scale, apply_pattern, pattern_of, shapes_of
+from rankopt.lowrank.layers import Layers, apply_pattern, pattern_of, shapes_of
+from rankopt.lowrank.linear import LowRankLinear
+from rankopt.lowrank.scale import Scale
 
 MAX_RANK = 4
 

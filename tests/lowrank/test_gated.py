@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from rankopt.lowrank.gated import gated_linear
 from rankopt.lowrank.inject import inject, linear_names
-from rankopt.lowrank.linear import LowRankLinear, Scale
+from rankopt.lowrank.linear import LowRankLinear
+from rankopt.lowrank.scale import Scale
 
 TOKENS = [64, 2]  # more and fewer than the widths of the maps, 8 and 6: what is done without gradients depends on it
 

@@ -10,7 +10,8 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from rankopt.lowrank.inject import inject, linear_names, target_names
-from rankopt.lowrank.linear import LowRankLinear, Scale
+from rankopt.lowrank.linear import LowRankLinear
+from rankopt.lowrank.scale import Scale
 
 UNIT = Scale("unit", 1.0)
 

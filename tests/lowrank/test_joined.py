@@ -8,7 +8,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from rankopt.lowrank.joined import joined_linear
-from rankopt.lowrank.linear import LowRankLinear, Scale
+from rankopt.lowrank.linear import LowRankLinear
+from rankopt.lowrank.scale import Scale
 
 IN, OUT = 6, 5
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from rankopt.lowrank.linear import LowRankLinear, Scale, apply_pattern, pattern_of, shapes_of
+from rankopt.lowrank.layers import apply_pattern, pattern_of, shapes_of
+from rankopt.lowrank.linear import LowRankLinear
+from rankopt.lowrank.scale import Scale
 
 KINDS = ["linear", "no bias", "conv1d"]
 FAN_IN, FAN_OUT, MAX_RANK = 5, 7, 4

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
 
 from rankopt.lowrank.inject import inject, target_names
-from rankopt.lowrank.linear import Scale
+from rankopt.lowrank.scale import Scale
 from rankopt.training.first_token import keep_first_token
 from rankopt.training.model import head_of
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import TrainerCallback
 
-from rankopt.lowrank.linear import apply_pattern, pattern_of
+from rankopt.lowrank.layers import apply_pattern, pattern_of
 from rankopt.tasks.encode import collate
 
 Prepare = Callable[[Any], Any]
