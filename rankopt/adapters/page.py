@@ -15,7 +15,7 @@ from rankopt.adapters.compress import notes
 from rankopt.adapters.spectra import RATIOS, ModuleSpectrum, Spectrum
 from rankopt.adapters.tables import choice_rows, spectrum_lines
 from rankopt.core.folders import new_file, refuse_file_above
-from rankopt.core.path import place, shortest
+from rankopt.core.path import depth_and_module, shortest
 from rankopt.report.base import Block, Table
 from rankopt.report.chart import Axis, Chart, Curves, Grid, Series
 from rankopt.report.pages import page
@@ -116,7 +116,7 @@ def _heat(found: Spectrum) -> Chart:
 
 
 def _grid(found: Spectrum, title: str, values_of: Mapping[str, float], unit: str) -> Grid:
-    places = {place(name): float(values_of[name]) for name in found.modules}
+    places = {depth_and_module(name): float(values_of[name]) for name in found.modules}
     depths, modules = (list(dict.fromkeys(spot[part] for spot in places)) for part in (0, 1))
     values = tuple(tuple(places.get((depth, module), float("nan")) for module in modules) for depth in depths)
     top = max(1e-9, *places.values())
@@ -126,7 +126,7 @@ def _grid(found: Spectrum, title: str, values_of: Mapping[str, float], unit: str
 def _spectra(found: Spectrum) -> Chart:
     kinds: dict[str, list[ModuleSpectrum]] = defaultdict(list)
     for name, one in found.modules.items():
-        kinds[place(name)[1]].append(one)
+        kinds[depth_and_module(name)[1]].append(one)
     labels = dict(zip(kinds, shortest(kinds), strict=True))
     looks = styles(labels.values())
     energy, values = [], []

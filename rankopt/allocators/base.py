@@ -89,6 +89,11 @@ class Allocator(BaseModel, ABC):
         hooks = ("before_step", "penalty", "passes", "restart", "after_step", "allocated", "finish", "choose")
         return all(getattr(cls, hook) is getattr(Allocator, hook) for hook in hooks)
 
+    @classmethod
+    def trains_super_network(cls) -> bool:
+        """Whether it names further patterns of the trained model, see `choose`."""
+        return cls.choose is not Allocator.choose
+
     @abstractmethod
     def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
         """Initialise A, B, g and the masks.
@@ -138,13 +143,15 @@ class Allocator(BaseModel, ABC):
         """
         return (pattern_of(layers),)
 
-    def choose(self, state: State, layers: Layers, look: Callable[[RankPattern], Look]) -> dict[str, RankPattern]:
-        """After `finish`, other cuts of the model that are worth a score, found by looking at the search split alone.
+    def choose(
+        self, state: State, layers: Layers, look: Callable[[RankPattern], Look]
+    ) -> dict[tuple[str, float], RankPattern]:
+        """After `finish`: further patterns worth scoring, found on the search split alone.
 
         Args:
-            look: cuts the model to a pattern and runs it forward.
+            look: scores the model cut to a pattern by forward passes.
         Returns:
-            A label, unique in the trial -> a pattern.
+            (how the pattern was found, the uniform rank whose cost it has) -> the pattern.
         """
         return {}
 

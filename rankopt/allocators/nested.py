@@ -133,13 +133,15 @@ class Nested(Allocator):
         apply_pattern(layers, whole)
         return (whole,)
 
-    def choose(self, state: State, layers: Layers, look: Callable[[RankPattern], Look]) -> dict[str, RankPattern]:
+    def choose(
+        self, state: State, layers: Layers, look: Callable[[RankPattern], Look]
+    ) -> dict[tuple[str, float], RankPattern]:
         shapes, whole = shapes_of(layers), RankPattern(state["whole"])
         gains = _gains(state)
         state["measured"] = {
             kind: {name: float(curve[-1]) for name, curve in curves.items()} for kind, curves in gains.items()
         }
-        chosen: dict[str, RankPattern] = {}
+        chosen: dict[tuple[str, float], RankPattern] = {}
         for level in self._curve(whole):
             budget = _budget(level)
             costs, allowed = {name: budget.cost(shapes[name]) for name in whole}, budget.amount(shapes)
@@ -152,7 +154,7 @@ class Nested(Allocator):
                     list(start.values()), costs, allowed, whole, lambda pattern: _rate(look(pattern)), self.looks, seed
                 )
             }
-            chosen |= {f"{kind} {level:g}": pattern for kind, pattern in found.items()}
+            chosen |= {(source, level): pattern for source, pattern in found.items()}
         return chosen
 
     def _curve(self, whole: RankPattern) -> list[float]:

@@ -10,36 +10,39 @@ from typing import Any
 import pandas as pd
 
 from rankopt.analysis.frame import CONTROL
-from rankopt.core.path import place, with_path
+from rankopt.core.path import depth_and_module, with_path
 from rankopt.core.pattern import Shapes
 from rankopt.core.result import Point, TrialResult
 from rankopt.core.spec import TrialSpec, decode
 
-SUPER = "nested"
-"""The allocator that trains a super-network."""
-
 COLUMNS = [
-    "seed", "kind", "level", "flat", "kept", "search", "score", "again_search", "again_score", "key", "again_key",
+    "seed", "source", "level", "flat", "kept", "search", "score", "again_search", "again_score", "key", "again_key",
     "super_seconds", "again_seconds", "super_steps", "again_steps", "looks", "look_seconds",
 ]  # fmt: skip
 
 
-def kind_of(point: Point, shapes: Shapes) -> tuple[str, float]:
-    """What a point of a super-network is, and the uniform rank whose cost it has.
+def origin(point: Point, shapes: Shapes) -> tuple[str, float]:
+    """How a point of a super-network was found, and the uniform rank whose cost it has.
+
+    The trial's own pattern, full rank everywhere, counts as uniform.
 
     Example:
         >>> from rankopt.core.pattern import RankPattern, Shape
-        >>> shapes = {"a": Shape(1, 1), "b": Shape(1, 1)}
-        >>> pattern = RankPattern({"a": 3, "b": 1})
-        >>> kind_of(Point(label="evolved 2", pattern=pattern, kept=8, search={}, report={}), shapes)
+        >>> shapes, pattern = {"a": Shape(1, 1), "b": Shape(1, 1)}, RankPattern({"a": 3, "b": 1})
+        >>> kept: dict[str, Any] = {"pattern": pattern, "kept": 8, "search": {}, "report": {}}
+        >>> origin(Point(label="evolved 2", source="evolved", level=2.0, **kept), shapes)
         ('evolved', 2.0)
-        >>> kind_of(Point(label="budget", pattern=RankPattern({"a": 2, "b": 2}), kept=8, search={}, report={}), shapes)
+        >>> origin(Point(label="budget", **kept), shapes)
         ('uniform', 2.0)
     """
-    kind, _, level = point.label.rpartition(" ")
-    if kind:
-        return kind, float(level)
-    return "uniform", point.kept / sum(shape.cost for shape in shapes.values())  # the whole
+    if point.level is not None:
+        return point.source, point.level
+    return CONTROL, point.kept / sum(shape.cost for shape in shapes.values())
+
+
+def is_super_network(result: TrialResult) -> bool:
+    """Whether the trained model was also scored at patterns that a search over it found."""
+    return any(point.level is not None for point in result.points)
 
 
 def oneshot(results: Iterable[TrialResult], epochs: float | None = None) -> pd.DataFrame:
@@ -60,23 +63,19 @@ def oneshot(results: Iterable[TrialResult], epochs: float | None = None) -> pd.D
         several passes, and `again_steps`); `looks` and `look_seconds`; the keys of both.
     """
     complete = [result for result in results if result.points]
-    again = {
-        (_surroundings(result), result.own.pattern): result
-        for result in complete
-        if result.spec["allocator"]["name"] != SUPER
-    }
+    again = {(_surroundings(result), result.own.pattern): result for result in complete if not is_super_network(result)}
     rows: list[dict[str, Any]] = []
     for result in complete:
-        if result.spec["allocator"]["name"] != SUPER:
+        if not is_super_network(result):
             continue
         cost, surroundings = result.cost, _surroundings(result, epochs)
-        named = [(*kind_of(point, result.layers), point) for point in result.points]
-        flat = {point.pattern for kind, _, point in named if kind == "uniform"}
-        for kind, level, point in named:
+        named = [(*origin(point, result.layers), point) for point in result.points]
+        flat = {point.pattern for source, _, point in named if source == CONTROL}
+        for source, level, point in named:
             other = again.get((surroundings, point.pattern))
             rows.append(
                 {
-                    "seed": result.spec.get("seed", 0), "kind": kind, "level": level,
+                    "seed": result.spec.get("seed", 0), "source": source, "level": level,
                     "flat": point.pattern in flat, "kept": point.kept,
                     "search": result.score("search", point), "score": result.score("report", point),
                     "again_search": other.score("search") if other else math.nan,
@@ -90,7 +89,7 @@ def oneshot(results: Iterable[TrialResult], epochs: float | None = None) -> pd.D
                 }
             )  # fmt: skip
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    return frame.sort_values(["level", "kind", "seed"], kind="stable").reset_index(drop=True)
+    return frame.sort_values(["level", "source", "seed"], kind="stable").reset_index(drop=True)
 
 
 def measured_shares(results: Iterable[TrialResult]) -> dict[str, dict[str, float]]:
@@ -114,7 +113,7 @@ def measured_shares(results: Iterable[TrialResult]) -> dict[str, dict[str, float
             modules, depths = found.setdefault(name, ({}, {}))
             total = len(results) * (sum(amounts.values()) or 1.0)
             for layer, amount in amounts.items():
-                depth, module = place(layer)
+                depth, module = depth_and_module(layer)
                 modules[module] = modules.get(module, 0.0) + amount / total
                 depths[depth] = depths.get(depth, 0.0) + amount / total
     return {
@@ -136,23 +135,23 @@ def beside_uniform(frame: pd.DataFrame, times: float = 1.0) -> pd.DataFrame:
         the reported scores, curve less uniform.
     Example:
         >>> frame = pd.DataFrame({"key": "k", "seed": 0, "level": [1.0, 1.0, 2.0], "kept": 8, "search": [0.2, 0.4, 0.5],
-        ...                       "kind": ["uniform", "energy", "uniform"], "flat": [True, False, True],
+        ...                       "source": ["uniform", "energy", "uniform"], "flat": [True, False, True],
         ...                       "score": [0.1, 0.3, 0.4], "again_score": [0.25, 0.2, 0.35]})
         >>> [beside_uniform(frame, times)["difference"].round(2).tolist() for times in (1.0, 2.0)]
         [[0.05, 0.05], [-0.05]]
     """
-    uniform = frame[(frame["kind"] == "uniform") & frame["again_score"].notna()]
+    uniform = frame[(frame["source"] == CONTROL) & frame["again_score"].notna()]
     known = {(row.key, row.level): row.again_score for row in uniform.itertuples()}
     ordered = frame.sort_values(["search", "kept"], ascending=[False, True], kind="stable")
     if times != 1:
         ordered = ordered[~ordered["flat"].astype(bool)]
     best = ordered.drop_duplicates(["key", "level"]).sort_values(["level", "seed"])
     rows = [
-        {"level": row.level, "seed": row.seed, "kind": row.kind, "difference": row.score - other}
+        {"level": row.level, "seed": row.seed, "source": row.source, "difference": row.score - other}
         for row in best.itertuples()
         if (other := known.get((row.key, times * row.level))) is not None
     ]
-    return pd.DataFrame(rows, columns=["level", "seed", "kind", "difference"])
+    return pd.DataFrame(rows, columns=["level", "seed", "source", "difference"])
 
 
 def agreement(frame: pd.DataFrame) -> tuple[float, int]:

@@ -106,11 +106,11 @@ def shortest(names: Iterable[str]) -> list[str]:
     return [short(name) for name in full]
 
 
-def place(name: str) -> tuple[str, str]:
-    """The depth and the module of a layer's name, split at its first number.
+def depth_and_module(name: str) -> tuple[str, str]:
+    """A layer's name split after its first number.
 
     Example:
-        >>> place("roberta.encoder.layer.3.attention.self.query"), place("pooler.dense")
+        >>> depth_and_module("roberta.encoder.layer.3.attention.self.query"), depth_and_module("pooler.dense")
         (('roberta.encoder.layer.3', 'attention.self.query'), ('-', 'pooler.dense'))
     """
     found = re.match(r"((?:[^.]+\.)*?\d+)\.(.+)", name)

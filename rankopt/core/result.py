@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rankopt.core.pattern import RankPattern, Shape
 
@@ -14,6 +15,8 @@ Scores = dict[str, float]
 """Metric name -> value. The first metric of the task is the primary one."""
 
 Status = Literal["complete", "failed"]
+
+OLD_LABEL = re.compile(r"(uniform|energy|sensitivity|evolved) (\d[\d.e+-]*)")
 
 
 class Record(BaseModel):
@@ -32,6 +35,8 @@ class Point(Record):
         search: scores on the split that a search may look at.
         report: scores on each official evaluation split; the first split is the primary one.
         adapter: name of the stored adapter whose first components these are.
+        source: how the pattern was found in a trained super-network, for example "evolved"; else "".
+        level: the uniform rank whose cost such a pattern has.
     """
 
     label: str
@@ -40,6 +45,17 @@ class Point(Record):
     search: Scores
     report: dict[str, Scores]
     adapter: str = "adapter"
+    source: str = ""
+    level: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_label(cls, data: Any) -> Any:
+        """Results stored before `source` and `level` existed have both in the label, for example "evolved 2"."""
+        if not isinstance(data, dict) or "source" in data:
+            return data
+        old = OLD_LABEL.fullmatch(str(data.get("label")))
+        return {**data, "source": old[1], "level": float(old[2])} if old else data
 
 
 class RankEvent(Record):

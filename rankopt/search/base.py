@@ -28,12 +28,14 @@ class Search(BaseModel, ABC):
         pruner: who stops trials early; a row of `PRUNERS` with its options.
         single: whether it takes one objective only.
         follows: whether results ask for further trials.
+        super_network: whether every trial must train a super-network, that is, its allocator must define `choose`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     single: ClassVar[bool] = False
     follows: ClassVar[bool] = False
+    super_network: ClassVar[bool] = False
 
     trials: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0

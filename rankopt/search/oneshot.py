@@ -8,13 +8,15 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rankopt.analysis.oneshot import SUPER, kind_of
+from rankopt.analysis.frame import CONTROL
+from rankopt.analysis.oneshot import origin
 from rankopt.core.path import fields_of, split_path
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import Positive, StudySpec
 from rankopt.search.base import Search, check_lists
 
-Kind = Literal["uniform", "energy", "sensitivity", "evolved"]
+PatternSource = Literal["uniform", "energy", "sensitivity", "evolved"]
+"""How a pattern of a super-network was found, see `Point.source`."""
 
 
 class OneShot(Search):
@@ -37,8 +39,9 @@ class OneShot(Search):
     """
 
     follows: ClassVar[bool] = True
+    super_network: ClassVar[bool] = True
 
-    retrain: tuple[Kind, ...] = ("uniform", "evolved")
+    retrain: tuple[PatternSource, ...] = ("uniform", "evolved")
     levels: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     epochs: Positive | None = None
 
@@ -51,9 +54,6 @@ class OneShot(Search):
             )
         for assignment in study.assignments():
             trial = study.plain(assignment)
-            name = trial.get("allocator", {}).get("name")
-            if name != SUPER:
-                raise ValueError(f"base.allocator.name must be {SUPER!r} under the search 'oneshot', got {name!r}")
             if (scale := trial.get("model", {}).get("scale")) != "unit":
                 raise ValueError(
                     "base.model.scale must be 'unit' under the search 'oneshot', so that a pattern trained from "
@@ -73,15 +73,15 @@ class OneShot(Search):
             kept["training.epochs"] = self.epochs
         known = set()
         for point in result.points:
-            kind, level = kind_of(point, result.layers)
-            if kind not in self.retrain or (self.levels is not None and level not in self.levels):
+            source, level = origin(point, result.layers)
+            if source not in self.retrain or (self.levels is not None and level not in self.levels):
                 continue
             if (level, point.pattern) in known:
                 continue  # two ways found it
             known.add((level, point.pattern))
-            allocator: dict[str, Any] = {"name": "uniform"}
-            if kind != "uniform" or len(set(point.pattern.values())) > 1:
-                allocator = {"name": "static", "found": kind, "ranks": dict(point.pattern)}
+            allocator: dict[str, Any] = {"name": CONTROL}
+            if source != CONTROL or len(set(point.pattern.values())) > 1:
+                allocator = {"name": "static", "found": source, "ranks": dict(point.pattern)}
             yield {**kept, "allocator": allocator, "budget": {"mean_rank": level, "unit": "parameters"}}
 
     def _check_levels(self, trial: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ class OneShot(Search):
                 "search.levels must be left out where budget.mean_rank is no whole number: the top of the curve is "
                 f"what the layers have in fact, got {top:g}"
             )
-        curve = trial["allocator"].get("curve")
+        curve = trial.get("allocator", {}).get("curve")
         if not (curve is None or isinstance(curve, list | tuple)):
             return  # the allocator refuses it in its own words
         for level in self.levels or ():

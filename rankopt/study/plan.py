@@ -55,6 +55,7 @@ def checked_trials(file: StudyFile) -> list[tuple[Assignment, TrialSpec]]:
     _check_search(file)
     pruner = file.study.search.options.get("pruner")
     pruned = pruner is not None and build_pruner(decode(Named, pruner)).evaluations > 0
+    super_network = SEARCHES[file.study.search.name].super_network
     lines, trials, seen = [], [], set()
     for number, assignment in enumerate(file.assignments()):
         try:
@@ -69,6 +70,11 @@ def checked_trials(file: StudyFile) -> list[tuple[Assignment, TrialSpec]]:
             if pruned and not ALLOCATORS[spec.allocator.name].is_fixed():
                 problem = Problem(("allocator", "name"), UNFIXED.format(spec.allocator.name))
                 lines.append(file.line(problem, assignment))
+            if super_network and not ALLOCATORS[spec.allocator.name].trains_super_network():
+                able = ", ".join(name for name, kind in ALLOCATORS.items() if kind.trains_super_network())
+                text = f"must be an allocator that trains a super-network ({able}) under the search "
+                text += f"{file.study.search.name!r}, got {spec.allocator.name!r}"
+                lines.append(file.line(Problem(("allocator", "name"), text), assignment))
             if spec.key not in seen:
                 seen.add(spec.key)
                 trials.append((assignment, spec))

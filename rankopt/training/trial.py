@@ -234,7 +234,9 @@ def score(
     )  # fmt: skip
     own, *others = allocator.finish(trained.state, layers)
     cuts = {f"mean rank {pattern.mean:.4g}": pattern for pattern in others}
-    cuts |= allocator.choose(trained.state, layers, looks)
+    chosen = allocator.choose(trained.state, layers, looks)
+    origins = {f"{source} {level:g}": {"source": source, "level": level} for source, level in chosen}
+    cuts |= dict(zip(origins, chosen.values(), strict=True))
     restarted = allocator.restart(prepared.steps) is not None
     points: list[Point] = []
     predictions = {f"labels/{name}": split.labels for name, split in prepared.data.held_out.items()}
@@ -245,7 +247,8 @@ def score(
         logits = _logits(prepared, pattern, check)
         predictions |= {f"logits/{label}/{name}": values for name, values in logits.items()}
         adapter = "recovered" if restarted and label != "budget" else "adapter"
-        points.append(_point(prepared, label, pattern, logits, adapter))
+        point = _point(prepared, label, pattern, logits, adapter)
+        points.append(point.model_copy(update=origins.get(label, {})))
         value = points[-1].search[prepared.task.metrics[0]]
         observe(Progress(len(points), len(cuts) + 1, "evaluate", {"score": value}))
     _export(prepared, own, folder / "adapter")

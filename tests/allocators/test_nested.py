@@ -161,12 +161,12 @@ def test_patterns_within_budget_and_the_energy_one_is_the_best(lab: Lab) -> None
         return Look(loss, -round(loss, 2))  # scores that tie, as a metric's do
 
     chosen = allocator.choose(training.state, training.layers, look)
-    assert list(chosen) == ["uniform 2", "energy 2", "sensitivity 2", "evolved 2"]
+    assert list(chosen) == [("uniform", 2), ("energy", 2), ("sensitivity", 2), ("evolved", 2)]
     allowed = Budget(mean_rank=2, unit="parameters").amount(shapes)
     assert all(pattern.parameters(shapes) <= allowed for pattern in (*chosen.values(), *looked))
     assert len(looked) == len(set(looked)) == 12
     best_of = min(list(looked), key=lambda pattern: (-look(pattern).score, look(pattern).loss))
-    assert look(chosen["evolved 2"]) == look(best_of)
+    assert look(chosen["evolved", 2]) == look(best_of)
 
     def kept(pattern: RankPattern) -> float:
         spectra = training.state["spectra"]
@@ -175,7 +175,7 @@ def test_patterns_within_budget_and_the_energy_one_is_the_best(lab: Lab) -> None
     names = list(shapes)
     everything = (RankPattern(dict(zip(names, ranks, strict=True))) for ranks in itertools.product(range(5), repeat=5))
     best = max(kept(pattern) for pattern in everything if pattern.parameters(shapes) <= allowed)
-    assert kept(chosen["energy 2"]) == pytest.approx(best)
+    assert kept(chosen["energy", 2]) == pytest.approx(best)
 
 
 @pytest.mark.parametrize(

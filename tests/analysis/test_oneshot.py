@@ -46,7 +46,7 @@ def test_patterns_are_paired_within_their_surroundings() -> None:
     stranger = result("x", "static", point("budget", (3, 1), 0.2), seed=1)
     failed = TrialResult(key="f", spec=stranger.spec, status="failed", reason="?")
     frame = oneshot([failed, stranger, scratch, SUPER])
-    assert list(zip(frame["kind"], frame["level"], strict=True)) == [("evolved", 2), ("uniform", 2), ("uniform", 4)]
+    assert list(zip(frame["source"], frame["level"], strict=True)) == [("evolved", 2), ("uniform", 2), ("uniform", 4)]
     row = frame.iloc[1]
     assert (row.search, row.score, row.again_search) == (0.6, 0.5, 0.65)
     assert (row.super_seconds, row.again_seconds, row.again_key) == (12.0, 8.0, "u")

@@ -87,3 +87,12 @@ def test_damage_is_refused(damage: dict[str, object]) -> None:
 def test_frozen() -> None:
     with pytest.raises(ValidationError):
         result().key = "x"  # type: ignore[misc]
+
+
+def test_results_stored_with_the_origin_in_the_label() -> None:
+    """Older results say how a pattern was found in the point's label alone; other labels mean nothing more."""
+    pattern = RankPattern({"a": 1})
+    stored = {"pattern": pattern, "kept": 2, "search": {}, "report": {}}
+    found = [Point.model_validate({"label": label, **stored}) for label in ("evolved 2", "mean rank 2", "budget")]
+    assert [(point.source, point.level) for point in found] == [("evolved", 2.0), ("", None), ("", None)]
+    assert Point.model_validate({"label": "evolved 2", "source": "", **stored}).level is None

@@ -46,7 +46,7 @@ def point(label: str, score: float) -> Point:
 
 def again(label: str, seed: int) -> TrialResult:
     allocator = {"name": "static", "ranks": dict(zip("ab", PATTERNS[label], strict=True)), "found": label.split()[0]}
-    own = point(label, AGAIN[label] + 0.02 * seed).model_copy(update={"label": "budget"})
+    own = point(label, AGAIN[label] + 0.02 * seed).model_copy(update={"label": "budget", "source": "", "level": None})
     return trial(allocator, [own], seed, seconds=8.0)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from rankopt.analysis.pareto import hypervolume
 from rankopt.analysis.search import Proposal, SearchRecord
-from rankopt.core.path import place, shortest
+from rankopt.core.path import depth_and_module, shortest
 from rankopt.core.pattern import RankPattern
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
@@ -183,7 +183,7 @@ def test_layers_that_differ_between_depths_leave_empty_cells(study: StudySpec, m
 
 
 def test_layer_names_of_other_models() -> None:
-    assert place("transformer.h.11.attn.c_attn") == ("transformer.h.11", "attn.c_attn")
+    assert depth_and_module("transformer.h.11.attn.c_attn") == ("transformer.h.11", "attn.c_attn")
     assert shortest(["encoder.block.0", "decoder.block.0"]) == ["encoder.block.0", "decoder.block.0"]
     assert shortest(["h.0", "h.1"]) == ["0", "1"]
 

@@ -59,7 +59,7 @@ def test_everything_once(shot: Path, rankopt: Callable[..., Any]) -> None:
     frame = oneshot(store.results())
     again = frame[frame["again_key"] != ""]
     asked = {(kind, seed) for kind in ("evolved", "uniform") for seed in (0, 1)}
-    assert asked <= set(zip(again["kind"], again["seed"], strict=True))  # another kind may name the same pattern
+    assert asked <= set(zip(again["source"], again["seed"], strict=True))  # another kind may name the same pattern
     assert (frame["looks"] >= 3).all()
     result = supers[0]
     adapters = []

@@ -152,6 +152,15 @@ def test_a_range_under_the_grid(tiny_study: Make) -> None:
         checked_trials(StudyFile(path))
 
 
+def test_one_shot_needs_a_super_network(tiny_study: Make) -> None:
+    """The error names the allocators that train one, and the value in the space that does not."""
+    path = tiny_study(space={"allocator": [{"name": "nested"}, {"name": "uniform"}]}, model__scale="unit")
+    path.write_text(path.read_text() + "search: {name: oneshot}\n")
+    words = r"space\.allocator\[1\]\.name must be an allocator that trains a super-network \(nested\) .* got 'uniform'"
+    with pytest.raises(InvalidSpecError, match=words):
+        checked_trials(StudyFile(path))
+
+
 REPEAT = """
 repeat:
   seed: [0, 1, 2]

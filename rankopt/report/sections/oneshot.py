@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from rankopt.analysis.frame import CONTROL
 from rankopt.analysis.oneshot import agreement, beside_uniform, oneshot
 from rankopt.analysis.pareto import front
 from rankopt.analysis.statistics import paired, summarize
@@ -19,7 +20,7 @@ from rankopt.report.palette import NEUTRAL, styles
 FROM_SCRATCH = "from scratch"
 
 
-DRAWN = ("uniform", "evolved")
+DRAWN = (CONTROL, "evolved")
 """The kinds of patterns in the figure; the table has all."""
 
 
@@ -125,20 +126,20 @@ def _lines(setting: str, frame: pd.DataFrame) -> Iterator[str]:
 
 def _table(frame: pd.DataFrame) -> pd.DataFrame:
     scratch, best = _from_scratch(frame), _front(frame)
-    on_front = set(zip(best["level"], best["kind"], strict=True))
+    on_front = set(zip(best["level"], best["source"], strict=True))
     rows = []
-    for (level, kind), group in frame.groupby(["level", "kind"], sort=True):
-        double = scratch.get((2 * level, "uniform"))
+    for (level, source), group in frame.groupby(["level", "source"], sort=True):
+        double = scratch.get((2 * level, CONTROL))
         rows.append(
             {
                 "rank": level,
-                "pattern": kind,
+                "pattern": source,
                 "seeds": str(len(group)),
                 "parameters": f"{group['kept'].mean():,.0f}",
                 "one-shot": _score(group["score"]),
                 FROM_SCRATCH: _score(group["again_score"].dropna()),
-                "uniform of twice the cost, from scratch": double if kind != "uniform" and double else "",
-                "on the front": "yes" if (level, kind) in on_front else "",
+                "uniform of twice the cost, from scratch": double if source != CONTROL and double else "",
+                "on the front": "yes" if (level, source) in on_front else "",
             }
         )
     return pd.DataFrame(rows)
@@ -146,12 +147,12 @@ def _table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _front(frame: pd.DataFrame) -> pd.DataFrame:
     """The patterns of the super-networks that no other one dominates on the search split, means over seeds."""
-    means = frame.groupby(["level", "kind"], as_index=False)[["kept", "search", "score"]].mean()
+    means = frame.groupby(["level", "source"], as_index=False)[["kept", "search", "score"]].mean()
     return means.iloc[front(means["kept"].tolist(), means["search"].tolist())]
 
 
 def _from_scratch(frame: pd.DataFrame) -> dict[tuple[float, str], str]:
-    groups = frame.dropna(subset=["again_score"]).groupby(["level", "kind"])
+    groups = frame.dropna(subset=["again_score"]).groupby(["level", "source"])
     return {key: _score(group["again_score"]) for key, group in groups}
 
 
@@ -161,19 +162,19 @@ def _score(values: pd.Series[float]) -> str:
 
 
 def _panel(evidence: Evidence, setting: str, frame: pd.DataFrame) -> Curves:
-    kinds = [kind for kind in DRAWN if kind in set(frame["kind"])]
-    labels = {(kind, name): f"{kind}, {name}" for kind in kinds for name in ("one-shot", FROM_SCRATCH)}
+    kinds = [source for source in DRAWN if source in set(frame["source"])]
+    labels = {(source, name): f"{source}, {name}" for source in kinds for name in ("one-shot", FROM_SCRATCH)}
     looks = styles(labels.values())
     series = []
-    for kind in kinds:
+    for source in kinds:
         for column, name in (("score", "one-shot"), ("again_score", FROM_SCRATCH)):
-            rows = frame[(frame["kind"] == kind) & frame[column].notna()]
+            rows = frame[(frame["source"] == source) & frame[column].notna()]
             if rows.empty:
                 continue
             points = [
                 (float(group["kept"].mean()), summarize(group[column].tolist())) for _, group in rows.groupby("level")
             ]
-            label = labels[kind, name]
+            label = labels[source, name]
             series.append(
                 Series(
                     label, looks[label], "line", tuple(x for x, _ in points), tuple(s.mean for _, s in points),
@@ -183,7 +184,7 @@ def _panel(evidence: Evidence, setting: str, frame: pd.DataFrame) -> Curves:
     best = _front(frame)
     series.append(Series("Pareto front, one-shot", NEUTRAL, "front", tuple(best["kept"]), tuple(best["score"])))
     first = evidence.points[evidence.points["setting"] == setting].iloc[0]
-    uniform = frame[frame["kind"] == "uniform"].groupby("level")["kept"].mean()
+    uniform = frame[frame["source"] == CONTROL].groupby("level")["kept"].mean()
     ticks = tuple((float(kept), f"{compact(kept)}\nrank {level:g}") for level, kept in uniform.items())
     x = Axis(KEPT, log=True, counts=True, ticks=ticks)
     return Curves(setting, tuple(series), x, Axis(metric_label(first["metric"], first["split"])))
