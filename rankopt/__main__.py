@@ -1,4 +1,4 @@
-"""`python -m rankopt`."""
+"""Entry point of `python -m rankopt`."""
 
 from rankopt.cli import main
 

@@ -12,7 +12,8 @@ from rankopt.core.space import dimensions
 from rankopt.core.study_file import StudyFile
 from rankopt.search import SEARCHES
 from rankopt.search.oneshot import OneShot
-from rankopt.study.plan import checked_trials, preflight
+from rankopt.study.plan import validated_trials
+from rankopt.study.preflight import preflight
 from rankopt.training.trial import run_trial
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +38,7 @@ def test_a_shipped_study_is_valid(path: Path) -> None:
     A grid's points are all different trials, and each is compared with uniform LoRA at the same budget. A search has no
     fixed list: every listed value and both ends of every range make a trial, and it says how many it wants."""
     file = StudyFile(path)
-    trials = checked_trials(file)
+    trials = validated_trials(file)
     space, search = file.study.space, file.study.search.name
     assert file.study.name == path.stem
     assert path.read_text().startswith("#")
@@ -53,7 +54,7 @@ def test_a_shipped_study_is_valid(path: Path) -> None:
 
 def test_the_quickstart_is_a_comparison() -> None:
     """At least four allocators, three budgets and two seeds, on the embedded task and encoder."""
-    trials = [spec for _, spec in checked_trials(StudyFile(ROOT / "studies" / "quickstart.yaml"))]
+    trials = [spec for _, spec in validated_trials(StudyFile(ROOT / "studies" / "quickstart.yaml"))]
     assert len({spec.allocator.name for spec in trials}) >= 4
     assert len({spec.budget.mean_rank for spec in trials if spec.budget}) >= 3
     assert len({spec.seed for spec in trials}) >= 2
@@ -68,7 +69,7 @@ def test_a_search_on_real_glue_can_begin(name: str) -> None:
     """Every example trial of a shipped search has its data, its layers and a pattern that can start."""
     sets = [f"task.data_dir={GLUE}", f"model.name={MODEL}"]
     file = StudyFile(ROOT / "studies" / f"{name}.yaml", sets)
-    planned, _ = preflight(file, checked_trials(file))
+    planned, _ = preflight(file, validated_trials(file))
     assert len(planned) == 1 + len(file.study.space)
 
 
@@ -89,7 +90,7 @@ def test_the_first_steps_on_real_glue(allocator: str, tmp_path: Path) -> None:
         "budget.mean_rank=2",
         "seed=0",
     ]
-    ((_, spec),) = checked_trials(StudyFile(ROOT / "studies" / "compare_glue.yaml", sets))
+    ((_, spec),) = validated_trials(StudyFile(ROOT / "studies" / "compare_glue.yaml", sets))
     result = run_trial(spec, tmp_path)
     assert result.status == "complete", result.reason
     assert len(result.layers) == 36

@@ -1,4 +1,4 @@
-"""The options that several commands share, and what they stand for: a study's file, its store, a place of artifacts."""
+"""Arguments and options shared by several commands, and how they find a study's file and its store."""
 
 from __future__ import annotations
 
@@ -15,35 +15,40 @@ if TYPE_CHECKING:
 Study = Annotated[str, typer.Argument(help="A study file, or the name of a study that was run before.")]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Override a field of the study, for example training.epochs=3."),
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Override a field of the study, for example training.epochs=3; repeatable."
+    ),
 ]
-Runs = Annotated[Path, typer.Option("--dir", help="Where studies live.")]
-Storage = Annotated[str | None, typer.Option(help="An Optuna storage URL; the study's own SQLite file by default.")]
+Runs = Annotated[Path, typer.Option("--dir", help="Folder that contains the studies' folders.")]
+Storage = Annotated[str | None, typer.Option(help="Optuna storage URL (default: the study's SQLite file).")]
 Artifacts = Annotated[
     str | None,
-    typer.Option(help="Where adapters and predictions go: a folder, s3://bucket/prefix or gs://bucket/prefix."),
+    typer.Option(
+        help="Store adapters and predictions in a folder, s3://bucket/prefix or gs://bucket/prefix "
+        "(default: the study's folder)."
+    ),
 ]
-Workers = Annotated[int, typer.Option(min=1, help="Local worker processes.")]
-Together = Annotated[
-    int, typer.Option(min=1, help="Trials that each worker trains at once; those of one model share its passes.")
+Workers = Annotated[int, typer.Option(min=1, help="Start N worker processes.")]
+Together = Annotated[int, typer.Option(min=1, help="Train up to N trials of one model jointly in each worker.")]
+Wandb = Annotated[
+    str | None, typer.Option(help="Log to W&B: offline, online or disabled (default: offline if wandb is installed).")
 ]
-Wandb = Annotated[str | None, typer.Option(help="offline, online or disabled; offline where installed.")]
-CheckpointSteps = Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints, not half a minute.")]
-Heartbeat = Annotated[int, typer.Option(min=1, help="Seconds between a running trial's signs of life.")]
-Grace = Annotated[int, typer.Option(min=2, help="Silent seconds after which a trial counts as dead.")]
+CheckpointSteps = Annotated[int | None, typer.Option(min=1, help="Checkpoint every N steps (default: every 30 s).")]
+Heartbeat = Annotated[int, typer.Option(min=1, help="Send a heartbeat for running trials every N seconds.")]
+Grace = Annotated[int, typer.Option(min=2, help="Consider a trial dead after N seconds without a heartbeat.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RUNS = Path("runs")
 
 
 def study_file(study: str, sets: list[str] | None, directory: Path) -> StudyFile:
-    """A study's file with its overrides."""
+    """Read a study's file and apply the overrides."""
     from rankopt.core.study_file import StudyFile
 
     return StudyFile(study_path(study, directory), sets or ())
 
 
 def study_path(study: str, directory: Path) -> Path:
-    """The file of a study, given as a file or as the name of one that was run."""
+    """The study file itself, or the stored file of a study that was run."""
     path = Path(study)
     if path.is_file() or path.suffix in (".yaml", ".yml"):
         return path
@@ -53,34 +58,36 @@ def study_path(study: str, directory: Path) -> Path:
     from rankopt.core.problems import nearest
 
     known = sorted(path.parent.name for path in directory.glob("*/study.yaml"))
-    hint = nearest(study, known) if known else "; no study was run here yet"
+    hint = nearest(study, known) if known else f"; {directory}/ contains no study"
     raise ValueError(f"no study file and no study in {directory}/ is called {study!r}{hint}")
 
 
 def open_store(
     study: str, storage: str | None, directory: Path, artifacts: str | None = None
 ) -> tuple[StudyStore, StudySpec]:
-    """The store of a study that was run, and its spec."""
+    """Open the store of a study that was run, and read its spec."""
     from rankopt.study.database import refuse_absent, sqlite_url
     from rankopt.study.storage import StudyStore
 
-    named = storage and not Path(study).is_file()
-    name = study if named else study_file(study, None, directory).study.name
+    is_name = storage and not Path(study).is_file()
+    name = study if is_name else study_file(study, None, directory).study.name
     folder = directory / name
     if not storage and not (folder / "study.db").is_file():
-        raise ValueError(f"study {name!r} must be run first: there is no {folder / 'study.db'}")
+        raise ValueError(
+            f"study {name!r} has no results: {folder / 'study.db'} does not exist; `rankopt run` creates it"
+        )
     if storage:
         refuse_absent(storage)
-    store = StudyStore(storage or sqlite_url(folder), name, folder, artifacts=artifact_place(artifacts))
+    store = StudyStore(storage or sqlite_url(folder), name, folder, artifacts=artifact_location(artifacts))
     return store, store.open()
 
 
-def artifact_place(artifacts: str | None) -> str | None:
-    """A place of artifacts that means the same in every process, its driver there."""
+def artifact_location(artifacts: str | None) -> str | None:
+    """An artifact location that is valid in every process; its driver must be installed."""
     if not artifacts:
         return None
     from rankopt.study.artifacts import artifact_store
 
-    place = artifacts if "://" in artifacts else str(Path(artifacts).resolve())
-    artifact_store(place)
-    return place
+    location = artifacts if "://" in artifacts else str(Path(artifacts).resolve())
+    artifact_store(location)
+    return location

@@ -1,4 +1,4 @@
-"""How the command line prints values and tables."""
+"""Print values, tables and errors on the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Rows = list[dict[str, Any]]
 
 
 def short(value: Any) -> Any:
-    """A mapping as a few words: a name with its options, or its items."""
+    """A mapping in short form: a name with its options, or its items."""
     if isinstance(value, dict) and "name" in value:
         rest = ", ".join(f"{key}={item}" for key, item in value.items() if key != "name")
         return f"{value['name']}({rest})" if rest else value["name"]
@@ -27,13 +27,13 @@ def counts(counts: dict[str, int]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, whichever reads best."""
+    """A duration in seconds, minutes or hours."""
     minutes = seconds / 60
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
 def table(rows: Rows, title: str) -> None:
-    """Print rows as a table; columns of numbers are aligned right."""
+    """Print rows as a table; numeric columns are right-aligned."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -47,15 +47,15 @@ def table(rows: Rows, title: str) -> None:
 
 
 def console(stderr: bool = False) -> Any:
-    """A rich console of a usable width."""
+    """A rich console; 160 columns wide if the output is no terminal."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160  # a pipe has no width of its own
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
     return Console(stderr=stderr, width=width)
 
 
 def fail(code: int, text: str) -> NoReturn:
-    """Say what went wrong, each line after the program's name, and end with an exit code."""
+    """Print an error, each line prefixed with the program's name, and exit with a code."""
     for line in text.splitlines() or [""]:
         print(f"rankopt: {line}", file=sys.stderr)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""The commands that look at what a study has found, and take it home."""
+"""Commands that read a study's results: show, report, best, importance, export."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rankopt.core.folders import new_place
 def show(
     study: Study, storage: Storage = None, directory: Runs = RUNS, as_json: Json = False
 ) -> None:  # fmt: skip
-    """The results of a study so far."""
+    """Show the results of a study so far."""
     store, spec = open_store(study, storage, directory)
     results = store.results(planned=False)
     if as_json:
@@ -31,7 +31,7 @@ def show(
 
     rows = []
     for result in results:
-        best = result.points[0] if result.points else None
+        own = result.points[0] if result.points else None
         rows.append(
             {
                 "key": result.key,
@@ -39,9 +39,9 @@ def show(
                 "allocator": result.spec["allocator"]["name"],
                 "budget": printing.short(result.spec.get("budget")),
                 "seed": result.spec.get("seed", 0),
-                "kept": f"{best.kept:,}" if best else "",
-                "search": f"{result.score('search'):.4f}" if best else "",
-                "report": f"{result.score('report'):.4f}" if best else "",
+                "kept": f"{own.kept:,}" if own else "",
+                "search": f"{result.score('search'):.4f}" if own else "",
+                "report": f"{result.score('report'):.4f}" if own else "",
                 **({} if spec.listed else {"configuration": configuration(spec, result.spec)}),
                 "status": result.status if result.status == "complete" else f"failed: {result.reason}",
             }
@@ -53,9 +53,9 @@ def report(
     study: Study,
     storage: Storage = None,
     directory: Runs = RUNS,
-    out: Annotated[Path | None, typer.Option(help="Folder of the report; reports/<study> by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the report to this folder (default: reports/STUDY).")] = None,
 ) -> None:
-    """Write the report of a study: a page, Markdown, data and figures."""
+    """Write a study's report: an HTML page, Markdown, data and figures."""
     store, spec = open_store(study, storage, directory)
     from rankopt.analysis.search import Proposal, SearchRecord
     from rankopt.report import write_report
@@ -70,12 +70,14 @@ def report(
 
 def best(
     study: Study,
-    budget: Annotated[int | None, typer.Option(min=0, help="Adapter parameters kept at most.")] = None,
+    budget: Annotated[
+        int | None, typer.Option(min=0, help="Keep at most N adapter parameters (default: the study's constraint).")
+    ] = None,
     storage: Storage = None,
     directory: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """The best pattern on the search split within a budget (or the study's constraint), or else the Pareto front."""
+    """Print the pattern with the best search score within a budget; without a budget, the Pareto front."""
     store, spec = open_store(study, storage, directory)
     budget = spec.constraints.get("parameters") if budget is None else budget
     from rankopt.analysis.frame import VARIANTS, tidy
@@ -86,7 +88,7 @@ def best(
     found = best_of(tidy(results.values(), variants=1 if store.search.trials else VARIANTS), budget)
     if found.empty:
         bound = f" within {budget:,} parameters" if budget is not None else ""
-        raise ValueError(f"study {spec.name!r} must have a complete trial{bound}, it has none")
+        raise ValueError(f"study {spec.name!r} has no complete trial{bound}")
     patterns = [
         dict(next(point.pattern for point in results[row.key].points if point.label == row.point))
         for row in found.itertuples()
@@ -105,27 +107,26 @@ def best(
 
 
 def importance(study: Study, storage: Storage = None, directory: Runs = RUNS, as_json: Json = False) -> None:
-    """Which dimensions of a search matter (PED-ANOVA), or which layers to a one-shot search (energy, sensitivity)."""
+    """Print how much each dimension of a search matters (PED-ANOVA), or each layer of a one-shot search (energy and
+    sensitivity)."""
     store, spec = open_store(study, storage, directory)
-    from rankopt.study.dimension_importance import LEAST, importances
+    from rankopt.study.dimension_importance import MIN_TRIALS, importances
 
     if spec.search.name == "oneshot":
         from rankopt.analysis.oneshot import measured_shares
 
-        found, least = measured_shares(store.results()), "a complete super-network, to tell which layers matter"
+        found, needed = measured_shares(store.results()), "a complete super-network"
     else:
         found = importances(store, spec)
-        least = (
-            f"{LEAST} complete trials of unlike results and two dimensions that a search proposed, to tell which matter"
-        )
+        needed = f"{MIN_TRIALS} complete trials with different results, and two dimensions that a search proposes"
     if not found:
-        raise ValueError(f"study {spec.name!r} must have {least}")
+        raise ValueError(f"importance needs {needed}; study {spec.name!r} does not have them yet")
     if as_json:
         print(json.dumps(found, indent=2))
         return
     names = next(iter(found.values()))
     rows = [
-        {"dimension": name, **{asked: f"{shares.get(name, 0.0):.1%}" for asked, shares in found.items()}}
+        {"dimension": name, **{target: f"{shares.get(name, 0.0):.1%}" for target, shares in found.items()}}
         for name in names
     ]
     printing.table(rows, f"{spec.name}: importance of its dimensions")
@@ -133,28 +134,34 @@ def importance(study: Study, storage: Storage = None, directory: Runs = RUNS, as
 
 def export(
     study: Study,
-    out: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
-    trial: Annotated[str | None, typer.Option(help="A trial's key; the best by `best` by default.")] = None,
-    point: Annotated[str | None, typer.Option(help="A pattern of that trial; its own by default.")] = None,
-    budget: Annotated[int | None, typer.Option(min=0, help="The best that keeps at most so many parameters.")] = None,
+    out: Annotated[Path, typer.Option(help="Create this folder; it must not exist yet.")],
+    trial: Annotated[
+        str | None, typer.Option(help="Export the trial with this key (default: the best by search score).")
+    ] = None,
+    point: Annotated[
+        str | None, typer.Option(help="Export this pattern of the trial (default: the trial's own).")
+    ] = None,
+    budget: Annotated[int | None, typer.Option(min=0, help="Export the best pattern of at most N parameters.")] = None,
     storage: Storage = None,
     directory: Runs = RUNS,
     artifacts: Artifacts = None,
 ) -> None:
-    """Take a trial's trained adapter home: an ordinary PEFT adapter folder."""
+    """Export a trial's adapter as a PEFT folder."""
     new_place(out)
     if trial is not None and budget is not None:
-        raise ValueError("--trial and --budget must not be given together: the one names a trial, the other finds one")
+        raise ValueError(
+            "--trial and --budget cannot be combined: --trial names a trial, --budget selects the best one"
+        )
     if point and trial is None:
-        raise ValueError("--point must go with --trial, whose pattern it names")
+        raise ValueError("--point needs --trial, because it names a pattern of that trial")
     store, spec = open_store(study, storage, directory, artifacts)
     from rankopt.study.export import export_adapter
 
     if trial is None and budget is None:
         budget = spec.constraints.get("parameters")
-    result, taken = export_adapter(store, out, trial, point, budget)
+    result, exported = export_adapter(store, out, trial, point, budget)
     print(
         f"{out}: {result.spec['allocator']['name']} on {result.spec['task']['name']} (trial {result.key}, "
-        f"{taken.label}), {taken.kept:,} parameters, search score {result.score('search', taken):.4f}, "
-        f"report score {result.score('report', taken):.4f}"
+        f"{exported.label}), {exported.kept:,} parameters, search score {result.score('search', exported):.4f}, "
+        f"report score {result.score('report', exported):.4f}"
     )

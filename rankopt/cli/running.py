@@ -1,4 +1,4 @@
-"""The commands that run a study, or say what running it would take."""
+"""Commands that run, validate or plan a study."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rankopt.cli.options import (
     Together,
     Wandb,
     Workers,
-    artifact_place,
+    artifact_location,
     study_file,
 )
 
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 
     from rankopt.core.spec import TrialSpec
     from rankopt.core.study_file import StudyFile
-    from rankopt.study.plan import PlannedTrial
+    from rankopt.study.preflight import PlannedTrial
     from rankopt.study.run import Outcome
+    from rankopt.study.tracking import WandbMode
 
     Trials = list[tuple[dict[str, Any], TrialSpec]]
-    Ask = Callable[..., Any]
+    Call = Callable[..., Any]
 
 
 def run(
@@ -47,15 +48,15 @@ def run(
     directory: Runs = RUNS,
     wandb: Wandb = None,
     checkpoint_steps: CheckpointSteps = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials once more.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry failed trials once.")] = False,
     heartbeat: Heartbeat = 15,
     grace: Grace = 90,
     artifacts: Artifacts = None,
     together: Together = 1,
 ) -> None:
-    """Run what is not yet done of a study; run it again to resume."""
+    """Run a study. To resume, run it again: finished trials are skipped, interrupted ones continue."""
     file = study_file(study, sets, directory)
-    mode = _mode(wandb)
+    mode = _wandb_mode(wandb)
     from rankopt.study.worker_pool import WorkerPool
 
     pool = WorkerPool(workers)
@@ -64,7 +65,7 @@ def run(
     from rankopt.study.run import run_study
 
     console = printing.console()
-    trials, _ = _prepared(file, console, pool.ask)
+    trials, _ = _preflight(file, console, pool.ask)
     folder = directory / file.study.name
     options = RunOptions(
         url=storage or sqlite_url(folder),
@@ -73,7 +74,7 @@ def run(
         checkpoint_steps=checkpoint_steps,
         heartbeat=heartbeat,
         grace=grace,
-        artifacts=artifact_place(artifacts),
+        artifacts=artifact_location(artifacts),
         together=together,
         retry_failed=retry_failed,
     )
@@ -82,8 +83,8 @@ def run(
 
 
 def worker(
-    study: Annotated[str, typer.Argument(help="The name of a study that the storage holds.")],
-    storage: Annotated[str, typer.Option(help="An Optuna storage URL.")],
+    study: Annotated[str, typer.Argument(help="The name of a study in the storage.")],
+    storage: Annotated[str, typer.Option(help="Optuna storage URL.")],
     workers: Workers = 1,
     directory: Runs = RUNS,
     wandb: Wandb = None,
@@ -93,8 +94,8 @@ def worker(
     artifacts: Artifacts = None,
     together: Together = 1,
 ) -> None:
-    """Join a study that another machine runs: needs its name and its storage only, queues nothing, judges no trial."""
-    mode = _mode(wandb)
+    """Work on a study that another machine runs. Adds no trials and ignores failed trials in its exit code."""
+    mode = _wandb_mode(wandb)
     from rankopt.study.database import refuse_absent
     from rankopt.study.job import RunOptions
     from rankopt.study.run import keep, run_study
@@ -108,7 +109,7 @@ def worker(
     file = study_file(study, None, directory)
     console = printing.console()
     pool = WorkerPool(workers)
-    _prepared(file, console, pool.ask)  # data that is missing on this machine must not fail the study's trials
+    _preflight(file, console, pool.ask)  # data missing on this machine must not fail the study's trials
     options = RunOptions(
         url=storage,
         folder=folder,
@@ -116,30 +117,30 @@ def worker(
         checkpoint_steps=checkpoint_steps,
         heartbeat=heartbeat,
         grace=grace,
-        artifacts=artifact_place(artifacts),
+        artifacts=artifact_location(artifacts),
         together=together,
     )
     outcome = run_study(spec, None, options, console=console, pool=pool)
-    # what starts workers again when they fail would do so for ever after one trial that failed
-    _finish(outcome, study, console, judged=False)
+    # a cluster restarts a worker that exits with an error: one failed trial would restart workers forever
+    _finish(outcome, study, console, failures_matter=False)
 
 
 def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
-    """Check a study file: structure, names, and every allocator's options. Reads no data and no model."""
+    """Check a study file: structure, names and options. Reads no data and no model."""
     file = study_file(study, sets, directory)
-    from rankopt.study.plan import checked_trials
+    from rankopt.study.plan import validated_trials
 
-    trials = checked_trials(file)
+    trials = validated_trials(file)
     count = file.study.search.options["trials"] if file.sampled else len(trials)
-    print(f"{file.document.path}: valid, {count} trials{_each(file)}{_more(file)}")
+    print(f"{file.document.path}: valid, {count} trials{_trainings_each(file)}{_followups(file)}")
 
 
 def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json = False) -> None:
-    """What a study would run, and roughly what it would cost here."""
+    """Print the trials of a study with their steps, tokens and estimated seconds on this machine. Trains nothing."""
     file = study_file(study, sets, directory)
-    from rankopt.study.plan import seconds_per_flop
+    from rankopt.study.preflight import seconds_per_flop
 
-    _, planned = _prepared(file, printing.console(stderr=True))
+    _, planned = _preflight(file, printing.console(stderr=True))
     paces = {
         precision: seconds_per_flop(precision) for precision in {trial.spec.training.precision for trial in planned}
     }
@@ -158,50 +159,51 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
         print(json.dumps({"study": file.study.name, "trials": rows}, indent=2))
         return
     count = file.study.search.options["trials"] if file.sampled else len(rows)
-    examples = f", for example these {len(rows)} and what lies between them" if file.sampled else ""
-    printing.table(rows, f"{file.study.name}: {count} trials{_each(file)}{examples}{_more(file)}")
-    # a search's trainings cost as much as its examples do on average
+    examples = f"; {len(rows)} examples:" if file.sampled else ""
+    printing.table(rows, f"{file.study.name}: {count} trials{_trainings_each(file)}{_followups(file)}{examples}")
+    # assumes that a search's trainings cost as much as its examples on average
     share = count * len(file.study.repeats()) / len(planned)
     parts = ("steps", "tokens", "flops")
     steps, tokens, flops = (share * sum(getattr(trial, part) for trial in planned) for part in parts)
-    long = printing.duration(share * sum(seconds))
+    total = printing.duration(share * sum(seconds))
     print(
         f"{steps:,.0f} steps, {tokens:,.0f} tokens, {flops:.3g} operations; "
-        f"at the pace of a matrix product timed here just now at least {long} of training (an "
-        "estimate from below: no evaluation, no overhead)"
+        f"at least {total} of training on this machine (estimated from a timed matrix product, "
+        "without evaluation and overhead)"
     )
 
 
-def _here(function: Callable[..., Any], *args: Any) -> Any:
+def _call(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
-def _prepared(file: StudyFile, console: Any, ask: Ask = _here) -> tuple[Trials, list[PlannedTrial]]:
-    """The trials of a study, checked, and what each would take, with data and model where they must be.
+def _preflight(file: StudyFile, console: Any, call: Call = _call) -> tuple[Trials, list[PlannedTrial]]:
+    """Validate a study's trials and read their data and models.
 
-    `ask` calls whatever imports torch.
+    Args:
+        call: calls a function that imports torch, perhaps in another process.
     """
-    from rankopt.study.plan import checked_trials, preflight, seconds_per_flop
+    from rankopt.study.plan import validated_trials
+    from rankopt.study.preflight import preflight, seconds_per_flop
 
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    trials = ask(checked_trials, file)
+    trials = call(validated_trials, file)
     _prepare_encoder(trials, console)
-    planned, unfit = ask(preflight, file, trials)
+    planned, unfit = call(preflight, file, trials)
     if unfit:
-        say(f"{len(unfit)} of {len(trials)} examples of the space cannot start, so proposals there fail: {unfit[0]}")
+        say(f"{len(unfit)} of {len(trials)} examples of the space cannot start; such proposals fail: {unfit[0]}")
     if any(trial.spec.training.precision == "bf16" for trial in planned):
-        # asked for to be faster, it is slower by an order of magnitude where there are no instructions for it
-        ratio = ask(seconds_per_flop, "bf16") / ask(seconds_per_flop, "fp32")
+        ratio = call(seconds_per_flop, "bf16") / call(seconds_per_flop, "fp32")
         if ratio > 2:
             say(
-                f"training.precision: a matrix product in bf16 takes {ratio:.0f} times as long as in fp32 on this "
-                "machine; fp32 trains faster here"
+                f"training.precision: bf16 is {ratio:.0f} times slower than fp32 on this machine (measured on a matrix "
+                "product); use fp32 here"
             )
     return trials, planned
 
 
 def _prepare_encoder(trials: Trials, console: Any) -> None:
-    """Make the embedded encoder before any worker needs it, with a bar."""
+    """Pretrain the embedded encoder, with a progress bar, before any worker needs it."""
     if not any(spec.model.name == "mini" for _, spec in trials):
         return
     from rich.progress import Progress
@@ -213,33 +215,35 @@ def _prepare_encoder(trials: Trials, console: Any) -> None:
         encoder_path(lambda step, steps: bars.update(task, completed=step, total=steps))
 
 
-def _mode(wandb: str | None) -> Any:
-    from rankopt.study.tracking import check_mode, default_mode
+def _wandb_mode(wandb: str | None) -> WandbMode:
+    from rankopt.study.tracking import check_wandb_mode, default_wandb_mode
 
     if wandb is None:
-        return default_mode()
+        return default_wandb_mode()
     if wandb not in ("offline", "online", "disabled"):
         raise ValueError(f"--wandb must be offline, online or disabled, got {wandb!r}")
-    check_mode(wandb)  # type: ignore[arg-type]
-    return wandb
+    mode: WandbMode = wandb  # type: ignore[assignment]
+    check_wandb_mode(mode)
+    return mode
 
 
-def _finish(outcome: Outcome, study: str, console: Any, *, judged: bool = True) -> None:
-    """The last line of a run, and its exit code."""
-    console.print(f"{printing.counts(outcome.counts)}; rankopt report {study}", highlight=False)
+def _finish(outcome: Outcome, study: str, console: Any, *, failures_matter: bool = True) -> None:
+    """Print the last line of a run and exit with its code."""
+    console.print(f"{printing.counts(outcome.counts)}. Next: rankopt report {study}", highlight=False)
     if outcome.refusal:
         printing.fail(3, outcome.refusal)
     if outcome.interrupted:
         printing.fail(130, "interrupted; run again to continue")
-    raise typer.Exit(1 if outcome.counts["failed"] and judged else 0)
+    raise typer.Exit(1 if outcome.counts["failed"] and failures_matter else 0)
 
 
-def _each(file: StudyFile) -> str:
-    """How many trainings a trial is, where it is not one."""
+def _trainings_each(file: StudyFile) -> str:
+    """The number of trainings per trial, if the study repeats its proposals."""
     return f" of {len(file.study.repeats())} trainings each" if file.study.repeat else ""
 
 
-def _more(file: StudyFile) -> str:
+def _followups(file: StudyFile) -> str:
+    """Whether more trials follow from the results."""
     from rankopt.search import build_search
 
-    return ", and those that follow from their results" if build_search(file.study).follows else ""
+    return ", and more that follow from their results" if build_search(file.study).follows else ""

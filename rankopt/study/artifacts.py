@@ -1,4 +1,4 @@
-"""Where the files of trials lie: a folder, or a bucket of an object store, by Optuna's artifact stores."""
+"""The store of trials' files: a folder or a bucket, through Optuna's artifact stores."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore, GCSArt
 DRIVERS = {"s3": "boto3", "gs": "google-cloud-storage"}
 
 
-class Prefixed:
-    """An artifact store whose names all begin with a prefix, so that one bucket serves several studies.
+class PrefixedStore:
+    """An artifact store that puts a prefix before every name, so that studies can share a bucket.
 
     Args:
-        store: of the whole bucket.
+        store: the store of the whole bucket.
         prefix: for example `team/rankopt/`.
     """
 
@@ -32,23 +32,23 @@ class Prefixed:
         self.store.remove(self.prefix + artifact_id)
 
 
-def artifact_store(place: str) -> Any:
-    """The artifact store of a place.
+def artifact_store(location: str) -> Any:
+    """The artifact store at a location.
 
     Args:
-        place: a folder, which is made, `s3://bucket/prefix` or `gs://bucket/prefix`.
+        location: a folder (created if missing), `s3://bucket/prefix` or `gs://bucket/prefix`.
     Raises:
-        ValueError: another kind of address, or a missing driver; one line.
+        ValueError: another kind of address, or a missing driver.
     """
-    scheme, separator, rest = place.partition("://")
+    scheme, separator, rest = location.partition("://")
     if not separator:
-        Path(place).mkdir(parents=True, exist_ok=True)
-        return FileSystemArtifactStore(base_path=place)
+        Path(location).mkdir(parents=True, exist_ok=True)
+        return FileSystemArtifactStore(base_path=location)
     bucket, _, prefix = rest.partition("/")
     if scheme not in DRIVERS or not bucket:
-        raise ValueError(f"--artifacts must be a folder, s3://bucket/prefix or gs://bucket/prefix, got {place!r}")
+        raise ValueError(f"--artifacts must be a folder, s3://bucket/prefix or gs://bucket/prefix, got {location!r}")
     try:
         store = Boto3ArtifactStore(bucket) if scheme == "s3" else GCSArtifactStore(bucket)
     except ImportError:
-        raise ValueError(f"--artifacts {place} needs a driver; pip install {DRIVERS[scheme]}") from None
-    return Prefixed(store, f"{prefix.rstrip('/')}/" if prefix else "")
+        raise ValueError(f"--artifacts {location} needs a driver: pip install {DRIVERS[scheme]}") from None
+    return PrefixedStore(store, f"{prefix.rstrip('/')}/" if prefix else "")

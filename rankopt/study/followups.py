@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rankopt.core.spec import TrialSpec
-from rankopt.study.plan import checked
+from rankopt.study.plan import validated
 from rankopt.study.storage import StudyStore
 
 
@@ -21,10 +21,10 @@ def follow(store: StudyStore, trials: Sequence[tuple[dict[str, Any], TrialSpec]]
     if not store.search.follows:
         return 0
     study = store.spec()
-    wanted = list(trials or ((assignment, checked(study.trial(assignment))) for assignment in study.assignments()))
+    wanted = list(trials or ((assignment, validated(study.trial(assignment))) for assignment in study.assignments()))
     results = {result.key: result for result in store.results(planned=False)}
     for assignment, spec in list(wanted):
         result = results.get(spec.key)
         if result is not None and result.status == "complete":
-            wanted += [(point, checked(study.trial(point))) for point in store.search.follow(assignment, result)]
+            wanted += [(point, validated(study.trial(point))) for point in store.search.follow(assignment, result)]
     return store.enqueue(wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankopt.study.tracking import Mode
+from rankopt.study.tracking import WandbMode
 
 HEARTBEAT = 15
 """Seconds between two heartbeats of a running attempt."""
@@ -31,7 +31,7 @@ class RunOptions:
 
     url: str
     folder: Path
-    wandb: Mode = "disabled"
+    wandb: WandbMode = "disabled"
     checkpoint_steps: int | None = None
     heartbeat: int = HEARTBEAT
     grace: int = GRACE

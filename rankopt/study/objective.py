@@ -43,7 +43,7 @@ from rankopt.study.events import (
     WorkerStopped,
 )
 from rankopt.study.job import Job
-from rankopt.study.plan import InvalidTrialError, checked
+from rankopt.study.plan import InvalidTrialError, validated
 from rankopt.study.proposals import propose
 from rankopt.study.storage import StudyStore
 from rankopt.study.tracking import Tracker
@@ -120,7 +120,7 @@ class Objective:
                 self._drop(trial, "not wanted")  # several workers saw the same gap
         data = self.study.plain({**propose(self.study.space, trial), **self.study.repeats()[0]})
         try:
-            spec = checked(decode(TrialSpec, data))
+            spec = validated(decode(TrialSpec, data))
         except (ValidationError, InvalidTrialError) as error:
             found = error.problems if isinstance(error, InvalidTrialError) else problems(error, TrialSpec)
             trial.set_user_attr(SPEC, data)

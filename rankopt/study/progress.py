@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: bars on a terminal, lines elsewhere and in the log file."""
+"""Show the progress of a run: bars on a terminal, lines otherwise and in the log file."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from rankopt.study.events import (
     WorkerStopped,
 )
 
-QUIET = 30.0
-"""Seconds without a line after which a run without bars says where it is."""
+QUIET_SECONDS = 30.0
+"""A run without bars prints the current step after this many seconds without a line."""
 
 
 class Display:
-    """The overall bar, one bar per worker, and a line for everything that ends.
+    """An overall bar, one bar per worker, and a line for every trial that ends.
 
     Args:
-        console: bars are drawn only when it is a terminal; lines always.
-        log: the same lines with time stamps are appended to it.
-        counts: trials by state when the run begins.
-        workers: number of bars.
+        console: gets bars if it is a terminal, and lines always.
+        log: file to which the lines are appended, with time stamps.
+        counts: trials by state at the start of the run.
+        workers: number of worker bars.
     """
 
     def __init__(self, console: Console, log: Path, counts: dict[str, int], workers: int) -> None:
         self.console = console
         self.log = log.open("a", encoding="utf-8")
-        ends = ("complete", "pruned" if "pruned" in counts else "failed")  # what failed in a search is no trial of it
+        ends = ("complete", "pruned" if "pruned" in counts else "failed")  # a search replaces failed trials
         self.done = sum(counts[state] for state in ends)
         self.total = self.done + counts["running"] + counts["waiting"]
         self.bars = Progress(
@@ -53,7 +53,7 @@ class Display:
         )
         self.overall = self.bars.add_task("trials", total=self.total, completed=self.done, note="")
         self.tasks: dict[int, TaskID] = {}
-        self.spoke = time.monotonic()
+        self.last_line = time.monotonic()
 
     def __enter__(self) -> Display:
         self.bars.start()
@@ -66,12 +66,12 @@ class Display:
         self.log.close()
 
     def say(self, line: str) -> None:
-        """A line for the reader and the log."""
+        """Print a line and write it to the log."""
         self.bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
         self._write(line)
 
     def show(self, event: Event) -> None:
-        """React to what a worker tells."""
+        """Show an event of a worker."""
         name = event.subject
         match event:
             case TrialStarted():
@@ -85,19 +85,19 @@ class Display:
                 self.bars.update(
                     self.tasks[event.worker], completed=event.progress.step, total=event.progress.steps, note=note
                 )
-                if not self.console.is_terminal and time.monotonic() - self.spoke > QUIET:
+                if not self.console.is_terminal and time.monotonic() - self.last_line > QUIET_SECONDS:
                     self.say(f"{name}: step {event.progress.step}/{event.progress.steps}, {note}")
-                    self.spoke = time.monotonic()
+                    self.last_line = time.monotonic()
             case TrialEnded():
                 self.done += 1
                 self.bars.update(self.overall, completed=self.done)
                 self.say(f"[{self.done}/{self.total}] {name}: {event.text}")
-                self.spoke = time.monotonic()
+                self.last_line = time.monotonic()
             case PlanExtended():
                 self.total = max(self.total, event.trials)
                 self.bars.update(self.overall, total=self.total)
             case TrialInterrupted():
-                self.say(f"{name}: interrupted; it continues from its checkpoint when the study is run again")
+                self.say(f"{name}: interrupted; run the study again to continue from its checkpoint")
             case Message() | WorkerStopped():
                 self.say(f"{name}: {event.text}")
             case LogMessage():

@@ -20,7 +20,7 @@ from rankopt.study.followups import follow
 from rankopt.study.job import Job, RunOptions
 from rankopt.study.progress import Display
 from rankopt.study.storage import RETRIES, StudyStore
-from rankopt.study.tracking import check_mode, publish_study
+from rankopt.study.tracking import check_wandb_mode, publish_study
 from rankopt.study.worker_pool import WorkerPool
 
 RESTARTS = RETRIES + 2
@@ -66,7 +66,7 @@ def run_study(
         OSError: the folder cannot be written.
     """
     folder, wandb = options.folder, options.wandb
-    check_mode(wandb)
+    check_wandb_mode(wandb)
     folder.mkdir(parents=True, exist_ok=True)
     store = StudyStore(
         options.url, spec.name, folder, heartbeat=options.heartbeat, grace=options.grace,

@@ -1,4 +1,4 @@
-"""W&B as a mirror of results: nothing is ever read back from it. The only file that knows wandb."""
+"""Mirror trials to W&B. Nothing is read back from it. The only file that imports wandb."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Any, Literal
 
 from rankopt.core.result import Progress, TrialResult
 
-Mode = Literal["offline", "online", "disabled"]
+WandbMode = Literal["offline", "online", "disabled"]
 
 
 class Tracker(ABC):
-    """Is shown one trial at a time."""
+    """Receives the progress and result of one trial at a time."""
 
     @abstractmethod
     def start(self, study: str, number: int, label: str, allocator: str, spec: dict[str, Any]) -> None:
-        """A trial begins."""
+        """Begin a trial."""
 
     @abstractmethod
     def log(self, progress: Progress) -> None:
-        """A step or a scored pattern."""
+        """Log a training step or a scored pattern."""
 
     @abstractmethod
     def finish(self, result: TrialResult | None) -> None:
-        """The trial is over; None when it was interrupted."""
+        """End the trial; None if it was interrupted."""
 
 
 class NullTracker(Tracker):
-    """Shows nothing to nobody, and needs no wandb."""
+    """Logs nothing; works without wandb."""
 
     def start(self, study: str, number: int, label: str, allocator: str, spec: dict[str, Any]) -> None: ...
 
@@ -44,12 +44,12 @@ class WandbTracker(Tracker):
     """One W&B run per trial attempt: group = study, job type = allocator.
 
     Args:
-        mode: "offline" writes files only, "online" uploads.
-        folder: runs are written to `folder/wandb`.
+        mode: "offline" only writes files, "online" uploads them.
+        folder: W&B writes to `folder/wandb`.
         project: W&B project.
     """
 
-    def __init__(self, mode: Mode, folder: Path, project: str = "rankopt") -> None:
+    def __init__(self, mode: WandbMode, folder: Path, project: str = "rankopt") -> None:
         self.mode, self.folder, self.project = mode, folder, project
         self._run: Any = None
         self._ranks: dict[str, int] = {}
@@ -63,7 +63,7 @@ class WandbTracker(Tracker):
         if progress.stage != "train":
             return
         values: dict[str, float] = {"step": progress.step, **progress.values}
-        if progress.ranks != self._ranks:  # ranks by layer change seldom; a row only when they do
+        if progress.ranks != self._ranks:  # per-layer ranks rarely change: log them only then
             self._ranks = progress.ranks
             values |= {f"ranks/{name}": rank for name, rank in progress.ranks.items()}
         self._run.log(values)
@@ -75,21 +75,21 @@ class WandbTracker(Tracker):
             self._run.summary.update({"key": result.key, "status": result.status, "reason": result.reason})
         if result is not None and result.points:
             self._run.log({"points": _table(point_rows([result]))})
-            kept = result.own
-            self._run.summary.update({"kept_parameters": kept.kept, "mean_rank": kept.pattern.mean})
-            self._run.summary.update({f"search/{k}": v for k, v in kept.search.items()})
-            for split, scores in kept.report.items():
+            own = result.own
+            self._run.summary.update({"kept_parameters": own.kept, "mean_rank": own.pattern.mean})
+            self._run.summary.update({f"search/{k}": v for k, v in own.search.items()})
+            for split, scores in own.report.items():
                 self._run.summary.update({f"{split}/{k}": v for k, v in scores.items()})
         self._run.finish(exit_code=0 if result is not None and result.status == "complete" else 1)
         self._run = None
 
 
 class SafeTracker(Tracker):
-    """Passes everything on until it fails once; then says why and stays silent: a mirror must not break a trial.
+    """Forwards to another tracker until that fails; then warns once and logs nothing, so that no trial fails.
 
     Args:
-        tracker: the one that may fail.
-        warn: told the reason.
+        tracker: the tracker that may fail.
+        warn: called with the reason.
     """
 
     def __init__(self, tracker: Tracker, warn: Callable[[str], None]) -> None:
@@ -109,39 +109,41 @@ class SafeTracker(Tracker):
             action()
         except Exception as error:
             self._tracker = NullTracker()
-            self._warn(f"W&B failed and is left out from here on: {type(error).__name__}: {error}")
+            self._warn(f"W&B failed and is turned off for this worker: {type(error).__name__}: {error}")
 
 
-def make_tracker(mode: Mode, folder: Path) -> Tracker:
-    """The tracker of a mode.
+def make_tracker(mode: WandbMode, folder: Path) -> Tracker:
+    """The tracker for a mode.
 
     Raises:
-        ValueError: wandb is asked for but not installed.
+        ValueError: as `check_wandb_mode`.
     """
-    check_mode(mode)
+    check_wandb_mode(mode)
     return NullTracker() if mode == "disabled" else WandbTracker(mode, folder)
 
 
-def check_mode(mode: Mode) -> None:
-    """Refuse a mode that cannot work here."""
+def check_wandb_mode(mode: WandbMode) -> None:
+    """Raise a ValueError if wandb is not installed, or if an online mode has no login."""
     if mode != "disabled" and importlib.util.find_spec("wandb") is None:
-        raise ValueError(
-            f"--wandb must be disabled where wandb is not installed, got {mode}; pip install 'rankopt[wandb]'"
-        )
+        raise ValueError(f"--wandb {mode} needs the wandb package: pip install 'rankopt[wandb]'")
     if mode == "online":
         import wandb
 
         if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
-            raise ValueError("--wandb online needs a login: wandb login, or WANDB_API_KEY; or say --wandb offline")
+            raise ValueError(
+                "--wandb online needs a login: run `wandb login`, set WANDB_API_KEY, or use --wandb offline"
+            )
 
 
-def default_mode() -> Mode:
-    """Offline where wandb is installed, else disabled."""
+def default_wandb_mode() -> WandbMode:
+    """Offline if wandb is installed, else disabled."""
     return "offline" if importlib.util.find_spec("wandb") else "disabled"
 
 
-def publish_study(mode: Mode, folder: Path, study: str, spec: dict[str, Any], results: Sequence[TrialResult]) -> None:
-    """One W&B run for the whole study: the table of all points and the trade-off curve of every task."""
+def publish_study(
+    mode: WandbMode, folder: Path, study: str, spec: dict[str, Any], results: Sequence[TrialResult]
+) -> None:
+    """Write one W&B run for the whole study: a table of all points and a trade-off curve per task."""
     if mode == "disabled":
         return
     import wandb
@@ -188,13 +190,13 @@ def point_rows(results: Sequence[TrialResult]) -> list[dict[str, Any]]:
 
 
 def _curves(rows: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """Allocator -> (kept parameters, mean score over seeds), in rising order of parameters."""
+    """Allocator -> (kept parameters, mean score over seeds), by increasing parameters."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for allocator in sorted({row["allocator"] for row in rows}):
-        mine = [row for row in rows if row["allocator"] == allocator]
         by_cost: dict[int, list[float]] = {}
-        for row in mine:
-            by_cost.setdefault(row["kept_parameters"], []).append(row["score"])
+        for row in rows:
+            if row["allocator"] == allocator:
+                by_cost.setdefault(row["kept_parameters"], []).append(row["score"])
         curves[allocator] = [(kept, sum(scores) / len(scores)) for kept, scores in sorted(by_cost.items())]
     return curves
 
@@ -215,6 +217,6 @@ def _init(tracker: WandbTracker, **what: Any) -> Any:
         mode=tracker.mode,
         dir=str(tracker.folder),
         settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
-        reinit="create_new",  # other trials of this process may be under way
+        reinit="create_new",  # other trials of this process may have a run
         **what,
     )

@@ -56,7 +56,7 @@ Pairs = list[tuple[float, float]]  # (ours, theirs) of every repetition
 
 def machine() -> dict[str, str]:
     """What the numbers are measured on and with."""
-    from rankopt.study.plan import seconds_per_flop
+    from rankopt.study.preflight import seconds_per_flop
 
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

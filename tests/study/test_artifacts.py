@@ -1,4 +1,4 @@
-"""Where files of trials go: folders, and buckets by address."""
+"""Artifact stores: folders, and buckets by URL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from rankopt.study.artifacts import Prefixed, artifact_store
+from rankopt.study.artifacts import PrefixedStore, artifact_store
 
 
 class Bucket:
@@ -27,16 +27,16 @@ class Bucket:
         del self.objects[artifact_id]
 
 
-def test_a_folder_is_made(tmp_path: Path) -> None:
+def test_a_missing_folder_is_created(tmp_path: Path) -> None:
     store = artifact_store(str(tmp_path / "a" / "b"))
     store.write("one", io.BytesIO(b"1"))
     assert (tmp_path / "a" / "b" / "one").read_bytes() == b"1"
 
 
-def test_a_prefix_keeps_studies_apart() -> None:
-    """Names in the bucket begin with it; names in the study do not."""
+def test_a_prefix_separates_studies() -> None:
+    """Names in the bucket start with the prefix; callers do not see it."""
     bucket = Bucket()
-    one, other = Prefixed(bucket, "one/"), Prefixed(bucket, "other/")
+    one, other = PrefixedStore(bucket, "one/"), PrefixedStore(bucket, "other/")
     for store, content in ((one, b"1"), (other, b"2")):
         store.write("name", io.BytesIO(content))
     assert set(bucket.objects) == {"one/name", "other/name"}
@@ -45,15 +45,15 @@ def test_a_prefix_keeps_studies_apart() -> None:
     assert set(bucket.objects) == {"other/name"}
 
 
-@pytest.mark.parametrize("place", ["http://host/x", "s3://", "s4://bucket"])
-def test_an_address_that_is_none(place: str) -> None:
+@pytest.mark.parametrize("location", ["http://host/x", "s3://", "s4://bucket"])
+def test_an_invalid_address(location: str) -> None:
     with pytest.raises(ValueError, match="--artifacts must be a folder, s3://bucket/prefix or gs://bucket/prefix"):
-        artifact_store(place)
+        artifact_store(location)
 
 
-@pytest.mark.parametrize(("place", "driver"), [("s3://b/p", "boto3"), ("gs://b/p", "google-cloud-storage")])
-def test_a_missing_driver_is_one_line(place: str, driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names what to install."""
+@pytest.mark.parametrize(("location", "driver"), [("s3://b/p", "boto3"), ("gs://b/p", "google-cloud-storage")])
+def test_a_missing_driver_is_one_line(location: str, driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the package to install."""
 
     def missing(*_: Any) -> Any:
         raise ImportError("no such module")
@@ -61,4 +61,4 @@ def test_a_missing_driver_is_one_line(place: str, driver: str, monkeypatch: pyte
     monkeypatch.setattr("rankopt.study.artifacts.Boto3ArtifactStore", missing)
     monkeypatch.setattr("rankopt.study.artifacts.GCSArtifactStore", missing)
     with pytest.raises(ValueError, match=f"pip install {driver}$"):
-        artifact_store(place)
+        artifact_store(location)

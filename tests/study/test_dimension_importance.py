@@ -1,4 +1,4 @@
-"""The shares of a search's dimensions, where few trials have been made."""
+"""The importance of a search's dimensions, from few trials."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 
-from rankopt.study.dimension_importance import LEAST, importances
+from rankopt.study.dimension_importance import MIN_TRIALS, importances
 
-# the package quiets these itself; pytest forgets that before every test
+# the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 
 def search(names: str, trials: int, seed: int) -> Any:
-    """A store with a study of random trials, whose score is a hill in the first dimension and noise."""
+    """A store of random trials whose score is a hill in the first dimension plus noise."""
     random = Random(seed)
     study = optuna.create_study(directions=["maximize", "minimize"])
     for _ in range(trials):
@@ -37,15 +37,15 @@ def search(names: str, trials: int, seed: int) -> Any:
 SPEC: Any = SimpleNamespace(objectives={"score": "maximize", "parameters": "minimize"})
 
 
-def test_a_dimension_that_decides_is_found_among_few_trials() -> None:
-    """Two trials, the best tenth of 16, name the right one of nine dimensions about every other time."""
+def test_the_important_dimension_is_found_in_few_trials() -> None:
+    """16 trials are enough, because at least eight count as the best; with the best tenth (two trials) they are not."""
     first = Counter(next(iter(importances(search("abcdefghi", 16, seed), SPEC)["score"])) for seed in range(12))
     assert first["a"] >= 10
     assert next(iter(importances(search("abcdefghi", 16, 0), SPEC)["parameters"])) == "i"
 
 
-def test_what_breaks_the_constraint_is_not_among_the_best() -> None:
-    """The dear trials score best by one dimension; among those that fit the other one decides."""
+def test_trials_beyond_the_constraint_are_ignored() -> None:
+    """One dimension decides among the trials beyond the constraint, the other among those within it."""
     study, random = optuna.create_study(direction="maximize"), Random(0)
     for _ in range(60):
         params = {"rank": random.random(), "lr": random.random()}
@@ -61,7 +61,7 @@ def test_what_breaks_the_constraint_is_not_among_the_best() -> None:
     assert shares["lr"] > 0.8
 
 
-def test_what_is_the_same_for_all_is_not_asked_about() -> None:
+def test_a_constant_objective_is_left_out() -> None:
     store = search("abc", 20, 0)
     for trial in store.study.get_trials(deepcopy=False):
         trial.values = [0.0, trial.values[1]]
@@ -69,7 +69,7 @@ def test_what_is_the_same_for_all_is_not_asked_about() -> None:
 
 
 def test_shares_sum_to_one_and_need_trials() -> None:
-    shares = importances(search("abc", LEAST, 0), SPEC)
+    shares = importances(search("abc", MIN_TRIALS, 0), SPEC)
     assert set(shares) == {"front", "score", "parameters"}
     assert all(sum(found.values()) == pytest.approx(1) for found in shares.values())
-    assert importances(search("abc", LEAST - 1, 0), SPEC) == {}
+    assert importances(search("abc", MIN_TRIALS - 1, 0), SPEC) == {}

@@ -20,7 +20,7 @@ from rankopt.study.export import export_adapter
 from rankopt.study.followups import follow
 from rankopt.study.storage import StudyStore
 
-# the package quiets these itself; pytest forgets that before every test
+# the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 

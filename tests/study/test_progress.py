@@ -1,4 +1,4 @@
-"""What a person sees: bars on a terminal, plain lines elsewhere, the same lines with times in the log."""
+"""The progress display: bars on a terminal, plain lines otherwise, stamped lines in the log."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def events() -> Iterator[Event]:
 
 
 def shown(tmp_path: Path, *more: Event, terminal: bool = False, counts: dict[str, int] = COUNTS) -> tuple[str, str]:
-    """What the console and the log hold after the events."""
+    """The text on the console and in the log after the events."""
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=120)
     with Display(console, tmp_path / "log.txt", counts, 1) as display:
@@ -47,9 +47,9 @@ def shown(tmp_path: Path, *more: Event, terminal: bool = False, counts: dict[str
     return out.getvalue(), (tmp_path / "log.txt").read_text()
 
 
-def test_lines_elsewhere(tmp_path: Path) -> None:
-    """Into a pipe or file go whole lines, one per finished trial, counted from what was done before; no control
-    character, no bar, and no line is folded."""
+def test_lines_without_a_terminal(tmp_path: Path) -> None:
+    """A pipe or file gets one unfolded line per finished trial, without bars and control characters. The count includes
+    earlier trials."""
     text, _ = shown(tmp_path)
     assert text.splitlines() == [
         "study tiny: 3 trials",
@@ -62,7 +62,7 @@ def test_lines_elsewhere(tmp_path: Path) -> None:
 
 
 def test_bars_on_a_terminal(tmp_path: Path) -> None:
-    """A terminal shows an overall bar and one for the worker, with counts and the latest values; the lines too."""
+    """A terminal shows an overall bar and a worker bar, with counts and the latest values, and the lines."""
     text, _ = shown(tmp_path, terminal=True)
     assert "\x1b[" in text
     assert "trials" in text
@@ -73,7 +73,7 @@ def test_bars_on_a_terminal(tmp_path: Path) -> None:
 
 
 def test_the_log_has_times_and_more(tmp_path: Path) -> None:
-    """Every line of the log is stamped; starts, ends and tracebacks are in it; a second run appends."""
+    """The log has stamped lines for starts, ends and tracebacks; a second run appends."""
     _, log = shown(tmp_path, LogMessage(0, 2, "sst2", text="Traceback: boom"))
     lines = log.splitlines()
     assert all(STAMP.match(line) for line in lines)
@@ -89,22 +89,22 @@ def test_the_log_has_times_and_more(tmp_path: Path) -> None:
     assert len(log.splitlines()) == len(lines) + 5
 
 
-def test_earlier_failures_are_done_too(tmp_path: Path) -> None:
-    """The count begins at all recorded trials, so it ends at the total also when some failed in an earlier run."""
+def test_earlier_failures_count_as_done(tmp_path: Path) -> None:
+    """The count starts at all recorded trials, so that it ends at the total."""
     text, _ = shown(tmp_path, counts={"complete": 1, "failed": 1, "running": 0, "waiting": 2})
     assert "[3/4] trial 1" in text
     assert "[4/4] trial 2" in text
 
 
-def test_failures_are_no_trials_of_a_search(tmp_path: Path) -> None:
-    """It proposes others in their place, so they count neither as done nor to the total."""
+def test_failed_proposals_of_a_search_are_not_counted(tmp_path: Path) -> None:
+    """The search replaces them, so they count neither as done nor in the total."""
     text, _ = shown(tmp_path, counts={"complete": 1, "pruned": 1, "failed": 3, "running": 0, "waiting": 2})
     assert "[3/4] trial 1" in text
 
 
-def test_a_long_silence_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without bars a step is mentioned once nothing was said for a while; on a terminal the bar says it."""
-    monkeypatch.setattr(progress_module, "QUIET", -1.0)
+def test_a_long_training_prints_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without bars, the current step is printed after a while without lines."""
+    monkeypatch.setattr(progress_module, "QUIET_SECONDS", -1.0)
     text, _ = shown(tmp_path)
     assert "trial 1 sst2 uniform mean rank 2 seed 1: step 5/10, train loss 0.5123, budget 24" in text
     text, _ = shown(tmp_path, terminal=True)
@@ -112,11 +112,12 @@ def test_a_long_silence_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_interruptions_and_refusals(tmp_path: Path) -> None:
-    """An interrupted trial says how it goes on; a refusal without a trial names the worker; markup is no markup."""
+    """An interrupted trial's line says how to continue; a refusal without a trial names the worker; markup is printed
+    literally."""
     text, _ = shown(
         tmp_path,
         TrialInterrupted(1, 7, "sst2"),
         WorkerStopped(1, text="the storage failed (disk I/O error) [bold]"),
     )
-    assert "trial 7 sst2: interrupted; it continues from its checkpoint when the study is run again" in text
+    assert "trial 7 sst2: interrupted; run the study again to continue from its checkpoint" in text
     assert "worker 1: the storage failed (disk I/O error) [bold]" in text

@@ -20,12 +20,12 @@ from rankopt.core.result import TrialResult
 from rankopt.core.study_file import StudyFile
 from rankopt.study.attempts import KEY, RESULT, WORKER
 from rankopt.study.database import sqlite_url
-from rankopt.study.plan import checked_trials
+from rankopt.study.plan import validated_trials
 from rankopt.study.storage import StudyStore
 from rankopt.training.checkpoint import SEAL
 from rankopt.training.trial import run_trial
 
-# the package quiets these itself; pytest forgets that before every test
+# the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 LONG = {"steps": 200, "batch_size": 16, "lr": 5.0e-3}  # some seconds: long enough to be hit in the middle
@@ -126,7 +126,7 @@ def test_two_workers_run_everything_once(finished: tuple[Path, Any], rankopt: Ca
 def test_results_are_those_of_the_trial_alone(finished: tuple[Path, Any], tmp_path: Path) -> None:
     """What a worker process recorded is what `run_trial` gives here, but for the seconds."""
     folder, _ = finished
-    spec = checked_trials(StudyFile(folder / "tiny.yaml"))[2][1]
+    spec = validated_trials(StudyFile(folder / "tiny.yaml"))[2][1]
     stored = next(result for result in store_in(folder).results() if result.key == spec.key)
     assert without_seconds(stored) == without_seconds(run_trial(spec, tmp_path))
 
@@ -211,7 +211,7 @@ def test_a_killed_worker(tiny_study: Callable[..., Path], start: Callable[..., A
     fallen = store.trials(TrialState.FAIL)
     assert [trial.number for trial in fallen] == [victims[0].number]
     key = victims[0].user_attrs[KEY]
-    spec = next(spec for _, spec in checked_trials(StudyFile(path)) if spec.key == key)
+    spec = next(spec for _, spec in validated_trials(StudyFile(path)) if spec.key == key)
     stored = next(result for result in store.results() if result.key == key)
     assert without_seconds(stored) == without_seconds(run_trial(spec, tmp_path / "alone"))
 
@@ -245,7 +245,7 @@ def test_an_interrupt(tiny_study: Callable[..., Path], start: Callable[..., Any]
     assert again.returncode == 0, text
     assert sorted(complete_keys(store).values()) == [1, 1]
     key = checkpoint.parent.parent.name
-    spec = next(spec for _, spec in checked_trials(StudyFile(path)) if spec.key == key)
+    spec = next(spec for _, spec in validated_trials(StudyFile(path)) if spec.key == key)
     stored = next(result for result in store.results() if result.key == key)
     assert without_seconds(stored) == without_seconds(run_trial(spec, tmp_path / "alone"))
 

@@ -40,7 +40,7 @@ from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
 from rankopt.training.trial import InterruptedTrialError
 
-# the package quiets these itself; pytest forgets that before every test
+# the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 Run = Callable[..., Any]

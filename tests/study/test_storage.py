@@ -37,7 +37,7 @@ from rankopt.study.attempts import (
 from rankopt.study.database import masked, sqlite_url
 from rankopt.study.storage import StudyStore
 
-# the package quiets these itself; pytest forgets that before every test
+# the package ignores this warning itself; pytest resets filters before every test
 pytestmark = [
     pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
     pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed to be used"),  # here `ask` is enough

@@ -28,7 +28,7 @@ from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
 from rankopt.training.trial import run_trial
 
-# the package quiets these itself; pytest forgets that before every test
+# the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 QUICKLY = ("--wandb", "disabled", "--heartbeat", "1", "--grace", "4")

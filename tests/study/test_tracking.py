@@ -1,4 +1,4 @@
-"""W&B as a mirror: the offline files, read back with wandb's own reader, hold every point of the study."""
+"""W&B: the offline files, read back with wandb's own reader, contain every point of the study."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from rankopt.study.storage import StudyStore
 from rankopt.study.tracking import (
     NullTracker,
     SafeTracker,
-    check_mode,
-    default_mode,
+    check_wandb_mode,
+    default_wandb_mode,
     make_tracker,
     point_rows,
     publish_study,
 )
 
-# the package quiets these itself; pytest forgets that before every test
+# the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 
 class Mirror(NamedTuple):
-    """One offline run, as read back."""
+    """An offline run as read back."""
 
     header: dict[str, Any]  # group, job type, name, configuration
     history: list[dict[str, Any]]
@@ -39,14 +39,14 @@ class Mirror(NamedTuple):
     exit_code: int
     folder: Path
 
-    def table(self, place: str) -> list[dict[str, Any]]:
+    def table(self, name: str) -> list[dict[str, Any]]:
         """The rows of a logged table."""
-        data = json.loads((self.folder / "files" / place).read_text())
+        data = json.loads((self.folder / "files" / name).read_text())
         return [dict(zip(data["columns"], row, strict=True)) for row in data["data"]]
 
 
 def read_back(folder: Path) -> list[Mirror]:
-    """All offline runs under a folder, by `wandb leet inspect`."""
+    """Read all offline runs under a folder with `wandb leet inspect`."""
     tool = Path(sys.executable).with_name("wandb")
     runs = []
     for run in sorted(folder.glob("offline-run-*"), key=lambda run: next(run.glob("*.wandb")).stat().st_mtime_ns):
@@ -83,7 +83,7 @@ def results(finished: tuple[Path, Any]) -> dict[str, TrialResult]:
 
 
 def test_a_run_per_trial_and_one_for_the_study(mirrors: list[Mirror], results: dict[str, TrialResult]) -> None:
-    """Group is the study, job type the allocator, the configuration the trial's spec, all finished well."""
+    """The group is the study, the job type the allocator, and the config the trial's spec; all runs finished."""
     assert {run.header["run_group"] for run in mirrors} == {"tiny"}
     assert {run.header["project"] for run in mirrors} == {"rankopt"}
     assert all(run.state == "finished" and run.exit_code == 0 for run in mirrors)
@@ -99,8 +99,7 @@ def test_a_run_per_trial_and_one_for_the_study(mirrors: list[Mirror], results: d
 
 
 def test_the_curves_of_a_trial(mirrors: list[Mirror], results: dict[str, TrialResult]) -> None:
-    """Every step from 1 to the last has its loss and budget, equal to the recorded ones; the ranks by layer over time
-    are the recorded trace."""
+    """Every step has its loss, budget and ranks per layer, equal to the recorded ones."""
     for run in mirrors:
         if run.header["job_type"] == "study":
             continue
@@ -120,8 +119,7 @@ def test_the_curves_of_a_trial(mirrors: list[Mirror], results: dict[str, TrialRe
 
 
 def test_every_point_is_there(mirrors: list[Mirror], results: dict[str, TrialResult]) -> None:
-    """The study's table has one row per point of every trial with its scores and parameters, and so has each trial's
-    own; the summary holds the trial's own point."""
+    """The study's table and each trial's table have one row per point; the summary has the trial's own point."""
     expected = point_rows(list(results.values()))
     assert len(expected) == sum(len(result.points) for result in results.values()) > len(results)
     (study,) = [run for run in mirrors if run.header["job_type"] == "study"]
@@ -138,20 +136,20 @@ def test_every_point_is_there(mirrors: list[Mirror], results: dict[str, TrialRes
 
 
 def test_the_tradeoff_curve(mirrors: list[Mirror], results: dict[str, TrialResult]) -> None:
-    """The study run draws the mean score over seeds against kept parameters, one line per allocator."""
+    """The study's run plots the mean score over seeds against kept parameters, one line per allocator."""
     (study,) = [run for run in mirrors if run.header["job_type"] == "study"]
-    (place,) = [row[key] for row in study.history for key in row if key == "tradeoff/sst2_table.path"]
-    curves = {(row["lineKey"], row["step"]): row["lineVal"] for row in study.table(place)}
+    (name,) = [row[key] for row in study.history for key in row if key == "tradeoff/sst2_table.path"]
+    curves = {(row["lineKey"], row["step"]): row["lineVal"] for row in study.table(name)}
     expected: dict[tuple[str, int], list[float]] = {}
     for result in results.values():
         expected.setdefault((result.spec["allocator"]["name"], result.own.kept), []).append(result.score())
-    assert curves == {place: pytest.approx(sum(scores) / len(scores)) for place, scores in expected.items()}
+    assert curves == {point: pytest.approx(sum(scores) / len(scores)) for point, scores in expected.items()}
     assert {allocator for allocator, _ in curves} == {"uniform", "dylora"}
 
 
 def test_a_failure_and_an_interruption(tmp_path: Path, result: Callable[..., TrialResult], tiny_spec: Any) -> None:
-    """A failed trial's run says so with its reason and a bad exit code; an interrupted one just ends; neither needs a
-    point. A study of failures only is published too."""
+    """A failed trial's run has its reason and exit code 1; an interrupted one has no result. A study of failures only
+    is published too."""
     pytest.importorskip("wandb")
     spec = tiny_spec()
     failed = result(spec, status="failed", points=(), reason="the loss became nan at step 3 of 9")
@@ -159,7 +157,7 @@ def test_a_failure_and_an_interruption(tmp_path: Path, result: Callable[..., Tri
     for outcome in (failed, None):
         tracker.start("tiny", 3, "sst2 uniform", "uniform", {"seed": 0})
         tracker.finish(outcome)
-    tracker.finish(None)  # one that never started
+    tracker.finish(None)  # a trial that never started
     publish_study("offline", tmp_path, "tiny", {}, [failed])
     runs = read_back(tmp_path / "wandb")
     assert [run.exit_code for run in runs] == [1, 1, 0]
@@ -168,8 +166,8 @@ def test_a_failure_and_an_interruption(tmp_path: Path, result: Callable[..., Tri
     assert runs[2].summary["failed"] == 1
 
 
-def test_disabled_needs_no_wandb(tmp_path: Path) -> None:
-    """Where wandb cannot be imported, the default is disabled, disabled works and asking for more is one line."""
+def test_disabled_works_without_wandb(tmp_path: Path) -> None:
+    """Without wandb the default is disabled, and other modes are refused in one line."""
     code = f"""
 import sys
 sys.modules["wandb"] = None
@@ -177,34 +175,34 @@ import importlib.util
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "wandb" else find(name, *rest)
 from pathlib import Path
-from rankopt.study.tracking import check_mode, default_mode, make_tracker, publish_study
-assert default_mode() == "disabled"
+from rankopt.study.tracking import check_wandb_mode, default_wandb_mode, make_tracker, publish_study
+assert default_wandb_mode() == "disabled"
 tracker = make_tracker("disabled", Path({str(tmp_path)!r}))
 tracker.start("s", 0, "l", "a", {{}})
 tracker.finish(None)
 publish_study("disabled", Path({str(tmp_path)!r}), "s", {{}}, [])
 try:
-    check_mode("offline")
+    check_wandb_mode("offline")
 except ValueError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("--wandb must be disabled where wandb is not installed, got offline; pip install")
+    assert done.stdout.startswith("--wandb offline needs the wandb package: pip install")
     assert not list(tmp_path.iterdir())
 
 
 def test_modes(monkeypatch: Any) -> None:
-    """With wandb installed the default writes files only; online is as good as a login."""
+    """With wandb installed the default is offline; online needs an API key."""
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    assert default_mode() == "offline"
-    check_mode("online")
+    assert default_wandb_mode() == "offline"
+    check_wandb_mode("online")
     assert isinstance(make_tracker("disabled", Path("nowhere")), NullTracker)
 
 
-def test_a_failing_mirror_is_left_out() -> None:
-    """The first failure is told once; what follows is shown to nobody, and nothing is raised."""
+def test_a_failing_tracker_is_turned_off() -> None:
+    """The first failure is reported once; nothing is logged or raised afterwards."""
 
     class Broken(NullTracker):
         def log(self, progress: Progress) -> None:
@@ -216,14 +214,14 @@ def test_a_failing_mirror_is_left_out() -> None:
     for step in (1, 2):
         tracker.log(Progress(step, 2, "train"))
     tracker.finish(None)
-    assert told == ["W&B failed and is left out from here on: ConnectionError: no route"]
+    assert told == ["W&B failed and is turned off for this worker: ConnectionError: no route"]
 
 
 def test_online_needs_a_login(monkeypatch: Any) -> None:
-    """It is refused before anything runs."""
+    """Without a login, online is refused before anything runs."""
     import wandb
 
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setattr(type(wandb.api), "api_key", property(lambda self: None))
     with pytest.raises(ValueError, match="--wandb online needs a login"):
-        check_mode("online")
+        check_wandb_mode("online")

@@ -31,7 +31,7 @@ from rankopt.training import trial as trial_module
 from rankopt.training.checkpoint import CorruptCheckpointError
 from rankopt.training.trial import InterruptedTrialError
 
-# the package quiets these itself; pytest forgets that before every test
+# the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 Run = Callable[..., Any]

@@ -1,0 +1,127 @@
+"""Read data and model configs before a study runs: which trials can start, and what they will cost."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from rankopt.core.problems import InvalidSpecError, Path, Problem, placed
+from rankopt.core.space import Assignment
+from rankopt.core.spec import ModelSpec, TaskSpec, TrainingSpec, TrialSpec, content_hash
+from rankopt.core.study_file import StudyFile
+
+if TYPE_CHECKING:
+    from rankopt.lowrank.layers import Layers
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial that can start.
+
+    Attributes:
+        assignment: its point of the space.
+        spec: the trial.
+        steps: optimiser steps.
+        tokens: training tokens that pass through the model, padding included.
+        flops: floating-point operations of the training, about `4 * weights * tokens` (a frozen weight is multiplied
+            once in the forward and once in the backward pass).
+    """
+
+    assignment: Assignment
+    spec: TrialSpec
+    steps: int
+    tokens: int
+    flops: float
+
+
+def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> tuple[list[PlannedTrial], list[str]]:
+    """Read the data and the models' configs, and run every allocator's `start` on layers without storage.
+
+    Args:
+        file: the study.
+        trials: all trials of a grid; for a search examples, the first of which must be able to start.
+    Returns:
+        The trials that can start, and for each of a search's other examples the reason why it cannot.
+    Raises:
+        InvalidSpecError: a missing folder, an unknown model, a target that matches no layer, a budget that no pattern
+            can meet, ...
+    """
+    from rankopt.allocators.build import absolute_budget, build_allocator
+
+    planned, lines, unfit, started = [], [], [], set()
+    for number, (assignment, spec) in enumerate(trials):
+        field: Path = ("task", "data_dir" if spec.task.data_dir else "name")  # for a message that names no field
+        try:
+            steps, tokens, longest = _training_size(spec.task, spec.model, spec.training)
+            field = ("model", "name")
+            layers, weights = _layers(spec.model)
+            if (limit := _position_limit(spec.model)) and longest > limit:
+                raise ValueError(
+                    f"task.max_length must be at most {limit}, the number of positions of {spec.model.name!r}, "
+                    f"got {spec.task.max_length}"
+                )
+            field = ("allocator",)
+            start = (content_hash(spec.model_dump(mode="json", include={"allocator", "budget", "model"})), steps)
+            if start not in started:
+                build_allocator(spec).start(layers, absolute_budget(spec, layers), steps, spec.seed)
+                started.add(start)
+            planned.append(PlannedTrial(assignment, spec, steps, tokens, 4.0 * weights * tokens))
+        except ValueError as error:
+            if number and file.sampled and field == ("allocator",):
+                unfit.append(str(error))  # the budget cannot be met at this point; the search records such a failure
+                continue
+            problem = placed(str(error))
+            lines.append(file.line(problem if problem.path else Problem(field, problem.message), assignment))
+    if lines:
+        raise InvalidSpecError(lines)
+    return planned, unfit
+
+
+def seconds_per_flop(precision: str = "fp32", seconds: float = 0.3) -> float:
+    """Measure the time of one floating-point operation in a large matrix product on the training device.
+
+    Args:
+        precision: "fp32" or "bf16", which is many times slower on a CPU that only emulates it.
+        seconds: duration of the measurement.
+    """
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a = torch.randn(512, 512, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    (a @ a).sum().item()  # the first product loads a library
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        (a @ a)[0, 0].item()  # wait for the result: a GPU only queues its products
+        count += 1
+    return (time.perf_counter() - began) / (count * 2 * 512**3)
+
+
+@cache
+def _layers(spec: ModelSpec) -> tuple[Layers, int]:
+    from rankopt.training.model import meta_layers
+
+    return meta_layers(spec, "unit")
+
+
+@cache
+def _position_limit(spec: ModelSpec) -> int | None:
+    from rankopt.training.model import longest_input
+
+    return longest_input(spec)
+
+
+@cache
+def _training_size(task: TaskSpec, model: ModelSpec, training: TrainingSpec) -> tuple[int, int, int]:
+    """Optimiser steps and padded tokens of a training, and the length of the longest example of any split."""
+    from rankopt.training.data import load_data
+    from rankopt.training.model import load_tokenizer
+    from rankopt.training.order import Order, total_steps
+
+    data = load_data(task, load_tokenizer(model.name, model.revision))
+    lengths = data.train.lengths
+    longest = max(int(part.lengths.max()) for part in (data.train, *data.held_out.values()))
+    steps = total_steps(training.epochs, training.steps, len(lengths), training.batch_size, training.accumulation)
+    order = Order(lengths, training.batch_size, 0, training.group_by_length)
+    return steps, order.count(steps, training.accumulation)[1], longest

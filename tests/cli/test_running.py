@@ -1,0 +1,186 @@
+"""`run`, `worker`, `validate` and `plan`: what they print, how they exit, what they refuse."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# the package ignores this warning itself; pytest resets filters before every test
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+Rankopt = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_only_workers_import_torch(valid_study: Path, fresh: Callable[..., Any], tmp_path: Path) -> None:
+    """The parent process stays small: a worker checks the study."""
+    done = fresh("run", valid_study, "--wandb", "disabled", cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    assert "optuna" in done.imported
+    assert not done.imported & {"torch", "transformers", "datasets", "peft"}
+
+
+STRUCTURE: dict[str, tuple[str, list[str]]] = {
+    # the added line, and parts of the message
+    "an unknown field": ("serch: {name: grid}", ["serch is no known field; did you mean 'search'?"]),
+    "a wrong type": ("description: [1]", ["description must be", "got [1]"]),
+    "a duplicate key": ("name: again", ["duplicate key"]),
+    "no YAML": ("name: [", [": not valid YAML"]),
+}
+
+
+@pytest.mark.parametrize("case", STRUCTURE)
+def test_a_wrong_structure_is_refused_at_once(
+    case: str, valid_study: Path, fresh: Callable[..., Any], tmp_path: Path
+) -> None:
+    """File, line, path and rule; exit code 2; no heavy import, not even Optuna."""
+    line, messages = STRUCTURE[case]
+    valid_study.write_text(valid_study.read_text() + line + "\n")
+    done = fresh("validate", valid_study, cwd=tmp_path)
+    assert done.code == 2
+    assert done.imported == set()
+    assert done.stderr.startswith(f"rankopt: {valid_study}:")
+    assert "Traceback" not in done.stderr
+    for message in messages:
+        assert message in done.stderr
+
+
+def test_a_wrong_trial_is_refused_without_torch(
+    tiny_study: Callable[..., Path], fresh: Callable[..., Any], tmp_path: Path
+) -> None:
+    """An invalid field of a trial is found without a heavy import, in about a second."""
+    path = tiny_study(space={"training.lr": [1e-3, -1.0]})
+    runs = [fresh("validate", path, cwd=tmp_path) for _ in range(2)]
+    assert (runs[0].code, runs[0].imported) == (2, set())
+    assert "space.training.lr[1] must be greater than 0, got -1.0" in runs[0].stderr
+    assert min(run.seconds for run in runs) < 2
+
+
+def test_validate(here: Rankopt, valid_study: Path, tmp_path: Path) -> None:
+    """Prints the number of trials of a valid study; allocator options are checked too."""
+    done = here("validate", valid_study, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"{valid_study}: valid, 2 trials\n")
+    done = here("validate", valid_study, "--set", "allocator={name: adalora, beta1: 1.5}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "rankopt: --set allocator={name: adalora, beta1: 1.5}: base.allocator.beta1 must be less than 1, got 1.5\n"
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_exit_code_3(here: Rankopt, valid_study: Path, tmp_path: Path) -> None:
+    """A file instead of the folder of studies is an error that names it."""
+    (tmp_path / "blocked").write_text("")
+    done = here("run", valid_study, "--dir", "blocked", "--wandb", "disabled", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "blocked" in line
+
+
+def test_plan(here: Rankopt, valid_study: Path, tmp_path: Path) -> None:
+    """Prints trials with steps, tokens and an estimate, as a table and as JSON; writes nothing."""
+    before = sorted(tmp_path.rglob("*"))
+    data = json.loads(here("plan", valid_study, "--json", cwd=tmp_path).stdout)
+    assert data["study"] == "tiny"
+    assert [(row["seed"], row["steps"]) for row in data["trials"]] == [(0, 12), (1, 12)]
+    assert all(row["tokens"] > 0 and row["seconds"] >= 0 for row in data["trials"])
+    text = here("plan", valid_study, cwd=tmp_path).stdout
+    assert "tiny: 2 trials" in text
+    assert "24 steps" in text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_warning_about_emulated_bf16(
+    here: Rankopt, valid_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine where bf16 is slower, `plan` warns and its estimate includes the slowdown."""
+    paces = {"fp32": 1e-7, "bf16": 2e-6}
+    monkeypatch.setattr("rankopt.study.preflight.seconds_per_flop", paces.__getitem__)
+    quick, slow = (
+        here("plan", valid_study, "--json", "--set", f"training.precision={precision}", cwd=tmp_path)
+        for precision in paces
+    )
+    assert "bf16 is 20 times slower than fp32 on this machine" in slow.stderr
+    assert not quick.stderr
+    took = [sum(row["seconds"] for row in json.loads(done.stdout)["trials"]) for done in (quick, slow)]
+    assert took[1] == pytest.approx(20 * took[0], rel=0.1)
+
+
+def test_a_worker_joins_by_name(searched: Path, here: Rankopt, tmp_path: Path) -> None:
+    """From another folder with only the storage URL; a wrong name lists the stored studies."""
+    url = f"sqlite:///{searched / 'runs' / 'look' / 'study.db'}"
+    joined = here("worker", "look", "--storage", url, "--wandb", "disabled", cwd=tmp_path)
+    assert joined.returncode == 0, joined.stderr
+    assert "10 complete" in joined.stdout
+    assert (tmp_path / "runs" / "look" / "study.yaml").is_file()
+    refused = here("worker", "loook", "--storage", url, "--wandb", "disabled", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "which holds: look; rankopt run makes it" in refused.stderr
+
+
+def test_a_search_that_gives_up(here: Rankopt, valid_study: Path, tmp_path: Path) -> None:
+    """A space in which nearly no trial can start is reported before the run, for every failure, and at the end."""
+    words = ("--set", "search={name: random, trials: 2}", "--set", "space={budget.mean_rank: {int: [8, 900]}}")
+    done = here("run", valid_study, *words, "--set", "base.model.max_rank=8", "--wandb", "disabled", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "trial 3 proposal: failed: " in done.stdout
+    assert "the search gave up after 10 failed proposals, with 0 of its 2 trials" in done.stdout
+    assert not re.search(r"\[\d+/2\]", done.stdout)
+    words = ("--set", "search={name: random, trials: 2}", "--set", "space={'allocator.ranks[*.query]': {int: [1, 99]}}")
+    more = ("--set", "base.allocator={name: static, ranks: {'*': 1}}", "--set", "base.budget=null")
+    planned = here("plan", valid_study, *more, *words, cwd=tmp_path)
+    assert "1 of 2 examples of the space cannot start; such proposals fail: allocator.ranks" in planned.stderr
+
+
+SEARCH_PROBLEMS: dict[str, tuple[str, str]] = {
+    # what is wrong: the override, part of the message
+    "an unknown option": ("search={name: tpe, trails: 5}", "search.trails is no known field; did you mean 'trials'?"),
+    "no number of trials": ("search={name: tpe}", "search.trials must be given under the search 'tpe'"),
+    "an unknown search": ("search={name: tpee, trials: 5}", "must be a known search, got 'tpee'; did you mean 'tpe'?"),
+    "an unknown pruner": (
+        "search={name: tpe, trials: 5, pruner: {name: medain}}",
+        "must be a known pruner, got 'medain'; did you mean 'median'?",
+    ),
+    "a wrong option of a pruner": (
+        "search={name: tpe, trials: 5, pruner: {name: median, startpu: 2}}",
+        "search.pruner.startpu is no known field; did you mean 'startup'?",
+    ),
+    "a field that is none": ("space.training.lrr={float: [0.1, 1.0]}", "space.training.lrr is no known field"),
+    "an end of a range that no trial can have": ("space.training.lr={float: [-1.0, 1.0]}", "space.training.lr must be"),
+}
+
+
+@pytest.mark.parametrize("case", SEARCH_PROBLEMS)
+def test_a_wrong_search_is_refused(case: str, searched: Path, here: Rankopt) -> None:
+    """One line and exit code 2, before any data is read."""
+    override, words = SEARCH_PROBLEMS[case]
+    done = here("validate", "look.yaml", "--set", override, cwd=searched)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert words in line
+
+
+def test_another_search_of_the_same_name_is_refused(searched: Path, here: Rankopt) -> None:
+    """The stored study is unchanged and can be resumed by its name."""
+    kept = (searched / "runs" / "look" / "study.yaml").read_text()
+    done = here("run", "look.yaml", "--set", "search.name=qmc", "--wandb", "disabled", cwd=searched)
+    assert done.returncode == 2
+    assert "must stay that of the stored study 'look'" in done.stderr
+    assert (searched / "runs" / "look" / "study.yaml").read_text() == kept
+    assert here("run", "look", "--wandb", "disabled", cwd=searched).returncode == 0
+
+
+def test_a_pruner_needs_fixed_patterns(searched: Path, here: Rankopt) -> None:
+    """An allocator that changes its pattern during training is refused, with an alternative."""
+    search = "search={name: tpe, trials: 5, pruner: {name: median}}"
+    words = ("--set", search, "--set", "objectives={score: maximize}")
+    assert here("validate", "look.yaml", *words, cwd=searched).returncode == 0
+    allocators = "space={allocator: [{name: uniform}, {name: adalora}], seed: {int: [0, 9]}}"
+    done = here("validate", "look.yaml", *words, "--set", allocators, cwd=searched)
+    assert done.returncode == 2
+    assert "must fix its rank pattern before training" in done.stderr
+    assert "make training.epochs a dimension" in done.stderr
