@@ -27,7 +27,7 @@ from rankopt.study.storage import StudyStore
 from rankopt.study.tracking import SafeTracker, make_tracker
 
 if TYPE_CHECKING:
-    from rankopt.training.joint.together import Lane
+    from rankopt.training.lane import Lane
 
 
 def work(job: Job, tell: Callable[[Event], None]) -> None:
@@ -43,14 +43,14 @@ def work(job: Job, tell: Callable[[Event], None]) -> None:
     if job.options.together == 1:
         _take_trials(job, tell, stop, lambda alone: nullcontext())
         return
-    from rankopt.training.joint.together import Together
+    from rankopt.training.joint.joint_training import JointTraining
 
-    together, died = Together(lambda line: tell(Message(job.slot, text=line))), Flag()
+    joint, died = JointTraining(lambda line: tell(Message(job.slot, text=line))), Flag()
     gate = SoloGate()
 
     @contextmanager
     def lane(alone: bool) -> Iterator[Lane]:
-        with gate.enter(alone), together.lane() as found:
+        with gate.enter(alone), joint.lane() as found:
             yield found
 
     def take(place: int) -> None:

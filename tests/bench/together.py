@@ -21,7 +21,7 @@ import torch
 from table import OUT, machine
 
 from rankopt.core.spec import TrialSpec, decode
-from rankopt.training.joint.together import run_trials
+from rankopt.training.joint.joint_training import run_trials
 from rankopt.training.trial import run_trial
 
 

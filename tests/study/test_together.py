@@ -144,7 +144,7 @@ def test_trials_are_in_lanes_of_one_process(
     open_store: Callable[..., StudyStore], study_of: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With as many lanes as trials, all of them share passes."""
-    from rankopt.training.joint import together as module
+    from rankopt.training.joint import joint_training as module
 
     sizes: list[int] = []
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from trial_results import checkpoint_steps, without_seconds
 
 from rankopt.allocators import ALLOCATORS
 from rankopt.core.result import Progress, TrialResult
@@ -24,14 +25,6 @@ from rankopt.training.callback import AllocatorCallback
 from rankopt.training.trial import InterruptedTrialError, run_trial
 
 Spec = Callable[..., TrialSpec]
-
-
-def without_seconds(result: TrialResult) -> dict[str, Any]:
-    """A result as JSON, less the seconds it took."""
-    data = result.model_dump(mode="json")
-    if data["cost"]:
-        data["cost"] |= {"train_seconds": 0, "evaluate_seconds": 0, "look_seconds": 0}
-    return data
 
 
 @pytest.fixture
@@ -389,10 +382,6 @@ def run_and_kill() -> Iterator[Callable[..., None]]:
     nursery.wait(timeout=30)
 
 
-def steps_in(folder: Path) -> list[int]:
-    return sorted(int(path.name.split("-")[1]) for path in (folder / "checkpoints").glob("checkpoint-*"))
-
-
 KILLS: dict[str, tuple[dict[str, Any], int, int]] = {
     # name: the trial, checkpoint interval, the step after which it dies; five steps are an epoch
     **{name: ({"allocator": {"name": name}}, 3, 8) for name in ALLOCATORS},
@@ -429,7 +418,9 @@ def test_a_kill_changes_nothing(
     assert whole.status == "complete", whole.reason
     run_and_kill(spec, tmp_path / "killed", every, at=at)
     last = at // every * every
-    assert max(steps_in(tmp_path / "killed"), default=0) == last < at, "the kill must lie between two checkpoints"
+    assert max(checkpoint_steps(tmp_path / "killed"), default=0) == last < at, (
+        "the kill must lie between two checkpoints"
+    )
     seen: list[int] = []
     again = run_trial(spec, tmp_path / "killed", checkpoint_steps=every, observe=lambda p: seen.append(p.step))
     assert seen[0] == last + 1, "it continued from its checkpoint"
@@ -450,9 +441,9 @@ def test_three_deaths_change_nothing(
     folder = tmp_path / "killed"
     run_and_kill(spec, folder, 3, at=5)
     run_and_kill(spec, folder, 3, before_seal=9)
-    assert steps_in(folder)[-1] == 9
+    assert checkpoint_steps(folder)[-1] == 9
     run_and_kill(spec, folder, 3, at=7)
-    assert steps_in(folder)[-1] == 6, "the unsealed checkpoint was not used"
+    assert checkpoint_steps(folder)[-1] == 6, "the unsealed checkpoint was not used"
     again = run_trial(spec, folder, checkpoint_steps=3)
     assert watched[0] == watched[1]
     assert without_seconds(again) == without_seconds(whole)
@@ -543,7 +534,7 @@ def test_a_disk_that_is_full_is_no_failure_of_the_trial(tiny_spec: Spec, tmp_pat
 def test_few_checkpoints_are_kept(tiny_spec: Spec, tmp_path: Path) -> None:
     """Two at most, and none of the frozen model's weights in them: less than the factors' moments would explain."""
     run_trial(tiny_spec(training__steps=12), tmp_path, checkpoint_steps=2)
-    assert steps_in(tmp_path) == [10, 12]
+    assert checkpoint_steps(tmp_path) == [10, 12]
     saved = torch.load(tmp_path / "checkpoints" / "checkpoint-12" / "adapter.pt", weights_only=True)
     assert set(saved) == {"layers", "head", "state", "records"}
     assert not list((tmp_path / "checkpoints" / "checkpoint-12").glob("*.safetensors"))
@@ -556,13 +547,13 @@ def test_checkpoints_by_the_clock(tiny_spec: Spec, tmp_path: Path, monkeypatch: 
 
     spec = tiny_spec(training__steps=6)
     run_trial(spec, tmp_path / "short")
-    assert steps_in(tmp_path / "short") == [6]
+    assert checkpoint_steps(tmp_path / "short") == [6]
     with pytest.raises(InterruptedTrialError):
         run_trial(spec, tmp_path / "stopped", stop=lambda: True)
-    assert steps_in(tmp_path / "stopped") == [1]
+    assert checkpoint_steps(tmp_path / "stopped") == [1]
     monkeypatch.setattr(callback, "SECONDS", 0.0)
     run_trial(spec, tmp_path / "long")
-    assert steps_in(tmp_path / "long") == [5, 6]
+    assert checkpoint_steps(tmp_path / "long") == [5, 6]
 
 
 def test_looking_changes_nothing(tiny_spec: Spec, tmp_path: Path) -> None:

@@ -1,171 +1,155 @@
-"""The passes through the model that trials ask for, done at once: forward, and backward.
+"""Forward and backward passes of several trials, run as one.
 
-A pass that fails for all is done for each: where memory ran out, the next ones are of half as many trials; where the
-model does something that cannot be told apart by trials, of one. So only what a trial's own pass raises is its fault.
+When a joint pass fails, the trials' own passes decide: only an error of a trial's own pass fails that trial. Later
+joint passes have half as many trials where memory ran out, and one where the model cannot be stacked.
 """
 
 from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rankopt.core.problems import first_line
-from rankopt.training.joint.stacked_model import CannotStackError, Part
+from rankopt.training.joint.lane import Backward, Forward
+from rankopt.training.joint.stacked_modules import CannotStackError, Part
 
-if TYPE_CHECKING:
-    from rankopt.training.joint.together import Lane
-
-
-class Mode(NamedTuple):
-    """What must agree for passes to be joined, besides the model."""
-
-    training: bool
-    gradients: bool
-    autocast: torch.dtype | None
+Log = Callable[[str], None]
 
 
-class Forward(NamedTuple):
-    """A batch that a trial wants the logits of."""
+def forward(requests: list[Forward], log: Log) -> list[Any]:
+    """The logits of the first requests, or the exception that a trial's own pass raises.
 
-    lane: Lane
-    mode: Mode
-    inputs: dict[str, Tensor]
-
-
-class Backward(NamedTuple):
-    """The gradient of the logits of a forward pass, whose graph is held here alone."""
-
-    forward: Forward
-    logits: list[Tensor]
-    slope: Tensor
-
-
-def forward(posts: list[Forward]) -> list[Any]:
-    """The logits of the first trials of these, or the exception that a trial's own pass raises.
-
-    No more than a pass may have: the graphs of the others would lie in memory beside theirs.
+    The answer may be shorter than the requests: no more than `Stack.most` graphs are in memory at once.
 
     Args:
-        posts: of one stack and mode.
+        requests: of one stack and mode.
+        log: called with one line when later joint passes will be smaller.
     """
-    stack = posts[0].lane.stack
-    with _under(posts[0]):
+    stack = requests[0].lane.stack
+    with _mode(requests[0]):
         while True:
-            group = posts[: stack.most]
-            for post in group:
-                post.lane.before = dict(post.lane.player.globals.torch.states)
+            group = requests[: stack.most]
+            for request in group:
+                request.lane.mark()
             try:
                 return _joint(group) if len(group) > 1 else [group[0].lane.own(group[0].inputs)]
             except Exception as error:
                 if len(group) == 1:
                     return [error]
                 problem = error.with_traceback(None)  # its frames hold tensors
-            _give_up(group, problem)
+            _shrink(group, problem, log)
 
 
-def backward(posts: list[Backward]) -> list[Any]:
-    """Add to the gradients of every trial's parameters; None, or the exception that a trial's own passes raise.
+def backward(requests: list[Backward], log: Log) -> list[Any]:
+    """Add to the gradients of every trial's parameters; answers None, or the exception of a trial's own passes.
 
     Args:
-        posts: of one stack.
+        requests: of one stack.
+        log: as in `forward`.
     """
-    with torch.autocast(posts[0].slope.device.type, enabled=False):  # the thread may be inside a forward pass
-        logits = [post.logits.pop() for post in posts]
-        trained = list(itertools.chain.from_iterable(post.forward.lane.trained() for post in posts))
-        try:  # nothing is added before all of it is there
-            slopes = torch.autograd.grad(logits, trained, [post.slope for post in posts], allow_unused=True)
+    with torch.autocast(requests[0].gradient.device.type, enabled=False):  # the thread may be inside a forward pass
+        logits = [request.logits.pop() for request in requests]
+        trained = list(itertools.chain.from_iterable(request.forward.lane.trained() for request in requests))
+        gradients = [request.gradient for request in requests]
+        try:  # no gradient is added before all of them are computed
+            found = torch.autograd.grad(logits, trained, gradients, allow_unused=True)
         except Exception as error:
-            if len(posts) == 1:
+            if len(requests) == 1:
                 return [error]
             problem = error.with_traceback(None)
         else:
-            _add(trained, slopes)
-            return [None] * len(posts)
+            _add(trained, found)
+            return [None] * len(requests)
     logits.clear()
-    _give_up([post.forward for post in posts], problem)
-    return [_again(post) for post in posts]
+    _shrink([request.forward for request in requests], problem, log)
+    return [_repeat(request) for request in requests]
 
 
-def _joint(posts: list[Forward]) -> list[Tensor]:
-    """One pass for all. The first one of a kind is compared with the trials' own.
+def _joint(requests: list[Forward]) -> list[Tensor]:
+    """One pass for all. The first one of each kind is compared with the trials' own passes.
 
     Raises:
         CannotStackError: the model cannot be stacked.
-        Exception: whatever the pass raises; in any case the generators are as they were.
+        Exception: any error of the pass. The random generators are rewound in either case.
     """
-    stack, mode = posts[0].lane.stack, posts[0].mode
-
-    def rewind() -> None:
-        for post in posts:
-            post.lane.player.globals.torch.states = dict(post.lane.before)
-
+    stack, mode = requests[0].lane.stack, requests[0].mode
     try:
-        logits = stack.forward([Part(post.lane.adapted, post.inputs, post.lane.draw) for post in posts], mode.training)
-        kind = mode.training, len({post.inputs["input_ids"].shape[1] for post in posts}) > 1
+        parts = [Part(request.lane.adapted, request.inputs, request.lane.drawing) for request in requests]
+        logits = stack.forward(parts, mode.training)
+        kind = mode.training, len({request.inputs["input_ids"].shape[1] for request in requests}) > 1
         if kind not in stack.checked:
-            rewind()
-            error = 1e-4 if mode.autocast is None else 5e-2
-            with torch.no_grad():
-                own = [post.lane.own(post.inputs) for post in posts]
-            # not finite is a trial's own affair
-            pairs = [(a, b) for a, b in zip(logits, own, strict=True) if b.isfinite().all()]
-            if not all(torch.allclose(a.float(), b.float(), rtol=error, atol=error) for a, b in pairs):
-                raise CannotStackError("its logits depend on what else is in the batch")
+            _compare(requests, logits)
             stack.checked.add(kind)
     except Exception:
-        rewind()
+        for request in requests:
+            request.lane.rewind()
         raise
     return logits
 
 
-def _give_up(posts: list[Forward], problem: Exception) -> None:
-    """Have no joint pass of so many trials again."""
-    lane, count = posts[0].lane, len(posts)
+def _compare(requests: list[Forward], logits: list[Tensor]) -> None:
+    """Compare joint logits with those of the trials' own nets, on the same random numbers.
+
+    Raises:
+        CannotStackError: they differ by more than rounding.
+    """
+    for request in requests:
+        request.lane.rewind()
+    tolerance = 1e-4 if requests[0].mode.autocast is None else 5e-2
+    with torch.no_grad():
+        own = [request.lane.own(request.inputs) for request in requests]
+    pairs = [(a, b) for a, b in zip(logits, own, strict=True) if b.isfinite().all()]  # others fail in their own trial
+    if not all(torch.allclose(a.float(), b.float(), rtol=tolerance, atol=tolerance) for a, b in pairs):
+        raise CannotStackError("its logits depend on what else is in the batch")
+
+
+def _shrink(requests: list[Forward], problem: Exception, log: Log) -> None:
+    """Lower the number of trials in later joint passes."""
+    lane, count = requests[0].lane, len(requests)
     kind = type(lane.adapted.net).__name__
     if isinstance(problem, torch.OutOfMemoryError):
         lane.stack.most = count // 2
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        text = f"passes of {count} trials of {kind} do not fit into memory; of {count // 2} from now on"
+        log(f"joint passes of {count} trials of {kind} do not fit into memory: {count // 2} trials from now on")
     else:
         lane.stack.most = 1
-        text = f"trials of {kind} take turns, each in passes of its own: {first_line(problem)}"
-    lane.together.say(text)
+        log(f"trials of {kind} run one after another: {first_line(problem)}")
 
 
-def _again(post: Backward) -> Exception | None:
-    """A trial's own forward pass, with the random numbers of the joint one, and backward through that."""
-    lane, player = post.forward.lane, post.forward.lane.player
-    now, player.globals.torch.states = player.globals.torch.states, dict(lane.before)
+def _repeat(request: Backward) -> Exception | None:
+    """Repeat a trial's forward pass on its own, with the random numbers of the joint pass, and run backward."""
+    lane = request.forward.lane
+    now = lane.rewind()
     try:
-        with _under(post.forward):
-            logits = lane.own(post.forward.inputs)
+        with _mode(request.forward):
+            logits = lane.own(request.forward.inputs)
         trained = lane.trained()
-        _add(trained, torch.autograd.grad(logits, trained, post.slope, allow_unused=True))
+        _add(trained, torch.autograd.grad(logits, trained, request.gradient, allow_unused=True))
     except Exception as error:
         return error
     finally:
-        player.globals.torch.states = now
+        lane.advance(now)
     return None
 
 
-def _under(post: Forward) -> AbstractContextManager[Any]:
-    """The gradient mode and autocast that a forward pass was asked for under."""
-    stack, kind, autocast = ExitStack(), post.inputs["input_ids"].device.type, post.mode.autocast
-    stack.enter_context(torch.set_grad_enabled(post.mode.gradients))
-    stack.enter_context(torch.autocast(kind, autocast or torch.bfloat16, enabled=autocast is not None))
+def _mode(request: Forward) -> AbstractContextManager[Any]:
+    """The gradient mode and autocast of a forward pass."""
+    stack, device, autocast = ExitStack(), request.inputs["input_ids"].device.type, request.mode.autocast
+    stack.enter_context(torch.set_grad_enabled(request.mode.gradients))
+    stack.enter_context(torch.autocast(device, autocast or torch.bfloat16, enabled=autocast is not None))
     return stack
 
 
-def _add(parameters: list[nn.Parameter], slopes: Sequence[Tensor | None]) -> None:
-    for parameter, slope in zip(parameters, slopes, strict=True):
-        if slope is not None:
-            # laid out as the parameter, which a fused optimiser takes for granted
-            parameter.grad = slope.contiguous() if parameter.grad is None else parameter.grad.add_(slope)
+def _add(parameters: list[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            # a fused optimiser requires the parameter's memory layout
+            parameter.grad = gradient.contiguous() if parameter.grad is None else parameter.grad.add_(gradient)
