@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from rankopt.allocators.adalora import AdaLoRA
 from rankopt.allocators.base import Allocator
+from rankopt.allocators.dora_dynamic import DoRADynamic
 from rankopt.allocators.dylora import DyLoRA
+from rankopt.allocators.matryoshka import Matryoshka
 from rankopt.allocators.nested import Nested
 from rankopt.allocators.profile import Profile
 from rankopt.allocators.ramp import Ramp
 from rankopt.allocators.random import Random
+from rankopt.allocators.sora import SoRA
 from rankopt.allocators.spectral import Spectral
 from rankopt.allocators.static import Static
 from rankopt.allocators.uniform import Uniform
@@ -20,7 +23,10 @@ ALLOCATORS: dict[str, type[Allocator]] = {
     "ramp": Ramp,
     "profile": Profile,
     "adalora": AdaLoRA,
+    "dora_dynamic": DoRADynamic,
+    "sora": SoRA,
     "dylora": DyLoRA,
+    "matryoshka": Matryoshka,
     "spectral": Spectral,
     "nested": Nested,
 }

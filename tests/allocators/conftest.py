@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -170,12 +171,26 @@ def trained(allocator: Allocator, budget: Budget) -> Training:
     return copy.deepcopy(TRAINED[key])
 
 
+def after_optimizer(training: Training, note: Callable[[], object]) -> None:
+    """Call `note` once, after the optimiser's next step and before the allocator's `after_step`."""
+    optimizer, step = training.optimizer, training.optimizer.step
+
+    def watched(*args: Any, **options: Any) -> Any:
+        result = step(*args, **options)
+        optimizer.step = step  # type: ignore[method-assign]
+        note()
+        return result
+
+    optimizer.step = watched  # type: ignore[method-assign]
+
+
 @pytest.fixture(scope="session")
 def lab() -> SimpleNamespace:
     """What is above, for tests: a conftest cannot be imported."""
     return SimpleNamespace(
         Training=Training,
         trained=trained,
+        after_optimizer=after_optimizer,
         base_model=base_model,
         logits=logits,
         inject=adapted,

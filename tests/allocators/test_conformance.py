@@ -28,6 +28,9 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "ramp": [{"direction": "down", "ratio": 5.0}],
     "profile": [{"types": {"*": 0.5, "*.query": -1.0}, "slope": 1.5, "curvature": -0.7}],
     "adalora": [{"interval": 3, "initial": 2.5, "warmup": 0.0, "final": 0.0}, {"orthogonality": 0.0, "final": 2}],
+    "dora_dynamic": [{"interval": 3, "initial": 2.5}, {"regularisation": 0.0, "final": 2}],
+    "sora": [{"initial": 2.5, "warmup": 0.0, "final": 0.0}, {"xi": 0.01, "l1": 0.0}],
+    "matryoshka": [{"ranks": (1,)}],
     "dylora": [{"frozen": False, "draw": "layer"}, {"r_min": 2, "draw": "layer"}],
     "nested": [
         {"draw": "uniform", "recovery": 0.5},
@@ -90,7 +93,7 @@ def test_registered_under_its_own_name(name: str) -> None:
     """The table's name is the file's name and the class's, in lower case; the docstring says where it comes from."""
     kind = ALLOCATORS[name]
     assert kind.__module__ == f"rankopt.allocators.{name}"
-    assert kind.__name__.lower() == name
+    assert kind.__name__.lower() == name.replace("_", "")
     assert kind.scale in kind.scales
     for field in kind.model_fields:
         with pytest.raises(ValidationError, match="frozen"):
