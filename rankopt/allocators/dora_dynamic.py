@@ -134,4 +134,5 @@ def shares(layer: LowRankLinear) -> Tensor:
     A, B, g = layer.A[:r], layer.B[:, :r], layer.g[:r]
     own = g.abs() * B.norm(dim=0) * A.norm(dim=1)
     whole = ((B.T @ B) * (A @ A.T) * torch.outer(g, g)).sum().clamp_min(0.0).sqrt()
-    return own / (whole + 1e-8)
+    share: Tensor = own / (whole + 1e-8)
+    return share

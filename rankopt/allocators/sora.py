@@ -107,7 +107,8 @@ class SoRA(Allocator):
         shapes, budget = shapes_of(layers), Budget.of(0, state["unit"])
         mean = sum(budget.cost(shape) for shape in shapes.values()) / len(shapes)
         costs = {name: budget.cost(shape) / mean for name, shape in shapes.items()}
-        kept, dropped = [], [0.0]
+        kept: list[float] = []
+        dropped = [0.0]
         for name, layer in layers.items():
             for size, stays in zip((layer.g[: layer.initial].abs() / costs[name]).tolist(), keep[name], strict=True):
                 (kept if stays else dropped).append(size)
