@@ -12,30 +12,67 @@ if TYPE_CHECKING:
     from rankopt.core.study_file import StudyFile
     from rankopt.study.storage import StudyStore
 
-Study = Annotated[str, typer.Argument(help="A study file, or the name of a study that was run before.")]
+Study = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study file, or the name of a study that was run before.")
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="PATH=VALUE", help="Override a field of the study, for example training.epochs=3; repeatable."
     ),
 ]
-Runs = Annotated[Path, typer.Option("--dir", help="Folder that contains the studies' folders.")]
-Storage = Annotated[str | None, typer.Option(help="Optuna storage URL (default: the study's SQLite file).")]
+Runs = Annotated[Path, typer.Option("--dir", metavar="FOLDER", help="Folder that contains the studies' folders.")]
+
+
+def _read_storage(text: str | None) -> str | None:
+    if text is None:
+        return None
+    from rankopt.study.storage_url import read_storage
+
+    return read_storage(text)
+
+
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL|@FILE", envvar="RANKOPT_STORAGE", callback=_read_storage,
+        help="Use this Optuna storage: a URL, or @FILE to read the URL from a file (default: the study's SQLite file).",
+    ),
+]  # fmt: skip
+SharedStorage = Annotated[
+    str,
+    typer.Option(
+        "--storage", metavar="URL|@FILE", envvar="RANKOPT_STORAGE", callback=_read_storage,
+        help="Use this Optuna storage: a URL, or @FILE to read the URL from a file.",
+    ),
+]  # fmt: skip
 Artifacts = Annotated[
     str | None,
     typer.Option(
+        metavar="LOCATION",
         help="Store adapters and predictions in a folder, s3://bucket/prefix or gs://bucket/prefix "
-        "(default: the study's folder)."
+        "(default: the study's folder).",
     ),
 ]
-Workers = Annotated[int, typer.Option(min=1, help="Start N worker processes.")]
-Together = Annotated[int, typer.Option(min=1, help="Train up to N trials of one model jointly in each worker.")]
-Wandb = Annotated[
-    str | None, typer.Option(help="Log to W&B: offline, online or disabled (default: offline if wandb is installed).")
+Workers = Annotated[int, typer.Option(min=1, metavar="N", help="Start N worker processes.")]
+Together = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Train up to N trials of one model jointly in each worker.")
 ]
-CheckpointSteps = Annotated[int | None, typer.Option(min=1, help="Checkpoint every N steps (default: every 30 s).")]
-Heartbeat = Annotated[int, typer.Option(min=1, help="Send a heartbeat for running trials every N seconds.")]
-Grace = Annotated[int, typer.Option(min=2, help="Consider a trial dead after N seconds without a heartbeat.")]
+Wandb = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODE", help="Log to W&B: offline, online or disabled (default: offline if wandb is installed)."
+    ),
+]
+CheckpointSteps = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Checkpoint every N steps (default: every 30 s).")
+]
+Heartbeat = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Send a heartbeat for running trials every N seconds.")
+]
+Grace = Annotated[
+    int, typer.Option(min=2, metavar="N", help="Consider a trial dead after N seconds without a heartbeat.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RUNS = Path("runs")
 
@@ -66,8 +103,8 @@ def open_store(
     study: str, storage: str | None, directory: Path, artifacts: str | None = None
 ) -> tuple[StudyStore, StudySpec]:
     """Open the store of a study that was run, and read its spec."""
-    from rankopt.study.database import refuse_absent, sqlite_url
     from rankopt.study.storage import StudyStore
+    from rankopt.study.storage_url import refuse_missing_file, sqlite_url
 
     is_name = storage and not Path(study).is_file()
     name = study if is_name else study_file(study, None, directory).study.name
@@ -77,7 +114,7 @@ def open_store(
             f"study {name!r} has no results: {folder / 'study.db'} does not exist; `rankopt run` creates it"
         )
     if storage:
-        refuse_absent(storage)
+        refuse_missing_file(storage)
     store = StudyStore(storage or sqlite_url(folder), name, folder, artifacts=artifact_location(artifacts))
     return store, store.open()
 

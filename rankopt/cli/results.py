@@ -53,9 +53,11 @@ def report(
     study: Study,
     storage: Storage = None,
     directory: Runs = RUNS,
-    out: Annotated[Path | None, typer.Option(help="Write the report to this folder (default: reports/STUDY).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the report to this folder (default: reports/STUDY).")
+    ] = None,
 ) -> None:
-    """Write a study's report: an HTML page, Markdown, data and figures."""
+    """Write a report: HTML, Markdown, data and figures."""
     store, spec = open_store(study, storage, directory)
     from rankopt.analysis.search import Proposal, SearchRecord
     from rankopt.report import write_report
@@ -71,13 +73,17 @@ def report(
 def best(
     study: Study,
     budget: Annotated[
-        int | None, typer.Option(min=0, help="Keep at most N adapter parameters (default: the study's constraint).")
+        int | None,
+        typer.Option(min=0, metavar="N", help="Keep at most N adapter parameters (default: the study's constraint)."),
     ] = None,
     storage: Storage = None,
     directory: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Print the pattern with the best search score within a budget; without a budget, the Pareto front."""
+    """Print the best pattern within a budget, or the Pareto front.
+
+    Patterns are compared by their search score. A study's constraint on the parameters is its default budget.
+    """
     store, spec = open_store(study, storage, directory)
     budget = spec.constraints.get("parameters") if budget is None else budget
     from rankopt.analysis.frame import VARIANTS, tidy
@@ -107,8 +113,10 @@ def best(
 
 
 def importance(study: Study, storage: Storage = None, directory: Runs = RUNS, as_json: Json = False) -> None:
-    """Print how much each dimension of a search matters (PED-ANOVA), or each layer of a one-shot search (energy and
-    sensitivity)."""
+    """Print how much each dimension of a search matters.
+
+    Measured by PED-ANOVA; for a one-shot search, the energy and sensitivity of each layer.
+    """
     store, spec = open_store(study, storage, directory)
     from rankopt.study.dimension_importance import MIN_TRIALS, importances
 
@@ -134,14 +142,17 @@ def importance(study: Study, storage: Storage = None, directory: Runs = RUNS, as
 
 def export(
     study: Study,
-    out: Annotated[Path, typer.Option(help="Create this folder; it must not exist yet.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Create this folder; it must not exist yet.")],
     trial: Annotated[
-        str | None, typer.Option(help="Export the trial with this key (default: the best by search score).")
+        str | None,
+        typer.Option(metavar="KEY", help="Export the trial with this key (default: the best by search score)."),
     ] = None,
     point: Annotated[
-        str | None, typer.Option(help="Export this pattern of the trial (default: the trial's own).")
+        str | None, typer.Option(metavar="POINT", help="Export this pattern of the trial (default: the trial's own).")
     ] = None,
-    budget: Annotated[int | None, typer.Option(min=0, help="Export the best pattern of at most N parameters.")] = None,
+    budget: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Export the best pattern of at most N parameters.")
+    ] = None,
     storage: Storage = None,
     directory: Runs = RUNS,
     artifacts: Artifacts = None,

@@ -18,6 +18,7 @@ from rankopt.cli.options import (
     Json,
     Runs,
     Sets,
+    SharedStorage,
     Storage,
     Study,
     Together,
@@ -60,9 +61,9 @@ def run(
     from rankopt.study.worker_pool import WorkerPool
 
     pool = WorkerPool(workers)
-    from rankopt.study.database import sqlite_url
     from rankopt.study.job import RunOptions
     from rankopt.study.run import run_study
+    from rankopt.study.storage_url import sqlite_url
 
     console = printing.console()
     trials, _ = _preflight(file, console, pool.ask)
@@ -83,8 +84,8 @@ def run(
 
 
 def worker(
-    study: Annotated[str, typer.Argument(help="The name of a study in the storage.")],
-    storage: Annotated[str, typer.Option(help="Optuna storage URL.")],
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="The name of a study in the storage.")],
+    storage: SharedStorage,
     workers: Workers = 1,
     directory: Runs = RUNS,
     wandb: Wandb = None,
@@ -94,15 +95,17 @@ def worker(
     artifacts: Artifacts = None,
     together: Together = 1,
 ) -> None:
-    """Work on a study that another machine runs. Adds no trials and ignores failed trials in its exit code."""
+    """Work on a study that another machine runs.
+
+    Adds no trials and ignores failed trials in its exit code."""
     mode = _wandb_mode(wandb)
-    from rankopt.study.database import refuse_absent
     from rankopt.study.job import RunOptions
     from rankopt.study.run import keep, run_study
     from rankopt.study.storage import StudyStore
+    from rankopt.study.storage_url import refuse_missing_file
     from rankopt.study.worker_pool import WorkerPool
 
-    refuse_absent(storage)
+    refuse_missing_file(storage)
     folder = directory / study
     spec = StudyStore(storage, study, folder).open()
     keep(spec, folder)
@@ -136,7 +139,10 @@ def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
 
 
 def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json = False) -> None:
-    """Print the trials of a study with their steps, tokens and estimated seconds on this machine. Trains nothing."""
+    """Print what a study would run and cost.
+
+    Lists steps, tokens and estimated seconds of every trial on this machine.
+    """
     file = study_file(study, sets, directory)
     from rankopt.study.preflight import seconds_per_flop
 

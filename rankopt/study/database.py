@@ -12,9 +12,9 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
+import optuna
 import sqlalchemy
 import sqlalchemy.exc
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rankopt.core.problems import first_line
 from rankopt.study.attempts import WORKER, this_worker
+from rankopt.study.storage_url import is_file, masked, parse_storage
 
 OPENINGS = 5
 """Tries to open a storage that somebody else is just making."""
@@ -222,39 +223,34 @@ def open_database(
     Raises:
         ConnectionError: the storage cannot be reached or its driver is missing; one line.
     """
-    driver = url.partition(":")[0]
-    is_file = driver.startswith("sqlite")
-    arguments = {"connect_args": CONNECT.get(driver, {}), "pool_pre_ping": not is_file}
+    parts = parse_storage(url)
+    is_server = not is_file(parts)
+    arguments = {"connect_args": CONNECT.get(parts.drivername, {}), "pool_pre_ping": is_server}
     end, openings = time.monotonic() + patience * known, OPENINGS
     while True:
         try:
-            if is_file:
-                return FileStorage(url, engine_kwargs=arguments, **more)
-            return PatientStorage(url, patience=patience, say=say, engine_kwargs=arguments, **more)
+            if is_server:
+                return PatientStorage(url, patience=patience, say=say, engine_kwargs=arguments, **more)
+            return FileStorage(url, engine_kwargs=arguments, **more)
+        except RuntimeError as error:  # Optuna's check of the schema version
+            if "table schema" not in str(error):
+                raise
+            raise ConnectionError(
+                f"storage {masked(url)} has the tables of another Optuna version, and {optuna.__version__} is "
+                "installed; back it up, then run `optuna storage upgrade --storage URL`, or choose another --storage"
+            ) from None
         except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError, OSError) as error:
             openings -= 1
             # two runs that start at once both make the tables, and a row in them that says their version; the slower
             # one finds them there when it looks again
             beaten = "already exists" in str(error) or isinstance(_cause(error), sqlalchemy.exc.IntegrityError)
-            if (beaten and openings) or (not is_file and is_away(error) and time.monotonic() < end):
+            if (beaten and openings) or (is_server and is_away(error) and time.monotonic() < end):
                 time.sleep(PAUSE)
                 continue
             raise ConnectionError(
                 f"storage {masked(url)} cannot be opened ({_reason(error)}); check the address, that the server is "
                 "running, and that its driver is installed (for PostgreSQL: pip install 'rankopt[postgres]')"
             ) from None
-
-
-def refuse_absent(url: str) -> None:
-    """Refuse an SQLite file that does not exist, which opening it would make.
-
-    Raises:
-        ValueError: one line.
-    """
-    with suppress(sqlalchemy.exc.ArgumentError):  # what is no address is refused when it is opened
-        place = sqlalchemy.make_url(url)
-        if place.get_backend_name() == "sqlite" and place.database and not Path(place.database).is_file():
-            raise ValueError(f"--storage must hold a study, and there is no file {place.database}")
 
 
 def is_away(error: BaseException) -> bool:
@@ -283,17 +279,3 @@ def _reason(error: BaseException) -> str:
 
 def _cause(error: BaseException) -> BaseException:
     return error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
-
-
-def sqlite_url(folder: Path) -> str:
-    """The default storage: a file in the study's folder."""
-    url = sqlalchemy.URL.create("sqlite", database=str((folder / "study.db").resolve()))
-    return url.render_as_string(hide_password=False)
-
-
-def masked(url: str) -> str:
-    """A URL without its password."""
-    head, at, tail = url.rpartition("@")
-    scheme, colon, rest = head.partition("://")
-    user = rest.partition(":")[0]
-    return f"{scheme}{colon}{user}:***@{tail}" if at and ":" in rest else url

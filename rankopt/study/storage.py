@@ -44,8 +44,9 @@ from rankopt.study.attempts import (
     result_slot,
     settled,
 )  # fmt: skip
-from rankopt.study.database import Say, masked, open_database
+from rankopt.study.database import Say, open_database
 from rankopt.study.job import GRACE, HEARTBEAT
+from rankopt.study.storage_url import masked
 
 RETRIES = 3
 FAILURES = 10

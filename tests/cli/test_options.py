@@ -58,5 +58,30 @@ def test_a_missing_storage_file_is_not_created(here: Rankopt, tmp_path: Path) ->
     for words in (("show", "look"), ("worker", "look", "--wandb", "disabled"), ("export", "look", "--out", "x")):
         refused = here(*words, "--storage", url, cwd=tmp_path)
         assert refused.returncode == 2
-        assert f"there is no file {tmp_path / 'typo.db'}" in refused.stderr
+        assert f"the file {tmp_path / 'typo.db'} does not exist" in refused.stderr
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", ["variable", "file"])
+def test_a_storage_outside_the_command_line(
+    form: str, finished: tuple[Path, Any], here: Rankopt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A URL with a password need not stand on the command line."""
+    url = f"sqlite:///{finished[0]}/runs/tiny/study.db"
+    (tmp_path / "storage").write_text(url)
+    if form == "variable":
+        monkeypatch.setenv("RANKOPT_STORAGE", url)
+    words = () if form == "variable" else ("--storage", "@storage")
+    assert "4 complete" in here("show", "tiny", *words, cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize("command", [("run", "{study}"), ("worker", "tiny"), ("show", "tiny"), ("report", "tiny")])
+@pytest.mark.parametrize("url", ["postgresql://me:canary", "me:canary@host/db", "postgresql://h:1/d?password=canary"])
+def test_no_message_contains_a_password(
+    command: tuple[str, ...], url: str, here: Rankopt, valid_study: Path, tmp_path: Path
+) -> None:
+    """Whatever is wrong with the storage, one line without the password."""
+    done = here(*[word.format(study=valid_study) for word in command], "--storage", url, cwd=tmp_path)
+    assert done.returncode in (2, 3)
+    assert "canary" not in done.stdout + done.stderr
+    assert len(done.stderr.splitlines()) == 1

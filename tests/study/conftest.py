@@ -12,8 +12,8 @@ import pytest
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Point, TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
-from rankopt.study.database import sqlite_url
 from rankopt.study.storage import StudyStore
+from rankopt.study.storage_url import sqlite_url
 
 Trials = list[tuple[dict[str, Any], TrialSpec]]
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 
 from rankopt.analysis.oneshot import oneshot
 from rankopt.study.attempts import DROPPED, KEY, RESULT, SPEC
-from rankopt.study.database import sqlite_url
 from rankopt.study.export import export_adapter
 from rankopt.study.followups import follow
 from rankopt.study.storage import StudyStore
+from rankopt.study.storage_url import sqlite_url
 
 # the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

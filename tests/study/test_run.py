@@ -19,9 +19,9 @@ from optuna.trial import TrialState
 from rankopt.core.result import TrialResult
 from rankopt.core.study_file import StudyFile
 from rankopt.study.attempts import KEY, RESULT, WORKER
-from rankopt.study.database import sqlite_url
 from rankopt.study.plan import validated_trials
 from rankopt.study.storage import StudyStore
+from rankopt.study.storage_url import sqlite_url
 from rankopt.training.checkpoint import SEAL
 from rankopt.training.trial import run_trial
 

@@ -30,12 +30,12 @@ from rankopt.study.attempts import (
     recorded,
     this_worker,
 )  # fmt: skip
-from rankopt.study.database import sqlite_url
 from rankopt.study.events import Event, TrialAdvanced, TrialEnded, TrialStarted
 from rankopt.study.export import export_adapter
 from rankopt.study.job import Job, RunOptions
 from rankopt.study.objective import Objective, TrialFailedError
 from rankopt.study.storage import StudyStore
+from rankopt.study.storage_url import sqlite_url
 from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
 from rankopt.training.trial import InterruptedTrialError

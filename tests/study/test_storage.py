@@ -34,8 +34,8 @@ from rankopt.study.attempts import (
     result_slot,
     this_worker,
 )  # fmt: skip
-from rankopt.study.database import masked, sqlite_url
 from rankopt.study.storage import StudyStore
+from rankopt.study.storage_url import sqlite_url
 
 # the package ignores this warning itself; pytest resets filters before every test
 pytestmark = [
@@ -177,13 +177,6 @@ def test_a_study_without_a_spec(open_store: Open) -> None:
     optuna.create_study(storage=store.storage, study_name="other")
     with pytest.raises(ValueError, match=r"'other' .* must have a spec, .* is being made at this moment"):
         store.open()
-
-
-def test_masked() -> None:
-    """No password is ever printed."""
-    assert masked("postgresql://me:pass@word@host:5432/db") == "postgresql://me:***@host:5432/db"
-    assert masked("postgresql://me@host/db") == "postgresql://me@host/db"
-    assert masked("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ from optuna.trial import TrialState
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.spec import StudySpec, TrialSpec
 from rankopt.study.attempts import KEY
-from rankopt.study.database import sqlite_url
 from rankopt.study.events import Event
 from rankopt.study.job import Job, RunOptions
 from rankopt.study.objective import Objective
 from rankopt.study.storage import StudyStore
+from rankopt.study.storage_url import sqlite_url
 from rankopt.study.worker import work
 from rankopt.training.trial import run_trial
 

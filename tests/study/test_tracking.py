@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from rankopt.core.result import Progress, TrialResult
-from rankopt.study.database import sqlite_url
 from rankopt.study.storage import StudyStore
+from rankopt.study.storage_url import sqlite_url
 from rankopt.study.tracking import (
     NullTracker,
     SafeTracker,

@@ -14,7 +14,6 @@ from optuna.trial import TrialState, create_trial
 
 from rankopt.core.result import Progress, TrialResult
 from rankopt.study.attempts import DROPPED, INTERRUPTED, KEY, RESULT, WORKER, recorded, this_worker
-from rankopt.study.database import sqlite_url
 from rankopt.study.events import (
     Event,
     LogMessage,
@@ -26,6 +25,7 @@ from rankopt.study.events import (
 )
 from rankopt.study.job import Job, RunOptions
 from rankopt.study.storage import StudyStore
+from rankopt.study.storage_url import sqlite_url
 from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
 from rankopt.training.checkpoint import CorruptCheckpointError
