@@ -1,1 +1,1 @@
-"""What results say: a tidy table, the Pareto front, statistics over few seeds. Pure functions, no torch."""
+"""Analysis of results: a tidy table, the Pareto front, statistics over few seeds. Pure functions without torch."""

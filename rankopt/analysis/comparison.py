@@ -1,4 +1,4 @@
-"""Repetitions averaged, configurations chosen on the search split, and every allocator against the control."""
+"""Means over seeds, the best configuration on the search split, and paired comparisons with the control."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from rankopt.analysis.frame import CONTROL
 from rankopt.analysis.statistics import SAME, Difference, holm, paired, summarize
 
 CONDITION = ["setting", "budget"]
-"""Trials that share these ran at the same task and budget, and may be compared."""
+"""Trials that agree in these columns have the same task and budget, and may be compared."""
 
 
 def average(points: pd.DataFrame) -> pd.DataFrame:
     """The mean over seeds of every configuration, at the trials' own patterns.
 
-    Where an allocator has several configurations at one setting and budget (learning rates, a search's proposals), the
-    one to compare is chosen by its mean score on the search split, among those with the most seeds; never by the
-    score that is reported.
+    An allocator may have several configurations at one setting and budget (learning rates, a search's proposals). Of
+    those with the most seeds, the one with the best mean search score is `chosen`. Report scores are not used.
 
     Args:
-        points: a frame of `tidy`.
+        points: from `tidy`.
     Returns:
         One row per configuration: `setting`, `task`, `metric`, `split`, `allocator`, `name`, `budget`, `configuration`,
         `key` (of the first seed), `n` (seeds), `kept`, `mean_rank`, `search`, `score` (means), `error` (standard error
@@ -67,17 +66,17 @@ AVERAGES = [
 
 
 def compare(points: pd.DataFrame, averages: pd.DataFrame, control: str = CONTROL, alpha: float = 0.05) -> pd.DataFrame:
-    """Paired differences of the chosen configurations to the control's, at the same setting, budget and seed.
+    """Paired differences between each chosen configuration and the control, at equal setting, budget and seed.
 
     Args:
-        points: a frame of `tidy`.
-        averages: its `average`.
+        points: from `tidy`.
+        averages: from `average`.
         control: the allocator to compare with.
-        alpha: two-sided, for the whole family after Holm's correction; the family is every row with a p-value.
+        alpha: two-sided family-wise error rate after Holm's correction; the family is every row with a p-value.
     Returns:
         One row per setting, budget and allocator other than the control, where both have a trial: `n` shared seeds,
         `score` and `control` (means over the shared seeds), `difference`, `low`, `high` (95 % t-interval), `p`,
-        `p_holm`, `detectable` (the smallest difference that n seeds find with 80 % power) and `verdict`.
+        `p_holm`, `detectable` (smallest true difference that n seeds detect with 80 % power) and `verdict`.
     """
     chosen = averages[averages["chosen"].astype(bool)]
     own = points[points["own"].astype(bool)]
@@ -118,10 +117,10 @@ COMPARISONS = [
 
 
 def verdict(found: Difference, p_holm: float, alpha: float = 0.05) -> str:
-    """A comparison in words that claim no more than the seeds allow.
+    """The conclusion of a paired comparison.
 
-    "not seen" is a mean difference below the smallest that these seeds could have seen; "not significant" is a larger
-    one whose p-value does not survive Holm's correction.
+    "below detectable" is a mean difference smaller than `detectable`; "not significant" is a larger one whose
+    p-value exceeds alpha after Holm's correction.
 
     Example:
         >>> verdict(Difference(1, 0.02, math.nan, math.nan, math.nan, math.nan), math.nan)
@@ -134,7 +133,7 @@ def verdict(found: Difference, p_holm: float, alpha: float = 0.05) -> str:
     if found.n == 1:
         return "one seed"
     if math.isnan(p_holm):
-        return "equal at every seed" if abs(found.mean) < SAME else "no spread over seeds"
+        return "equal at every seed" if abs(found.mean) < SAME else "same difference at every seed"
     if p_holm < alpha:
         return "better" if found.mean > 0 else "worse"
-    return "not seen" if abs(found.mean) < found.detectable else "not significant"
+    return "below detectable" if abs(found.mean) < found.detectable else "not significant"

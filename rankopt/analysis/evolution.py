@@ -1,4 +1,4 @@
-"""Rank patterns of equal cost, improved by looking."""
+"""Evolutionary search over rank patterns of one budget."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rankopt.core.pattern import RankPattern
 
 PARENTS = 4
-"""The best patterns so far, from which children are made."""
+"""Number of best patterns from which children are made."""
 
 
 def evolve(
@@ -20,20 +20,20 @@ def evolve(
     looks: int,
     seed: int,
 ) -> RankPattern:
-    """The best-rated pattern that a small evolution finds within a budget.
+    """The best pattern that an evolutionary search finds within a budget.
 
-    A child takes the rank of every layer from one of two parents (crossover), moves a component from one layer to
-    others (mutation), and is then brought back to the budget: components of random layers are dropped while it is too
-    dear and added while one still fits. The parents are the `PARENTS` best patterns seen.
+    A child takes the rank of every layer from one of two parents (crossover) and moves components from one layer to
+    another (mutation). It is then repaired: components of random layers are removed while it exceeds the budget, and
+    added while one more fits. The parents are the `PARENTS` best patterns evaluated so far.
 
     Args:
-        start: patterns within the budget to begin with; each is looked at.
-        costs: of a component, by layer, in the budget's unit.
+        start: initial patterns within the budget; all are evaluated.
+        costs: cost of one component by layer, in the budget's unit.
         allowed: the budget.
-        max_ranks: no layer gets more.
-        rate: of a pattern, the smallest is the best, later numbers break ties; asked once for each.
-        looks: how many patterns may be looked at; at least those of `start` are.
-        seed: of the draws.
+        max_ranks: the largest rank of each layer.
+        rate: called once per pattern; the lexicographically smallest value is best.
+        looks: the number of patterns to evaluate; those of `start` are evaluated in any case.
+        seed: random seed.
     Example:
         >>> wanted = {"a": 3, "b": 1}
         >>> miss = lambda pattern: (sum(abs(pattern[name] - rank) for name, rank in wanted.items()),)
@@ -41,8 +41,7 @@ def evolve(
         >>> evolve([even], {"a": 1, "b": 1}, 4, {"a": 4, "b": 4}, miss, looks=20, seed=0)
         RankPattern({'a': 3, 'b': 1})
 
-    Source: the evolutionary search of one-shot architecture search (Guo et al. 2020, 1904.00420), with a repair in the
-    place of their rejection of children that are too dear.
+    Source: Guo et al. 2020 (1904.00420), with a repair where they reject children over budget.
     """
     draw = random.Random(seed)
     seen: dict[RankPattern, tuple[float, ...]] = {}
@@ -50,7 +49,7 @@ def evolve(
         if pattern not in seen:
             seen[pattern] = rate(pattern)
     stale = 0
-    while len(seen) < looks and stale < 50:  # a small space may hold no other pattern
+    while len(seen) < looks and stale < 50:  # a small space may have no further pattern
         parents = sorted(seen, key=lambda pattern: seen[pattern])[:PARENTS]
         child = _repair(_child(draw, parents, max_ranks), costs, allowed, max_ranks, draw)
         stale = stale + 1 if child in seen else 0

@@ -11,35 +11,38 @@ from rankopt.core.result import Point, TrialResult
 from rankopt.core.spec import TrialSpec, content_hash, decode
 
 CONTROL = "uniform"
-"""The allocator that every other one is compared with."""
+"""The allocator that every other one is compared with: equal ranks, the usual LoRA."""
+
+BASELINES = (CONTROL, "random")
+"""Allocators that use no information about layers; figures draw them in neutral colours."""
 
 VARIANTS = 6
-"""Up to this many variants of an allocator or a task are told apart by name; more of them are a search's cloud."""
+"""The largest number of variants of one allocator or task that get labels of their own."""
 
 Flat = dict[str, Any]
 
 
 def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFrame:
-    """One row per point, with everything that a table or a figure needs.
+    """One row per point of every complete result.
 
     Args:
-        results: of one study; failed ones have no points and give no row.
-        variants: of an allocator are told apart up to this many; 1 tells none apart, as suits a search.
+        results: of one study.
+        variants: see `labels`; 1 gives all variants of an allocator one label, for searches.
     Returns:
         A frame sorted by setting, allocator, budget and seed, with these columns:
 
-        - `setting`: the task, and what else the study varies in `task`, `model` and the budget's unit;
+        - `setting`: the task, and whatever else the study varies in `task`, `model` and the budget's unit;
         - `task`, `model`, `protocol`, `name` (the allocator's registered name), `metric` and `split` (of `score`);
-        - `allocator`: the name, and its options when the study has several variants of it (see `labels`);
-        - `configuration`: a hash of the spec without its seed and its data's folder: rows that share it repeat;
-        - `budget`: the uniform rank that the budget pays for, NaN without a budget; `seed`; `key`;
-        - `point`: its label; `own`: whether it is the trial's own, asked-for pattern;
+        - `allocator`: the name, with its options where the study has several variants of it (see `labels`);
+        - `configuration`: a hash of the spec without seed and data folder; rows that share it are repetitions;
+        - `budget`: the uniform rank of equal cost, NaN without a budget; `seed`; `key`;
+        - `point`: the label; `own`: whether it is the trial's own pattern;
         - `kept`, `trained`, `head`: parameters; `mean_rank`;
         - `score`, `search`: the primary metric on the first report split and on the search split;
-        - `search:<metric>`, `<report split>:<metric>`: every metric;
+        - `search:<metric>`, `<report split>:<metric>`: all metrics;
         - `train_seconds`, `evaluate_seconds`, `steps`, `tokens`, `padded_tokens`: of the whole trial.
     Raises:
-        ValueError: when a spec does not decode.
+        ValueError: a spec is invalid.
     """
     complete = [result for result in results if result.points]
     specs = [decode(TrialSpec, result.spec) for result in complete]
@@ -101,27 +104,26 @@ def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Fl
 
 
 def _configuration(spec: TrialSpec) -> Flat:
-    """What repetitions share: the spec without its seed and its data's folder."""
+    """What repetitions have in common: the spec without seed and data folder."""
     data = spec.model_dump(mode="json", exclude={"seed": True, "task": {"data_dir"}})
     return data | {"allocator": {"name": spec.allocator.name} | _method(spec)}
 
 
 def _method(spec: TrialSpec) -> Flat:
-    """What makes two trials repetitions of one allocator: its options, or how its pattern was found."""
+    """An allocator's options, or how its pattern was found: a found pattern differs between seeds."""
     options = spec.allocator.options
     return {"found": options["found"]} if options.get("found") else options
 
 
 def labels(names: Sequence[str], options: Sequence[Mapping[str, Any]], most: int = VARIANTS) -> list[str]:
-    """A label for every member: its name, and those of its options in which members of that name differ.
+    """A label per member: its name, with the options in which members of that name differ.
 
     Args:
-        names: of the members.
-        options: of the members, beside `names`.
-        most: variants that are told apart.
+        names: names of the members.
+        options: options of the members, in the same order.
+        most: a name with more variants is used without options, since they would not fit a legend.
     Returns:
-        Labels beside `names`. A name with more than `most` variants is left bare: its variants are the trials of a
-        search, not lines of a legend.
+        Labels in the same order.
     Example:
         >>> labels(["uniform", "adalora", "adalora"], [{}, {"final": 0.1}, {"final": 0.3}])
         ['uniform', 'adalora (final=0.1)', 'adalora (final=0.3)']
@@ -139,13 +141,13 @@ def _label(name: str, option: Flat, variants: list[Flat], most: int) -> str:
     if not 1 < len(variants) <= most:
         return name
     paths = sorted({path for variant in variants for path in variant})
-    told = [path for path in paths if any(variant.get(path) != variants[0].get(path) for variant in variants)]
-    parts = [f"{path}={option[path]}" for path in told if option.get(path) is not None]
+    varied = [path for path in paths if any(variant.get(path) != variants[0].get(path) for variant in variants)]
+    parts = [f"{path}={option[path]}" for path in varied if option.get(path) is not None]
     return f"{name} ({', '.join(parts)})" if parts else name
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> Flat:
-    """Nested mappings as one, with dotted keys.
+    """Nested mappings as one mapping with dotted keys.
 
     Example:
         >>> flatten({"model": {"name": "mini", "alpha": 16.0}, "seed": 0})
@@ -160,7 +162,7 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> Flat:
 
 def _surroundings(spec: TrialSpec, mixed_units: bool) -> Flat:
     data = spec.model_dump(mode="json")
-    # a folder on this machine is no condition of the experiment
+    # the data folder's path is not an experimental condition
     task = {key: value for key, value in data["task"].items() if key not in ("name", "data_dir")}
     model = {("model" if key == "name" else key): value for key, value in data["model"].items()}
     unit = {"unit": spec.budget.unit} if spec.budget and mixed_units else {}

@@ -1,4 +1,4 @@
-"""Ranks by knapsack: the most gain that a budget of parameters can buy, exactly."""
+"""Ranks by knapsack: the exact maximum of total gain within a parameter budget, for all budgets at once."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from rankopt.core.pattern import RankPattern
 
 Floats = NDArray[np.float64]
 Gains = Mapping[str, Sequence[float] | Floats]
-"""For every layer its gain curve: entry r is what the layer is worth at rank r, r = 0 .. R."""
+"""Layer -> gain curve: entry r is the layer's gain at rank r, r = 0 .. R."""
 
 CELLS = 1 << 26
-"""Entries that a table may have (groups by capacity)."""
+"""The largest table (groups x capacity), in entries."""
 
 ROUNDING = 1e-13
-"""Relative to a curve's largest value."""
+"""Gains that differ by less are equal, relative to the largest one."""
 
 FEW = 16
-"""Up to so many components of a group every count is tried; it is as fast."""
+"""Concave groups of at most this many components are solved by trying every count, which is as fast."""
 
 
 class TableTooLargeError(ValueError):
-    """The costs' common divisor is so small that the table would not fit; see `window`."""
+    """The costs' greatest common divisor is too small for a table; see `knapsack_core`."""
 
 
 class Group(NamedTuple):
-    """Layers that are one item to the table: a layer, or all concave layers of one cost.
+    """Layers that form one item of the knapsack: one layer, or all concave layers of one cost.
 
     Attributes:
         cost: units per component.
-        gains: what the best k components of the group are worth together, k = 0 .. K.
+        gains: the total gain of the group's best k components, k = 0 .. K.
         layers: the layer of every component, best first.
     """
 
@@ -48,14 +48,14 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Front:
-    """The best gain at every cost, and the pattern behind it.
+    """The largest gain at every capacity, and the patterns that reach it.
 
     Attributes:
         unit: parameters per unit of capacity, the greatest common divisor of all costs.
-        best: (capacity + 1,) the most gain for at most so many units; never falls.
-        groups: what was chosen among.
-        taken: for every group, (capacity + 1,) how many of its components the best choice among groups so far takes.
-        layers: every layer, also those without a component.
+        best: (capacity + 1,) the largest gain for at most that many units; never falls.
+        groups: the items of the knapsack.
+        taken: per group, (capacity + 1,) the number of its components in the best choice among the groups so far.
+        layers: all layers, including those without a component.
     """
 
     unit: int
@@ -65,17 +65,22 @@ class Front:
     layers: tuple[str, ...]
 
     def at(self, budget: int) -> RankPattern:
-        """The pattern of the most gain for at most `budget` parameters; of equal ones the cheaper components."""
-        return self._pattern(min(max(budget, 0) // self.unit, len(self.best) - 1))
+        """The pattern of largest gain within `budget` parameters; of equal gains (to rounding) the cheapest pattern."""
+        return self.cheapest(float(self.best[min(max(budget, 0) // self.unit, len(self.best) - 1)]))
 
     def cheapest(self, gain: float) -> RankPattern:
-        """The pattern of the fewest parameters whose gain is at least `gain`, or the best one where none reaches it."""
-        return self._pattern(min(int(np.searchsorted(self.best, gain)), len(self.best) - 1))
+        """The cheapest pattern whose gain is at least `gain` (to rounding), else the one of largest gain."""
+        least = min(gain, float(self.best[-1])) - self._rounding
+        return self._pattern(int(np.searchsorted(self.best, least)))
 
     def points(self) -> Iterator[tuple[int, float]]:
-        """(parameters, gain) of every point of the Pareto curve, parameters rising."""
-        jumps = np.flatnonzero(np.diff(self.best, prepend=-math.inf) > 0)
-        return ((int(place) * self.unit, float(self.best[place])) for place in jumps)
+        """(parameters, gain) of every point of the Pareto front, parameters rising."""
+        jumps = np.flatnonzero(np.diff(self.best, prepend=-math.inf) > self._rounding)
+        return ((int(capacity) * self.unit, float(self.best[capacity])) for capacity in jumps)
+
+    @property
+    def _rounding(self) -> float:
+        return ROUNDING * float(np.abs(self.best).max())
 
     def _pattern(self, capacity: int) -> RankPattern:
         ranks = dict.fromkeys(self.layers, 0)
@@ -88,21 +93,20 @@ class Front:
 
 
 def knapsack(gains: Gains, costs: Mapping[str, int], capacity: int | None = None, cells: int = CELLS) -> Front:
-    """The whole Pareto curve of gain against parameters, by dynamic programming.
+    """The Pareto front of gain against parameters, by dynamic programming.
 
         best_j(w) = max_k  g_j(k) + best_{j-1}(w - k c_j)          w in units of gcd(c_1, c_2, ...)
 
-    With n units of capacity a layer of R ranks takes O(n R) work. Layers of equal cost whose curves are concave (as
-    every spectrum's is: the components fall) are one group, since the best k components of several sorted lists are the
-    first k of the merged list; a concave group takes O(n log n) whatever its size, because its best k rises with w. So
-    72 layers of 17 ranks take milliseconds, and a model of 8 B parameters at rank 64 (three costs) under a second.
-    Memory: n entries per group.
+    With n units of capacity a layer of R ranks takes O(n R) time. Layers of equal cost with concave curves (every
+    spectrum's is) form one group: the best k components of several sorted lists are the first k of the merged list. A
+    concave group takes O(n log n) time whatever its size, because its best k rises with w. 72 layers of 17 ranks take
+    milliseconds, a model of 8 B parameters at rank 64 (three costs) under a second. Memory: n entries per group.
 
     Args:
-        gains: for every layer its value at rank 0, 1, ..., R; any finite numbers.
+        gains: of every layer at rank 0, 1, ..., R; any finite numbers.
         costs: parameters per component of every layer.
-        capacity: the largest budget that will be asked for, in parameters; everything when absent.
-        cells: entries that the table may have.
+        capacity: the largest budget that will be asked for, in parameters; full rank everywhere when absent.
+        cells: the largest table, in entries.
     Raises:
         ValueError: a gain is not finite, a curve is empty, or a cost is below 1.
         TableTooLargeError: the table would have more than `cells` entries.
@@ -134,7 +138,7 @@ def knapsack(gains: Gains, costs: Mapping[str, int], capacity: int | None = None
 
 
 def concave_groups(gains: Gains, costs: Mapping[str, int]) -> list[Group]:
-    """Layers of concave curves, merged by cost.
+    """Layers with concave curves, merged by cost.
 
     Raises:
         ValueError: a curve is not concave.
@@ -147,9 +151,9 @@ def concave_groups(gains: Gains, costs: Mapping[str, int]) -> list[Group]:
 
 
 def greedy(gains: Gains, costs: Mapping[str, int], budget: int) -> RankPattern:
-    """Take the next component of the most gain per parameter while it fits; ties by name.
+    """Repeatedly take the component of largest gain per parameter that fits; ties by name.
 
-    For concave curves it is at most the gain of one component short of the optimum. O(N log L) for N components of L
+    For concave curves the total gain is within one component's gain of the optimum. O(N log L) for N components in L
     layers.
 
     Example:
@@ -184,7 +188,7 @@ def _curve(name: str, gains: Sequence[float] | Floats, cost: int) -> Floats:
 
 
 def _concave(curve: Floats) -> bool:
-    """Up to the rounding of a running sum."""
+    """Whether a curve is concave, up to the rounding of a cumulative sum."""
     return bool((np.diff(curve, 2) <= ROUNDING * np.abs(curve).max()).all())
 
 
@@ -201,12 +205,12 @@ def _groups(curves: Mapping[str, Floats], costs: Mapping[str, int]) -> Iterator[
         order = np.argsort(-steps, kind="stable")
         start = sum(curves[name][0] for name in names)
         yield Group(
-            cost, start + np.concatenate([[0.0], np.cumsum(steps[order])]), tuple(owners[place] for place in order)
+            cost, start + np.concatenate([[0.0], np.cumsum(steps[order])]), tuple(owners[index] for index in order)
         )
 
 
 def _step(best: Floats, gains: Floats, cost: int) -> tuple[Floats, NDArray[Any]]:
-    """One group into the table, every count tried."""
+    """Add one group to the table by trying every count."""
     new, taken = best + gains[0], np.zeros(len(best), np.min_scalar_type(len(gains)))
     for count in range(1, min(len(gains) - 1, (len(best) - 1) // cost) + 1):
         value = best[: len(best) - count * cost] + gains[count]
@@ -218,11 +222,14 @@ def _step(best: Floats, gains: Floats, cost: int) -> tuple[Floats, NDArray[Any]]
 
 
 def _concave_step(best: Floats, gains: Floats, cost: int) -> tuple[Floats, NDArray[Any]]:
-    """The same for concave gains: the capacity left to the groups before rises with w, so rows are solved between
-    their neighbours, all residues of w modulo the cost at once, every other row, then every other of the rest, ..."""
+    """Add one group of concave gains to the table by divide and conquer.
+
+    The capacity left to the previous groups rises with w, so the best row lies between those of the neighbours
+    already solved: first every other row, then every other of the rest, all residues of w modulo the cost at once.
+    """
     rows = -(-len(best) // cost)
     left = np.concatenate([best, np.full(rows * cost - len(best), best[-1])]).reshape(rows, cost)
-    row_left = np.zeros((rows, cost), np.int64)  # the best row of `left` for every row
+    row_left = np.zeros((rows, cost), np.int64)  # for every row, the best row of `left`
     value = left + gains[0]
     stride = 1 << max(rows - 1, 0).bit_length()
     while stride := stride // 2:
@@ -237,7 +244,7 @@ def _concave_step(best: Floats, gains: Floats, cost: int) -> tuple[Floats, NDArr
         column = np.repeat(np.tile(np.arange(cost), len(own)), length)
         tried = left[row, column] + gains[np.repeat(np.repeat(own, cost), length) - row]
         top = np.maximum.reduceat(tried, start)
-        # of equal choices the one with fewest components
+        # of equal choices, the one with the fewest components
         found = np.maximum.reduceat(np.where(tried == np.repeat(top, length), row, -1), start)
         row_left[own], value[own] = found.reshape(-1, cost), top.reshape(-1, cost)
     taken = np.arange(rows)[:, None] - row_left

@@ -1,4 +1,4 @@
-"""The knapsack at one budget when costs have no common divisor worth the name: search near the linear optimum."""
+"""The knapsack at one budget for costs with a small common divisor: search around the linear relaxation."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from rankopt.analysis.knapsack import Floats, Gains, Group, concave_groups, gree
 from rankopt.core.pattern import RankPattern
 
 STATES = 2_000_000
-"""Combinations held at a time; beyond it the search gives up."""
+"""The largest number of combinations held in memory; the search stops beyond it."""
 
 
 def best_at(gains: Gains, costs: Mapping[str, int], budget: int) -> tuple[RankPattern, bool]:
-    """The pattern of the most gain for a budget, whatever its size and the costs.
+    """The pattern of largest gain within a budget, for any budget and costs.
 
-    With price p (gain per parameter of the first component that does not fit) every choice of counts k_j from the
-    groups of equal cost falls short of the linear bound by
+    Let p be the gain per parameter of the first component that does not fit. Any counts k_j from the groups of equal
+    cost fall short of the bound of the linear relaxation by
 
         sum_j loss_j(k_j) + p (budget - sum_j c_j k_j),    loss_j(k) = |sum of (g_ji - p c_j) over components moved|
 
-    all terms at least 0. A better choice than the greedy one must fall short by less, so each k_j lies in a small
-    window around the linear optimum, and few combinations remain; they are all looked at.
+    with no negative term. A choice better than the greedy one falls short by less, so each k_j lies in a small window
+    around the linear optimum. All remaining combinations are evaluated.
 
     Args:
         gains: concave curves.
         costs: parameters per component of every layer.
         budget: in parameters.
     Returns:
-        The pattern, and whether it is proven best; else it is the greedy one.
+        The pattern, and whether it is proven optimal; if not, it is the greedy one.
     Raises:
         ValueError: a curve is not concave.
     Example:
@@ -40,7 +40,7 @@ def best_at(gains: Gains, costs: Mapping[str, int], budget: int) -> tuple[RankPa
     Source: the core of a knapsack, Balas and Zemel 1980.
     """
     found = greedy(gains, costs, budget)
-    groups = sorted(concave_groups(gains, costs), key=lambda group: -group.cost)  # the finest fills what is left
+    groups = sorted(concave_groups(gains, costs), key=lambda group: -group.cost)  # the cheapest fills the rest
     if not groups:
         return found, True
     steps = [np.diff(group.gains) for group in groups]
@@ -51,11 +51,11 @@ def best_at(gains: Gains, costs: Mapping[str, int], budget: int) -> tuple[RankPa
     gap = bound - held
     tiny = 1e-13 * abs(bound)
     loss, spent, chosen = np.zeros(1), np.zeros(1, np.int64), np.zeros((1, 0), np.int64)
-    for place, (group, own, count) in enumerate(zip(groups, steps, counts, strict=True)):
+    for index, (group, own, count) in enumerate(zip(groups, steps, counts, strict=True)):
         if gap <= tiny:
             return found, True
         moves, losses = _moves(own - price * group.cost, count, gap)
-        if place == len(groups) - 1:  # the most of the last group that fits; fewer would only lose more
+        if index == len(groups) - 1:  # as many of the last group as fit; fewer would only lose more
             most = np.minimum((budget - spent) // group.cost, moves[-1])
             fits = most >= moves[0]
             loss, spent, chosen, most = loss[fits], spent[fits], chosen[fits], most[fits]
@@ -75,10 +75,10 @@ def best_at(gains: Gains, costs: Mapping[str, int], budget: int) -> tuple[RankPa
 
 
 def cheapest(gains: Gains, costs: Mapping[str, int], gain: float) -> tuple[RankPattern, bool]:
-    """The pattern of the fewest parameters that is worth `gain`, by bisection over the budget.
+    """The pattern of fewest parameters with at least `gain`, by bisection over the budget.
 
     Returns:
-        The pattern (everything where nothing less is worth it), and whether it is proven cheapest.
+        The pattern (full rank where no smaller one reaches the gain), and whether it is proven cheapest.
     """
     low, high, exact = 0, sum((len(curve) - 1) * costs[name] for name, curve in gains.items()), True
     pattern = RankPattern({name: len(curve) - 1 for name, curve in gains.items()})
@@ -93,12 +93,12 @@ def cheapest(gains: Gains, costs: Mapping[str, int], gain: float) -> tuple[RankP
 
 
 def _linear(costs: Sequence[int], steps: Sequence[Floats], budget: int) -> tuple[list[int], float]:
-    """How many components of every group come before the first that does not fit, and its gain per parameter."""
+    """The number of components of each group before the first that does not fit, and that one's gain per parameter."""
     group = np.repeat(np.arange(len(costs)), [len(own) for own in steps])
     cost = np.asarray(costs, np.int64)[group]
     ratio = np.concatenate(steps) / cost
     order = np.lexsort((group, -ratio))
-    order = order[ratio[order] > 0]  # what gains nothing is never taken
+    order = order[ratio[order] > 0]  # components without gain are never taken
     over = np.flatnonzero(np.cumsum(cost[order]) > budget)
     stop = int(over[0]) if len(over) else len(order)
     price = float(ratio[order[stop]]) if len(over) else 0.0
@@ -107,7 +107,7 @@ def _linear(costs: Sequence[int], steps: Sequence[Floats], budget: int) -> tuple
 
 
 def _moves(reduced: Floats, count: int, gap: float) -> tuple[NDArray[np.int64], Floats]:
-    """Counts around `count` that lose less than `gap`, and what each loses; consecutive, since losses are convex."""
+    """Counts around `count` whose loss is below `gap`, and their losses; consecutive, since losses are convex."""
     up = np.cumsum(np.maximum(-reduced[count:], 0.0))
     down = np.cumsum(np.maximum(reduced[:count][::-1], 0.0))
     more, fewer = int(np.searchsorted(up, gap)), int(np.searchsorted(down, gap))

@@ -1,4 +1,4 @@
-"""How far a super-network's curve can be believed: its points beside the same patterns trained from scratch."""
+"""One-shot search: the points of a super-network beside the same patterns trained from scratch."""
 
 from __future__ import annotations
 
@@ -46,21 +46,19 @@ def is_super_network(result: TrialResult) -> bool:
 
 
 def oneshot(results: Iterable[TrialResult], epochs: float | None = None) -> pd.DataFrame:
-    """One row per point of every super-network, beside the training from scratch of the same pattern.
+    """One row per point of every super-network, with the training from scratch of the same pattern.
 
-    Two trials go together when task, model, training (but for the epochs asked for) and seed are the same and so is the
-    final pattern.
+    Two trials are paired if they agree in task, model, training (except `epochs`), seed and final pattern.
 
     Args:
-        results: of one setting; those that failed are passed over.
-        epochs: of the trainings from scratch, where they are not those of the super-network.
+        results: of one setting; failed ones are ignored.
+        epochs: of the trainings from scratch, if they differ from those of the super-network.
     Returns:
-        A frame sorted by level, kind and seed with these columns: `kind` and `level` (see `kind_of`), `flat` (whether
-        the pattern is the uniform one of its level, whatever found it), `seed`, `kept`;
-        `search` and `score` of the super-network cut to the pattern, `again_search` and `again_score` of the training
-        from scratch (NaN without one); `super_seconds` that the super-network took (training and all looks),
-        `again_seconds` of training from scratch; the optimiser steps of both (`super_steps`, NaN where a step is
-        several passes, and `again_steps`); `looks` and `look_seconds`; the keys of both.
+        A frame sorted by level, source and seed with these columns: `source` and `level` (see `origin`); `flat`,
+        whether the pattern is the uniform one of its level, whatever its source; `seed`; `kept`; `search` and `score`
+        of the super-network at the pattern; `again_search` and `again_score` of the training from scratch (NaN
+        without one); `super_seconds` (training and evaluation of patterns) and `again_seconds`; `super_steps` (NaN if
+        a step has several passes) and `again_steps`; `looks` (patterns evaluated) and `look_seconds`; both keys.
     """
     complete = [result for result in results if result.points]
     again = {(_surroundings(result), result.own.pattern): result for result in complete if not is_super_network(result)}
@@ -93,13 +91,13 @@ def oneshot(results: Iterable[TrialResult], epochs: float | None = None) -> pd.D
 
 
 def measured_shares(results: Iterable[TrialResult]) -> dict[str, dict[str, float]]:
-    """Which kinds of layers, and which depths, hold what super-networks measured: a share of each, mean over them.
+    """Shares of module types and of depths in what super-networks measured per layer, mean over super-networks.
 
     Args:
-        results: of one setting; those without measurements are passed over.
+        results: of one setting; those without measurements are ignored.
     Returns:
-        What was measured -> module type or depth -> share. Those of the module types sum to 1, largest first, and so
-        do those of the depths after them, in their order.
+        Quantity -> module type or depth -> share. The shares of the module types (first, largest first) sum to 1, and
+        so do those of the depths.
     Example:
         >>> measured = {"energy": {"layer.0.query": 3.0, "layer.0.value": 1.0, "layer.1.query": 0.0}}
         >>> result = TrialResult(key="", spec={}, status="complete", measured=measured)
@@ -123,16 +121,15 @@ def measured_shares(results: Iterable[TrialResult]) -> dict[str, dict[str, float
 
 
 def beside_uniform(frame: pd.DataFrame, times: float = 1.0) -> pd.DataFrame:
-    """The curve of every super-network, beside uniform ranks trained from scratch at so many times its cost.
+    """Report scores of every super-network's curve minus those of uniform ranks trained from scratch.
 
-    At every level the curve is the pattern with the best search score, the cheaper of equals.
+    At every level the curve is the pattern with the best search score, of equal ones the cheapest.
 
     Args:
-        frame: of `oneshot`.
-        times: the uniform rank over the level; above 1 a pattern that is uniform itself is left out, whatever found it.
+        frame: from `oneshot`.
+        times: the uniform rank divided by the level; above 1, patterns that are uniform themselves are excluded.
     Returns:
-        One row per super-network and level that has such a training: `level`, `seed`, `kind`, and the `difference` of
-        the reported scores, curve less uniform.
+        One row per super-network and level with such a training: `level`, `seed`, `source` and `difference`.
     Example:
         >>> frame = pd.DataFrame({"key": "k", "seed": 0, "level": [1.0, 1.0, 2.0], "kept": 8, "search": [0.2, 0.4, 0.5],
         ...                       "source": ["uniform", "energy", "uniform"], "flat": [True, False, True],
@@ -155,17 +152,17 @@ def beside_uniform(frame: pd.DataFrame, times: float = 1.0) -> pd.DataFrame:
 
 
 def agreement(frame: pd.DataFrame) -> tuple[float, int]:
-    """Kendall's tau-b of the super-network's search scores and those from scratch, and the number of pairs behind it.
+    """Kendall's tau-b between search scores in the super-network and from scratch, and the number of pairs.
 
-    Pairs are of one super-network and one level: patterns of equal cost. With C pairs in the same order, D in the
-    opposite one, and X (Y) tied in the first (second) score alone:
+    Only patterns of one super-network and one level (equal cost) form pairs. With C concordant pairs, D discordant
+    ones, and X (Y) tied in the first (second) score only:
 
         tau = (C - D) / sqrt((C + D + X) (C + D + Y))
 
     Args:
-        frame: of `oneshot`.
+        frame: from `oneshot`.
     Returns:
-        NaN where no pair differs in both.
+        tau is NaN if no pair differs in both scores.
     Example:
         >>> frame = pd.DataFrame({"key": ["k"] * 3, "level": [2.0] * 3, "search": [0.1, 0.2, 0.3],
         ...                       "again_search": [0.2, 0.1, 0.4], "again_key": ["a", "b", "c"]})
@@ -191,7 +188,7 @@ def agreement(frame: pd.DataFrame) -> tuple[float, int]:
 
 
 def _surroundings(result: TrialResult, epochs: float | None = None) -> str:
-    """What a trial shares with others of the same task, model, training and seed, or of so many epochs."""
+    """A key shared by trials of the same task, model, training and seed, with `epochs` if given."""
     data = {key: value for key, value in result.spec.items() if key != "budget"}
     if epochs:
         data = with_path(data, "training.epochs", epochs)

@@ -1,4 +1,4 @@
-"""Which points are worth having: more score, fewer parameters."""
+"""Pareto front and hypervolume: higher score, fewer parameters."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 
 def front(parameters: Sequence[float], scores: Sequence[float]) -> list[int]:
-    """The points that no other point dominates.
+    """Indices of the points that no other point dominates.
 
     Point j dominates i when `parameters_j <= parameters_i` and `scores_j >= scores_i`, one of the two strictly.
 
     Args:
         parameters: fewer is better.
-        scores: higher is better; a point whose score is NaN is never on the front.
+        scores: higher is better; a point with a NaN score is never on the front.
     Returns:
-        Indices of the front, parameters rising; equal points are all on it.
+        Indices by rising parameters; equal points are all included.
     Raises:
-        ValueError: when the lengths differ.
+        ValueError: the lengths differ.
     Example:
         >>> front([10, 20, 20, 40], [0.5, 0.7, 0.6, 0.7])
         [0, 1]
@@ -33,14 +33,14 @@ def front(parameters: Sequence[float], scores: Sequence[float]) -> list[int]:
 
 
 def hypervolume(parameters: Sequence[float], scores: Sequence[float], reference: tuple[float, float]) -> float:
-    """The area that points dominate: how much of the plane a search has won.
+    """The area that the points dominate.
 
         HV = area of the union over i of [parameters_i, reference parameters] x [reference score, score_i]
 
     Args:
         parameters: fewer is better.
         scores: higher is better.
-        reference: parameters and score of the corner; a point beyond it wins nothing.
+        reference: parameters and score of the reference point; points beyond it add nothing.
     Example:
         >>> hypervolume([10, 20], [0.50, 0.75], (40, 0.25))
         12.5

@@ -1,4 +1,4 @@
-"""What a search leaves beside its trials' results, and what it found."""
+"""The history of a search, the words for a configuration, and the best patterns."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from rankopt.core.spec import StudySpec, TrialSpec, decode
 
 
 class Proposal(NamedTuple):
-    """One proposal, in the order in which they were made: the keys of its trainings (one, unless the study repeats
-    its trials), and what became of it."""
+    """A proposal of a search: the keys of its trainings (one, unless the study has `repeat`), and its state."""
 
     keys: Sequence[str]
     fate: str
@@ -26,12 +25,12 @@ class Proposal(NamedTuple):
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """A search's history.
+    """What a study's storage knows beside its results.
 
     Attributes:
-        proposals: in order; the same one proposed again has the same keys.
-        importances: what was asked for (see `study.importance`) -> dimension -> share, summing to 1; may be empty.
-        plan: keys of the trainings that its own results made it plan.
+        proposals: of a search, in order; a repeated proposal has the same keys.
+        importances: question -> dimension -> share, see `study.dimension_importance`; may be empty.
+        plan: keys of the planned trials of a study without proposals; may be empty.
     """
 
     proposals: Sequence[Proposal] = ()
@@ -40,15 +39,15 @@ class SearchRecord:
 
 
 ELSEWHERE = ("seed", "task", "budget")
-"""Fields that have columns of their own."""
+"""Fields that have columns of their own in every table."""
 
 
 def configuration(study: StudySpec, spec: Mapping[str, Any]) -> str:
-    """What a trial has in the dimensions of its study, but for its task, budget and seed, in a few words.
+    """A trial's values in the dimensions of its study, except task, allocator name, budget and seed.
 
     Args:
-        study: whose space.
-        spec: of the trial, as plain data.
+        study: defines the dimensions.
+        spec: the trial's spec as plain data; it may be invalid.
     Example:
         >>> base = {"task": {"name": "rte"}, "allocator": {"name": "ramp"}}
         >>> study = StudySpec(name="s", base=base, space={"training.lr": [1e-3], "allocator.ratio": [2.0], "seed": [0]})
@@ -56,7 +55,7 @@ def configuration(study: StudySpec, spec: Mapping[str, Any]) -> str:
         'lr 0.001, ratio 2'
     """
     plain = spec
-    with suppress(ValidationError):  # of a proposal that is no valid trial, what is written
+    with suppress(ValidationError):  # an invalid proposal is described as written
         plain = decode(TrialSpec, spec).model_dump(mode="json")
     values: dict[str, Any] = {}
     for path in (path for dimension in study.space for path in paths_of(dimension)):
@@ -74,16 +73,15 @@ BEST = ["setting", "allocator", "n", "kept", "mean_rank", "search", "score", "ke
 
 
 def best(points: pd.DataFrame, budget: int | None = None) -> pd.DataFrame:
-    """The patterns worth having, chosen on the search split: of every setting the Pareto front, or one in a budget.
+    """The best patterns of every setting by search score: the Pareto front, or the best one within a budget.
 
-    Of a setting only configurations with the most seeds are looked at: one lucky seed is no match for a mean.
+    Only configurations with the largest number of seeds are compared, so that one lucky seed does not win.
 
     Args:
-        points: a frame of `tidy`.
-        budget: adapter parameters kept at most, at every seed; then the one with the best search score, the cheaper
-            of equals.
+        points: from `tidy`.
+        budget: the largest number of kept adapter parameters at any seed; of equal scores the cheaper pattern.
     Returns:
-        One row per configuration and point, means over seeds; `key` is the trial of the seed that scores best.
+        One row per configuration and point, means over seeds; `key` is the trial of the best seed.
     """
     found = []
     for _, rows in points.groupby("setting", sort=True):
@@ -97,7 +95,7 @@ def best(points: pd.DataFrame, budget: int | None = None) -> pd.DataFrame:
         means = means[means["n"] == means["n"].max()]
         if budget is None:
             chosen = means.iloc[front(means["kept"].tolist(), means["search"].tolist())]
-            # points of one training that share all these are one pattern under several names
+            # points of one training that agree in all these columns are one pattern under several labels
             chosen = chosen.drop_duplicates(["configuration", "kept", "search", "score"])
         else:
             affordable = means[means["most"] <= budget]

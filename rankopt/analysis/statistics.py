@@ -1,4 +1,4 @@
-"""What a few seeds can say: means, intervals, paired differences and the smallest difference they could have seen."""
+"""Statistics over few seeds: means, confidence intervals, paired t-tests and the smallest detectable difference."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from scipy import optimize, special, stats
 
 NAN = float("nan")
 SAME = 1e-12
-"""Scores that differ by less are equal; a spread below it is rounding, and no test can be built on it."""
+"""Scores that differ by less are equal; a smaller standard error is rounding, so no test is made."""
 
 
 class Summary(NamedTuple):
-    """A sample in five numbers; what one value cannot give is NaN."""
+    """Size, mean, standard error and confidence interval of a sample; NaN where it has too few values."""
 
     n: int
     mean: float
@@ -26,7 +26,7 @@ class Summary(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A paired comparison: the mean difference, its interval, its p-value and what could have been seen."""
+    """A paired comparison: mean difference, confidence interval, p-value and smallest detectable difference."""
 
     n: int
     mean: float
@@ -45,9 +45,9 @@ def summarize(values: Sequence[float], level: float = 0.95) -> Summary:
 
     Args:
         values: one number per seed.
-        level: of the interval.
+        level: confidence level.
     Returns:
-        The summary; with one value the error and the interval are NaN, with none the mean too.
+        With one value the error and the interval are NaN; with none the mean is too.
     Example:
         >>> [round(value, 4) for value in summarize([0.5, 0.7])]
         [2, 0.6, 0.1, -0.6706, 1.8706]
@@ -67,22 +67,21 @@ def summarize(values: Sequence[float], level: float = 0.95) -> Summary:
 
 
 def paired(differences: Sequence[float], level: float = 0.95) -> Difference:
-    """The paired t-test of differences that share their seed, task and budget.
+    """Paired t-test of differences within a seed, task and budget.
 
         t = mean(d) / (sd(d) / sqrt(n)),    p = 2 P(T_{n-1} > |t|)
 
     Args:
         differences: allocator minus control, one per shared seed.
-        level: of the interval and of the smallest detectable difference (two-sided).
+        level: confidence level, also of the smallest detectable difference (two-sided).
     Returns:
-        The difference. With fewer than two seeds, or when every seed shows the same difference, there is no spread to
-        test against: p is NaN rather than 0 or 1.
+        p is NaN with fewer than two seeds, and where the difference is the same at every seed.
     Example:
         >>> result = paired([0.02, 0.01, 0.03])
         >>> result.n, round(result.mean, 3), round(result.p, 4)
         (3, 0.02, 0.0742)
 
-    Source: Student 1908; pairing by seed is the method of common random numbers.
+    Source: Student 1908; pairing by seed uses common random numbers.
     """
     n, mean, error, low, high = summarize(differences, level)
     if not error > SAME:
@@ -92,19 +91,19 @@ def paired(differences: Sequence[float], level: float = 0.95) -> Difference:
 
 
 def smallest_difference(sd: float, n: int, power: float = 0.8, alpha: float = 0.05) -> float:
-    """The smallest true difference that a two-sided paired t-test of n seeds finds with the stated power.
+    """The smallest true difference that a two-sided paired t-test over n seeds detects with the given power.
 
     Solves for d, with T' the noncentral t distribution and c = t(n - 1, 1 - alpha / 2):
 
         P(|T'_{n-1}(d sqrt(n) / sd)| > c) = power
 
     Args:
-        sd: standard deviation of the differences (an estimate from as few seeds is itself uncertain).
+        sd: standard deviation of the differences (itself uncertain when estimated from few seeds).
         n: number of shared seeds.
-        power: chance to find it.
-        alpha: chance to find a difference that is not there.
+        power: probability of detecting the difference.
+        alpha: probability of a false positive.
     Returns:
-        The difference, or NaN with fewer than two seeds.
+        NaN with fewer than two seeds.
     Example:
         >>> [round(smallest_difference(0.01, n), 4) for n in (1, 2, 5, 20)]
         [nan, 0.1155, 0.0168, 0.0066]
@@ -117,8 +116,8 @@ def smallest_difference(sd: float, n: int, power: float = 0.8, alpha: float = 0.
 @cache
 def _shift(n: int, power: float, alpha: float) -> float:
     critical = float(stats.t.ppf(1 - alpha / 2, n - 1))
-    # T' = (z + shift) / s with s^2 ~ chi2(n - 1) / (n - 1): given s it is normal, so the power is a mean over quantiles
-    # of s. scipy's own noncentral t returns NaN in the far tail that a solver visits.
+    # T' = (z + shift) / s with s^2 ~ chi2(n - 1) / (n - 1). Given s it is normal, so the power is a mean over quantiles
+    # of s. scipy.stats.nct is NaN in the far tail, which the root finder reaches.
     nodes, weights = np.polynomial.legendre.leggauss(400)
     s = np.sqrt(stats.chi2.ppf((nodes + 1) / 2, n - 1) / (n - 1))
 
@@ -135,9 +134,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
         p~_(i) = max_{j <= i} min(1, (m - j + 1) p_(j)),    p_(1) <= ... <= p_(m)
 
     Args:
-        p_values: one per comparison; NaN (nothing was tested) stays NaN and does not count in m.
+        p_values: one per comparison; NaN (not tested) stays NaN and is not counted in m.
     Returns:
-        The adjusted values, in the order given.
+        Adjusted p-values in the given order.
     Example:
         >>> holm([0.01, 0.04, float("nan"), 0.03])
         [0.03, 0.06, nan, 0.06]
@@ -147,7 +146,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = [NAN] * len(p_values)
     order = sorted((index for index, p in enumerate(p_values) if not math.isnan(p)), key=lambda index: p_values[index])
     highest = 0.0
-    for place, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - place) * p_values[index]))
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p_values[index]))
         adjusted[index] = highest
     return adjusted

@@ -1,4 +1,4 @@
-"""The searches, by registered name."""
+"""The searches by registered name."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ SEARCHES: dict[str, type[Search]] = {
 
 
 def build_search(study: StudySpec) -> Search:
-    """The search of a study, its options validated."""
+    """The search of a study, with validated options."""
     return decode(SEARCHES[study.search.name], study.search.options)

@@ -1,7 +1,8 @@
-"""What a search is: who proposes the next trial."""
+"""The search protocol: which trials a study runs."""
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -15,19 +16,22 @@ from rankopt.core.spec import Named, StudySpec
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
+Count = Annotated[int, Field(ge=1, le=100_000)]
+"""A number of trials or of similar things; larger ones are mistakes, and a sampler would run out of memory."""
+
 
 class Search(BaseModel, ABC):
-    """Proposes points of a study's space. Frozen: its fields are its options in the study file.
+    """Decides which points of a study's space are run. Frozen; its fields are its options in the study file.
 
-    Either the study runs every combination of its lists, and what follows from their results (`follow`); or Optuna
-    proposes a point when a worker asks (`sampler`) until the study has `trials`.
+    Without `trials` the study runs every combination of its lists, and the trials that `follow` derives from their
+    results. With `trials`, workers ask the Optuna sampler (`sampler`) for proposals until the study has that many.
 
     Attributes:
-        trials: how many trials the study is to have, failed ones not counted; none where it runs every combination.
-        seed: of the proposals.
-        pruner: who stops trials early; a row of `PRUNERS` with its options.
-        single: whether it takes one objective only.
-        follows: whether results ask for further trials.
+        trials: number of trials to propose, failed ones not counted; None runs every combination.
+        seed: random seed of the proposals.
+        pruner: stops trials early: a name in `PRUNERS` with its options.
+        single: whether the search supports one objective only.
+        follows: whether results lead to further trials, see `follow`.
         super_network: whether every trial must train a super-network, that is, its allocator must define `choose`.
     """
 
@@ -37,34 +41,34 @@ class Search(BaseModel, ABC):
     follows: ClassVar[bool] = False
     super_network: ClassVar[bool] = False
 
-    trials: Annotated[int, Field(ge=1)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    trials: Count | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     pruner: Named | None = None
 
     @abstractmethod
     def check(self, study: StudySpec) -> None:
-        """Refuse a study that does not suit this search.
+        """Refuse a study that this search cannot run.
 
         Raises:
             ValueError: one line.
         """
 
     def follow(self, assignment: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
-        """The points to run because of a result.
+        """Further points to run, derived from a result.
 
         Args:
-            assignment: the point of the space that it is the result of: dotted path -> value.
-            result: complete.
+            assignment: the point of the result's trial.
+            result: a complete result.
         """
         return iter(())
 
     def sampler(self, index: int) -> BaseSampler:
-        """The sampler of proposal `index` alone: built anew for each, so that a resumed search needs no memory."""
-        raise NotImplementedError(f"{type(self).__name__} proposes nothing")
+        """A new sampler for proposal `index`: it has no state, so a resumed search equals an uninterrupted one."""
+        raise NotImplementedError(f"{type(self).__name__} has no sampler")
 
 
 def check_lists(study: StudySpec, search: str) -> None:
-    """Refuse ranges and constraints where every combination of lists is run.
+    """Refuse what a search that runs every combination of lists cannot use: ranges, `repeat` and constraints.
 
     Raises:
         ValueError: one line.
@@ -74,7 +78,22 @@ def check_lists(study: StudySpec, search: str) -> None:
             raise ValueError(f"space.{name} must be a list of values under the search {search!r}, got a range")
         if name not in study.space:
             raise ValueError(f"space.{name} must be one value under the search {search!r}, got a choice")
+    refuse_repeated(study)
     if study.repeat:
         raise ValueError(f"repeat must be left out under the search {search!r}: list its values in space instead")
     if study.constraints:
-        raise ValueError(f"constraints must be left out under the search {search!r}: nothing is chosen by them")
+        raise ValueError(f"constraints must be left out under the search {search!r}, which does not use them")
+
+
+def refuse_repeated(study: StudySpec) -> None:
+    """Refuse a dimension that lists a value twice.
+
+    Raises:
+        ValueError: one line.
+    """
+    for name, dimension in dimensions(study.space).items():
+        if not isinstance(dimension, list):
+            continue
+        values = [json.dumps(value, sort_keys=True) for value in dimension]
+        if twice := next((value for value in values if values.count(value) > 1), None):
+            raise ValueError(f"space.{name} must list distinct values, got {twice} more than once")

@@ -1,4 +1,4 @@
-"""Every combination of the space, once."""
+"""Grid search: every combination of the space."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rankopt.search.base import Search, check_lists
 
 
 class Grid(Search):
-    """A comparison: all combinations of lists, the last dimension fastest; no sampler, nothing depends on a result.
+    """Runs every combination of lists, the last dimension fastest: for comparisons.
 
     Example:
         >>> study = StudySpec(name="s", base={}, space={"seed": [0, 1], "budget.mean_rank": [2, 4]})

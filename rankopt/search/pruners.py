@@ -1,4 +1,4 @@
-"""Who stops a trial early, by its scores on the search split."""
+"""Pruners: stop trials early by their scores on the search split."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rankopt.core.problems import nearest
 from rankopt.core.spec import Named, StudySpec, decode
-
-Count = Annotated[int, Field(ge=1)]
+from rankopt.search.base import Count
 
 
 class Interim(NamedTuple):
-    """What a trial has shown at one of its evaluations: counted from 1, the score, parameters kept, and the standard
-    error that a score of so many examples can have."""
+    """A trial at one of its evaluations (counted from 1): score, kept parameters, and standard error of the score."""
 
     evaluation: int
     score: float
@@ -28,10 +26,12 @@ class Interim(NamedTuple):
 
 
 class Pruner(BaseModel, ABC):
-    """Stops trials early; while they train, only ones whose pattern is fixed. Frozen: its fields are its options.
+    """Stops trials early. Frozen; its fields are its options.
+
+    During training only trials with a fixed rank pattern can be pruned.
 
     Args:
-        evaluations: how often a trial is scored on the search split while it trains, at equal distances.
+        evaluations: number of evaluations on the search split during training, at equal intervals.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -39,20 +39,20 @@ class Pruner(BaseModel, ABC):
     evaluations: Count = 4
 
     def check(self, study: StudySpec) -> None:
-        """Refuse a study that this pruner cannot serve.
+        """Refuse a study that this pruner cannot be used with.
 
         Raises:
             ValueError: one line.
         """
         if self.evaluations and study.repeat:
             raise ValueError(
-                "search.pruner must be 'wilcoxon' or left out where the study repeats its trials: the others compare "
-                "one training with another while they run"
+                "search.pruner must be 'wilcoxon' or left out if the study has repeat: other pruners compare single "
+                "trainings"
             )
         if list(study.objectives) != ["score"]:
             raise ValueError(
                 "search.pruner must be 'dominated' or left out unless the score is the only objective, "
-                f"got objectives {' and '.join(study.objectives)}; say objectives: {{score: maximize}}"
+                f"got objectives {' and '.join(study.objectives)}; write objectives: {{score: maximize}}"
             )
 
     @abstractmethod
@@ -61,11 +61,11 @@ class Pruner(BaseModel, ABC):
 
 
 class Median(Pruner):
-    """Stops a trial that is worse than the median of the earlier ones at the same evaluation.
+    """Stops a trial whose score is below the median of earlier trials at the same evaluation.
 
     Args:
-        startup: complete trials before any is stopped.
-        warmup: evaluations before which a trial is not stopped.
+        startup: number of complete trials before any trial is stopped.
+        warmup: number of evaluations before a trial can be stopped.
 
     Source: Golovin et al. 2017 (Google Vizier, KDD).
     """
@@ -78,34 +78,34 @@ class Median(Pruner):
 
 
 class Halving(Pruner):
-    """Asynchronous successive halving: at every rung the best 1 / reduction go on.
+    """Asynchronous successive halving: at every rung the best 1 / reduction of the trials continue.
 
     Args:
-        reduction: of the trials from rung to rung, and of the evaluations between rungs.
+        reduction: factor by which the trials fall and the evaluations rise from rung to rung.
 
     Source: Li et al. 2020 (1810.05934).
     """
 
     evaluations: Count = 8
-    reduction: Annotated[int, Field(ge=2)] = 2
+    reduction: Annotated[int, Field(ge=2, le=100_000)] = 2
 
     def build(self) -> BasePruner:
         return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=self.reduction)
 
 
 class Hyperband(Pruner):
-    """Successive halving with several first rungs, a hedge against scores that tell little early.
+    """Successive halving with several first rungs, for scores that are uninformative early in training.
 
-    A trial's bracket hangs on its number: one that a dead worker left is taken up under another number.
+    A trial's bracket depends on its number, so a retried attempt may be in another bracket.
 
     Args:
-        reduction: as in halving.
+        reduction: factor by which the trials fall and the evaluations rise from rung to rung.
 
     Source: Li et al. 2018 (JMLR 18).
     """
 
     evaluations: Count = 8
-    reduction: Annotated[int, Field(ge=2)] = 2
+    reduction: Annotated[int, Field(ge=2, le=100_000)] = 2
 
     def build(self) -> BasePruner:
         return optuna.pruners.HyperbandPruner(
@@ -114,14 +114,14 @@ class Hyperband(Pruner):
 
 
 class Wilcoxon(Pruner):
-    """Stops a proposal whose trainings so far are worse than the same ones of the best proposal: a signed-rank test.
+    """Stops a proposal that a signed-rank test over its trainings finds worse than the best proposal.
 
-    It looks after each of the study's `repeat` (seeds, tasks) but the last, never while a training runs, so any
-    allocator will do. Of n pairs the smallest p is 2^-n: nothing is stopped before n > log2(1 / p), nor before n = 2.
+    It tests after each training in the study's `repeat` except the last, never during a training, so it works with
+    any allocator. With n pairs the smallest p-value is 2^-n: no proposal is stopped before n > log2(1 / p) and n >= 2.
 
     Args:
-        p: largest p of the one-sided test at which a proposal is stopped.
-        startup: trainings of a proposal before it is tested.
+        p: largest p-value of the one-sided test at which a proposal is stopped.
+        startup: number of trainings of a proposal before it is tested.
 
     Source: Wilcoxon 1945 (Biometrics Bulletin 1); racing by tests as in Birattari et al. 2002 (GECCO).
     """
@@ -132,12 +132,12 @@ class Wilcoxon(Pruner):
 
     def check(self, study: StudySpec) -> None:
         super().check(study)
-        # the first n at which it may stop one; after the last training nothing is left to save
+        # one more than the first n at which it can stop a proposal, since it never tests after the last training
         least = 1 + max(math.floor(math.log2(1 / self.p)) + 1, self.startup, 2)
         if len(study.repeats()) < least:
             raise ValueError(
                 f"repeat must give each proposal at least {least} trainings (seeds, tasks) under the pruner 'wilcoxon' "
-                f"with p {self.p:g} and startup {self.startup}, else it stops nothing, got {len(study.repeats())}"
+                f"with p {self.p:g} and startup {self.startup}, got {len(study.repeats())}: it would never stop one"
             )
 
     def build(self) -> BasePruner:
@@ -145,18 +145,18 @@ class Wilcoxon(Pruner):
 
 
 class Dominated(Pruner):
-    """Our own rule, for score and parameters together: stops a trial that another one dominates beyond its noise.
+    """Stops a trial that another one significantly dominates in score and parameters (rankopt's own rule).
 
-    At the same evaluation j another trial dominates when
+    Trial j dominates at the same evaluation if
 
         parameters_j <= parameters,   score_j > score + errors * sqrt(error_j^2 + error^2)
 
-    with `error = 1 / (2 sqrt(n))` on n examples, the most that a share of right answers can have; for other metrics it
-    is a guide. Nothing is assumed about later evaluations: a slow starter is stopped wrongly, so `warmup` waits.
+    with `error = 1 / (2 sqrt(n))` on n examples, the largest standard error of an accuracy; for other metrics it is an
+    approximation. A trial that improves late can be stopped wrongly; `warmup` reduces that risk.
 
     Args:
-        errors: standard errors that the difference must exceed.
-        warmup: evaluations at which no trial is stopped.
+        errors: number of standard errors that the difference must exceed.
+        warmup: number of evaluations before a trial can be stopped.
     """
 
     errors: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
@@ -172,10 +172,10 @@ class Dominated(Pruner):
             raise ValueError("repeat must be left out under the pruner 'dominated', which compares single trainings")
 
     def build(self) -> BasePruner:
-        return optuna.pruners.NopPruner()  # Optuna's pruners take one objective; `dominates` decides
+        return optuna.pruners.NopPruner()  # Optuna's pruners support one objective only; see `dominated`
 
     def dominated(self, mine: Interim, others: Iterable[Interim]) -> bool:
-        """Whether one of other trials' interim results dominates this one.
+        """Whether an interim result of another trial dominates this one.
 
         Example:
             >>> mine, other = Interim(2, 0.60, 500, 0.02), Interim(2, 0.70, 400, 0.02)
@@ -200,10 +200,10 @@ PRUNERS: dict[str, type[Pruner]] = {
 
 
 def build_pruner(spec: Named) -> Pruner:
-    """The pruner of a search, its options validated.
+    """A pruner with validated options.
 
     Raises:
-        ValueError: an unknown name; pydantic's ValidationError for a wrong option.
+        ValueError: an unknown name, or (pydantic's ValidationError) a wrong option.
     """
     if spec.name not in PRUNERS:
         raise ValueError(f"search.pruner.name must be a known pruner, got {spec.name!r}{nearest(spec.name, PRUNERS)}")

@@ -1,10 +1,9 @@
-"""Optuna's samplers, each built for one proposal, from a seed and the proposal's number."""
+"""Searches by Optuna's samplers, each built for one proposal from the seed and the proposal's number."""
 
 from __future__ import annotations
 
 import copy
 import importlib.util
-import json
 from typing import Annotated, Any, ClassVar
 
 import optuna
@@ -14,32 +13,26 @@ from optuna.trial import FrozenTrial
 from pydantic import Field
 
 from rankopt.core.seeds import stream
-from rankopt.core.space import dimensions
 from rankopt.core.spec import StudySpec
-from rankopt.search.base import Search
+from rankopt.search.base import Count, Search, refuse_repeated
 from rankopt.search.pruners import build_pruner
-
-Count = Annotated[int, Field(ge=1)]
 
 
 class _Sampled(Search):
-    """Base of the searches below, whose proposals Optuna draws."""
+    """Base of the searches whose proposals come from an Optuna sampler."""
 
     def check(self, study: StudySpec) -> None:
         name = study.search.name
         if self.trials is None:
-            raise ValueError(f"search.trials must be given under the search {name!r}, for example 60")
+            raise ValueError(f"search.trials must be set under the search {name!r}, for example search.trials: 60")
         if not study.space:
-            raise ValueError(f"space must have a dimension under the search {name!r}")
+            raise ValueError(f"space must have at least one dimension under the search {name!r}")
         if self.single and len(study.objectives) > 1:
             raise ValueError(
-                f"objectives must be one under the search {name!r}, got {' and '.join(study.objectives)}; "
-                "say objectives: {score: maximize}, and base.budget: {parameters: N}"
+                f"objectives must be one objective under the search {name!r}, got {' and '.join(study.objectives)}; "
+                "write objectives: {score: maximize}, and base.budget: {parameters: N}"
             )
-        for path, dimension in dimensions(study.space).items():
-            values = [json.dumps(value, sort_keys=True) for value in dimension] if isinstance(dimension, list) else []
-            if len(set(values)) < len(values):
-                raise ValueError(f"space.{path} must list different values under the search {name!r}")
+        refuse_repeated(study)
         if self.pruner is not None:
             build_pruner(self.pruner).check(study)
 
@@ -48,7 +41,7 @@ class _Sampled(Search):
 
 
 class Random(_Sampled):
-    """Independent draws: the control of every other search.
+    """Independent random proposals: the baseline of every other search.
 
     Example:
         >>> Random(trials=8).seed
@@ -60,19 +53,21 @@ class Random(_Sampled):
 
 
 class QMC(_Sampled):
-    """A scrambled Sobol sequence: draws that fill the space evenly; inner dimensions are drawn independently.
+    """Scrambled Sobol sequence, which covers the space evenly; inner dimensions are drawn independently.
 
-    Source: Bergstra and Bengio 2012 (JMLR 13), who compare it with random search.
+    Source: Bergstra and Bengio 2012 (JMLR 13), who compare such sequences with random search.
     """
 
     def sampler(self, index: int) -> BaseSampler:
-        # one sequence for the whole study: its seed is the study's, and only the place in it moves
+        # the whole study shares one sequence, so its seed is fixed and only the index moves
         return _Sobol(self.seed, index, optuna.samplers.RandomSampler(seed=self._seed(index)))
 
 
 class _Sobol(optuna.samplers.QMCSampler):
-    """Takes its place in the sequence from the proposal's number, where Optuna counts in the storage: a trial that died
-    would leave a gap there, and two workers could take the same place."""
+    """Uses the proposal's number as index in the sequence.
+
+    Optuna counts in the storage, where lost trials leave gaps and two workers can get the same index.
+    """
 
     def __init__(self, seed: int, index: int, independent: BaseSampler) -> None:
         super().__init__(scramble=True, seed=seed, independent_sampler=independent, warn_independent_sampling=False)
@@ -83,11 +78,11 @@ class _Sobol(optuna.samplers.QMCSampler):
 
 
 class TPE(_Sampled):
-    """Tree-structured Parzen estimator: models good and other trials apart, all dimensions jointly.
+    """Tree-structured Parzen estimator: densities of good and of other trials, over all dimensions jointly.
 
     Args:
         startup: random trials before the model is used.
-        candidates: draws among which the best is taken.
+        candidates: samples of which the best is proposed.
 
     Source: Bergstra et al. 2011 (NeurIPS); several objectives: Ozaki et al. 2020 (GECCO).
     """
@@ -100,13 +95,13 @@ class TPE(_Sampled):
             n_startup_trials=self.startup,
             n_ei_candidates=self.candidates,
             multivariate=True,
-            group=True,  # inner dimensions are modelled among the trials that have them
+            group=True,  # inner dimensions are modelled over the trials that have them
             seed=self._seed(index),
         )
 
 
 class GP(_Sampled):
-    """A Gaussian process with expected (hypervolume) improvement; inner dimensions are drawn independently.
+    """Gaussian process with expected (hypervolume) improvement; inner dimensions are drawn independently.
 
     Args:
         startup: random trials before the model is used.
@@ -123,7 +118,7 @@ class GP(_Sampled):
 
 
 class CMAES(_Sampled):
-    """Covariance matrix adaptation, for numbers and one objective; listed values are drawn independently.
+    """CMA-ES, for numeric dimensions and one objective; listed values are drawn independently.
 
     Args:
         startup: random trials before the model is used.
@@ -137,14 +132,12 @@ class CMAES(_Sampled):
 
     def check(self, study: StudySpec) -> None:
         if importlib.util.find_spec("cmaes") is None:
-            raise ValueError(
-                "search.name must be another one where cmaes is not installed; pip install 'rankopt[cmaes]'"
-            )
+            raise ValueError("search 'cmaes' needs the cmaes package: pip install 'rankopt[cmaes]'")
         super().check(study)
         if study.constraints:
             raise ValueError(
-                "constraints must be left out under the search 'cmaes', which cannot keep them; "
-                "say base.budget: {parameters: N}, or search with tpe, gp or nsga2"
+                "constraints must be left out under the search 'cmaes', which does not support them; "
+                "write base.budget: {parameters: N}, or use another search (rankopt list searches)"
             )
 
     def sampler(self, index: int) -> BaseSampler:
@@ -152,7 +145,7 @@ class CMAES(_Sampled):
 
 
 class _Numbered(optuna.samplers.CmaEsSampler):
-    """Adds the proposal's number to its seed, where Optuna adds the trial's, which moves when a trial dies."""
+    """Adds the proposal's number to the seed. Optuna adds the trial's number, which a retried attempt changes."""
 
     def __init__(self, index: int, **options: Any) -> None:
         super().__init__(**options)
@@ -167,30 +160,30 @@ class _Numbered(optuna.samplers.CmaEsSampler):
 
 
 class NSGA2(_Sampled):
-    """Evolution by non-dominated sorting and crowding distance.
+    """NSGA-II: evolution by non-dominated sorting and crowding distance.
 
     Args:
-        population: trials in a generation.
+        population: trials per generation.
 
     Source: Deb et al. 2002 (IEEE Trans. Evolutionary Computation 6).
     """
 
-    population: Annotated[int, Field(ge=2)] = 16
+    population: Annotated[int, Field(ge=2, le=100_000)] = 16
 
     def sampler(self, index: int) -> BaseSampler:
         return optuna.samplers.NSGAIISampler(population_size=self.population, seed=self._seed(index))
 
 
 class NSGA3(_Sampled):
-    """Evolution by non-dominated sorting and reference points.
+    """NSGA-III: evolution by non-dominated sorting and reference points.
 
     Args:
-        population: trials in a generation.
+        population: trials per generation.
 
     Source: Deb and Jain 2014 (IEEE Trans. Evolutionary Computation 18).
     """
 
-    population: Annotated[int, Field(ge=2)] = 16
+    population: Annotated[int, Field(ge=2, le=100_000)] = 16
 
     def sampler(self, index: int) -> BaseSampler:
         return optuna.samplers.NSGAIIISampler(population_size=self.population, seed=self._seed(index))

@@ -161,3 +161,25 @@ def test_ordinary_ends() -> None:
 def test_nonsense_is_refused(gains: Any, costs: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         knapsack(gains, costs)
+
+
+def test_of_equal_gains_the_cheaper_pattern() -> None:
+    """Also where the sums of gains differ by rounding only: 0.1 + 0.2 is not 0.3."""
+    front = knapsack({"cheap": [0.0, 1.0], "dear": [0.0, 1.0]}, {"cheap": 3, "dear": 10})
+    assert front.at(10) == front.at(12) == {"cheap": 1, "dear": 0}
+    front = knapsack({"a": [0.0, 0.1], "b": [0.0, 0.2], "c": [0.0, 0.3]}, {"a": 4, "b": 6, "c": 8})
+    assert front.at(10) == {"a": 0, "b": 0, "c": 1}
+    assert [gain for _, gain in front.points()] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+
+
+@given(problems())
+def test_no_cheaper_pattern_is_as_good(problem: tuple[dict[str, list[float]], dict[str, int]]) -> None:
+    """Compared with brute force at every budget; whole-number gains, so that many patterns tie."""
+    curves, costs = problem
+    gains = {name: [float(round(gain)) for gain in curve] for name, curve in curves.items()}
+    front, patterns = knapsack(gains, costs), every(gains)
+    for budget in range(price(costs, {name: len(curve) - 1 for name, curve in gains.items()}) + 3):
+        found = front.at(budget)
+        assert not any(
+            price(costs, p) < price(costs, found) and worth(gains, p) >= worth(gains, found) for p in patterns
+        )

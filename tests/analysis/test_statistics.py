@@ -96,9 +96,9 @@ def test_holm_ignores_what_was_not_tested_and_the_order() -> None:
         (Difference(0, math.nan, math.nan, math.nan, math.nan, math.nan), math.nan, "no shared seed"),
         (Difference(1, 0.1, math.nan, math.nan, math.nan, math.nan), math.nan, "one seed"),
         (Difference(3, 0.0, 0.0, 0.0, math.nan, math.nan), math.nan, "equal at every seed"),
-        (Difference(3, 0.1, 0.1, 0.1, math.nan, math.nan), math.nan, "no spread over seeds"),
+        (Difference(3, 0.1, 0.1, 0.1, math.nan, math.nan), math.nan, "same difference at every seed"),
         (Difference(5, -0.1, -0.2, -0.05, 0.001, 0.05), 0.01, "worse"),
-        (Difference(5, 0.01, -0.1, 0.1, 0.8, 0.05), 1.0, "not seen"),
+        (Difference(5, 0.01, -0.1, 0.1, 0.8, 0.05), 1.0, "below detectable"),
         (Difference(5, 0.06, 0.0, 0.1, 0.04, 0.05), 0.4, "not significant"),
     ],
 )

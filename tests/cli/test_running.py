@@ -139,7 +139,7 @@ def test_a_search_that_gives_up(here: Rankopt, valid_study: Path, tmp_path: Path
 SEARCH_PROBLEMS: dict[str, tuple[str, str]] = {
     # what is wrong: the override, part of the message
     "an unknown option": ("search={name: tpe, trails: 5}", "search.trails is no known field; did you mean 'trials'?"),
-    "no number of trials": ("search={name: tpe}", "search.trials must be given under the search 'tpe'"),
+    "no number of trials": ("search={name: tpe}", "search.trials must be set under the search 'tpe'"),
     "an unknown search": ("search={name: tpee, trials: 5}", "must be a known search, got 'tpee'; did you mean 'tpe'?"),
     "an unknown pruner": (
         "search={name: tpe, trials: 5, pruner: {name: medain}}",

@@ -75,12 +75,15 @@ def test_epochs_of_their_own() -> None:
         ({"search": {"trials": 5}}, r"search\.trials must be left out under the search 'oneshot'"),
         ({"search": {"pruner": {"name": "median"}}}, r"search\.pruner must be left out"),
         ({"space": {"training.lr": {"float": [0.1, 0.2]}}}, "must be a list of values under the search 'oneshot'"),
-        ({"search": {"levels": [2, 3]}}, r"search\.levels must be of the powers of two below 16, or the top 16, got 3"),
+        (
+            {"search": {"levels": [2, 3]}},
+            "levels must be one of the powers of two below 16, or the largest level 16, got 3",
+        ),
         ({"search": {"levels": [32]}}, "got 32"),
-        ({"search": {"levels": [2]}, "space": {"budget.mean_rank": [2.5]}}, "no whole number: .* got 2.5"),
+        ({"search": {"levels": [2]}, "space": {"budget.mean_rank": [2.5]}}, "not a whole number, got 2.5"),
         (
             {"search": {"epochs": 2}, "space": {"training.steps": [50]}},
-            r"search\.epochs must be left out where base\.training\.steps is given",
+            r"search\.epochs must be left out if base\.training\.steps is set",
         ),
         ({"base": {"task": {"name": "rte"}, "allocator": {"name": "nested"}}}, r"base\.model\.scale must be 'unit'"),
         ({"constraints": {"parameters": 5}}, "constraints must be left out"),

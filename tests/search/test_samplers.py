@@ -34,9 +34,13 @@ def test_a_sampler_is_of_one_proposal(name: str) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "no number of trials": ({}, {}, r"search\.trials must be given"),
-    "no space": ({"trials": 3}, {"space": {}}, "space must have a dimension"),
-    "a value twice": ({"trials": 3}, {"space": {"seed": [0, 1, 0]}}, r"space\.seed must list different values"),
+    "no number of trials": ({}, {}, r"search\.trials must be set"),
+    "no space": ({"trials": 3}, {"space": {}}, "space must have at least one dimension"),
+    "a value twice": (
+        {"trials": 3},
+        {"space": {"seed": [0, 1, 0]}},
+        "seed must list distinct values, got 0 more than once",
+    ),
     "a pruner of two objectives": (
         {"trials": 3, "pruner": {"name": "median"}},
         {},
@@ -70,7 +74,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "repeats and a look inside a training": (
         {"trials": 3, "pruner": {"name": "median"}},
         {"objectives": ONE, "repeat": {"seed": [0, 1]}},
-        "must be 'wilcoxon' or left out where the study repeats",
+        "must be 'wilcoxon' or left out if the study has repeat",
     ),
     "repeats and our rule": (
         {"trials": 3, "pruner": {"name": "dominated"}},
@@ -94,7 +98,7 @@ def test_a_study_that_does_not_suit_is_one_line(case: str, name: str) -> None:
 def test_cmaes_takes_one_objective(monkeypatch: pytest.MonkeyPatch) -> None:
     """And needs its package, and keeps no constraint; each is said in one line."""
     two = study({"name": "cmaes", "trials": 3})
-    with pytest.raises(ValueError, match="objectives must be one under the search 'cmaes'"):
+    with pytest.raises(ValueError, match="objectives must be one objective under the search 'cmaes'"):
         build_search(two).check(two)
     bounded = study({"name": "cmaes", "trials": 3}, objectives=ONE, constraints={"parameters": 100})
     with pytest.raises(ValueError, match="constraints must be left out under the search 'cmaes'"):
