@@ -115,7 +115,7 @@ def tiny_trial(tiny_model: Path, tiny_glue: Path) -> Callable[..., dict[str, Any
 @pytest.fixture(scope="session")
 def tiny_spec(tiny_trial: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
     """The same as a `TrialSpec`."""
-    from rankopt.core.spec import TrialSpec, decode
+    from rankopt.core.trial_spec import TrialSpec, decode
 
     return lambda **changes: decode(TrialSpec, tiny_trial(**changes))
 

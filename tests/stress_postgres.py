@@ -25,7 +25,8 @@ from postgres import SERVER, database
 
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Point, TrialResult
-from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.attempts import DROPPED, KEY, fates, has_failed, origin, orphans
 from rankopt.study.job import Job, RunOptions
 from rankopt.study.storage import StudyStore

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rankopt.core.result import TrialResult
-from rankopt.core.spec import TrialSpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.training.checkpoint import ADAPTER, latest
 from rankopt.training.joint.joint_training import run_trials
 from rankopt.training.trial import run_trial

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rankopt.allocators import ALLOCATORS
 from rankopt.allocators.base import Allocator
 from rankopt.core.budget import Budget
-from rankopt.core.spec import TrialSpec, decode
+from rankopt.core.trial_spec import TrialSpec, decode
 from rankopt.lowrank.layers import Layers, shapes_of
 from rankopt.lowrank.scale import ScalePolicy
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from rankopt.core.result import Point, TrialResult
-from rankopt.core.spec import TrialSpec, content_hash, decode
+from rankopt.core.trial_spec import TrialSpec, content_hash, decode
 
 CONTROL = "uniform"
 """The allocator that every other one is compared with: equal ranks, the usual LoRA."""

@@ -13,7 +13,7 @@ from rankopt.analysis.frame import CONTROL
 from rankopt.core.path import depth_and_module, with_path
 from rankopt.core.pattern import Shapes
 from rankopt.core.result import Point, TrialResult
-from rankopt.core.spec import TrialSpec, decode
+from rankopt.core.trial_spec import TrialSpec, decode
 
 COLUMNS = [
     "seed", "source", "level", "flat", "kept", "search", "score", "again_search", "again_score", "key", "again_key",

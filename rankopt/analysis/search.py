@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from rankopt.analysis.frame import flatten
 from rankopt.analysis.pareto import front
 from rankopt.core.path import paths_of, shortest, split_path
-from rankopt.core.spec import StudySpec, TrialSpec, decode
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import TrialSpec, decode
 
 
 class Proposal(NamedTuple):

@@ -11,7 +11,7 @@ import typer
 
 from rankopt.cli import printing
 from rankopt.cli.options import Json
-from rankopt.core.folders import new_place
+from rankopt.core.folders import absent_path
 
 Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="An adapter folder, or a hub id (user/repository).")]
 Out = Annotated[Path, typer.Option(help="Folder to make; must not exist.")]
@@ -69,7 +69,7 @@ def compress(
     amounts = _amounts(budget, ratio, energy, rank)
     if not amounts:
         raise ValueError("one of --budget, --ratio, --energy and --rank must be given, got none")
-    new_place(out)
+    absent_path(out)
     if (calibrate is None) != (model is None):
         raise ValueError("--calibrate and --model must be given together: inputs come from texts run by the base model")
     from rankopt.adapters import tables
@@ -102,7 +102,7 @@ def merge(
     """Merge an adapter into its base model (--model), or several adapters into one: their exact weighted sum, or its
     best approximation at a smaller size."""
     amounts = _amounts(budget, ratio, energy, rank)
-    new_place(out)
+    absent_path(out)
     if model is not None and (len(adapters) > 1 or weights or amounts or uniform):
         raise ValueError("--model must come with one adapter and no size; merge several adapters first")
     if model is None and len(adapters) < 2:
@@ -125,7 +125,7 @@ def convert(
     out: Out,
 ) -> None:
     """Write an adapter as a plain LoRA adapter in safetensors: from AdaLoRA, from rsLoRA, from a pickled .bin."""
-    new_place(out)
+    absent_path(out)
     from rankopt.adapters.convert import convert
 
     print("\n".join(convert(adapter, out).lines()))

@@ -53,7 +53,7 @@ def searches() -> Rows:
 
 def layers(model: str, target_modules: str) -> Rows:
     """The layers of a model that would be adapted, with their shapes."""
-    from rankopt.core.spec import ModelSpec
+    from rankopt.core.trial_spec import ModelSpec
     from rankopt.training.model import meta_layers
 
     layers, _ = meta_layers(ModelSpec(name=model, target_modules=target_modules), "unit")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rankopt.core.spec import StudySpec
     from rankopt.core.study_file import StudyFile
+    from rankopt.core.study_spec import StudySpec
     from rankopt.study.storage import StudyStore
 
 Study = Annotated[

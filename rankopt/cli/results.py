@@ -10,7 +10,7 @@ import typer
 
 from rankopt.cli import printing
 from rankopt.cli.options import RUNS, Artifacts, Json, Runs, Storage, Study, open_store
-from rankopt.core.folders import new_place
+from rankopt.core.folders import absent_path
 
 
 def show(
@@ -158,7 +158,7 @@ def export(
     artifacts: Artifacts = None,
 ) -> None:
     """Export a trial's adapter as a PEFT folder."""
-    new_place(out)
+    absent_path(out)
     if trial is not None and budget is not None:
         raise ValueError(
             "--trial and --budget cannot be combined: --trial names a trial, --budget selects the best one"

@@ -31,8 +31,8 @@ from rankopt.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rankopt.core.spec import TrialSpec
     from rankopt.core.study_file import StudyFile
+    from rankopt.core.trial_spec import TrialSpec
     from rankopt.study.preflight import PlannedTrial
     from rankopt.study.run import Outcome
     from rankopt.study.tracking import WandbMode

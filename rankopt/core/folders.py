@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Write folders and files atomically: they appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -9,45 +9,49 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def new_place(out: Path) -> Path:
-    """Where a folder that is to be made really lies, checked before any work for it is done.
+def absent_path(out: Path) -> Path:
+    """The real path of a folder that a command will create.
 
     Raises:
-        ValueError: it exists, or a file stands where a folder above it must be.
+        ValueError: it already exists, or one of its parents is a file.
     """
-    place = Path(os.path.realpath(out))  # "new/.." is the folder above, with or without a "new"
-    if place.exists() or out.is_symlink():
+    path = Path(os.path.realpath(out))  # "new/.." is the parent folder, whether "new" exists or not
+    if path.exists() or out.is_symlink():
         raise ValueError(f"--out must not exist yet, got {out}")
-    refuse_file_above(place, "--out", out)
-    return place
+    refuse_file_above(path, "--out", out)
+    return path
 
 
-def refuse_file_above(place: Path, option: str, given: Path) -> None:
-    """Refuse a place under a file, by the option and the path that were given for it.
+def refuse_file_above(path: Path, option: str, given: Path) -> None:
+    """Refuse a path below a file.
 
+    Args:
+        path: the path to check.
+        option: the command-line option that gave it.
+        given: the path as the user wrote it.
     Raises:
-        ValueError: a file stands where a folder must be.
+        ValueError: one of its parents is a file.
     """
-    if file := next((above for above in place.parents if above.exists() and not above.is_dir()), None):
-        raise ValueError(f"{option} must lie in folders, got {given} where {file} is a file")
+    if file := next((above for above in path.parents if above.exists() and not above.is_dir()), None):
+        raise ValueError(f"{option} must lie in folders, got {given}, but {file} is a file")
 
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A draft beside `out` to write into; it takes the name `out` when the block ends well, and is gone when it fails.
+    """Yield a temporary folder that is renamed to `out` when the block succeeds and deleted when it fails.
 
     Args:
-        out: the folder to make; must not exist.
+        out: the folder to create; must not exist.
     Raises:
-        ValueError: it exists, or a file stands where a folder above it must be.
+        ValueError: it already exists, or one of its parents is a file.
     Example:
-        >>> with tempfile.TemporaryDirectory() as place:
-        ...     with new_folder(Path(place, "out")) as draft:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with new_folder(Path(folder, "out")) as draft:
         ...         _ = (draft / "a.txt").write_text("a")
-        ...     sorted(path.name for path in Path(place).glob("**/*"))
+        ...     sorted(path.name for path in Path(folder).glob("**/*"))
         ['a.txt', 'out']
     """
-    out = new_place(out)
+    out = absent_path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".draft-") as scratch:
         draft = Path(scratch, out.name)
@@ -57,14 +61,14 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def new_file(path: Path, text: str) -> None:
-    """Write a text whole or not at all; a file that is there is replaced.
+    """Write a text file atomically, replacing an existing one.
 
     Raises:
-        OSError: it cannot be written; what was there is untouched.
+        OSError: it cannot be written; an existing file is unchanged.
     Example:
-        >>> with tempfile.TemporaryDirectory() as place:
-        ...     new_file(Path(place, "a.txt"), "a")
-        ...     Path(place, "a.txt").read_text()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     new_file(Path(folder, "a.txt"), "a")
+        ...     Path(folder, "a.txt").read_text()
         'a'
     """
     try:

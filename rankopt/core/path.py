@@ -1,10 +1,12 @@
-"""Dotted paths: of a trial's fields, as dimensions and overrides name them, and of a model's layers."""
+"""Dotted names: of a trial's fields (in dimensions and overrides) and of a model's layers."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from typing import Any
+
+from rankopt.core.problems import FieldError, shown
 
 
 def paths_of(dimension: str) -> list[str]:
@@ -18,7 +20,7 @@ def paths_of(dimension: str) -> list[str]:
 
 
 def fields_of(dimension: str, values: Any) -> list[tuple[str, Any]]:
-    """The fields that a dimension decides, and the value of each: one, unless several vary together.
+    """The fields that a dimension sets, with their values: several when they vary together.
 
     Example:
         >>> fields_of("seed", 3), fields_of("task.name, seed", ["rte", 1])
@@ -29,7 +31,7 @@ def fields_of(dimension: str, values: Any) -> list[tuple[str, Any]]:
 
 
 def split_path(path: str) -> list[str]:
-    """The parts of a dotted path; `name[glob]` gives the glob as one part.
+    """Split a dotted path; the glob in `name[glob]` is one part.
 
     Example:
         >>> split_path("allocator.ranks[*.query]")
@@ -40,38 +42,40 @@ def split_path(path: str) -> list[str]:
     if bracket:
         glob, closing, tail = rest.partition("]")
         if not closing or tail:
-            raise ValueError(f"a path with a bracket must end in ']', got {path!r}")
+            raise ValueError(f"a dotted path with '[' must end in ']', got {shown(path)}")
         parts.append(glob)
     if not all(parts):
-        raise ValueError(f"a dotted path must have no empty part, got {path!r}")
+        raise ValueError(f"a dotted path must not have an empty part, got {shown(path)}")
     return parts
 
 
 def with_path(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """A copy of nested mappings with the value at a dotted path replaced.
+    """Copy nested mappings, with the value at a dotted path replaced.
 
+    Raises:
+        FieldError: a part of the path is there and is not a mapping.
     Example:
         >>> with_path({"training": {"lr": 1e-3}}, "training.epochs", 2)
         {'training': {'lr': 0.001, 'epochs': 2}}
     """
-    first, *rest = split_path(path)
+    parts = split_path(path)
     copy = dict(data)
     node = copy
-    for part, follower in zip([first, *rest], rest, strict=False):
+    for depth, part in enumerate(parts[:-1], 1):
         child = node.get(part, {})
         if not isinstance(child, dict):
-            raise ValueError(f"{path}: {part!r} is {child!r}, not a mapping, so it has no field {follower!r}")
+            raise FieldError(tuple(parts[:depth]), f"must be a mapping to hold {parts[depth]!r}, got {shown(child)}")
         node[part] = dict(child)
         node = node[part]
-    node[[first, *rest][-1]] = value
+    node[parts[-1]] = value
     return copy
 
 
 def refuse_overlap(dimensions: Iterable[str]) -> None:
-    """Raise when two dimensions set the same field, or one sets a field inside what the other sets.
+    """Refuse dimensions that set the same field, or a field inside one that another dimension sets.
 
     Raises:
-        ValueError: the later one would silently overrule the earlier one.
+        ValueError: the later dimension would silently override the earlier one.
 
     Example:
         >>> refuse_overlap(["allocator", "budget.mean_rank"])
@@ -83,14 +87,13 @@ def refuse_overlap(dimensions: Iterable[str]) -> None:
             for other, name in seen:
                 shared = min(len(parts), len(other))
                 if parts[:shared] == other[:shared]:
-                    raise ValueError(
-                        f"dimensions must not overlap, and {'.'.join(other)!r} (in {name!r}) and {path!r} do"
-                    )
+                    first = f"{shown('.'.join(other))} (in {shown(name)})"
+                    raise ValueError(f"dimensions must not overlap, got {first} and {shown(path)}")
             seen.append((parts, dimension))
 
 
 def shortest(names: Iterable[str]) -> list[str]:
-    """Dotted names cut from the left as far as they stay different.
+    """Shorten dotted names from the left while they stay distinct.
 
     Example:
         >>> shortest(["attention.self.query", "attention.output.dense", "output.dense"])
@@ -107,7 +110,7 @@ def shortest(names: Iterable[str]) -> list[str]:
 
 
 def depth_and_module(name: str) -> tuple[str, str]:
-    """A layer's name split after its first number.
+    """Split a layer's name after its first number, into its block and its module in the block.
 
     Example:
         >>> depth_and_module("roberta.encoder.layer.3.attention.self.query"), depth_and_module("pooler.dense")

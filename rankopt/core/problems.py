@@ -1,4 +1,4 @@
-"""What is wrong with a spec, in one line each: path, rule, value, and the nearest valid name."""
+"""What is wrong with a spec, one line per problem: location, rule, value found, and the nearest valid name."""
 
 from __future__ import annotations
 
@@ -9,50 +9,79 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
-Path = tuple[str | int, ...]
+Location = tuple[str | int, ...]
+"""Keys and indices that lead to a value."""
+LONGEST = 120
+"""Characters of a value or name that a message shows."""
+MOST = 20
+"""Problems of a spec that are listed."""
 
 
 class Problem(NamedTuple):
-    """One violated rule.
+    """A violated rule: where, and the rule with the value found."""
 
-    Attributes:
-        path: keys and indices that lead to the value.
-        message: the rule and the value.
-    """
-
-    path: Path
+    location: Location
     message: str
 
     def __str__(self) -> str:
-        return f"{dotted(self.path)} {self.message}" if self.path else self.message
+        return f"{dotted(self.location)} {self.message}" if self.location else self.message
+
+
+class FieldError(ValueError):
+    """A value that breaks a rule, with its location; raised by a validator, the location is relative to its field.
+
+    Args:
+        location: keys and indices that lead to the value.
+        message: the rule and the value found.
+    """
+
+    def __init__(self, location: Location, message: str) -> None:
+        self.location, self.message = location, message
+        super().__init__(str(Problem(location, message)))
 
 
 class InvalidSpecError(ValueError):
-    """A spec that breaks rules; prints one line per problem."""
+    """A spec that breaks rules; its text has one line per problem, 20 at most."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = list(dict.fromkeys(lines))
-        super().__init__(self.lines)  # as it was called, so that it can be pickled
+        super().__init__(self.lines)  # the constructor's argument, so that pickle can rebuild it
 
     def __str__(self) -> str:
-        return "\n".join(self.lines)
+        more = [f"... and {len(self.lines) - MOST} more problems"] if len(self.lines) > MOST else []
+        return "\n".join([*self.lines[:MOST], *more])
 
 
-def dotted(path: Path) -> str:
-    """A path as people write it.
+def cut(text: str) -> str:
+    """Shorten a text for a message.
+
+    Example:
+        >>> cut("x" * 3000)[-24:]
+        'xx... (3,000 characters)'
+    """
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 20]}... ({len(text):,} characters)"
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: its `repr`, shortened."""
+    return cut(repr(value))
+
+
+def dotted(location: Location) -> str:
+    """A location in dotted form.
 
     Example:
         >>> dotted(("space", "allocator", 1, "name"))
         'space.allocator[1].name'
     """
     text = ""
-    for part in path:
+    for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
+    return cut(text)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind where it says nothing.
+    """The first line of an error's text, or its class name when the text is empty.
 
     Example:
         >>> first_line(ValueError("bad\\nworse")), first_line(EOFError())
@@ -62,84 +91,104 @@ def first_line(error: BaseException) -> str:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A suggestion to append to a message: the closest valid name, or the valid names, a dozen at most.
+    """A suggestion to append to a message: the closest valid name, or else the valid names (at most twelve).
 
     Example:
         >>> nearest("unifrom", ["uniform", "ramp"])
         "; did you mean 'uniform'?"
     """
     names = list(valid)
-    close = difflib.get_close_matches(name, names, n=1)
+    if found := close_match(name, names):
+        return f"; did you mean {found!r}?"
     more = f" and {len(names) - 12} more" if len(names) > 13 else ""
-    return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(names[:12] if more else names)}{more}"
+    return f"; valid: {', '.join(names[:12] if more else names)}{more}"
 
 
-def problems(error: ValidationError, kind: type[BaseModel]) -> list[Problem]:
-    """A pydantic error as problems.
+def close_match(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name that is most similar to a misspelt one, if any is similar."""
+    return next(iter(difflib.get_close_matches(name[:LONGEST], list(valid), n=1)), None)
+
+
+def problems(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
+    """The problems in a pydantic error.
 
     Args:
-        error: raised while decoding a `kind`.
-        kind: the model that was decoded, for the names of its fields.
+        error: raised while decoding a `model`.
+        model: the decoded model, whose field names are suggested for misspelt ones.
     """
-    return [_problem(entry, kind) for entry in error.errors(include_url=False)]
+    return [_problem(entry, model) for entry in error.errors(include_url=False)]
 
 
-def _problem(entry: Any, kind: type[BaseModel]) -> Problem:
-    path, message = _path(entry["loc"]), _message(entry, kind)
-    return Problem(path, message) if path else placed(message)
-
-
-def placed(message: str) -> Problem:
-    """A message that names its own field first, as a problem there.
+def problem_of(message: str) -> Problem:
+    """The problem that a message describes, when the message begins with the field's dotted path.
 
     Example:
-        >>> placed("budget.mean_rank must be at most 16, got 40").path
+        >>> problem_of("budget.mean_rank must be at most 16, got 40").location
         ('budget', 'mean_rank')
-        >>> placed("model.target_modules 'qeury' matches no linear map").path
+        >>> problem_of("model.target_modules 'qeury' matches no linear map").location
         ('model', 'target_modules')
     """
     named = re.match(r"([a-z_]+(?:\.[a-z_]+)+|[a-z_]+(?= must )) (.*)", message)
     return Problem(tuple(named[1].split(".")), named[2]) if named else Problem((), message)
 
 
-def _message(entry: Any, kind: type[BaseModel]) -> str:
+def _problem(entry: Any, model: type[BaseModel]) -> Problem:
+    location, cause = _location(entry["loc"]), entry.get("ctx", {}).get("error")
+    if isinstance(cause, FieldError):
+        return Problem((*location, *cause.location), cause.message)
+    message = _message(entry, model)
+    return Problem(location, message) if location else problem_of(message)
+
+
+def _message(entry: Any, model: type[BaseModel]) -> str:
+    value = shown(entry["input"])
     match entry["type"]:
         case "extra_forbidden":
             *parents, name = entry["loc"]
-            return f"is no known field{nearest(str(name), _fields(kind, parents))}"
+            return f"is not a known field{nearest(str(name), _fields(model, parents))}"
         case "missing":
             return "is required"
         case "value_error":
             text = str(entry["ctx"]["error"])
-            return text if re.match(r"[a-z_.]+ must ", text) else f"is not valid: {text}"
+            return text if not entry["loc"] or re.match(r"[a-z_.]+ must ", text) else f"is not valid: {text}"
         case "literal_error":
             expected = entry["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-            return f"must be one of {', '.join(expected)}, got {entry['input']!r}{_close(entry['input'], expected)}"
+            found = close_match(str(entry["input"]), expected)
+            return f"must be one of {', '.join(expected)}, got {value}{f'; did you mean {found!r}?' if found else ''}"
         case "too_short":
-            return f"must have at least {entry['ctx']['min_length']} of them, got {entry['input']!r}"
+            return f"must have at least {_items(entry['ctx']['min_length'])}, got {value}"
+        case "too_long":
+            return f"must have at most {_items(entry['ctx']['max_length'])}, got {value}"
         case "string_pattern_mismatch":
-            return f"must match {entry['ctx']['pattern']}, got {entry['input']!r}"
+            return f"must match {entry['ctx']['pattern']}, got {value}"
+        case "string_too_long":
+            return f"must have at most {entry['ctx']['max_length']} characters, got {value}"
+        case "greater_than_equal" | "less_than_equal":
+            ((kind, bound),) = entry["ctx"].items()
+            limit = f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
+            return f"must be at {'least' if kind == 'ge' else 'most'} {limit}, got {value}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"must be a mapping, got {value}"
         case _:
-            rule = entry["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-            return f"must be {rule}, got {entry['input']!r}"
+            rule = entry["msg"].removeprefix("Input should be ")
+            return f"must be {rule}, got {value}"
 
 
-def _close(value: Any, expected: list[str]) -> str:
-    close = difflib.get_close_matches(str(value), expected, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def _items(count: int) -> str:
+    return f"{count} item" if count == 1 else f"{count} items"
 
 
-def _path(loc: tuple[str | int, ...]) -> Path:
-    """pydantic's location without the names of union members, which are no keys."""
+def _location(loc: tuple[str | int, ...]) -> Location:
+    """pydantic's location without the names of union members, which are no keys of the file."""
     return tuple(part for part in loc if not (isinstance(part, str) and ("[" in part or part in _MEMBERS)))
 
 
 _MEMBERS = {"IntRange", "FloatRange", "list", "str", "function-after", "function-before"}
 
 
-def _fields(kind: type[BaseModel], parents: list[str | int]) -> list[str]:
-    """The field names valid below a location."""
-    current: Any = kind
+def _fields(model: type[BaseModel], parents: list[str | int]) -> list[str]:
+    """The field names that are valid below a location."""
+    current: Any = model
     for parent in parents:
         if _is_model(current):
             field = current.model_fields.get(parent) if isinstance(parent, str) else None
@@ -152,7 +201,7 @@ def _fields(kind: type[BaseModel], parents: list[str | int]) -> list[str]:
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models in an annotation, however deep."""
+    """The models inside an annotation, at any depth."""
     if _is_model(annotation):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models(part)]

@@ -1,4 +1,4 @@
-"""The dimensions of a search space, and how a point of it is settled, one decision at a time."""
+"""The dimensions of a search space, and how one value is decided for each of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from rankopt.core.path import paths_of
-from rankopt.core.problems import problems
+from rankopt.core.problems import FieldError, Location, problems
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]
+"""An integer that JSON and databases store exactly."""
 R = TypeVar("R", "IntRange", "FloatRange")
 
 
@@ -21,23 +23,36 @@ class Inner(BaseModel):
 
 
 class IntRange(Inner):
-    """A dimension of integers, both ends included."""
+    """A range of integers.
 
-    # lists make tuples here whichever way the study was read: the check of `space` sees it as Python, not as JSON
-    bounds: Annotated[tuple[int, int], Field(strict=False)] = Field(alias="int")
+    Attributes:
+        bounds: lowest and highest value, both included.
+        log: sample on a logarithmic scale.
+        step: distance between two values.
+    """
+
+    # not strict, because a list must become a tuple: `space` is validated as Python data, not as JSON
+    bounds: Annotated[tuple[Whole, Whole], Field(strict=False)] = Field(alias="int")
     log: bool = False
     step: Annotated[int, Field(ge=1)] = 1
 
     @model_validator(mode="after")
     def _in_order(self) -> IntRange:
         low, high = self.bounds
-        if self.step > 1 and (self.log or (high - low) % self.step):
-            raise ValueError(f"a step must lead from low to high, without log, got {self.step} in [{low}, {high}]")
+        if self.step > 1 and self.log:
+            raise ValueError("a range must have either a step or log, got both")
+        if (high - low) % self.step:
+            raise ValueError(f"a range must be a whole number of steps long, got step {self.step} in [{low}, {high}]")
         return _ordered(self)
 
 
 class FloatRange(Inner):
-    """A dimension of real numbers."""
+    """A range of real numbers.
+
+    Attributes:
+        bounds: lowest and highest value, both included.
+        log: sample on a logarithmic scale.
+    """
 
     bounds: Annotated[tuple[Finite, Finite], Field(strict=False)] = Field(alias="float")
     log: bool = False
@@ -47,8 +62,12 @@ class FloatRange(Inner):
         return _ordered(self)
 
 
-class Choice(Inner):
-    """A list of values inside a listed value, where a plain list could be the field's own value."""
+class InnerChoice(Inner):
+    """A list of values inside a listed value, where a plain list could be the field's own value.
+
+    Attributes:
+        values: the values to choose from.
+    """
 
     values: list[Any] = Field(alias="choice", min_length=1)
 
@@ -58,58 +77,84 @@ def _ordered(dimension: R) -> R:
     if low > high:
         raise ValueError(f"a range must go from low to high, got [{low}, {high}]")
     if dimension.log and low <= 0:
-        raise ValueError(f"a log range must begin above 0, got [{low}, {high}]")
+        raise ValueError(f"a range with log must start above 0, got [{low}, {high}]")
     return dimension
 
 
-def _kind(value: Any) -> str:
-    """Which of the three a dimension is, so that a mistake in one is told by its rules alone."""
-    for kind, key in ((IntRange, "int"), (FloatRange, "float")):
-        if isinstance(value, kind) or (isinstance(value, dict) and key in value):
-            return kind.__name__
+def _member(value: Any) -> str:
+    """The member of the union that a value is meant as, so that only its rules are reported."""
+    for model, key in ((IntRange, "int"), (FloatRange, "float")):
+        if isinstance(value, model) or (isinstance(value, dict) and key in value):
+            return model.__name__
     return "list"
 
 
 Dimension = Annotated[
     Annotated[list[Any], Tag("list")] | Annotated[IntRange, Tag("IntRange")] | Annotated[FloatRange, Tag("FloatRange")],
-    Discriminator(_kind),
+    Discriminator(_member),
 ]
 Assignment = dict[str, Any]
 """One point of a space: dimension -> value."""
 Decide = Callable[[str, Dimension], Any]
 """Name and dimension -> a number of the range, or the index of a listed value."""
 
-KINDS: dict[str, type[IntRange | FloatRange | Choice]] = {"int": IntRange, "float": FloatRange, "choice": Choice}
+INNER: dict[str, type[IntRange | FloatRange | InnerChoice]] = {
+    "int": IntRange,
+    "float": FloatRange,
+    "choice": InnerChoice,
+}
 
 
 def inner_dimension(value: Any) -> Dimension | None:
-    """The dimension that a part of a listed value stands for; None where it stands for itself.
+    """The dimension that a part of a listed value is written as; None for an ordinary value.
 
     Raises:
-        ValueError: it is written as a dimension and is none.
+        FieldError: it is written as a dimension but breaks the dimension's rules.
 
     Example:
         >>> inner_dimension({"choice": [0.1, 0.3]}), inner_dimension({"*.query": 2})
         ([0.1, 0.3], None)
     """
-    kinds = [kind for kind in KINDS if isinstance(value, dict) and kind in value]
-    if not kinds:
+    keys = [key for key in INNER if isinstance(value, dict) and key in value]
+    if not keys:
         return None
     try:
-        dimension = KINDS[kinds[0]].model_validate(value)
+        dimension = INNER[keys[0]].model_validate(value)
     except ValidationError as error:
-        raise ValueError(f"{value!r} is no dimension: {problems(error, KINDS[kinds[0]])[0]}") from None
-    return dimension.values if isinstance(dimension, Choice) else dimension
+        raise FieldError((), f"must be a valid dimension: {problems(error, INNER[keys[0]])[0]}") from None
+    return dimension.values if isinstance(dimension, InnerChoice) else dimension
 
 
-def settle(space: Mapping[str, Dimension], decide: Decide) -> dict[str, Any]:
-    """One point of a space: every dimension decided in the order of the file, an inner one only where it was chosen.
+def check_inner(space: Mapping[str, Dimension]) -> None:
+    """Refuse listed values that contain an invalid inner dimension.
 
-    An inner dimension is named by the value it stands in: `allocator[adalora].initial`.
+    Raises:
+        FieldError: with the location of the first one.
+    """
+    for name, dimension in space.items():
+        for index, value in enumerate(dimension if isinstance(dimension, list) else ()):
+            _check_inner(value, (name, index))
+
+
+def _check_inner(value: Any, location: Location) -> None:
+    try:
+        inner = inner_dimension(value)
+    except FieldError as error:
+        raise FieldError(location, error.message) from None
+    parts: Any = inner if inner is not None else value
+    if isinstance(parts, dict | list):
+        for key, part in parts.items() if isinstance(parts, dict) else enumerate(parts):
+            _check_inner(part, (*location, *(("choice",) if inner is not None else ()), key))
+
+
+def settle(space: Mapping[str, Dimension], decide: Decide) -> Assignment:
+    """Decide a value for every dimension in the order of the file; inner ones only inside the chosen value.
+
+    An inner dimension's name contains the value that holds it: `allocator[adalora].initial`.
 
     Args:
-        space: dotted path, or several with commas between -> dimension.
-        decide: asked once for every dimension that the point has.
+        space: dotted path, or several separated by commas -> dimension.
+        decide: called once for every dimension that the point has.
     Returns:
         Dotted path -> value, as `StudySpec.trial` takes it.
     Example:
@@ -124,15 +169,15 @@ def _settled(name: str, dimension: Dimension, decide: Decide) -> Any:
     decided = decide(name, dimension)
     if not isinstance(dimension, list):
         return decided
-    value, tag = dimension[decided], _tag(dimension, decided)
+    value, label = dimension[decided], _label(dimension, decided)
     paths = paths_of(name)
     if len(paths) > 1:
-        return [_filled(f"{path}[{tag}]", part, decide) for path, part in zip(paths, value, strict=True)]
-    return _filled(f"{name}[{tag}]", value, decide)
+        return [_filled(f"{path}[{label}]", part, decide) for path, part in zip(paths, value, strict=True)]
+    return _filled(f"{name}[{label}]", value, decide)
 
 
 def _filled(name: str, value: Any, decide: Decide) -> Any:
-    """A listed value with its inner dimensions settled."""
+    """A listed value with a value decided for each of its inner dimensions."""
     if (inner := inner_dimension(value)) is not None:
         return _settled(name, inner, decide)
     if isinstance(value, dict):
@@ -142,8 +187,8 @@ def _filled(name: str, value: Any, decide: Decide) -> Any:
     return value
 
 
-def _tag(values: list[Any], index: int) -> str:
-    """What tells a listed value in names: its own name where no other one has it, else its index."""
+def _label(values: list[Any], index: int) -> str:
+    """How names of inner dimensions refer to a listed value: by its own name if that is unique, else by its index."""
     names = [_name(value) for value in values]
     own = names[index]
     return own if own and names.count(own) == 1 else str(index)
@@ -154,10 +199,11 @@ def _name(value: Any) -> str:
     return str(first.get("name", "")) if isinstance(first, dict) else ""
 
 
-def examples(space: Mapping[str, Dimension], seen: dict[str, Dimension] | None = None) -> Iterator[dict[str, Any]]:
-    """The first point of a space, then points that take one more decision: every listed value, both ends of a range.
+def examples(space: Mapping[str, Dimension], seen: dict[str, Dimension] | None = None) -> Iterator[Assignment]:
+    """Points that together contain every listed value and both ends of every range.
 
-    As many points as there are values, where all combinations would be their product.
+    Each point differs from an earlier one in one decision, so their number is the sum of the numbers of values, not the
+    product.
 
     Args:
         space: see `settle`.
@@ -182,7 +228,7 @@ def examples(space: Mapping[str, Dimension], seen: dict[str, Dimension] | None =
 
 
 def dimensions(space: Mapping[str, Dimension]) -> dict[str, Dimension]:
-    """All dimensions of a space by name, inner ones after the value that they stand in.
+    """All dimensions of a space by name, inner ones after the value that holds them.
 
     Example:
         >>> list(dimensions({"allocator": [{"name": "ramp", "ratio": {"float": [1.0, 9.0]}}]}))
@@ -195,7 +241,7 @@ def dimensions(space: Mapping[str, Dimension]) -> dict[str, Dimension]:
 
 
 def could_be(value: Any, listed: Any) -> bool:
-    """Whether a listed value can be settled to a value, told apart by type too (1 is not True).
+    """Whether a value could result from a listed value; types count too (1 is not True).
 
     Example:
         >>> could_be({"name": "ramp", "ratio": 4.0}, {"name": "ramp", "ratio": {"float": [1.0, 9.0]}})

@@ -1,4 +1,4 @@
-"""From a study file to a `StudySpec`, or to a line that says where it is wrong."""
+"""Read a study file into a `StudySpec`, or say on one line per problem what is wrong and where."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from rankopt.core.path import paths_of, split_path, with_path
-from rankopt.core.problems import InvalidSpecError, Problem, dotted, problems
-from rankopt.core.problems import Path as Place
+from rankopt.core.problems import FieldError, InvalidSpecError, Location, Problem, cut, dotted, problems, shown
 from rankopt.core.space import Assignment, could_be, dimensions, examples
-from rankopt.core.spec import StudySpec, TrialSpec, decode
-from rankopt.core.yaml import Document
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.yaml import Document, parse_value
 
 TABLES = ("space", "repeat")
 """Fields of a study whose keys are dotted paths of a trial."""
@@ -27,15 +25,15 @@ COMBINATIONS = 100_000
 
 
 class StudyFile:
-    """A study file with overrides applied, decoded and checked: every trial of its space is a valid trial.
+    """A study file with overrides applied; every trial that it describes is valid.
 
     Args:
         path: a YAML file.
-        overrides: `dotted.path=value` texts; a path of the study or, without its `base.`, of a trial.
+        overrides: texts `dotted.path=value`; the path of a field of the study, or of a trial (with or without `base.`).
     Attributes:
         study: the decoded study.
     Raises:
-        InvalidSpecError: one line per problem, each with file, line, dotted path, rule and value.
+        InvalidSpecError: one line per problem with file, line number, dotted path, rule and value.
     """
 
     def __init__(self, path: Path, overrides: Iterable[str] = ()) -> None:
@@ -43,7 +41,7 @@ class StudyFile:
             self.document = Document(path)
         except ValueError as error:
             raise InvalidSpecError([str(error)]) from None
-        self.overridden: dict[Place, str] = {}  # place -> the text that set it
+        self.overridden: dict[Location, str] = {}  # location -> the override that set it
         data = self.document.data
         for text in overrides:
             data = self._override(data, text)
@@ -54,10 +52,10 @@ class StudyFile:
                 self.study.trial(assignment)
             except ValidationError as error:
                 if number and self.sampled and not any(entry["loc"] for entry in error.errors(include_url=False)):
-                    continue  # fields that do not go together at this point: the search tells such a trial as failed
+                    continue  # fields that contradict each other at this point only: the search records a failed trial
                 raise InvalidSpecError(self.line(p, assignment) for p in problems(error, TrialSpec)) from None
-            except ValueError as error:
-                raise InvalidSpecError([f"{path}: {error}"]) from None
+            except FieldError as error:
+                raise InvalidSpecError([self.at(("base", *error.location), error.message)]) from None
 
     @property
     def sampled(self) -> bool:
@@ -70,8 +68,11 @@ class StudyFile:
         return all(name in space and isinstance(values, list) for name, values in dimensions(space).items())
 
     def assignments(self) -> Iterator[Assignment]:
-        """Points of the space to check: all of a grid; for a search every value and both ends of every range, each at
-        every repeat."""
+        """The points of the space to validate.
+
+        All points of a grid. For a search, points with every listed value and both ends of every range, each at every
+        combination of `repeat`.
+        """
         if self.sampled:
             for point, repeat in itertools.product(examples(self.study.space), self.study.repeats()):
                 yield {**point, **repeat}
@@ -79,28 +80,28 @@ class StudyFile:
             yield from self.study.assignments()
 
     def line(self, problem: Problem, assignment: Assignment) -> str:
-        """A problem of the trial at `assignment` as one line, placed where the wrong value stands in the file."""
-        place: Place = ("base", *problem.path)
+        """A problem of the trial at `assignment` as one line, with the line number of the wrong value in the file."""
+        location: Location = ("base", *problem.location)
         for path, value in assignment.items():
             together = paths_of(path)
-            for position, path_ in enumerate(together):
+            for index, path_ in enumerate(together):
                 parts = tuple(split_path(path_))
-                if problem.path[: len(parts)] == parts:
+                if problem.location[: len(parts)] == parts:
                     table = next(table for table in TABLES if path in getattr(self.study, table))
                     dimension = getattr(self.study, table)[path]
-                    index: Place = (_index(dimension, value),) if isinstance(dimension, list) else ()
-                    index += (position,) if len(together) > 1 else ()
-                    place = (table, path, *index, *problem.path[len(parts) :])
-        return self.at(place, problem.message)
+                    item: Location = (_index(dimension, value),) if isinstance(dimension, list) else ()
+                    item += (index,) if len(together) > 1 else ()
+                    location = (table, path, *item, *problem.location[len(parts) :])
+        return self.at(location, problem.message)
 
-    def at(self, place: Place, message: str) -> str:
-        """A message about a place of the study as one line."""
+    def at(self, location: Location, message: str) -> str:
+        """A message about a value of the study as one line: the file and line number, or the override that set it."""
         for prefix, text in self.overridden.items():
-            above = len(place) > 1 and prefix[: len(place)] == place  # a whole that the override made wrong
-            if place[: len(prefix)] == prefix or above:
-                return f"--set {text}: {dotted(place)} {message}"
-        text = f"{dotted(place)} {message}" if place else message
-        return f"{self.document.path}:{self.document.line(place)}: {text}"
+            inside = location[: len(prefix)] == prefix
+            around = len(location) > 1 and prefix[: len(location)] == location  # the override broke an outer mapping
+            if inside or around:
+                return f"--set {cut(text)}: {dotted(location)} {message}"
+        return f"{self.document.path}:{self.document.line(location)}: {Problem(location, message)}"
 
     def _refuse_too_many(self) -> None:
         count = math.prod(len(values) for values in self.study.space.values() if isinstance(values, list))
@@ -112,28 +113,25 @@ class StudyFile:
         try:
             return decode(StudySpec, data)
         except ValidationError as error:
-            raise InvalidSpecError(self.at(p.path, p.message) for p in problems(error, StudySpec)) from None
+            raise InvalidSpecError(self.at(p.location, p.message) for p in problems(error, StudySpec)) from None
 
     def _override(self, data: dict[str, Any], text: str) -> dict[str, Any]:
         path, equals, value = text.partition("=")
         if not equals:
-            raise InvalidSpecError([f"--set needs path=value, got {text!r}"])
+            raise InvalidSpecError([f"--set must be given path=value, got {shown(text)}"])
         try:
-            parsed = YAML(typ="safe", pure=True).load(value)
-        except YAMLError:
-            raise InvalidSpecError([f"--set {text}: the value is not valid YAML"]) from None
-        try:
+            parsed = parse_value(value)
             path = path.removeprefix("base.")  # base.seed and seed are the same field
             for part in ("base", *TABLES):
                 if not isinstance(data.get(part) or {}, dict):
-                    raise ValueError(f"{part} must be a mapping in {self.document.path}, got {data[part]!r}")
+                    raise ValueError(f"{part} must be a mapping in {self.document.path}, got {shown(data[part])}")
             first = split_path(path)[0]
             if first in StudySpec.model_fields and first not in TrialSpec.model_fields:
-                self.overridden[_study_place(path)] = text
+                self.overridden[_study_location(path)] = text
                 return _set_study(data, path, parsed)
             return self._set_trial(data, path, parsed, text)
         except ValueError as error:
-            raise InvalidSpecError([f"--set {text}: {error}"]) from None
+            raise InvalidSpecError([f"--set {cut(text)}: {error}"]) from None
 
     def _set_trial(self, data: dict[str, Any], path: str, value: Any, text: str) -> dict[str, Any]:
         parts = split_path(path)
@@ -147,13 +145,13 @@ class StudyFile:
             if path in listed and isinstance(value, list):
                 self.overridden[table, path] = text
                 return {**data, table: {**listed, path: value}}
-            # a fixed value takes a dimension, and any dimension inside it, out of its table
+            # a fixed value removes the dimension of its field, and those of fields inside it
             tables[table] = {name: values for name, values in listed.items() if split_path(name)[: len(parts)] != parts}
         self.overridden[("base", *parts)] = text
         return {**data, **tables, "base": with_path(data.get("base") or {}, path, value)}
 
 
-def _study_place(path: str) -> Place:
+def _study_location(path: str) -> Location:
     first, _, rest = path.partition(".")
     return (first, rest) if first in TABLES else tuple(split_path(path))
 
@@ -166,14 +164,14 @@ def _set_study(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 
 def _index(dimension: list[Any], value: Any) -> int:
-    """Where a value stands in its list."""
+    """The index in a dimension's list of the item that a value results from."""
     return next(index for index, item in enumerate(dimension) if item is value or could_be(value, item))
 
 
-def check_options(kind: type[BaseModel], options: dict[str, Any], *place: str) -> list[Problem]:
-    """Problems of a registered member's own options, placed below `place`."""
+def check_options(model: type[BaseModel], options: dict[str, Any], *location: str) -> list[Problem]:
+    """The problems of a registered member's own options, located below `location`."""
     try:
-        decode(kind, options)
+        decode(model, options)
     except ValidationError as error:
-        return [Problem((*place, *p.path), p.message) for p in problems(error, kind)]
+        return [Problem((*location, *p.location), p.message) for p in problems(error, model)]
     return []

@@ -1,20 +1,30 @@
-"""Reading a YAML file with the place of every value (YAML 1.2: `1e-4` is a number, `no` is a string)."""
+"""Read YAML 1.2 files with the line of every value (`1e-4` is a number, `no` is a string)."""
 
 from __future__ import annotations
 
 import io
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import MaxDepthExceededError
+from ruamel.yaml.constructor import ConstructorError, RoundTripConstructor
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from rankopt.core.folders import new_file
+from rankopt.core.problems import Location, cut, first_line, shown
 
-Path_ = tuple[str | int, ...]
-MOST, DEEPEST = 100_000, 50
+LARGEST = 1_000_000
+"""Bytes of a study file."""
+MOST = 100_000
+"""Values of a study file, with aliases expanded."""
+DEEPEST = 50
+"""Levels of nesting."""
 
 
 class Document:
@@ -23,81 +33,161 @@ class Document:
     Args:
         path: the file.
     Raises:
-        ValueError: one line with file, line and column when the file is missing, unreadable or no YAML mapping.
+        ValueError: the file is missing, unreadable, too large or no YAML mapping; one line with file and line number.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._root = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ValueError(f"{path}: no such file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: cannot be read ({error})") from None
-        except RecursionError:
-            raise ValueError(f"{path}: nested too deeply for a study file") from None
-        except YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-            problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-            raise ValueError(f"{path}{place}: not valid YAML: {problem}") from None
+            self._root = _parse(_read(path))
+        except _UnreadableError as error:
+            raise ValueError(f"{path}{error.where}: {error}") from None
         if not isinstance(self._root, dict):
-            raise ValueError(f"{path}:1: a study file must be a mapping, got {_kind(self._root)}")
-        self._left = MOST
-        self.data: dict[str, Any] = self._plain(self._root, ())
+            raise ValueError(f"{path}:1: a study file must be a mapping, got {_type_name(self._root)}")
+        self.data: dict[str, Any] = _plain(self._root, (), self._error, itertools.count())
 
-    def line(self, path: Path_) -> int:
-        """The line (from 1) of the value at a path of keys and indices, or of its nearest parent."""
+    def line(self, location: Location) -> int:
+        """The line number (from 1) of the value at a location, or of its nearest parent that exists."""
         node, line = self._root, 1
-        for part in path:
+        for part in location:
             try:
-                place = node.lc.data[part]
+                mark = node.lc.data[part]
                 node = node[part]
             except (AttributeError, KeyError, IndexError, TypeError):
                 break
-            line = place[0] + 1
+            line = mark[0] + 1
         return line
 
-    def _plain(self, node: Any, path: Path_) -> Any:
-        """ruamel's round-trip nodes as ordinary Python values."""
-        self._left -= 1
-        if self._left < 0 or len(path) > DEEPEST:
-            raise ValueError(
-                f"{self.path}:{self.line(path[:DEEPEST])}: a study file must hold at most {MOST:,} values, aliases "
-                f"counted where they are used, nested at most {DEEPEST} deep"
-            )
-        if isinstance(node, dict):
-            plain: dict[str, Any] = {}
-            for key, value in node.items():
-                if str(key) in plain:
-                    raise ValueError(f"{self.path}:{self.line((*path, key))}: the key {str(key)!r} twice")
-                plain[str(key)] = self._plain(value, (*path, key))
-            return plain
-        if isinstance(node, list):
-            return [self._plain(value, (*path, index)) for index, value in enumerate(node)]
-        if isinstance(node, bool | ScalarBoolean):
-            return bool(node)
-        if node is None:
-            return None
-        for kind in (int, float, str):
-            if isinstance(node, kind):
-                return kind(node)
-        raise ValueError(
-            f"{self.path}:{self.line(path)}: a value must be a number, string, boolean, list or mapping, "
-            f"got {_kind(node)}"
+    def _error(self, location: Location, message: str) -> ValueError:
+        return ValueError(f"{self.path}:{self.line(location)}: {message}")
+
+
+def parse_value(text: str) -> Any:
+    """The plain value of a YAML text, such as the value of a command-line override.
+
+    Raises:
+        ValueError: one line that says what is wrong.
+    Example:
+        >>> parse_value("[1e-4, no]")
+        [0.0001, 'no']
+    """
+    return _plain(_parse(text), (), lambda _, message: ValueError(message), itertools.count())
+
+
+def _plain(node: Any, location: Location, error: Callable[[Location, str], ValueError], seen: Iterator[int]) -> Any:
+    """Convert ruamel's round-trip nodes to ordinary Python values.
+
+    Args:
+        node: a node of the tree that ruamel read.
+        location: where it is.
+        error: makes an error from a location and a message.
+        seen: counts the values.
+    """
+    if next(seen) >= MOST or len(location) > DEEPEST:
+        raise error(
+            location[:DEEPEST],
+            f"a study file must hold at most {MOST:,} values (aliases expanded), nested at most {DEEPEST} levels deep",
         )
+    if isinstance(node, dict):
+        plain: dict[str, Any] = {}
+        for key, value in node.items():
+            if isinstance(key, list | tuple | Mapping):
+                raise error(location, f"a key must be a string, got {_type_name(key)}")
+            if str(key) in plain:
+                raise error((*location, key), f"the key {shown(str(key))} appears twice")
+            plain[str(key)] = _plain(value, (*location, key), error, seen)
+        return plain
+    if isinstance(node, list):
+        return [_plain(value, (*location, index), error, seen) for index, value in enumerate(node)]
+    if isinstance(node, bool | ScalarBoolean):
+        return bool(node)
+    if node is None:
+        return None
+    if isinstance(node, str) and not node.isprintable() and any("\ud800" <= char <= "\udfff" for char in node):
+        raise error(location, "a string must be Unicode text, got half of a surrogate pair")
+    for kind in (int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    raise error(location, f"a value must be a number, string, boolean, list or mapping, got {_type_name(node)}")
 
 
-def _kind(node: Any) -> str:
-    """What a reader would call a value."""
+class _UnreadableError(ValueError):
+    """A text that is not YAML; `where` is `:line` or `:line:column` once known."""
+
+    def __init__(self, message: str, line: int | None = None, column: int | None = None) -> None:
+        self.where = "".join(f":{number}" for number in (line, column) if number is not None)
+        super().__init__(message)
+
+
+class _Constructor(RoundTripConstructor):
+    """Gives every error of a value its line: `!!float abc` and `2026-13-45` fail in Python's own conversions."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except YAMLError:
+            raise
+        except Exception as error:
+            problem = first_line(error).partition("; use sys.")[0]  # without Python's advice to programmers
+            raise ConstructorError(None, None, problem, node.start_mark) from None
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise _UnreadableError(f"a study file must have at most {LARGEST:,} bytes", 1)
+        return content.decode()
+    except FileNotFoundError:
+        raise _UnreadableError("no such file") from None
+    except OSError as error:
+        raise _UnreadableError(f"cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise _UnreadableError(
+            f"cannot be read: must be UTF-8, got the byte 0x{content[error.start]:02x}", line
+        ) from None
+
+
+def _parse(text: str) -> Any:
+    yaml = YAML(typ="rt")
+    yaml.max_depth = DEEPEST
+    yaml.Constructor = _Constructor
+    yaml.composer.warn_double_anchors = False  # YAML 1.2 allows an anchor to be redefined
+    try:
+        return yaml.load(text)
+    except MaxDepthExceededError as error:
+        raise _UnreadableError(f"must be nested at most {DEEPEST} levels deep", error.problem_mark.line + 1) from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _UnreadableError(f"not valid YAML: {first_line(error)}", line) from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = cut(getattr(error, "problem", None) or first_line(error))
+        where = (mark.line + 1, mark.column + 1) if mark else (None, None)
+        raise _UnreadableError(f"not valid YAML: {problem}", *where) from None
+
+
+def _type_name(node: Any) -> str:
+    """The type of a value in plain English."""
     if node is None:
         return "nothing"
-    kinds = {str: "a string", bool: "a boolean", int: "a number", float: "a number", list: "a list", date: "a date"}
-    return next((word for kind, word in kinds.items() if isinstance(node, kind)), type(node).__name__)
+    names = {
+        str: "a string",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        tuple: "a list",
+        Mapping: "a mapping",
+        date: "a date",
+    }
+    return next((name for kind, name in names.items() if isinstance(node, kind)), type(node).__name__)
 
 
 def write(data: dict[str, Any], path: Path) -> None:
-    """Write plain data as YAML that `Document` reads back to the same data; whole, whoever else writes it just now."""
+    """Write plain data atomically as YAML that `Document` reads back to the same data."""
     text = io.StringIO()
     YAML().dump(data, text)
     new_file(path, text.getvalue())

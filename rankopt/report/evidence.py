@@ -16,7 +16,8 @@ from rankopt.analysis.frame import VARIANTS, tidy
 from rankopt.analysis.pareto import front
 from rankopt.analysis.search import SearchRecord
 from rankopt.core.result import TrialResult
-from rankopt.core.spec import StudySpec, TrialSpec, decode
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import TrialSpec, decode
 from rankopt.report.chart import Style
 from rankopt.report.palette import styles
 

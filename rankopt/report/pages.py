@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from rankopt.core.spec import StudySpec
+from rankopt.core.study_spec import StudySpec
 from rankopt.report.base import Block, Table
 from rankopt.report.cells import cells, numbers
 from rankopt.report.interactive import figures

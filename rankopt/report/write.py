@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankopt.core.result import TrialResult
-from rankopt.core.spec import StudySpec
+from rankopt.core.study_spec import StudySpec
 
 if TYPE_CHECKING:
     from rankopt.analysis.search import SearchRecord

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rankopt.core.spec import StudySpec, decode
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import decode
 from rankopt.search.base import Search
 from rankopt.search.grid import Grid
 from rankopt.search.oneshot import OneShot

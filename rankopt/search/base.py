@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rankopt.core.result import TrialResult
 from rankopt.core.space import dimensions
-from rankopt.core.spec import Named, StudySpec
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import Named
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rankopt.core.spec import StudySpec
+from rankopt.core.study_spec import StudySpec
 from rankopt.search.base import Search, check_lists
 
 

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from pydantic import Field
 
 from rankopt.core.seeds import stream
-from rankopt.core.spec import StudySpec
+from rankopt.core.study_spec import StudySpec
 from rankopt.search.base import Count, Search, refuse_repeated
 from rankopt.search.pruners import build_pruner
 

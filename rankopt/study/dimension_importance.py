@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rankopt.core.spec import StudySpec
+from rankopt.core.study_spec import StudySpec
 
 if TYPE_CHECKING:
     from rankopt.study.storage import StudyStore

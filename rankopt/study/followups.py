@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rankopt.core.spec import TrialSpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.plan import validated
 from rankopt.study.storage import StudyStore
 

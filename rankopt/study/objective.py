@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from rankopt.core.problems import problems
 from rankopt.core.result import Progress, TrialResult
-from rankopt.core.spec import StudySpec, TrialSpec, content_hash, decode
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import TrialSpec, content_hash, decode
 from rankopt.search.pruners import Dominated, Interim, build_pruner
 from rankopt.study.attempts import (
     ALONE,

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rankopt.core.problems import InvalidSpecError, Problem, nearest, placed
+from rankopt.core.problems import InvalidSpecError, Problem, nearest, problem_of
 from rankopt.core.space import Assignment
-from rankopt.core.spec import Named, TrialSpec, decode
 from rankopt.core.study_file import StudyFile, check_options
+from rankopt.core.trial_spec import Named, TrialSpec, decode
 from rankopt.search import SEARCHES, build_search
 from rankopt.search.pruners import PRUNERS, build_pruner
 from rankopt.tasks import TASKS
@@ -90,7 +90,7 @@ def validated(spec: TrialSpec) -> TrialSpec:
     try:
         allocator = build_allocator(spec)
     except ValueError as error:
-        raise InvalidTrialError([placed(str(error))], structural=False) from None
+        raise InvalidTrialError([problem_of(str(error))], structural=False) from None
     options = allocator.model_dump(mode="json", exclude_defaults=True)
     return spec.model_copy(update={"allocator": type(spec.allocator)(name=spec.allocator.name, **options)})
 
@@ -108,12 +108,12 @@ def _validate_search(file: StudyFile) -> None:
         options = {key: value for key, value in pruner.items() if key != "name"}
         found = check_options(PRUNERS[pruner["name"]], options, "search", "pruner") if pruner["name"] in PRUNERS else []
     if found:
-        raise InvalidSpecError(file.at(problem.path, problem.message) for problem in found)
+        raise InvalidSpecError(file.at(problem.location, problem.message) for problem in found)
     try:
         build_search(file.study).check(file.study)
     except ValueError as error:
-        problem = placed(str(error))
-        raise InvalidSpecError([file.at(problem.path, problem.message)]) from None
+        problem = problem_of(str(error))
+        raise InvalidSpecError([file.at(problem.location, problem.message)]) from None
 
 
 def _unknown_names(spec: TrialSpec, allocators: dict[str, Any]) -> Iterator[Problem]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from rankopt.core.problems import InvalidSpecError, Path, Problem, placed
+from rankopt.core.problems import InvalidSpecError, Location, Problem, problem_of
 from rankopt.core.space import Assignment
-from rankopt.core.spec import ModelSpec, TaskSpec, TrainingSpec, TrialSpec, content_hash
 from rankopt.core.study_file import StudyFile
+from rankopt.core.trial_spec import ModelSpec, TaskSpec, TrainingSpec, TrialSpec, content_hash
 
 if TYPE_CHECKING:
     from rankopt.lowrank.layers import Layers
@@ -52,7 +52,7 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> tu
 
     planned, lines, unfit, started = [], [], [], set()
     for number, (assignment, spec) in enumerate(trials):
-        field: Path = ("task", "data_dir" if spec.task.data_dir else "name")  # for a message that names no field
+        field: Location = ("task", "data_dir" if spec.task.data_dir else "name")  # for a message that names no field
         try:
             steps, tokens, longest = _training_size(spec.task, spec.model, spec.training)
             field = ("model", "name")
@@ -72,8 +72,8 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> tu
             if number and file.sampled and field == ("allocator",):
                 unfit.append(str(error))  # the budget cannot be met at this point; the search records such a failure
                 continue
-            problem = placed(str(error))
-            lines.append(file.line(problem if problem.path else Problem(field, problem.message), assignment))
+            problem = problem_of(str(error))
+            lines.append(file.line(problem if problem.location else Problem(field, problem.message), assignment))
     if lines:
         raise InvalidSpecError(lines)
     return planned, unfit

@@ -12,7 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from rankopt.core.result import TrialResult
-from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.core.yaml import write
 from rankopt.study.database import PATIENCE
 from rankopt.study.events import WorkerStopped

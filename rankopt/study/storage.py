@@ -18,7 +18,8 @@ from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from rankopt.core.result import TrialResult
-from rankopt.core.spec import StudySpec, TrialSpec, decode
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import TrialSpec, decode
 from rankopt.search import build_search
 from rankopt.study.artifacts import artifact_store
 from rankopt.study.attempts import (

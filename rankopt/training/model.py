@@ -23,7 +23,7 @@ from transformers import (
 
 from rankopt.core.problems import first_line
 from rankopt.core.seeds import stream
-from rankopt.core.spec import ModelSpec
+from rankopt.core.trial_spec import ModelSpec
 from rankopt.lowrank.inject import inject, linear_names, target_names
 from rankopt.lowrank.layers import Layers
 from rankopt.lowrank.scale import Scale, ScalePolicy

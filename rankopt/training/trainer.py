@@ -18,7 +18,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from rankopt.allocators.base import Pass
 from rankopt.core.problems import first_line
 from rankopt.core.seeds import stream
-from rankopt.core.spec import TrainingSpec
+from rankopt.core.trial_spec import TrainingSpec
 from rankopt.lowrank.layers import apply_pattern
 from rankopt.tasks.encode import Encoded, collate
 from rankopt.training.callback import AllocatorCallback

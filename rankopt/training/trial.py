@@ -25,7 +25,7 @@ from rankopt.core.result import (
     RankEvent,
     TrialResult,
 )
-from rankopt.core.spec import TrialSpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.lowrank.export import export_peft
 from rankopt.lowrank.layers import apply_pattern, shapes_of
 from rankopt.tasks import TASKS

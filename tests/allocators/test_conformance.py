@@ -18,7 +18,7 @@ from rankopt.allocators import ALLOCATORS
 from rankopt.allocators.base import Allocator
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import Shape
-from rankopt.core.spec import AllocatorSpec, decode
+from rankopt.core.trial_spec import AllocatorSpec, decode
 from rankopt.core.yaml import Document
 from rankopt.lowrank.export import export_peft
 from rankopt.lowrank.layers import apply_pattern, pattern_of, shapes_of

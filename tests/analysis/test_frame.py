@@ -12,7 +12,7 @@ from rankopt.analysis.comparison import average, compare
 from rankopt.analysis.frame import labels, tidy
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Point, TrialResult
-from rankopt.core.spec import TrialSpec, decode
+from rankopt.core.trial_spec import TrialSpec, decode
 
 LAYERS = {"0.query": Shape(4, 4), "0.value": Shape(4, 8)}
 

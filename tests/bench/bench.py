@@ -55,7 +55,7 @@ def bench_steps(model: str, repeats: int) -> dict[str, Pairs]:
 
     from rankopt.allocators.adalora import AdaLoRA
     from rankopt.core.budget import Budget
-    from rankopt.core.spec import ModelSpec
+    from rankopt.core.trial_spec import ModelSpec
     from rankopt.tasks import TASKS
     from rankopt.training.dropout import use_lean_dropout
     from rankopt.training.first_token import keep_first_token

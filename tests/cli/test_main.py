@@ -44,10 +44,10 @@ def test_help_documents_exit_codes(rankopt: Rankopt, tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[list[str], str]] = {
-    "an override without a value": (["validate", "{study}", "--set", "seed"], "--set needs path=value, got 'seed'"),
+    "an override without a value": (["validate", "{study}", "--set", "seed"], "must be given path=value, got 'seed'"),
     "an override of nothing": (
         ["validate", "{study}", "--set", "trainin.lr=1"],
-        "--set trainin.lr=1: base.trainin is no known field; did you mean 'training'?",
+        "--set trainin.lr=1: base.trainin is not a known field; did you mean 'training'?",
     ),
     "an override that does not go with the file": (
         ["validate", "{study}", "--set", "budget.ranks=3"],

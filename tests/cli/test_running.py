@@ -27,7 +27,7 @@ def test_only_workers_import_torch(valid_study: Path, fresh: Callable[..., Any],
 
 STRUCTURE: dict[str, tuple[str, list[str]]] = {
     # the added line, and parts of the message
-    "an unknown field": ("serch: {name: grid}", ["serch is no known field; did you mean 'search'?"]),
+    "an unknown field": ("serch: {name: grid}", ["serch is not a known field; did you mean 'search'?"]),
     "a wrong type": ("description: [1]", ["description must be", "got [1]"]),
     "a duplicate key": ("name: again", ["duplicate key"]),
     "no YAML": ("name: [", [": not valid YAML"]),
@@ -57,7 +57,7 @@ def test_a_wrong_trial_is_refused_without_torch(
     path = tiny_study(space={"training.lr": [1e-3, -1.0]})
     runs = [fresh("validate", path, cwd=tmp_path) for _ in range(2)]
     assert (runs[0].code, runs[0].imported) == (2, set())
-    assert "space.training.lr[1] must be greater than 0, got -1.0" in runs[0].stderr
+    assert "space.training.lr[1] must be at least 1e-12, got -1.0" in runs[0].stderr
     assert min(run.seconds for run in runs) < 2
 
 
@@ -138,7 +138,7 @@ def test_a_search_that_gives_up(here: Rankopt, valid_study: Path, tmp_path: Path
 
 SEARCH_PROBLEMS: dict[str, tuple[str, str]] = {
     # what is wrong: the override, part of the message
-    "an unknown option": ("search={name: tpe, trails: 5}", "search.trails is no known field; did you mean 'trials'?"),
+    "an unknown option": ("search={name: tpe, trails: 5}", "trails is not a known field; did you mean 'trials'?"),
     "no number of trials": ("search={name: tpe}", "search.trials must be set under the search 'tpe'"),
     "an unknown search": ("search={name: tpee, trials: 5}", "must be a known search, got 'tpee'; did you mean 'tpe'?"),
     "an unknown pruner": (
@@ -147,9 +147,9 @@ SEARCH_PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "a wrong option of a pruner": (
         "search={name: tpe, trials: 5, pruner: {name: median, startpu: 2}}",
-        "search.pruner.startpu is no known field; did you mean 'startup'?",
+        "search.pruner.startpu is not a known field; did you mean 'startup'?",
     ),
-    "a field that is none": ("space.training.lrr={float: [0.1, 1.0]}", "space.training.lrr is no known field"),
+    "a field that is none": ("space.training.lrr={float: [0.1, 1.0]}", "space.training.lrr is not a known field"),
     "an end of a range that no trial can have": ("space.training.lr={float: [-1.0, 1.0]}", "space.training.lr must be"),
 }
 

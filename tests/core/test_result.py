@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Cost, LossEvent, Parameters, Point, RankEvent, TrialResult
-from rankopt.core.spec import TrialSpec, decode
+from rankopt.core.trial_spec import TrialSpec, decode
 
 SPEC = {"task": {"name": "rte"}, "allocator": {"name": "uniform"}, "budget": {"mean_rank": 2}}
 

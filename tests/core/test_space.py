@@ -79,7 +79,7 @@ def test_what_could_be() -> None:
 
 @pytest.mark.parametrize("value", [{"float": [2.0, 1.0]}, {"int": [0.5, 1]}, {"choice": []}, {"float": [0, 1], "x": 1}])
 def test_a_dimension_that_is_none_is_one_line(value: Any) -> None:
-    with pytest.raises(ValueError, match="is no dimension: ") as caught:
+    with pytest.raises(ValueError, match="must be a valid dimension: ") as caught:
         inner_dimension(value)
     assert "\n" not in str(caught.value)
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankopt.core.yaml import Document, Path_, write
+from rankopt.core.problems import Location
+from rankopt.core.yaml import Document, write
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ space:
         (("absent",), 1),
     ],
 )
-def test_line(read: Any, path: Path_, line: int) -> None:
+def test_line(read: Any, path: Location, line: int) -> None:
     """The line of a value, or of its nearest parent that exists."""
     assert read(TEXT).line(path) == line
 
@@ -112,13 +113,13 @@ def test_line(read: Any, path: Path_, line: int) -> None:
         ("a: b: c\n", r":1:\d+: not valid YAML"),
         ("a: *nowhere\n", r":1:4: not valid YAML"),
         ("a: 1\n---\nb: 2\n", r":\d+:\d+: not valid YAML"),
-        ("a: \x00\n", r": not valid YAML: unacceptable character"),
+        ("a: \x00\n", r":1: not valid YAML: unacceptable character"),
         ("- 1\n- 2\n", r":1: a study file must be a mapping, got a list"),
         ("just words\n", r":1: a study file must be a mapping, got a string"),
         ("", r":1: a study file must be a mapping, got nothing"),
         ("a: 1\nb:\n  c: 2020-01-01\n", r":3: .*got a date"),
         ("a: !!set {x, y}\n", r":1: .*got"),
-        ("1: a\n'1': b\n", r":2: .*'1' twice"),
+        ("1: a\n'1': b\n", r":2: the key '1' appears twice"),
     ],
 )
 def test_errors_are_one_line_with_the_place(read: Any, text: str, words: str) -> None:

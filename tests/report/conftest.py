@@ -10,7 +10,8 @@ import pytest
 
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Cost, Parameters, Point, RankEvent, TrialResult
-from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import TrialSpec
 
 MODULES = {"attention.self.query": 32, "attention.self.value": 32, "attention.output.dense": 32, "output.dense": 64}
 LAYERS = {f"encoder.layer.{k}.{name}": Shape(width, 32) for k in range(4) for name, width in MODULES.items()}

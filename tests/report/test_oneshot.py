@@ -10,7 +10,8 @@ from rankopt.analysis.oneshot import agreement, oneshot
 from rankopt.analysis.pareto import hypervolume
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Cost, Point, TrialResult
-from rankopt.core.spec import StudySpec, TrialSpec, decode
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import TrialSpec, decode
 from rankopt.report.evidence import Evidence
 from rankopt.report.interactive import figures
 from rankopt.report.sections import SECTIONS

@@ -14,7 +14,8 @@ from rankopt.analysis.search import Proposal, SearchRecord
 from rankopt.core.path import depth_and_module, shortest
 from rankopt.core.pattern import RankPattern
 from rankopt.core.result import TrialResult
-from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.report.base import Block
 from rankopt.report.chart import Chart, Curves, Grid
 from rankopt.report.evidence import Evidence

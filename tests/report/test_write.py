@@ -16,7 +16,8 @@ import plotly.graph_objects as go
 import pytest
 
 from rankopt.core.result import TrialResult
-from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.report import write_report
 
 Make = Callable[[Iterable[TrialSpec]], list[TrialResult]]

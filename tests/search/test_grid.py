@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rankopt.core.spec import StudySpec
+from rankopt.core.study_spec import StudySpec
 from rankopt.search import SEARCHES
 from rankopt.search.grid import Grid
 

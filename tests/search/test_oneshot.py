@@ -8,7 +8,7 @@ import pytest
 
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Point, TrialResult
-from rankopt.core.spec import StudySpec
+from rankopt.core.study_spec import StudySpec
 from rankopt.search import build_search
 from rankopt.search.oneshot import OneShot
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rankopt.core.spec import Named, StudySpec
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import Named
 from rankopt.search import SEARCHES, build_search
 from rankopt.search.base import Search
 from rankopt.search.pruners import PRUNERS, Dominated, Interim, build_pruner

@@ -11,7 +11,8 @@ import pytest
 
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Point, TrialResult
-from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
 

@@ -30,7 +30,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "an unknown option": (
         {"allocator": {"name": "adalora", "warmpu": 3}},
         "base.allocator.warmpu",
-        "is no known field; did you mean 'warmup'?",
+        "is not a known field; did you mean 'warmup'?",
     ),
     "a wrong option": (
         {"allocator": {"name": "dylora", "draw": "nework"}},
@@ -148,12 +148,15 @@ def test_a_wrong_repeat_is_reported_at_its_line(tiny_study: Make) -> None:
     assert found
     assert path.read_text().splitlines()[int(found[1]) - 1].strip() == "- coal"
     for override, words in (
-        ("repeat.model.alpha=[1.0]", r"repeat is not valid: 'model\.alpha' must be a field of seed, task, training"),
+        (
+            "repeat.model.alpha=[1.0]",
+            r"repeat\.model\.alpha must not be .*: repeat may only vary seed, task, training",
+        ),
         ("repeat.training.lr=[1.0e-3]", r"repeat dimensions must not overlap"),
-        ("repeat.seed=[0, 1, 0]", r"repeat is not valid: 'seed' must list different values"),
-        ("repeat.seed=3", r"repeat is not valid: dimension 'seed' must be a list of values, got 3"),
-        ("objectives={score: minimize}", r"objectives is not valid: 'score' must be to maximize"),
-        ("repeat.seed={int: [0, 3]}", r"repeat is not valid: dimension 'seed' must be a list of values, got"),
+        ("repeat.seed=[0, 1, 0]", r"repeat\.seed must list distinct values, got 0 twice"),
+        ("repeat.seed=3", r"repeat\.seed must be a list of values, got 3"),
+        ("objectives={score: minimize}", r"objectives\.score must be 'maximize', got 'minimize'"),
+        ("repeat.seed={int: [0, 3]}", r"repeat\.seed must be a list of values, got"),
         ("repeat.seed=[]", r"must not be an empty list"),
     ):
         with pytest.raises(InvalidSpecError, match=words) as caught:

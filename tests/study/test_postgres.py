@@ -19,7 +19,7 @@ from optuna.trial import TrialState, create_trial
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests are no package; the script beside them shares this module
 from postgres import SERVER, database, why_not
 
-from rankopt.core.spec import StudySpec
+from rankopt.core.study_spec import StudySpec
 from rankopt.study import database as database_module
 from rankopt.study.events import Event, Message, WorkerStopped
 from rankopt.study.job import Job, RunOptions

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from rankopt.analysis.frame import tidy
 from rankopt.analysis.search import best
-from rankopt.core.spec import StudySpec
+from rankopt.core.study_spec import StudySpec
 from rankopt.study.attempts import (
     ALONE,
     DROPPED,

@@ -19,7 +19,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from rankopt.core.result import TrialResult
-from rankopt.core.spec import StudySpec
+from rankopt.core.study_spec import StudySpec
 from rankopt.study import database
 from rankopt.study.attempts import (
     ALONE,
@@ -55,7 +55,7 @@ def created(open_store: Open, study: StudySpec) -> StudyStore:
 
 def record(store: StudyStore, result: Callable[..., TrialResult], **changes: Any) -> str:
     """Take the next waiting trial and record a result of it, as a worker does; returns its key."""
-    from rankopt.core.spec import TrialSpec, decode
+    from rankopt.core.trial_spec import TrialSpec, decode
 
     trial = store.study.ask()
     made = result(decode(TrialSpec, trial.user_attrs[SPEC]), **changes)

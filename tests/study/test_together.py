@@ -18,7 +18,8 @@ import pytest
 from optuna.trial import TrialState
 
 from rankopt.core.result import Progress, TrialResult
-from rankopt.core.spec import StudySpec, TrialSpec
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.attempts import KEY
 from rankopt.study.events import Event
 from rankopt.study.job import Job, RunOptions

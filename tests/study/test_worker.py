@@ -310,7 +310,7 @@ def test_a_result_recorded_before_a_death_is_not_made_again(queue: Run, work_thr
     """A worker that died between recording a result and closing its trial: the next one closes it, trains nothing."""
     store = queue({"seed": [0]})
     trial = store.study.ask()
-    from rankopt.core.spec import TrialSpec, decode
+    from rankopt.core.trial_spec import TrialSpec, decode
 
     spec = decode(TrialSpec, trial.user_attrs["spec"])
     trial.set_user_attr(RESULT, result(spec, 0.75).model_dump(mode="json"))

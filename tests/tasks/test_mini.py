@@ -98,15 +98,15 @@ def test_importing_the_tasks_imports_no_heavy_library():
 def test_spelling_and_kind_agree():
     assert len(set(mini_language.WORDS)) == len(mini_language.WORDS)
     for kind, members in mini_language.LEXICON.items():
-        assert {mini_language.kind_of(word) for word in members} == {kind}
+        assert {mini_language.category_of(word) for word in members} == {kind}
     with pytest.raises(KeyError, match="'xxbo'"):
-        mini_language.kind_of("xxbo")
+        mini_language.category_of("xxbo")
 
 
 def test_the_corpus_repeats_about_half_of_the_kinds():
     pairs = mini_language.corpus(Random(1), 1000)
     same = [
-        mini_language.kind_of(a) == mini_language.kind_of(b)
+        mini_language.category_of(a) == mini_language.category_of(b)
         for first, second in pairs
         for a, b in zip(first.split(), second.split(), strict=True)
     ]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from rankopt.core.spec import TrialSpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.tasks.encode import Encoded
 from rankopt.training.callback import AllocatorCallback
 from rankopt.training.model import Adapted

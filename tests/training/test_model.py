@@ -16,7 +16,7 @@ from transformers import (
     BertForSequenceClassification,
 )
 
-from rankopt.core.spec import ModelSpec
+from rankopt.core.trial_spec import ModelSpec
 from rankopt.tasks.glue import GLUE
 from rankopt.training.evaluate import predict
 from rankopt.training.model import Adapted, load_adapted, load_tokenizer, meta_layers

@@ -18,7 +18,7 @@ from trial_results import checkpoint_steps, without_seconds
 
 from rankopt.allocators import ALLOCATORS
 from rankopt.core.result import Progress, TrialResult
-from rankopt.core.spec import TrialSpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.lowrank.export import cut_peft
 from rankopt.training import trial as trial_module
 from rankopt.training.callback import AllocatorCallback
@@ -332,7 +332,7 @@ import json, os, signal, sys
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from rankopt.core.spec import TrialSpec, decode
+from rankopt.core.trial_spec import TrialSpec, decode
 from rankopt.training import trainer
 from rankopt.training.trial import run_trial
 

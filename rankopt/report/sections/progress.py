@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from rankopt.analysis.pareto import hypervolume
-from rankopt.core.spec import TrialSpec, decode
+from rankopt.core.trial_spec import TrialSpec, decode
 from rankopt.report.base import Block, Section
 from rankopt.report.chart import Axis, Chart, Curves, Kind, Series, Style
 from rankopt.report.evidence import Evidence

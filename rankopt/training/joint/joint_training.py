@@ -22,7 +22,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from rankopt.core.result import Progress, TrialResult
-from rankopt.core.spec import TrialSpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.training.joint.joint_passes import backward, forward
 from rankopt.training.joint.lane import Backward, JointLane
 from rankopt.training.joint.scheduler import Scheduler, Thread

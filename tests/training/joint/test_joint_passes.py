@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from trial_results import alone_and_jointly, content
 
-from rankopt.core.spec import TrialSpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.training.checkpoint import latest
 from rankopt.training.joint.joint_training import run_trials
 from rankopt.training.joint.lane import JointLane

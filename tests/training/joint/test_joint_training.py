@@ -14,7 +14,7 @@ from trial_results import alone_and_jointly, assert_alike
 
 from rankopt.allocators import ALLOCATORS
 from rankopt.core.result import Progress
-from rankopt.core.spec import ModelSpec, TrialSpec
+from rankopt.core.trial_spec import ModelSpec, TrialSpec
 from rankopt.training.joint.joint_training import run_trials
 from rankopt.training.trial import InterruptedTrialError, run_trial
 

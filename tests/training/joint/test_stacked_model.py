@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor, nn
 from trial_results import alone_and_jointly
 
-from rankopt.core.spec import TrialSpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.training.data import load_data
 from rankopt.training.joint.joint_training import run_trials
 from rankopt.training.model import load_tokenizer

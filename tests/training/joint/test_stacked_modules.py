@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trial_results import alone_and_jointly
 
-from rankopt.core.spec import TrialSpec
+from rankopt.core.trial_spec import TrialSpec
 
 Spec = Callable[..., TrialSpec]
 

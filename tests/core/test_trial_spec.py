@@ -1,8 +1,7 @@
-"""Specs are strict values whose key is a hash of what is not default; paths and grids do what they say."""
+"""Trial specs are strict values whose key is a hash of the fields that differ from their default."""
 
 from __future__ import annotations
 
-import copy
 import json
 from typing import Any
 
@@ -12,20 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from rankopt.core.problems import problems
-from rankopt.core.spec import (
-    ModelSpec,
-    SearchSpec,
-    StudySpec,
-    TaskSpec,
-    TrainingSpec,
-    TrialSpec,
-    content_hash,
-    decode,
-    paths_of,
-    split_path,
-    with_path,
-)
+from rankopt.core.path import with_path
+from rankopt.core.trial_spec import ModelSpec, TaskSpec, TrainingSpec, TrialSpec, content_hash, decode
 
 BASE: dict[str, Any] = {
     "task": {"name": "rte"},
@@ -240,154 +227,3 @@ def test_content_hash() -> None:
     assert content_hash({"a": [1, 2]}) != content_hash({"a": [2, 1]})
     assert content_hash({"a": 1}) != content_hash({"a": "1"})
     assert len(content_hash(None)) == 12
-
-
-# -------------------------------------------------------------------------------------------------------------- paths
-
-
-@pytest.mark.parametrize(
-    ("path", "parts"),
-    [
-        ("seed", ["seed"]),
-        ("training.lr", ["training", "lr"]),
-        ("allocator.ranks[*.query]", ["allocator", "ranks", "*.query"]),
-        ("allocator.ranks[layer.1.*]", ["allocator", "ranks", "layer.1.*"]),
-    ],
-)
-def test_split_path(path: str, parts: list[str]) -> None:
-    assert split_path(path) == parts
-
-
-@pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a..b", "a[b", "a[b]c", "a[]", "[b]", "a.[b]"])
-def test_split_path_refuses(path: str) -> None:
-    with pytest.raises(ValueError, match="path"):
-        split_path(path)
-
-
-NAMES = st.sampled_from(["a", "b", "c"])
-TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(NAMES, inner, max_size=3), max_leaves=8)
-
-
-@given(st.dictionaries(NAMES, TREES, max_size=3), st.lists(NAMES, min_size=1, max_size=3), st.integers(100, 200))
-def test_with_path(data: dict[str, Any], parts: list[str], value: int) -> None:
-    """The value is found at its path, everything else is as before, and the original is untouched."""
-    before = copy.deepcopy(data)
-    path = ".".join(parts)
-    nodes: list[Any] = [data]
-    for part in parts[:-1]:
-        nodes.append(nodes[-1].get(part, {}) if isinstance(nodes[-1], dict) else None)
-    if not all(isinstance(node, dict) for node in nodes):
-        with pytest.raises(ValueError, match=rf"^{path}: .* not a mapping"):
-            with_path(data, path, value)
-        return
-    new = with_path(data, path, value)
-    assert data == before
-    for node, part in zip(nodes, parts[:-1], strict=False):
-        assert {k: v for k, v in new.items() if k != part} == {k: v for k, v in node.items() if k != part}
-        new = new[part]
-    assert new == nodes[-1] | {parts[-1]: value}
-
-
-# -------------------------------------------------------------------------------------------------------------- study
-
-
-def study(**changes: Any) -> StudySpec:
-    return decode(StudySpec, {"name": "s", "base": BASE} | changes)
-
-
-def test_grid_choices() -> None:
-    """Every combination once, the last dimension fastest; ranges are not part of a grid."""
-    space = {
-        "allocator": [{"name": "uniform"}, {"name": "ramp"}],
-        "seed": [0, 1, 2],
-        "training.lr": {"float": [0.1, 1.0]},
-    }
-    assignments = list(study(space=space).assignments())
-    expected = [{"allocator": {"name": name}, "seed": seed} for name in ("uniform", "ramp") for seed in range(3)]
-    assert assignments == expected
-    assert list(study().assignments()) == [{}]
-
-
-def test_dimensions_that_vary_together() -> None:
-    """Several paths in one dimension take their values side by side, and count as one dimension of the grid."""
-    space = {"task.name, training.lr": [["rte", 1e-3], ["cola", 5e-4]], "seed": [0, 1]}
-    spec = study(space=space)
-    trials = [spec.trial(assignment) for assignment in spec.assignments()]
-    assert [(t.task.name, t.training.lr, t.seed) for t in trials] == [
-        ("rte", 1e-3, 0),
-        ("rte", 1e-3, 1),
-        ("cola", 5e-4, 0),
-        ("cola", 5e-4, 1),
-    ]
-    assert paths_of("seed") == ["seed"]
-
-
-def test_the_trial_of_a_choice() -> None:
-    """A chosen mapping replaces the base's; a longer path goes into it."""
-    assignment = {"allocator": {"name": "static"}, "allocator.ranks[*.query]": 3, "budget": None, "training.epochs": 1}
-    spec = study().trial(assignment)
-    assert spec.allocator.options == {"ranks": {"*.query": 3}}
-    assert (spec.budget, spec.training.epochs, spec.training.lr, spec.seed) == (None, 1.0, 1e-3, 3)
-    assert study().base == BASE
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"name": "a b"}, "name"),
-        ({"name": "../x"}, "name"),
-        ({"name": ""}, "name"),
-        ({"space": {"seed": []}}, "'seed' must not be an empty list"),
-        ({"space": {"seed": 3}}, "'seed' must be a list of values"),
-        ({"space": {"seed": {"int": [0, 1], "float": [0, 1]}}}, "'seed' must be a list of values"),
-        ({"space": {"seed": {"integer": [0, 1]}}}, "'seed' must be a list of values"),
-        ({"space": {"seed,task.name": [[0, "rte"], [1]]}}, r"'seed,task.name' must list 2 values at a time, got \[1\]"),
-        ({"space": {"seed,task.name": [0, 1]}}, "must list 2 values at a time, got 0"),
-        ({"space": {"seed,training.steps": {"int": [0, 1]}}}, "'seed,training.steps' must be a list of values"),
-        ({"space": {"seed": {"int": [0, 1.5]}}}, "int"),
-        ({"space": {"seed": {"int": [0, 1, 2]}}}, "int"),
-        ({"space": {"seed": {"int": [0, 4], "step": 0}}}, "step"),
-        ({"space": {"seed": {"int": [0, 4], "stride": 2}}}, "stride"),
-        ({"space": {"seed": {"int": [4, 0]}}}, "low"),
-        ({"space": {"training.lr": {"float": [1.0, 0.1]}}}, "low"),
-        ({"space": {"training.lr": {"float": [0.0, 0.1], "log": True}}}, "log"),
-        ({"space": {"training.lr": {"float": [0.1, float("inf")]}}}, "finite"),
-        ({"space": {"seed": {"int": [0, 5], "step": 2}}}, "step"),
-        ({"space": {"allocator": [{"name": "ramp", "ratio": {"float": [3.0, 1.0]}}]}}, "low to high"),
-        ({"space": {"allocator": [{"name": "ramp", "ratio": {"float": [1.0], "log": True}}]}}, "is no dimension"),
-        ({"space": {"allocator": [{"name": "ramp", "ratio": {"choice": []}}]}}, "choice"),
-        ({"constraints": {"score": 3}}, "constraints"),
-        ({"constraints": {"parameters": -1}}, "constraints"),
-        ({"objectives": {"loss": "minimize"}}, "objectives"),
-        ({"objectives": {"score": "max"}}, "objectives"),
-        ({"workers": 3}, "workers"),
-    ],
-)
-def test_a_bad_study_is_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words) as caught:
-        study(**changes)
-    assert len(problems(caught.value, StudySpec)) == 1
-
-
-def test_study_defaults_and_round_trip() -> None:
-    spec = study(space={"seed": {"int": [0, 4]}, "training.lr": {"float": [1e-4, 1e-2], "log": True}})
-    assert spec.search == SearchSpec(name="grid")
-    assert spec.objectives == {"score": "maximize", "parameters": "minimize"}
-    assert decode(StudySpec, json.loads(spec.model_dump_json(by_alias=True))) == spec
-
-
-@pytest.mark.parametrize(
-    "dimensions",
-    [
-        ("allocator", "allocator.name"),
-        ("training", "budget", "training.lr"),
-        ("seed", "seed, training.lr"),
-        ("allocator.ranks[*.query]", "allocator.ranks"),
-    ],
-)
-def test_overlapping_dimensions_are_refused(dimensions: tuple[str, ...]) -> None:
-    """One of them would silently overrule the other."""
-    with pytest.raises(ValidationError, match="must not overlap"):
-        StudySpec(
-            name="s", base={}, space={dimension: [1] if "," not in dimension else [[1, 2]] for dimension in dimensions}
-        )

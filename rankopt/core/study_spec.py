@@ -1,0 +1,178 @@
+"""What a study is, as a frozen value: a base trial, a space, and a search."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from rankopt.core.path import fields_of, paths_of, refuse_overlap, split_path, with_path
+from rankopt.core.problems import FieldError, shown
+from rankopt.core.space import Assignment, Dimension, check_inner
+from rankopt.core.trial_spec import Named, Spec, TrialSpec, decode
+
+REPEATABLE = ("seed", "task", "training")
+"""Fields of a trial that `repeat` may vary."""
+
+
+class SearchSpec(Named):
+    """A search's registered name, with its options beside it.
+
+    Attributes:
+        name: a search of `rankopt list searches`; "grid" runs every combination of the space.
+    """
+
+    name: str = "grid"
+
+
+class StudySpec(Spec):
+    """A study: a base trial, the dimensions in which trials differ from it, and the search that proposes them.
+
+    Attributes:
+        name: name of the study and of its folder: letters, digits, `.`, `_` and `-`.
+        description: what the study asks; printed in its report.
+        base: fields of a trial; with a value for every dimension of the space they must make a valid trial.
+        space: dotted path of a trial's field -> a list of values, `{int: [low, high]}` or `{float: [low, high]}`.
+            Paths separated by commas vary together: each item of their list is a list with one value per path.
+            A range or `{choice: [...]}` inside a listed value is a dimension that exists only where that value is
+            chosen: `{name: adalora, initial: {float: [1.1, 2.0]}}`.
+        repeat: dotted path -> a list of values, written as in `space`. A search trains each proposal at every
+            combination of them and uses the mean score, so that its result does not depend on one lucky seed.
+        search: how trials are proposed.
+        objectives: what a search optimises: `score: maximize` (on the search split), `parameters: minimize` (kept
+            adapter parameters), or both.
+        constraints: upper limit of the kept adapter parameters of a search's best trials.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    description: str = ""
+    base: dict[str, Any]
+    space: dict[str, Dimension] = Field(default_factory=dict)
+    repeat: dict[str, list[Any]] = Field(default_factory=dict)
+    search: SearchSpec = SearchSpec()
+    objectives: dict[Literal["score", "parameters"], Literal["maximize", "minimize"]] = Field(
+        min_length=1, default={"score": "maximize", "parameters": "minimize"}
+    )
+    constraints: dict[Literal["parameters"], Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _no_file_name(cls, name: str) -> str:
+        if name.lower().endswith((".yaml", ".yml")):
+            raise FieldError((), f"must not end in .yaml or .yml, which commands read as a file, got {name!r}")
+        return name
+
+    @field_validator("space", "repeat", mode="before")
+    @classmethod
+    def _lists_and_ranges(cls, table: Any, info: ValidationInfo) -> Any:
+        if isinstance(table, dict):
+            refuse_overlap(table)
+            ranges = ", {int: [low, high]} or {float: [low, high]}" if info.field_name == "space" else ""
+            for dimension, values in table.items():
+                _check_dimension(dimension, values, ranges)
+        return table
+
+    @field_validator("space")
+    @classmethod
+    def _inner_dimensions(cls, space: dict[str, Dimension]) -> dict[str, Dimension]:
+        check_inner(space)
+        return space
+
+    @field_validator("repeat")
+    @classmethod
+    def _repetitions(cls, repeat: dict[str, list[Any]], info: ValidationInfo) -> dict[str, list[Any]]:
+        refuse_overlap([*info.data.get("space", {}), *repeat])
+        for dimension, values in repeat.items():
+            for path in paths_of(dimension):
+                if split_path(path)[0] not in REPEATABLE:
+                    message = f"must not be repeated: repeat may only vary {', '.join(REPEATABLE)}, got {path!r}"
+                    raise FieldError((dimension,), message)
+            if (twice := first_repeated(values)) is not None:
+                raise FieldError((dimension,), f"must list distinct values, got {shown(values[twice])} twice")
+        return repeat
+
+    @field_validator("objectives")
+    @classmethod
+    def _directions(cls, objectives: dict[str, str]) -> dict[str, str]:
+        for name, direction in objectives.items():
+            if direction != (wanted := "maximize" if name == "score" else "minimize"):
+                raise FieldError((name,), f"must be {wanted!r}, got {direction!r}")
+        return objectives
+
+    @property
+    def listed(self) -> bool:
+        """Whether every combination of the space is run; otherwise the search proposes `search.trials` trials."""
+        return self.search.options.get("trials") is None
+
+    def assignments(self) -> Iterator[Assignment]:
+        """Every combination of the lists of the space, the last dimension fastest: dotted path -> value."""
+        yield from _combinations({path: values for path, values in self.space.items() if isinstance(values, list)})
+
+    def repeats(self) -> list[Assignment]:
+        """The combinations of `repeat` at which a proposal is trained; one empty assignment without `repeat`."""
+        return list(_combinations(self.repeat))
+
+    def trainings(self, spec: TrialSpec) -> list[TrialSpec]:
+        """A proposal's trial at every combination of `repeat`, in order."""
+        return [decode(TrialSpec, _at(spec.plain, repeat)) for repeat in self.repeats()]
+
+    def trial(self, assignment: Assignment) -> TrialSpec:
+        """The trial at one point of the space."""
+        return decode(TrialSpec, self.plain(assignment))
+
+    def plain(self, assignment: Assignment) -> dict[str, Any]:
+        """The plain data of the trial at one point of the space, not validated."""
+        return _at(self.base, assignment)
+
+
+def first_repeated(values: Iterable[Any]) -> int | None:
+    """The index of the first value that equals an earlier one; None when all are distinct.
+
+    Example:
+        >>> first_repeated([{"a": 1, "b": 2}, 3, {"b": 2, "a": 1}]), first_repeated([1, True, "1"])
+        (2, None)
+    """
+    seen: set[str] = set()
+    for index, value in enumerate(values):
+        text = json.dumps(value, sort_keys=True)
+        if text in seen:
+            return index
+        seen.add(text)
+    return None
+
+
+def _check_dimension(dimension: str, values: Any, ranges: str) -> None:
+    """Refuse values that do not suit a dimension.
+
+    Args:
+        dimension: its dotted path, or several separated by commas.
+        values: what the file has for it.
+        ranges: the other forms that are allowed, for the message; empty where only a list is.
+    """
+    together = len(paths_of(dimension))
+    if isinstance(values, list):
+        if not values:
+            raise FieldError((dimension,), "must not be an empty list")
+        for index, item in enumerate(values if together > 1 else ()):
+            if not isinstance(item, list) or len(item) != together:
+                raise FieldError((dimension, index), f"must be a list of {together} values, got {shown(item)}")
+    elif together > 1:
+        raise FieldError((dimension,), f"must be a list, each item a list of {together} values, got {shown(values)}")
+    elif not ranges or not isinstance(values, dict) or len({"int", "float"} & set(values)) != 1:
+        raise FieldError((dimension,), f"must be a list of values{ranges}, got {shown(values)}")
+
+
+def _at(data: dict[str, Any], assignment: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's plain data with the fields that an assignment sets."""
+    for dimension, values in assignment.items():
+        for path, value in fields_of(dimension, values):
+            data = with_path(data, path, value)
+    return data
+
+
+def _combinations(lists: Mapping[str, list[Any]]) -> Iterator[Assignment]:
+    for values in itertools.product(*lists.values()):
+        yield dict(zip(lists, values, strict=True))
