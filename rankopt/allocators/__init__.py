@@ -11,6 +11,7 @@ from rankopt.allocators.nested import Nested
 from rankopt.allocators.profile import Profile
 from rankopt.allocators.ramp import Ramp
 from rankopt.allocators.random import Random
+from rankopt.allocators.salora import SaLoRA
 from rankopt.allocators.sora import SoRA
 from rankopt.allocators.spectral import Spectral
 from rankopt.allocators.static import Static
@@ -25,6 +26,7 @@ ALLOCATORS: dict[str, type[Allocator]] = {
     "adalora": AdaLoRA,
     "dora_dynamic": DoRADynamic,
     "sora": SoRA,
+    "salora": SaLoRA,
     "dylora": DyLoRA,
     "matryoshka": Matryoshka,
     "spectral": Spectral,

@@ -30,6 +30,7 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "adalora": [{"interval": 3, "initial": 2.5, "warmup": 0.0, "final": 0.0}, {"orthogonality": 0.0, "final": 2}],
     "dora_dynamic": [{"interval": 3, "initial": 2.5}, {"regularisation": 0.0, "final": 2}],
     "sora": [{"initial": 2.5, "warmup": 0.0, "final": 0.0}, {"xi": 0.01, "l1": 0.0}],
+    "salora": [{"final": 6, "initial": 2.5}, {"open": 0.5, "multiplier_lr": 5.0}],
     "matryoshka": [{"ranks": (1,)}],
     "dylora": [{"frozen": False, "draw": "layer"}, {"r_min": 2, "draw": "layer"}],
     "nested": [
