@@ -35,6 +35,7 @@ def content(folder: Path) -> dict[str, Any]:
     assert checkpoint is not None
     saved = torch.load(checkpoint / ADAPTER, weights_only=True)
     saved["records"].pop("seconds")
+    saved["records"]["preparation"].pop("seconds")
     return dict(_flat(saved)) | dict(np.load(folder / "predictions.npz"))
 
 

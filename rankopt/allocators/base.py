@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, NamedTuple
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -51,6 +52,36 @@ class Pass(NamedTuple):
     taught: bool = False
 
 
+class LayerPass(NamedTuple):
+    """What one layer computed for one batch; rows are tokens, padding excluded.
+
+    Attributes:
+        inputs: `(tokens, in)`.
+        gradients: `(tokens, out)`, of the batch's mean task loss with respect to the layer's outputs.
+    """
+
+    inputs: Tensor
+    gradients: Tensor
+
+    def weight_gradient(self) -> Tensor:
+        """The gradient that the frozen weight would receive, dL/dW, `(out, in)`."""
+        return self.gradients.T @ self.inputs
+
+
+class Probe(Protocol):
+    """Passes over the first training batches, in the trial's own order, through the model as it stands.
+
+    No dropout is applied. Weights, gradients and random generators are unchanged. Every call starts with the first
+    batch, and a batch's tensors are computed when the iterator reaches it. `training/probe.py` implements it.
+    """
+
+    def inputs(self, batches: int) -> Iterator[dict[str, Tensor]]:
+        """For each batch, by forward passes: layer -> its inputs, `(tokens, in)`, padding excluded."""
+
+    def gradients(self, batches: int) -> Iterator[dict[str, LayerPass]]:
+        """For each batch, by forward and backward passes: layer -> its inputs and output gradients."""
+
+
 Steps = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A fraction of the trial's steps when below 1, else a number of steps."""
 
@@ -86,8 +117,7 @@ class Allocator(BaseModel, ABC):
     @classmethod
     def is_fixed(cls) -> bool:
         """Whether the pattern is settled before training: no hook after `start` changes anything."""
-        hooks = ("before_step", "penalty", "passes", "restart", "after_step", "allocated", "finish", "choose")
-        return all(getattr(cls, hook) is getattr(Allocator, hook) for hook in hooks)
+        return all(getattr(cls, hook) is getattr(Allocator, hook) for hook in HOOKS - {"start"})
 
     @classmethod
     def trains_super_network(cls) -> bool:
@@ -107,6 +137,19 @@ class Allocator(BaseModel, ABC):
             The state handed to every later hook.
         Raises:
             ValueError: when this allocator cannot meet the budget; one line that says what to change.
+        """
+
+    def prepare(self, state: State, layers: Layers, probe: Probe) -> None:
+        """After `start` and before step 1, once: look at a few training batches, and change layers and state.
+
+        It must be deterministic and leave the global random generators alone; `start` decides whether gates are
+        trained. A run that continues from a checkpoint does not call it again. Its seconds, batches and passes are
+        counted in the trial's cost.
+
+        Args:
+            state: what `start` returned.
+            layers: as `start` left them.
+            probe: inputs and gradients of the layers on the first training batches.
         """
 
     def before_step(self, state: State, layers: Layers, step: int) -> None:
@@ -154,6 +197,10 @@ class Allocator(BaseModel, ABC):
             (how the pattern was found, the uniform rank whose cost it has) -> the pattern.
         """
         return {}
+
+
+HOOKS = {name for name, value in vars(Allocator).items() if isinstance(value, FunctionType) and name[0] != "_"}
+"""The names of the protocol's hooks."""
 
 
 @torch.no_grad()

@@ -94,8 +94,9 @@ class Parameters(Record):
 class Cost(Record):
     """What the trial took: wall seconds by part, optimiser steps, and tokens with and without padding.
 
-    `looks` patterns were looked at by forward passes before the final ones were scored, in `look_seconds` of the
-    evaluation's. Of a pass that trials trained at once share, each counts its share.
+    Before training the allocator looked at `prepare_batches` training batches by `prepare_passes` forward and backward
+    passes, in `prepare_seconds` of the training's. `looks` patterns were looked at by forward passes before the final
+    ones were scored, in `look_seconds` of the evaluation's. Of a joint pass, each trial counts its share.
     """
 
     train_seconds: float
@@ -105,6 +106,9 @@ class Cost(Record):
     padded_tokens: int
     looks: int = 0
     look_seconds: float = 0.0
+    prepare_seconds: float = 0.0
+    prepare_batches: int = 0
+    prepare_passes: int = 0
 
 
 class TrialResult(Record):

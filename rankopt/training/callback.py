@@ -1,6 +1,7 @@
 """Where an allocator's hooks fire. The only file that knows when the Trainer calls what.
 
-allocator.start(layers, budget, T, seed)            # before the Trainer is made
+allocator.start(layers, budget, T, seed)            # in `trial.prepare`
+allocator.prepare(layers, probe)                    # in `trial.train`, unless it continues from a checkpoint
 for step in 1..T:
     allocator.before_step(step)                     # on_step_begin: before the first micro-batch
     for micro-batch in step:
@@ -31,6 +32,7 @@ from rankopt.core.pattern import RankPattern
 from rankopt.core.result import LossEvent, Observer, Progress, RankEvent
 from rankopt.lowrank.layers import Layers, shapes_of
 from rankopt.training.order import Order
+from rankopt.training.probe import TrainingProbe
 
 EVENTS = 100
 """About how many events a trace keeps."""
@@ -81,6 +83,7 @@ class AllocatorCallback(TrainerCallback):
         self.scored, self.score = scored, score
         self.scores: list[dict[str, Any]] = []
         self.seconds = 0.0
+        self.preparation: dict[str, float] = {}
         self.clock = clock
         self._since, self._saved = clock(), time.perf_counter()
 
@@ -89,13 +92,24 @@ class AllocatorCallback(TrainerCallback):
         self._tick()
         return {
             "losses": self.losses, "ranks": self.ranks, "sums": self.sums, "seconds": self.seconds,
-            "scores": self.scores,
+            "scores": self.scores, "preparation": self.preparation,
         }  # fmt: skip
 
     def restore(self, records: dict[str, Any]) -> None:
         """Continue the record of an interrupted run."""
         self.losses, self.ranks = records["losses"], records["ranks"]
         self.sums, self.seconds, self.scores = records["sums"], records["seconds"], records.get("scores", [])
+        self.preparation = records.get("preparation", {})
+
+    def prepare(self, probe: TrainingProbe) -> None:
+        """Call the allocator's hook before training, and count its cost."""
+        began = self.clock()
+        self.allocator.prepare(self.state, self.layers, probe)
+        for layer in self.layers.values():
+            layer.changed = False  # there are no moments yet
+        seconds = self.clock() - began
+        self.preparation = {"seconds": seconds, "batches": probe.batches_read, "passes": probe.passes}
+        self.seconds += seconds
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._since, self._saved = self.clock(), time.perf_counter()

@@ -77,7 +77,13 @@ def save_network(adapted: Adapted, folder: Path, **others: Any) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     layers = {
-        name: {"A": layer.A.detach(), "B": layer.B.detach(), "g": layer.g.detach(), "m": layer.m}
+        name: {
+            "A": layer.A.detach(),
+            "B": layer.B.detach(),
+            "g": layer.g.detach(),
+            "m": layer.m,
+            "initial": layer.initial,
+        }
         for name, layer in adapted.layers.items()
     }
     head = {part: adapted.net.get_submodule(part).state_dict() for part in adapted.head}
@@ -95,13 +101,14 @@ def load_network(adapted: Adapted, folder: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def restore_layers(layers: Layers, saved: dict[str, dict[str, torch.Tensor]]) -> None:
-    """Restore saved factors, gates and masks."""
+def restore_layers(layers: Layers, saved: dict[str, dict[str, Any]]) -> None:
+    """Restore saved factors, gates, masks and initial ranks."""
     for name, layer in layers.items():
         layer.A.copy_(saved[name]["A"])
         layer.B.copy_(saved[name]["B"])
         layer.g.copy_(saved[name]["g"])
         layer.mask(saved[name]["m"])
+        layer.initial = saved[name].get("initial", layer.initial)  # absent in checkpoints of earlier versions
 
 
 def _sha256(path: Path) -> str:

@@ -39,6 +39,7 @@ from rankopt.training.evaluate import Looks, predict
 from rankopt.training.lane import Lane
 from rankopt.training.model import Adapted, load_adapted, model_source
 from rankopt.training.order import Order, total_steps
+from rankopt.training.probe import TrainingProbe, training_batches
 from rankopt.training.trainer import NonFiniteLossError, TrialTrainer
 
 
@@ -84,12 +85,14 @@ class Trained:
         ranks: the active ranks over time.
         losses: the training loss over time.
         seconds: wall seconds, evaluations excluded.
+        preparation: what `Allocator.prepare` cost, as "seconds" of these, "batches" and "passes".
     """
 
     state: State
     ranks: tuple[RankEvent, ...]
     losses: tuple[LossEvent, ...]
     seconds: float
+    preparation: dict[str, float]
 
 
 def run_trial(
@@ -171,12 +174,14 @@ def train(
     if checkpoint and step_of(checkpoint) == prepared.steps:
         trainer.load(checkpoint)  # the trial was interrupted while it was scored
     else:
+        if checkpoint is None:
+            trainer.events.prepare(_probe(prepared))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     events = trainer.events
     if events.stopped:
         raise InterruptedTrialError
     ranks, losses = events.trace()
-    return Trained(events.state, ranks, losses, events.seconds)
+    return Trained(events.state, ranks, losses, events.seconds, events.preparation)
 
 
 def build_trainer(
@@ -272,8 +277,15 @@ def score(
             padded_tokens=padded,
             looks=len(looks.seen),
             look_seconds=looks.seconds,
+            **{f"prepare_{name}": value for name, value in trained.preparation.items()},
         ),
     )
+
+
+def _probe(prepared: Prepared) -> TrainingProbe:
+    adapted, precision = prepared.adapted, prepared.spec.training.precision
+    batches = partial(training_batches, adapted, prepared.data.train, prepared.order)
+    return TrainingProbe(adapted.net, adapted.layers, batches, precision)
 
 
 def _interim(prepared: Prepared, pattern: RankPattern) -> dict[str, float]:

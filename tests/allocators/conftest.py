@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from rankopt.lowrank.inject import inject, target_names
 from rankopt.lowrank.layers import Layers, apply_pattern, pattern_of
 from rankopt.lowrank.linear import LowRankLinear
 from rankopt.lowrank.scale import Scale
+from rankopt.training.probe import TrainingProbe
 
 TARGETS = ["query", "intermediate.dense", "layer.1.output.dense"]
 HEAD = "classifier"
@@ -48,6 +50,13 @@ def adapted(scale: Scale, max_rank: int = MAX_RANK) -> tuple[BertForSequenceClas
 @torch.no_grad()
 def logits(model: Any) -> Tensor:
     return model(input_ids=IDS).logits
+
+
+def batches() -> Iterator[dict[str, Tensor]]:
+    """The batches of the training below, from the first step's."""
+    for step in itertools.count(1):
+        rows = torch.arange(16) + 16 * (step % 2)
+        yield {"input_ids": IDS[rows], "labels": LABELS[rows]}
 
 
 class Training:
@@ -81,8 +90,15 @@ class Training:
         self.head = self.model.get_submodule(HEAD).requires_grad_(True)
         self.state = allocator.start(self.layers, budget, steps, seed)
         self.optimizer = torch.optim.AdamW(self.trained(), lr=lr, weight_decay=decay)
-        self.trace: list[RankPattern] = [allocator.allocated(self.state, self.layers)]
+        self.trace: list[RankPattern] = []
         self.losses: list[float] = []
+
+    def prepare(self) -> Training:
+        """Let the allocator look at the training data, once, before step 1."""
+        if not self.trace:
+            self.allocator.prepare(self.state, self.layers, TrainingProbe(self.model, self.layers, batches))
+            self.trace = [self.allocator.allocated(self.state, self.layers)]
+        return self
 
     def trained(self) -> list[nn.Parameter]:
         return [parameter for _, parameter in sorted(self.model.named_parameters()) if parameter.requires_grad]
@@ -100,6 +116,7 @@ class Training:
 
     def advance(self, until: int | None = None) -> Training:
         """The steps up to and including `until`, as `training/callback.py` writes them down."""
+        self.prepare()
         while self.step < (until or self.steps):
             self.step += 1
             self.allocator.before_step(self.state, self.layers, self.step)
@@ -142,6 +159,7 @@ class Training:
                 "state": self.state,
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
+                "initial": {name: layer.initial for name, layer in self.layers.items()},
             },
             path,
         )
@@ -154,9 +172,11 @@ class Training:
             for key in ("A", "B", "g"):
                 getattr(layer, key).copy_(saved["weights"][f"{name}.{key}"])
             layer.mask(saved["weights"][f"{name}.m"])
+            layer.initial = saved["initial"][name]
         self.head.load_state_dict({key: saved["weights"][key] for key in self.head.state_dict()})
         self.state, self.step = saved["state"], saved["step"]
         self.optimizer.load_state_dict(saved["optimizer"])
+        self.trace = [self.allocator.allocated(self.state, self.layers)]
         return self
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from peft import PeftModel
+from probing_allocators import PROBING
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
@@ -43,14 +44,15 @@ MORE: dict[str, list[dict[str, Any]]] = {
 }
 """Settings tried beside the defaults; an allocator that is not listed is tried with its defaults."""
 
-CASES = [(name, options) for name in ALLOCATORS for options in ({}, *MORE.get(name, []))]
+TABLE = ALLOCATORS | PROBING
+CASES = [(name, options) for name in TABLE for options in ({}, *MORE.get(name, []))]
 Lab = SimpleNamespace
 
 
 @pytest.fixture(params=CASES, ids=[f"{name} {options}" if options else name for name, options in CASES])
 def allocator(request: pytest.FixtureRequest) -> Allocator:
     name, options = request.param
-    return ALLOCATORS[name](**options)
+    return TABLE[name](**options)
 
 
 @pytest.fixture
@@ -75,11 +77,11 @@ BUDGETS = {
 
 def test_survives_yaml(allocator: Allocator, tmp_path: Path) -> None:
     """Built with no arguments but its options, written as YAML, read as a study file is, it is the same allocator."""
-    name = next(name for name, kind in ALLOCATORS.items() if kind is type(allocator))
+    name = next(name for name, kind in TABLE.items() if kind is type(allocator))
     path = tmp_path / "study.yaml"
     YAML(typ="rt").dump({"name": name, **allocator.model_dump(mode="json")}, path)
     spec = decode(AllocatorSpec, Document(path).data)
-    assert decode(ALLOCATORS[spec.name], spec.options) == allocator
+    assert decode(TABLE[spec.name], spec.options) == allocator
 
 
 @pytest.mark.parametrize("name", ALLOCATORS)
@@ -101,6 +103,52 @@ def test_registered_under_its_own_name(name: str) -> None:
             setattr(kind(), field, None)
 
 
+def outside_the_protocol(kind: type[Allocator]) -> set[str]:
+    """Public methods and properties of an allocator that nothing calls."""
+    found = {
+        name
+        for base in kind.__mro__
+        if base is not Allocator and issubclass(base, Allocator)
+        for name, value in vars(base).items()
+        if not name.startswith("_") and (callable(value) or hasattr(value, "__get__"))
+    }
+    return found - vars(Allocator).keys()
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_every_public_method_is_a_hook(name: str) -> None:
+    """A hook with a misspelt name would never be called; helpers are private."""
+    assert outside_the_protocol(TABLE[name]) == set()
+
+
+def test_a_misspelt_hook_is_found() -> None:
+    """Methods (inherited, class and static ones too) and properties are found; hooks, fields and helpers are not."""
+
+    class Misspelt(ALLOCATORS["uniform"]):  # type: ignore[misc]
+        width: int = 3
+        scale: ClassVar[Any] = "unit"
+
+        def after_steps(self, state: Any, layers: Any, step: int) -> None: ...
+
+        def after_step(self, state: Any, layers: Any, step: int) -> None: ...
+
+        def _helper(self) -> None: ...
+
+    class Below(Misspelt):
+        @property
+        def size(self) -> int:
+            return 1
+
+        @classmethod
+        def made(cls) -> None: ...
+
+        @staticmethod
+        def of() -> None: ...
+
+    assert outside_the_protocol(Misspelt) == {"after_steps"}
+    assert outside_the_protocol(Below) == {"after_steps", "size", "made", "of"}
+
+
 # --------------------------------------------------------------------------------------------------------- 2. the start
 
 
@@ -109,9 +157,21 @@ def test_the_adapted_model_starts_as_the_base_model(allocator: Allocator, budget
     """Not one bit of the logits moves before the first step, under every scale policy that the allocator allows."""
     expected = lab.logits(lab.base_model())
     for scale in sorted(allocator.scales):
-        training = begin(lab, allocator, BUDGETS[budget], scale=scale)
+        training = begin(lab, allocator, BUDGETS[budget], scale=scale).prepare()
         allocator.before_step(training.state, training.layers, 1)
         assert torch.equal(lab.logits(training.model), expected)
+
+
+def test_preparing_leaves_no_trace(allocator: Allocator, typical: Budget, lab: Lab) -> None:
+    """`prepare` moves no global random generator, no frozen weight and no gradient."""
+    training = begin(lab, allocator, typical)
+    before = torch.get_rng_state(), training.weights()
+    training.prepare()
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert all(parameter.grad is None for parameter in training.model.parameters())
+    assert all(torch.equal(training.weights()[key], before[1][key]) for key in ("weight", "bias")), "the head"
+    now = {key.replace(".base.", "."): value for key, value in training.model.state_dict().items()}
+    assert all(torch.equal(now[key], value) for key, value in lab.base_model().state_dict().items())
 
 
 def begin(lab: Lab, allocator: Allocator, budget: Budget, **options: Any) -> Any:
@@ -272,7 +332,7 @@ def test_only_adapters_and_the_head_change(allocator: Allocator, typical: Budget
     now = {key.replace(".base.", "."): value for key, value in training.model.state_dict().items()}
     moved = {key for key, value in lab.base_model().state_dict().items() if not torch.equal(now[key], value)}
     assert moved == {f"{lab.HEAD}.weight", f"{lab.HEAD}.bias"}
-    start = begin(lab, allocator, typical)
+    start = begin(lab, allocator, typical).prepare()
     for name, layer in training.layers.items():
         assert start.layers[name].rank == 0 or not torch.equal(layer.B, start.layers[name].B)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState
+from trial_results import without_seconds as results_without_seconds
 
 from rankopt.core.result import TrialResult
 from rankopt.core.study_file import StudyFile
@@ -43,8 +44,7 @@ def complete_keys(store: StudyStore) -> Counter[str]:
 
 
 def without_seconds(result: TrialResult) -> dict[str, Any]:
-    data = result.model_dump(mode="json")
-    data["cost"] |= {"train_seconds": 0, "evaluate_seconds": 0, "look_seconds": 0}
+    data = results_without_seconds(result)
     data["environment"]["code"] = ""  # the checkout may be edited while tests run
     return data
 

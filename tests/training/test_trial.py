@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from probing_allocators import PROBING
 from trial_results import checkpoint_steps, without_seconds
 
 from rankopt.allocators import ALLOCATORS
@@ -489,8 +491,6 @@ def test_stopping_while_scoring(tiny_spec: Spec, tmp_path: Path, watched: list[d
 
 def test_a_corrupt_checkpoint_is_one_line(tiny_spec: Spec, tmp_path: Path) -> None:
     """Damage is refused before training, in one line, and following its advice works."""
-    import shutil
-
     spec, steps = tiny_spec(training__steps=9), [0]
     with pytest.raises(InterruptedTrialError):
         run_trial(
@@ -554,6 +554,72 @@ def test_checkpoints_by_the_clock(tiny_spec: Spec, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(callback, "SECONDS", 0.0)
     run_trial(spec, tmp_path / "long")
     assert checkpoint_steps(tmp_path / "long") == [5, 6]
+
+
+@pytest.fixture
+def probing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """One row per test allocator that looks at data before training; returns a record of the calls of `prepare`."""
+    calls: list[str] = []
+    for name, kind in PROBING.items():
+
+        class Watched(kind):  # type: ignore[misc, valid-type]
+            def prepare(self, state: Any, layers: Any, probe: Any) -> None:
+                calls.append(type(self).__mro__[1].__name__)
+                super().prepare(state, layers, probe)
+
+        monkeypatch.setitem(ALLOCATORS, name, Watched)
+    return calls
+
+
+@pytest.mark.parametrize("name", PROBING)
+def test_looking_at_data_before_training(
+    name: str, tiny_spec: Spec, tmp_path: Path, probing: list[str], by_peft: Callable[[Path], tuple[Any, Any]]
+) -> None:
+    """With nothing but its file and its row, an allocator sets ranks and A from training data, its cost is counted, and
+    its adapter exports."""
+    spec = tiny_spec(allocator={"name": name, "batches": 3}, training__steps=8, training__lr=2e-2)
+    result = run_trial(spec, tmp_path)
+    assert result.status == "complete", result.reason
+    assert len(probing) == 1
+    assert len(set(result.own.pattern.values())) > 1, "the data decided the ranks"
+    assert result.own.pattern.total == 24
+    assert dict(zip(result.layers, result.ranks[0].ranks, strict=True)) == result.own.pattern, "before step 1"
+    assert result.cost is not None
+    assert (result.cost.prepare_batches, result.cost.prepare_passes) == (3, 3 if name == "activations" else 6)
+    assert 0 < result.cost.prepare_seconds < result.cost.train_seconds
+    saved = np.load(tmp_path / "predictions.npz")["logits/budget/validation"]
+    assert np.abs(by_peft(tmp_path / "adapter")[0] - saved).max() < 1e-5
+
+
+@pytest.mark.parametrize("scale", ["published", "rs"])
+@pytest.mark.parametrize("name", PROBING)
+def test_prepared_once(
+    name: str, scale: str, tiny_spec: Spec, tmp_path: Path, probing: list[str], watched: list[dict[str, Any]]
+) -> None:
+    """A run that continues from a checkpoint does not prepare again, and ends with the same bits; one that was stopped
+    before its first checkpoint does."""
+    spec = tiny_spec(allocator__name=name, model__dropout=0.2, model__scale=scale)
+    whole = run_trial(spec, tmp_path / "whole")
+    steps: list[int] = []
+    with pytest.raises(InterruptedTrialError):
+        run_trial(spec, tmp_path / "cut", observe=lambda p: steps.append(p.step), stop=lambda: steps[-1] == 5)
+    again = run_trial(spec, tmp_path / "cut")
+    assert len(probing) == 2
+    assert without_seconds(again) == without_seconds(whole)
+    assert whole.cost is not None
+    assert again.cost is not None
+    assert again.cost.prepare_passes == whole.cost.prepare_passes > 0
+    assert watched[2] == watched[0]
+    shutil.rmtree(tmp_path / "cut" / "checkpoints")
+    assert without_seconds(run_trial(spec, tmp_path / "cut")) == without_seconds(whole)
+    assert len(probing) == 3
+
+
+def test_an_allocator_that_looks_at_nothing_costs_nothing(tiny_spec: Spec, tmp_path: Path) -> None:
+    """The default `prepare` reads no batch."""
+    cost = run_trial(tiny_spec(), tmp_path).cost
+    assert cost is not None
+    assert (cost.prepare_batches, cost.prepare_passes) == (0, 0)
 
 
 def test_looking_changes_nothing(tiny_spec: Spec, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from probing_allocators import PROBING
 from trial_results import alone_and_jointly, assert_alike
 
 from rankopt.allocators import ALLOCATORS
@@ -63,6 +64,19 @@ def test_additional_passes_beside_another_trial(dropping_spec: Spec, tmp_path: P
     ]
     alone, _ = alone_and_jointly(specs, tmp_path)
     assert all(result.status == "complete" for result in alone)
+
+
+@pytest.mark.parametrize("name", PROBING)
+def test_looking_at_data_before_training(
+    name: str, dropping_spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Allocator.prepare` runs in each trial's own passes; trials still train together."""
+    monkeypatch.setitem(ALLOCATORS, name, PROBING[name])
+    specs = [dropping_spec(allocator__name=name, seed=seed, training__steps=5) for seed in range(2)]
+    _, joint = alone_and_jointly([*specs, dropping_spec(training__steps=6)], tmp_path)
+    assert joint[0].own.pattern != joint[1].own.pattern
+    assert joint[0].cost is not None
+    assert joint[0].cost.prepare_batches == 2
 
 
 def test_regression_beside_classification(dropping_spec: Spec, tmp_path: Path) -> None:

@@ -1,0 +1,145 @@
+"""Passes over a few training batches before training, for `Allocator.prepare`."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rankopt.allocators.base import LayerPass
+from rankopt.lowrank.layers import Layers
+from rankopt.tasks.encode import Encoded, collate
+from rankopt.training.loss import total_loss
+from rankopt.training.model import Adapted
+from rankopt.training.order import Order
+
+Batch = dict[str, Tensor]
+
+
+class TrainingProbe:
+    """Hands out what the layers see in the first training batches; `allocators.base.Probe` documents the methods.
+
+    Every pass runs in evaluation mode, so it draws no dropout masks, and through the net's own forward method, so it
+    joins no other trial's pass.
+
+    Args:
+        net: the model.
+        layers: its adapted layers.
+        batches: returns the training batches, `labels` included, on the model's device, from the first one.
+        precision: "fp32" or "bf16" autocast.
+    Attributes:
+        batches_read: the largest number of batches read at once.
+        passes: forward passes and backward passes.
+    Example:
+        >>> from rankopt.lowrank.linear import LowRankLinear, Scale
+        >>> class Net(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.fc = LowRankLinear(nn.Linear(3, 2), max_rank=1, scale=Scale("unit", 1.0))
+        ...     def forward(self, x):
+        ...         return type("Output", (), {"logits": self.fc(x)})
+        >>> net = Net()
+        >>> batch = {"x": torch.ones(4, 3), "labels": torch.tensor([0, 1, 0, 1])}
+        >>> probe = TrainingProbe(net, {"fc": net.fc}, lambda: [batch, batch])
+        >>> [tuple(inputs["fc"].shape) for inputs in probe.inputs(2)]
+        [(4, 3), (4, 3)]
+        >>> [tuple(seen["fc"].weight_gradient().shape) for seen in probe.gradients(1)]
+        [(2, 3)]
+        >>> probe.batches_read, probe.passes
+        (2, 4)
+    """
+
+    def __init__(
+        self, net: nn.Module, layers: Layers, batches: Callable[[], Iterable[Batch]], precision: str = "fp32"
+    ) -> None:
+        self.net, self.layers, self.batches, self.precision = net, layers, batches, precision
+        self.batches_read = self.passes = 0
+
+    def inputs(self, batches: int) -> Iterator[dict[str, Tensor]]:
+        for batch in self._first(batches):
+            with self._recording() as (inputs, _), torch.no_grad():
+                self._logits(batch)
+            self.passes += 1
+            yield {name: _rows(seen, batch) for name, seen in inputs.items()}
+
+    def gradients(self, batches: int) -> Iterator[dict[str, LayerPass]]:
+        for batch in self._first(batches):
+            with self._recording() as (inputs, outputs), torch.enable_grad():
+                labels = batch["labels"]
+                loss = total_loss(self._logits(batch).float(), labels) / len(labels)
+                flat = list(itertools.chain.from_iterable(outputs.values()))
+                found = iter(torch.autograd.grad(loss, flat, allow_unused=True))
+                slopes = {
+                    name: [torch.zeros_like(y) if (dy := next(found)) is None else dy for y in ys]
+                    for name, ys in outputs.items()
+                }
+            self.passes += 2
+            yield {name: LayerPass(_rows(seen, batch), _rows(slopes[name], batch)) for name, seen in inputs.items()}
+
+    def _first(self, count: int) -> Iterator[Batch]:
+        for number, batch in enumerate(itertools.islice(self.batches(), count), 1):
+            self.batches_read = max(self.batches_read, number)
+            yield batch
+
+    def _logits(self, batch: Batch) -> Tensor:
+        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        device = next(iter(inputs.values())).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
+            logits: Tensor = type(self.net).forward(self.net, **inputs).logits
+        return logits
+
+    @contextmanager
+    def _recording(self) -> Iterator[tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]]:
+        """Record the inputs and outputs of the layers' calls, and leave mode and random generators as they were."""
+        inputs: dict[str, list[Tensor]] = defaultdict(list)
+        outputs: dict[str, list[Tensor]] = defaultdict(list)
+
+        def hook(name: str) -> Callable[..., Any]:
+            def record(module: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
+                inputs[name].append(args[0].detach())
+                if torch.is_grad_enabled():
+                    if not y.requires_grad:  # nothing below this layer is trained
+                        y = y + torch.zeros((), dtype=y.dtype, device=y.device, requires_grad=True)
+                    outputs[name].append(y)
+                return y
+
+            return record
+
+        training = self.net.training
+        with ExitStack() as stack:
+            stack.enter_context(_same_random_numbers(self.net))
+            stack.callback(self.net.train, training)
+            self.net.eval()
+            for name, layer in self.layers.items():
+                stack.callback(layer.register_forward_hook(hook(name)).remove)
+            yield inputs, outputs
+
+
+def training_batches(adapted: Adapted, data: Encoded, order: Order) -> Iterator[Batch]:
+    """A trial's micro-batches in its own order, one epoch after another, on the model's device."""
+    device = next(adapted.net.parameters()).device
+    for epoch in itertools.count():
+        indices = order.indices(epoch)
+        for start in range(0, len(indices), order.batch_size):
+            items = [data[int(i)] for i in indices[start : start + order.batch_size]]
+            yield {key: value.to(device) for key, value in collate(items, adapted.tokenizer).items()}
+
+
+def _same_random_numbers(net: nn.Module) -> Any:
+    devices = {p.device for p in net.parameters() if p.device.type == "cuda"}
+    return torch.random.fork_rng(devices=sorted(devices, key=str), device_type="cuda")
+
+
+def _rows(tensors: list[Tensor], batch: Batch) -> Tensor:
+    """The rows of one or several calls, `(tokens, width)`, without padding where the call has the batch's tokens."""
+    mask = batch.get("attention_mask")
+    rows = []
+    for x in tensors:
+        whole = mask is None or x.shape[:2] != mask.shape
+        rows.append(x.detach().reshape(-1, x.shape[-1]) if whole else x.detach()[mask.bool()])  # type: ignore[union-attr]
+    return torch.cat(rows).float()
