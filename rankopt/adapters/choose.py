@@ -1,4 +1,4 @@
-"""Which ranks to keep: the knapsack over what every component of an adapter is worth."""
+"""Choose the rank of every module: an exact knapsack over the gains of its components."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rankopt.adapters.adapter import Module
+from rankopt.adapters.module import Module
 from rankopt.analysis.knapsack import TableTooLargeError, knapsack
 from rankopt.analysis.knapsack_core import best_at, cheapest
 from rankopt.core.pattern import RankPattern
@@ -17,23 +17,23 @@ from rankopt.core.pattern import RankPattern
 Floats = NDArray[np.float64]
 
 TABLE = 1 << 22
-"""Entries up to which the knapsack's whole table is made; it takes a fraction of a second."""
+"""Most entries of the knapsack's full table, which takes a fraction of a second."""
 
 AMOUNTS = ("budget", "ratio", "energy", "rank")
 
 ROUNDING = 1e-14
-"""Components worth less than this share of all together are rounding of their factors' product."""
+"""A share of the total gain that is attributed to rounding."""
 
 
 class Target(BaseModel):
-    """How small an adapter should become: exactly one of four amounts.
+    """The size of an adapter after compression: exactly one of four amounts.
 
     Args:
-        budget: parameters of the factors that may be kept.
-        ratio: the same as a share of the adapter's.
-        energy: the share of the squared norm that must be kept, with as few parameters as possible.
-        rank: of every module that has as many components.
-        uniform: one rank for all modules, padded where one has fewer components.
+        budget: largest number of parameters of the factors.
+        ratio: the same as a share of the adapter's parameters.
+        energy: smallest share of the squared norm to keep, with as few parameters as possible.
+        rank: largest rank of every module.
+        uniform: use one rank for all modules; smaller modules are padded with zeros.
     Example:
         >>> Target(ratio=0.5).parameters(2000)
         1000
@@ -55,7 +55,7 @@ class Target(BaseModel):
         return self
 
     def parameters(self, full: int) -> int:
-        """The parameters that may be kept of `full`."""
+        """The largest number of parameters, for an adapter of `full` parameters."""
         if self.budget is not None:
             return min(self.budget, full)
         return full if self.ratio is None else int(self.ratio * full + 1e-9)
@@ -63,15 +63,14 @@ class Target(BaseModel):
 
 @dataclass(frozen=True)
 class RankChoice:
-    """A pattern and what it keeps.
+    """The rank of every module, and the share of the gain that these ranks keep.
 
     Attributes:
         pattern: full module name -> rank.
-        parameters: of the factors kept.
-        energy: the share of the gain kept, 1 where there is nothing to keep.
-        exact: whether no pattern of as many parameters keeps more, among those in which modules with attached tensors
-            keep a component; False where only the greedy rule was affordable (many different costs without a common
-            divisor).
+        parameters: of the kept factors.
+        energy: kept share of the total gain; 1 if the total is zero.
+        exact: whether this is the optimum, given that modules with attached tensors keep at least one component. False
+            if the table was too large (many different costs without a common divisor) and the greedy rule was used.
     """
 
     pattern: RankPattern
@@ -81,21 +80,21 @@ class RankChoice:
 
 
 def choose(modules: Mapping[str, Module], gains: Mapping[str, Floats], target: Target) -> RankChoice:
-    """The pattern that keeps the most for a target.
+    """The ranks that keep the largest total gain for a target.
 
-    Every component is worth its squared singular value and costs its true `in + out` parameters. Modules with tensors
-    attached to them (a bias, DoRA's magnitudes) keep at least one component.
+    A component costs `in + out` parameters. Modules with attached tensors (a bias, DoRA's magnitudes) keep at least one
+    component.
 
     Args:
         modules: of the adapter.
-        gains: for every module what its components are worth, falling.
-        target: budget, ratio or energy.
+        gains: module name -> gain of each of its components, decreasing.
+        target: the size.
     Raises:
-        ValueError: the budget is below the smallest adapter that PEFT can hold.
+        ValueError: the budget is below the smallest adapter that PEFT can load.
     """
     costs = {name: module.shape.cost for name, module in modules.items()}
     full = sum(module.parameters for module in modules.values())
-    if not full:  # everything in it is suppressed: there is nothing to choose
+    if not full:  # all components are suppressed
         pattern = with_one(modules, dict.fromkeys(modules, 0))
         return RankChoice(pattern, sum(costs[name] * rank for name, rank in pattern.items()), 1.0, True)
     allowed = target.parameters(full)
@@ -110,7 +109,9 @@ def choose(modules: Mapping[str, Module], gains: Mapping[str, Floats], target: T
         pattern, exact = _best(modules, gains, costs, allowed, None if target.energy is None else wanted)
     least = min(costs.values()) if not pattern.total else 0
     if least > allowed:
-        raise ValueError(f"the budget must pay for one component, {least:,} parameters here, got {allowed:,}")
+        raise ValueError(
+            f"the budget must be at least {least:,} parameters, the cost of one component, got {allowed:,}"
+        )
     pattern = with_one(modules, pattern)
     total = float(sum(values.sum() for values in gains.values()))
     held = float(sum(gains[name][:rank].sum() for name, rank in pattern.items()))
@@ -120,7 +121,7 @@ def choose(modules: Mapping[str, Module], gains: Mapping[str, Floats], target: T
 
 
 def with_one(modules: Mapping[str, Module], pattern: Mapping[str, int]) -> RankPattern:
-    """The pattern, or where it keeps nothing the cheapest single component: PEFT knows no adapter without a target."""
+    """The pattern, or the cheapest single component if it is all zero: PEFT cannot load an adapter without a target."""
     if not any(pattern.values()):
         cheapest_one = min(modules, key=lambda name: modules[name].shape.cost)
         pattern = {name: int(name == cheapest_one) for name in pattern}
@@ -150,8 +151,8 @@ def _best(
 
 
 def _uniform(gains: Mapping[str, Floats], costs: Mapping[str, int], allowed: int, wanted: float | None) -> RankPattern:
-    """One rank everywhere: the largest that is paid for, or the smallest that is worth `wanted`. Modules of fewer
-    components are padded with zeros, which is why they cost as much as the others."""
+    """One rank everywhere: the largest within the budget, or the smallest whose gain is at least `wanted`. Padding with
+    zeros costs parameters too."""
     largest = max(len(values) for values in gains.values())
     rank = min(largest, allowed // sum(costs.values()))
     if wanted is not None:
@@ -159,6 +160,7 @@ def _uniform(gains: Mapping[str, Floats], costs: Mapping[str, int], allowed: int
         rank = next((rank for rank, value in enumerate(worth, start=1) if value >= wanted), largest)
     if not rank:
         raise ValueError(
-            f"the budget must pay for rank 1 everywhere, {sum(costs.values()):,} parameters here, got {allowed:,}"
+            f"the budget must be at least {sum(costs.values()):,} parameters, the cost of rank 1 everywhere, "
+            f"got {allowed:,}"
         )
     return RankPattern(dict.fromkeys(gains, rank))

@@ -1,7 +1,8 @@
-"""Compressing an adapter: the ranks by knapsack, the factors by truncated decomposition, the error measured."""
+"""Compress an adapter: choose ranks by knapsack, truncate the factors, and measure the error."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,25 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rankopt.adapters.adapter import Adapter, Factors, read_adapter
+from rankopt.adapters.adapter import Adapter, read_adapter
 from rankopt.adapters.choose import RankChoice, Target, choose
+from rankopt.adapters.module import Factors
 from rankopt.adapters.truncate import distance, padded, truncate, truncate_weighted
 from rankopt.adapters.write import Update, carried_tensors, verify, write_adapter, write_summary
 from rankopt.core.folders import new_folder
 from rankopt.importance.spectral import one_thread, singular_values
 
+EXPERT = re.compile(r"\.experts\.\d+\.")
+"""A module of one expert, as transformers 4 named it."""
+
 
 @dataclass(frozen=True)
 class Cut:
-    """What compressing did to one module.
+    """The effect of compression on one module.
 
     Attributes:
         rank: components before.
         kept: components after.
-        norm: Frobenius norm of the update before.
-        error: Frobenius norm of the difference, measured on the file that was written.
-        bound: what the decomposition guarantees: the tail `sqrt(sum_(i > kept) S_i^2)`; None when the truncation was
-            weighted by inputs, which is optimal in another norm.
+        norm: Frobenius norm of the original update.
+        error: Frobenius norm of the difference, measured on the written file.
+        bound: the error that truncation guarantees, `sqrt(sum_(i > kept) S_i^2)`. None if the truncation was weighted
+            by inputs, which is optimal in another norm.
     """
 
     rank: int
@@ -41,17 +46,18 @@ class Cut:
 
 @dataclass(frozen=True)
 class Compression:
-    """An adapter that was written, and what it lost.
+    """A compressed adapter and its error.
 
     Attributes:
         folder: the new adapter.
         cuts: by module.
         parameters_before, parameters: of the low-rank factors.
-        energy: the share of the criterion kept (of the squared norm; with inputs, of the mean squared output).
-        error: Frobenius norm of the whole difference; relative to the norm of the whole update: `relative_error`.
-        exact: whether no pattern of as many parameters keeps more.
-        weighted_error: with inputs, root mean square of the change of the modules' outputs, relative to the outputs.
-        notes: what a reader must know.
+        energy: kept share of the squared norm; with inputs, of the mean squared output.
+        error: Frobenius norm of the difference over all modules.
+        relative_error: the same relative to the norm of the original updates.
+        exact: whether the ranks are the optimum for their number of parameters.
+        weighted_error: with inputs, the root mean square change of the modules' outputs, relative to the outputs.
+        notes: remarks for the reader.
     """
 
     folder: Path
@@ -66,7 +72,7 @@ class Compression:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain data."""
+        """Plain data for JSON."""
         return asdict(self) | {"folder": self.folder.name}
 
 
@@ -82,68 +88,68 @@ def compress(
     uniform: bool = False,
     moments: Mapping[str, Tensor] | None = None,
 ) -> Compression:
-    """Write the best smaller version of an adapter.
+    """Write the closest smaller adapter.
 
-    Every module's update is replaced by its truncated decomposition, and the ranks are those that keep the most squared
-    norm for their true parameter cost, by an exact knapsack. So the squared error is the sum of the squared singular
-    values cut, and no adapter of as many parameters on these modules is closer.
+    Every module's update is truncated to its largest singular values. An exact knapsack chooses the ranks:
 
         minimise  sum_k sum_(i > r_k) S_ki^2    subject to    sum_k r_k (in_k + out_k) <= budget
 
-    Modules that are kept whole keep their tensors bit for bit; modules of rank 0 are no targets any more; every other
-    tensor (`modules_to_save`, biases, DoRA's magnitudes) is carried along. The folder appears whole, after it was read
-    again and compared, or not at all.
+    No adapter of the same number of parameters on the same modules has a smaller error in the Frobenius norm. Modules
+    of unchanged rank keep their tensors bit for bit, modules of rank 0 are removed, and all other tensors
+    (`modules_to_save`, biases, DoRA's magnitudes) are copied. The folder is created only after what was written has
+    been read again and compared.
 
     Args:
-        adapter: a folder, a hub id, or an adapter that was read.
+        adapter: a folder, a hub id, or an adapter that was already read.
         out: the folder to make; must not exist.
-        budget: parameters of the factors to keep. Exactly one of budget, ratio, energy and rank is given.
-        ratio: the same as a share.
-        energy: the share of squared norm to keep, with as few parameters as possible.
-        rank: components to keep of every module.
-        uniform: one rank for all modules, for servers that know no `rank_pattern`; padded with zeros where a module has
-            fewer components, and one alpha.
-        moments: from `calibrate`: per module H = E[(A x)(A x)^T] `(r, r)`; then the norm is weighted by inputs.
+        budget: largest number of parameters of the factors. Give exactly one of budget, ratio, energy and rank.
+        ratio: the same as a share of the adapter's parameters.
+        energy: smallest share of the squared norm to keep, with as few parameters as possible.
+        rank: largest rank of every module.
+        uniform: use one rank and one alpha for all modules, for servers without `rank_pattern`; modules with fewer
+            components are padded with zeros.
+        moments: H = E[(A x)(A x)^T] `(r, r)` per module, from `calibrate`; weights the norm by inputs.
     Returns:
-        What was done to every module.
+        The effect on every module.
     Raises:
         ValueError: wrong arguments, or an adapter that cannot be compressed.
-        OSError: it cannot be written.
+        OSError: the result cannot be written.
     """
     target = Target(budget=budget, ratio=ratio, energy=energy, rank=rank, uniform=uniform)
     source = read_adapter(adapter)
     refuse_base_changes(source)
-    worth = {name: _worth(source, name, moments) for name in source.modules}
-    choice = choose(source.modules, worth, target)
-    alike = not uniform or len({module.scale for module in source.modules.values()}) == 1
+    gains = {name: _gains(source, name, moments) for name in source.modules}
+    choice = choose(source.modules, gains, target)
+    same_scale = not uniform or len({module.scale for module in source.modules.values()}) == 1
     updates = []
     for name in source.modules:
         if choice.pattern[name]:
             update = _update(source, name, choice.pattern[name], moments)
-            updates.append(update if alike else _absorbed(update))
+            updates.append(update if same_scale else _absorbed(update))
     with new_folder(Path(out)) as draft:
         carried = carried_tensors(source, updates)
         write_adapter(draft, source, updates, carried)
-        done = _outcome(Path(out), source, choice, verify(draft, updates, carried), worth, moments)
+        done = _outcome(Path(out), source, choice, verify(draft, updates, carried), gains, moments)
         write_summary(draft, done.to_json())
     return done
 
 
 def refuse_base_changes(source: Adapter) -> None:
-    """Refuse adapters whose loading changes the base weights in a way that depends on the rank.
+    """Refuse an adapter for which PEFT changes the base weights when it loads it, in a way that depends on the rank.
 
     Raises:
-        ValueError: such an initialisation.
+        ValueError: the adapter has such an initialisation.
     """
     if source.config.changes_base:
         raise ValueError(
-            f"{source.folder}: init_lora_weights must leave the base weights alone, got "
-            f"{source.config.init_lora_weights!r}; save it with PEFT's path_initial_model_for_weight_conversion first"
+            f"{source.folder}: init_lora_weights must not change the base weights, got "
+            f"{source.config.init_lora_weights!r}; save the adapter with PEFT's "
+            "path_initial_model_for_weight_conversion first"
         )
 
 
-def _worth(source: Adapter, name: str, moments: Mapping[str, Tensor] | None) -> NDArray[np.float64]:
-    """What every component of a module is worth, falling."""
+def _gains(source: Adapter, name: str, moments: Mapping[str, Tensor] | None) -> NDArray[np.float64]:
+    """The gain of every component of a module, decreasing."""
     factors, scale = source.factors(name), source.modules[name].scale
     if moments is None:
         return (scale * singular_values(*factors)).square().numpy()
@@ -173,7 +179,7 @@ def _outcome(
     source: Adapter,
     choice: RankChoice,
     written: Adapter,
-    worth: Mapping[str, NDArray[np.float64]],
+    gains: Mapping[str, NDArray[np.float64]],
     moments: Mapping[str, Tensor] | None,
 ) -> Compression:
     cuts = {}
@@ -183,7 +189,7 @@ def _outcome(
         error = norm
         if name in written.modules:
             error = distance((module.scale, factors), (written.modules[name].scale, written.factors(name)))
-        bound = None if moments else float(np.sqrt(worth[name][kept:].sum()))
+        bound = None if moments else float(np.sqrt(gains[name][kept:].sum()))
         cuts[name] = Cut(module.rank, choice.pattern[name], norm, error, bound)
     error, norm = (sum(getattr(cut, what) ** 2 for cut in cuts.values()) ** 0.5 for what in ("error", "norm"))
     return Compression(
@@ -196,23 +202,27 @@ def _outcome(
         relative_error=error / norm if norm else 0.0,
         exact=choice.exact,
         weighted_error=max(0.0, 1 - choice.energy) ** 0.5 if moments else None,
-        notes=tuple(notes(source)),
+        notes=tuple(remarks(source)),
     )
 
 
-def notes(source: Adapter) -> list[str]:
-    """What a reader must know about a kind of adapter."""
-    found = []
+def remarks(source: Adapter) -> list[str]:
+    """Remarks about an adapter: repaired names, and what the reported numbers do not include."""
+    found = [*source.repairs]
     if source.config.use_dora:
         found.append(
-            "DoRA: the figures are for the low-rank part; the magnitudes are kept, and each row of the weight is still "
-            "normalised to them after the low-rank part is added"
+            "DoRA: the numbers describe the low-rank part; the magnitudes are kept, and each row of the weight is "
+            "still normalised to them after the low-rank part is added"
         )
     if source.config.changes_base:
         found.append(
-            f"init_lora_weights is {source.config.init_lora_weights!r}: loading changes the base weights too, and the "
-            "figures are for the factors as they are"
+            f"init_lora_weights is {source.config.init_lora_weights!r}: PEFT also changes the base weights when it "
+            "loads the adapter; the numbers describe the stored factors"
         )
     if source.config.lora_bias:
-        found.append("lora_bias: the biases are kept, and no figure counts them")
+        found.append("lora_bias: the biases are kept, and the numbers do not include them")
+    if any(EXPERT.search(name) for name in source.modules):
+        found.append(
+            "the adapter has a module per expert; transformers 5 fuses the experts, so PEFT may not load the result"
+        )
     return found

@@ -1,32 +1,33 @@
-"""An adapter's `adapter_config.json`: checked, and PEFT's rules for rank and scale."""
+"""An adapter's `adapter_config.json`: its checks, and PEFT's rules for rank and scale."""
 
 from __future__ import annotations
 
 import json
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rankopt.core.problems import first_line, problems
-from rankopt.lowrank.files import CONFIG, first_match
-from rankopt.lowrank.linear_regex import linear_time_pattern
+from rankopt.lowrank.files import CONFIG
+from rankopt.lowrank.linear_regex import FirstMatch, linear_time_pattern
 
 LONGEST = 4096
-"""Characters of a text in a config, and of a pattern."""
+"""Most characters of a text in a config."""
 
 LARGEST = 1 << 24
-"""Bytes of a config; thousands of modules with patterns take less than one."""
+"""Most bytes of a config; thousands of modules with patterns take less than one megabyte."""
 
-ELSEWHERE = (
+UNSUPPORTED = (
     "target_parameters", "megatron_config", "layer_replication", "use_qalora", "use_bdlora", "monteclora_config",
     "kasa_config", "arrow_config",
 )  # fmt: skip
-"""Options under which an update is something else than `scale B A`."""
+"""Options under which an update is not `scale B A`."""
 
 PLAIN_INITS = (None, True, False, "true", "gaussian", "eva", "orthogonal")
-"""Initialisations that leave the base weights alone."""
+"""Initialisations that do not change the base weights."""
 
 
 def _printable(text: str) -> str:
@@ -40,7 +41,7 @@ Alpha = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
 
 
 class AdapterConfig(BaseModel):
-    """What an adapter says of itself; fields that are not needed here are carried along unread.
+    """The config of an adapter; fields that are not needed here are kept unread.
 
     Example:
         >>> config = AdapterConfig(peft_type="LORA", r=8, lora_alpha=16, alpha_pattern={"query": 32})
@@ -67,6 +68,7 @@ class AdapterConfig(BaseModel):
     alpha_pattern: dict[Text, Alpha] | None = None
     target_modules: list[Text] | Text | None = None
     modules_to_save: list[Text] | None = None
+    ensure_weight_tying: bool = False
 
     @field_validator("rank_pattern", "alpha_pattern")
     @classmethod
@@ -75,44 +77,54 @@ class AdapterConfig(BaseModel):
             try:
                 linear_time_pattern(pattern)
             except ValueError as error:
-                raise ValueError(f"must hold regular expressions, got {pattern[:80]!r} ({error})") from None
+                raise ValueError(f"must have regular expressions as keys, got {pattern[:80]!r} ({error})") from None
+        FirstMatch(patterns or {})
         return patterns
 
     @property
     def kind(self) -> str:
-        """The kind of adapter, as people call it."""
+        """The usual name of this kind of adapter."""
         if self.peft_type == "ADALORA":
             return "AdaLoRA"
         return "DoRA" if self.use_dora else "rsLoRA" if self.use_rslora else "LoRA"
 
     @property
     def changes_base(self) -> bool:
-        """Whether loading this adapter changes the base weights, by an initialisation that depends on the rank."""
+        """Whether PEFT changes the base weights when it loads this adapter, in a way that depends on the rank."""
         return self.init_lora_weights not in PLAIN_INITS
 
+    @cached_property
+    def _ranks(self) -> FirstMatch[int | list[bool]]:
+        return FirstMatch(self.rank_pattern or {})
+
+    @cached_property
+    def _alphas(self) -> FirstMatch[float]:
+        return FirstMatch(self.alpha_pattern or {})
+
     def rank(self, name: str) -> int | None:
-        """The rank that PEFT gives a module when it loads the adapter; None where the file alone decides (AdaLoRA)."""
+        """The rank that PEFT gives a module; None for AdaLoRA, whose ranks are those of the stored tensors."""
         if self.peft_type == "ADALORA":
             return None
-        rank = first_match(self.rank_pattern or {}, name, self.r)
+        rank = self._ranks.get(name, self.r)
         return rank if isinstance(rank, int) else None
 
     def scale(self, name: str, rank: int) -> float:
-        """What the product of a module's factors is multiplied by.
+        """The factor s of a module's update `s B A`.
 
-        LoRA: alpha / r     rsLoRA: alpha / sqrt(r)     AdaLoRA: alpha / (init_r + 1e-5), whatever rank is left
+        LoRA: alpha / r     rsLoRA: alpha / sqrt(r)     AdaLoRA: alpha / (init_r + 1e-5) at every rank
         """
         if self.peft_type == "ADALORA":
             return self.lora_alpha / (self.init_r + 1e-5)
-        alpha = first_match(self.alpha_pattern or {}, name, self.lora_alpha)
+        alpha = self._alphas.get(name, self.lora_alpha)
         return float(alpha) / (math.sqrt(rank) if self.use_rslora else rank)
 
 
 def read_config(folder: Path) -> AdapterConfig:
-    """The config of an adapter folder.
+    """Read and check the config of an adapter folder.
 
     Raises:
-        ValueError: one line per problem: no JSON, no LoRA adapter, a field of the wrong type, an unsupported option.
+        ValueError: one line per problem: not JSON, not a LoRA adapter, a field of the wrong type, an unsupported
+            option.
     """
     path = folder / CONFIG
     if path.stat().st_size > LARGEST:
@@ -120,17 +132,15 @@ def read_config(folder: Path) -> AdapterConfig:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict):
-            raise ValueError("it is no mapping")
+            raise ValueError("not a JSON object")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: must be JSON as PEFT writes it, got a corrupt file ({first_line(error)})") from None
     kind = data.get("peft_type")
     if kind not in ("LORA", "ADALORA"):
-        raise ValueError(
-            f"{path}: peft_type must be LORA or ADALORA, got {str(kind)[:40]!r}; no other adapter is low-rank"
-        )
-    used = [option for option in ELSEWHERE if data.get(option)]
+        raise ValueError(f"{path}: peft_type must be LORA or ADALORA, got {str(kind)[:40]!r}")
+    used = [option for option in UNSUPPORTED if data.get(option)]
     if used:
-        raise ValueError(f"{path}: {used[0]} is not supported: its update is no product of two factors per module")
+        raise ValueError(f"{path}: {used[0]} is not supported: its updates are not products of two factors per module")
     try:
         return AdapterConfig(**data)
     except ValidationError as error:

@@ -1,7 +1,9 @@
-"""Converting an adapter to a plain LoRA adapter in safetensors."""
+"""Convert an adapter to a plain LoRA adapter in safetensors."""
 
 from __future__ import annotations
 
+import errno
+import json
 import pickle
 import shutil
 import tempfile
@@ -11,42 +13,45 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rankopt.adapters.adapter import Adapter, Factors, read_adapter
+from rankopt.adapters.adapter import Adapter, read_adapter
 from rankopt.adapters.compress import refuse_base_changes
-from rankopt.adapters.source import PICKLED, safe_file
+from rankopt.adapters.foreign import PICKLED
+from rankopt.adapters.module import Factors
+from rankopt.adapters.peft_check import readable_targets
+from rankopt.adapters.source import safe_file
 from rankopt.adapters.truncate import difference
 from rankopt.adapters.write import Update, Written, carried_tensors, verify, write_adapter, write_summary
 from rankopt.core.folders import new_folder
 from rankopt.core.problems import first_line
 from rankopt.importance.spectral import one_thread
-from rankopt.lowrank.files import CONFIG, WEIGHTS, write_weights
+from rankopt.lowrank.files import CONFIG, WEIGHTS, write_config, write_weights
 
 PLAIN = (
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
 )  # fmt: skip
-"""What a pickled tensor may hold."""
+"""Dtypes that are accepted in a pickled file."""
 
 
 def convert(adapter: str | Path, out: str | Path) -> Written:
-    """Write an adapter as plain LoRA: every module its rank, `alpha / r` its scale, safetensors.
+    """Write an adapter as plain LoRA in safetensors: every module with its own rank and the scale `alpha / r`.
 
-        AdaLoRA: A' = diag(E) A without the components whose E is 0, alpha' = r' alpha / (init_r + 1e-5)
+        AdaLoRA: A' = diag(E) A without components whose E is 0, alpha' = r' alpha / (init_r + 1e-5)
         rsLoRA:  alpha' = alpha sqrt(r)
 
-    A pickled `adapter_model.bin` is read with `weights_only`, so that nothing in it can run, and only here, where that
-    was asked for. A pickled LoRA adapter keeps its config as it is.
+    A pickled `adapter_model.bin` is read with `weights_only`, so that no code in it can run; no other tool reads it. A
+    plain LoRA adapter that is pickled or has repaired tensor names keeps its tensors and its config.
 
     Args:
         adapter: a folder, or a hub id.
         out: the folder to make; must not exist.
     Raises:
-        ValueError: nothing to convert, or an adapter that cannot be.
-        OSError: it cannot be written.
+        ValueError: there is nothing to convert, or the adapter is unsupported.
+        OSError: the result cannot be written.
     """
     folder = Path(adapter)
     if not (folder / PICKLED).exists() or (folder / WEIGHTS).exists():
-        return _plain(read_adapter(adapter), Path(out))
+        return _converted(read_adapter(adapter), Path(out), None)
     with tempfile.TemporaryDirectory() as scratch:
         unpickled = Path(scratch, folder.name or "adapter")
         unpickled.mkdir()
@@ -54,35 +59,30 @@ def convert(adapter: str | Path, out: str | Path) -> Written:
         tensors = _unpickled(safe_file(folder, PICKLED))
         write_weights({key: value.clone() for key, value in tensors.items()}, unpickled)
         try:
-            source = read_adapter(unpickled)
-            if source.config.kind in ("AdaLoRA", "rsLoRA"):
-                return _plain(source, Path(out))
-            for name in source.modules:
-                source.factors(name)  # finite
-        except ValueError as error:  # names the adapter that was given, not the copy
+            return _converted(read_adapter(unpickled), Path(out), PICKLED)
+        except ValueError as error:  # name the given folder, not the copy
             raise ValueError(str(error).replace(str(unpickled), str(folder))) from None
-        with new_folder(Path(out)) as draft:
-            for name in (CONFIG, WEIGHTS):
-                shutil.copyfile(unpickled / name, draft / name)
-            copied = read_adapter(draft)
-            if not all(torch.equal(copied.tensor(key), value) for key, value in tensors.items()):
-                raise OSError(f"what was written to {draft} differs from {folder / PICKLED}")
-    return Written(Path(out), f"{source.config.kind} from {PICKLED}, {source.parameters:,} parameters", 0.0, 0.0)
+
+
+def _converted(source: Adapter, out: Path, pickled: str | None) -> Written:
+    if source.config.kind in ("AdaLoRA", "rsLoRA"):
+        return _plain(source, out)
+    if not pickled and not source.repairs:
+        raise ValueError(
+            f"{source.folder}: nothing to convert, it is a plain {source.config.kind} adapter in safetensors"
+        )
+    return _copied(source, out, pickled or "a file with other tensor names")
 
 
 @one_thread()
 def _plain(source: Adapter, out: Path) -> Written:
-    if source.config.kind not in ("AdaLoRA", "rsLoRA"):
-        raise ValueError(
-            f"{source.folder}: must be AdaLoRA, rsLoRA or pickled to be converted, it is plain {source.config.kind}"
-        )
     refuse_base_changes(source)
     updates = [
         Update(source.modules[name], factors, source.modules[name].scale).rounded()
         for name in source.modules
         if len((factors := _nonzero(source, name)).A)
     ]
-    if not updates:  # PEFT knows no adapter without a target
+    if not updates:  # PEFT cannot load an adapter without a target
         module = min(source.modules.values(), key=lambda module: module.shape.cost)
         zeros = Factors(torch.zeros(1, module.shape.fan_in), torch.zeros(module.shape.fan_out, 1))
         updates = [Update(module, zeros, module.scale).rounded()]
@@ -98,13 +98,31 @@ def _plain(source: Adapter, out: Path) -> Written:
             f"{written.parameters:,} parameters",
             error,
             relative_error,
+            source.repairs,
         )
         write_summary(draft, {"converted": done.what, "error": done.error, "relative_error": done.relative_error})
     return done
 
 
+def _copied(source: Adapter, out: Path, origin: str) -> Written:
+    """Write the same tensors under PEFT's names, with the same config."""
+    for name in source.modules:
+        source.factors(name)  # raises if a value is not finite
+    fields = json.loads((source.folder / CONFIG).read_text(encoding="utf-8"))
+    fields |= readable_targets(source, source.modules, source.stored, fields)
+    with new_folder(out) as draft:
+        write_config(fields, draft)
+        write_weights({name: source.tensor(name) for name in source.stored}, draft)
+        copied = read_adapter(draft)
+        same = set(copied.stored) == set(source.stored) and not copied.repairs
+        if not same or not all(torch.equal(copied.tensor(name), source.tensor(name)) for name in source.stored):
+            raise OSError(errno.EIO, f"the written adapter differs from {source.folder}", str(draft))
+    what = f"{source.config.kind} from {origin}, {source.parameters:,} parameters"
+    return Written(out, what, 0.0, 0.0, source.repairs)
+
+
 def _nonzero(source: Adapter, name: str) -> Factors:
-    """The factors without the components that AdaLoRA has suppressed; one stays where tensors are attached."""
+    """The factors without components that AdaLoRA has suppressed; one is kept if tensors are attached to the module."""
     A, B = source.factors(name)
     module = source.modules[name]
     if "E" not in module.keys:
@@ -117,23 +135,27 @@ def _nonzero(source: Adapter, name: str) -> Factors:
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch's, of kinds of tensors that are refused below
+        with warnings.catch_warnings(action="ignore"):  # about kinds of tensors that are refused below
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        reason = first_line(error)[:120]
-        raise ValueError(f"{path}: must hold tensors and nothing else, and whole; it was not read ({reason})") from None
+        reason = (
+            "objects other than tensors, or cut off"
+            if isinstance(error, pickle.UnpicklingError)
+            else first_line(error)[:120]
+        )
+        raise ValueError(f"{path}: must be a complete file of tensors and nothing else ({reason})") from None
     if not isinstance(tensors, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()
     ):
         raise ValueError(f"{path}: must hold a mapping from names to tensors")
     for key, value in tensors.items():
-        if problem := _odd(value):
+        if problem := _problem(value):
             raise ValueError(f"{path}: {key[:80]!r} must be a plain tensor of finite numbers, it {problem}")
     return tensors
 
 
-def _odd(tensor: Tensor) -> str | None:
-    """Why a tensor is no plain array: a few bytes of a pickle can stand for one that no memory holds."""
+def _problem(tensor: Tensor) -> str | None:
+    """Why a tensor is not a plain array; a few bytes of a pickle can describe one that no memory holds."""
     if tensor.is_quantized or tensor.dtype not in PLAIN:
         return f"holds {str(tensor.dtype).removeprefix('torch.')}"
     if tensor.layout != torch.strided or tensor.device.type != "cpu":

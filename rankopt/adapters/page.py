@@ -1,4 +1,4 @@
-"""An adapter's spectra as one self-contained page."""
+"""The analysis of an adapter as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rankopt.adapters.choose import Target
-from rankopt.adapters.compress import notes
+from rankopt.adapters.compress import remarks
 from rankopt.adapters.spectra import RATIOS, ModuleSpectrum, Spectrum
 from rankopt.adapters.tables import choice_rows, spectrum_lines
 from rankopt.core.folders import new_file, refuse_file_above
@@ -22,27 +22,27 @@ from rankopt.report.pages import page
 from rankopt.report.palette import styles
 
 POINTS = 24
-"""Budgets at which the trade-off curve is drawn, at most."""
+"""Most budgets at which the trade-off curve is drawn."""
 
 DECADES = tuple((10.0**power, f"{10.0**power:g}") for power in range(0, -9, -1))
 
 
 def write_page(found: Spectrum, path: Path) -> None:
-    """Write the page; an earlier page that is there is replaced.
+    """Write the page; an earlier page is replaced.
 
     Args:
         found: from `spectrum`.
         path: of the HTML file.
     Raises:
-        ValueError: something else than a page is there.
-        OSError: it cannot be written; an earlier page stays.
+        ValueError: the path exists and is not an HTML file.
+        OSError: the page cannot be written; an earlier page is kept.
     """
     if path.exists() and (path.is_dir() or path.suffix.lower() not in (".html", ".htm")):
-        raise ValueError(f"--html must be a new file or an earlier .html page, got {path}")
+        raise ValueError(f"--html must be a new file or an existing .html file, got {path}")
     refuse_file_above(path, "--html", path)
     blocks = {
         "answer": _answer(found),
-        "where": Block("Where the update is", charts=(_heat(found),)),
+        "where": Block("Updates by layer and module", charts=(_heat(found),)),
         "spectra": Block("Spectra", charts=(_spectra(found),)),
         "patterns": _patterns(found),
         "modules": Block("Every module", tables=(_modules(found),)),
@@ -58,22 +58,22 @@ def _answer(found: Spectrum) -> Block:
     for share in (0.95, 0.99):
         choice = found.choose(Target(energy=share))
         bullets.append(
-            f"{share:.0%} of the energy (the squared norm of all updates) fits into {choice.parameters:,} of {full:,} "
-            f"parameters, {choice.parameters / full:.0%}, at ranks between {min(choice.pattern.values())} and "
+            f"{choice.parameters:,} of {full:,} parameters ({choice.parameters / full:.0%}) keep {share:.0%} of the "
+            f"energy (the squared norm of all updates), with ranks between {min(choice.pattern.values())} and "
             f"{max(choice.pattern.values())}."
         )
-    needy = sorted(found.modules, key=lambda name: -found.modules[name].effective_rank)[:3]
+    flattest = sorted(found.modules, key=lambda name: -found.modules[name].effective_rank)[:3]
     bullets.append(
-        "The flattest spectra, where rank is needed most: "
-        + "; ".join(f"{name} (effective rank {found.modules[name].effective_rank:.1f})" for name in needy)
+        "Modules with the flattest spectra, which need the most rank: "
+        + "; ".join(f"{name} (effective rank {found.modules[name].effective_rank:.1f})" for name in flattest)
         + "."
     )
     text = (
-        "Energy says how closely a smaller adapter can copy this one. It is no score: check the compressed adapter on "
-        "your own task.",
+        "Kept energy measures how closely a smaller adapter can reproduce this one. It does not predict accuracy: "
+        "evaluate the compressed adapter on your task.",
     )
     rows = pd.DataFrame(choice_rows(found))
-    return Block("Answer", text, tuple(bullets), tuple(notes(found.adapter)), (Table(rows),), (_trade_off(found),))
+    return Block("Answer", text, tuple(bullets), tuple(remarks(found.adapter)), (Table(rows),), (_trade_off(found),))
 
 
 def _trade_off(found: Spectrum) -> Chart:
@@ -97,7 +97,7 @@ def _trade_off(found: Spectrum) -> Chart:
     return Chart(
         "trade-off",
         "Energy against parameters",
-        "The most energy that any pattern of ranks keeps, by exact knapsack, and what one rank for all modules keeps.",
+        "The largest share of energy that any ranks keep (exact knapsack), and the share that equal ranks keep.",
         (panel,),
     )
 
@@ -112,14 +112,16 @@ def _heat(found: Spectrum) -> Chart:
         _grid(found, "rank for 95% of the module's energy", needed, "rank"),
         _grid(found, "share of the adapter's energy, %", share, "%"),
     )
-    return Chart("heat", "Layer by module", "Every adapted module; each panel has its own colour scale.", panels)
+    return Chart(
+        "heat", "Layers and modules", "One cell per adapted module. Each panel has its own colour scale.", panels
+    )
 
 
 def _grid(found: Spectrum, title: str, values_of: Mapping[str, float], unit: str) -> Grid:
-    places = {depth_and_module(name): float(values_of[name]) for name in found.modules}
-    depths, modules = (list(dict.fromkeys(spot[part] for spot in places)) for part in (0, 1))
-    values = tuple(tuple(places.get((depth, module), float("nan")) for module in modules) for depth in depths)
-    top = max(1e-9, *places.values())
+    cells = {depth_and_module(name): float(values_of[name]) for name in found.modules}
+    depths, modules = (list(dict.fromkeys(cell[part] for cell in cells)) for part in (0, 1))
+    values = tuple(tuple(cells.get((depth, module), float("nan")) for module in modules) for depth in depths)
+    top = max(1e-9, *cells.values())
     return Grid(title, tuple(shortest(depths)), tuple(shortest(modules)), values, top, unit)
 
 
@@ -146,7 +148,7 @@ def _spectra(found: Spectrum) -> Chart:
         "spectra",
         "Energy and singular values by rank",
         "Medians over layers, one line per kind of module. Left: share of a module's energy kept at a rank. Right: the "
-        "singular value at that place relative to the largest.",
+        "singular value at that index relative to the largest.",
         (
             Curves("energy kept", tuple(energy), x, Axis("share of the module's energy")),
             Curves("singular values", tuple(values), x, Axis("relative to the largest", log=True, ticks=DECADES)),
@@ -170,12 +172,12 @@ def _patterns(found: Spectrum) -> Block:
         grids.append(_grid(found, title, choice.pattern, "rank"))
     chart = Chart(
         "patterns",
-        "The best pattern per budget",
-        "The rank every module keeps; rankopt compress ADAPTER --out DIR --ratio SHARE writes such an adapter.",
+        "Best ranks per budget",
+        "The rank of every module. To write such an adapter: rankopt compress ADAPTER --out DIR --ratio SHARE.",
         tuple(grids),
     )
-    table = Table(pd.DataFrame(columns), title="Ranks by share of the parameters", long=True)
-    return Block("Suggested patterns", charts=(chart,) if grids else (), tables=(table,))
+    table = Table(pd.DataFrame(columns), title="Rank of every module by share of the parameters", long=True)
+    return Block("Suggested ranks", charts=(chart,) if grids else (), tables=(table,))
 
 
 def _modules(found: Spectrum) -> Table:
@@ -195,4 +197,9 @@ def _modules(found: Spectrum) -> Table:
     ]
     formats = {"scale": ".3g", "norm": ".4g", "stable rank": ".2f", "effective rank": ".2f"}
     formats |= {f"r = {rank}": ".1%" for rank in found.ranks}
-    return Table(pd.DataFrame(rows), formats, title="Norm, ranks and energy kept at rank r", long=len(rows) > 60)
+    return Table(
+        pd.DataFrame(rows),
+        formats,
+        title="Norm, effective ranks, and share of energy kept at rank r",
+        long=len(rows) > 60,
+    )

@@ -1,4 +1,4 @@
-"""The spectrum of an adapter: how much of every module's update the first k directions hold."""
+"""The singular values of an adapter's updates, and the best ranks for a given size."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rankopt.adapters.adapter import Adapter, Module, read_adapter
+from rankopt.adapters.adapter import Adapter, read_adapter
 from rankopt.adapters.choose import RankChoice, Target, choose
+from rankopt.adapters.module import Module
 from rankopt.importance.spectral import effective_rank, energy, one_thread, singular_values, stable_rank
 
 Floats = NDArray[np.float64]
 
 SHARES = (0.90, 0.95, 0.99)
-"""Shares of energy for which the fewest parameters are told."""
+"""Shares of energy for which the smallest pattern is reported."""
 
 RATIOS = (0.75, 0.5, 0.25, 0.1)
-"""Shares of the parameters for which the best pattern is told."""
+"""Shares of the parameters for which the best pattern is reported."""
 
 
 @dataclass(frozen=True, eq=False)
 class ModuleSpectrum:
-    """One module and the singular values of its true update `s B A`.
+    """One module and the singular values of its update `s B A`.
 
     Attributes:
         module: name, shape, rank, scale.
-        S: (min(r, in, out),) singular values, falling.
+        S: (min(r, in, out),) singular values, decreasing.
     """
 
     module: Module
@@ -57,17 +58,17 @@ class ModuleSpectrum:
         return effective_rank(torch.from_numpy(self.S))
 
     def energy_at(self, ranks: tuple[int, ...]) -> dict[int, float]:
-        """Rank -> share of energy kept there."""
+        """Rank -> share of energy kept at that rank."""
         shares = self.energy
         return {rank: float(shares[min(rank, len(shares)) - 1]) if len(shares) else 0.0 for rank in ranks}
 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """The spectra of an adapter's modules, and what may be kept of them at which price.
+    """The spectra of an adapter's modules.
 
     Attributes:
-        adapter: what was read.
+        adapter: the adapter.
         modules: by full name, in the model's order.
     """
 
@@ -76,7 +77,7 @@ class Spectrum:
 
     @property
     def total(self) -> float:
-        """The squared Frobenius norm of all updates together."""
+        """The sum of the squared Frobenius norms of all updates."""
         return float(sum(np.square(one.S).sum() for one in self.modules.values()))
 
     @property
@@ -86,12 +87,12 @@ class Spectrum:
         return tuple(2**power for power in range(max(1, largest).bit_length()))
 
     def choose(self, target: Target) -> RankChoice:
-        """The best pattern for a budget, a ratio or a share of energy."""
+        """The best ranks for a target."""
         gains = {name: np.square(one.S) for name, one in self.modules.items()}
         return choose(self.adapter.modules, gains, target)
 
     def possible(self, target: Target) -> RankChoice | None:
-        """The same, or None where the smallest adapter that PEFT can hold is larger."""
+        """The best ranks for a target, or None if the target is too small."""
         try:
             return self.choose(target)
         except ValueError:
@@ -135,22 +136,22 @@ class Spectrum:
 
 @one_thread()
 def spectrum(adapter: str | Path | Adapter) -> Spectrum:
-    """The singular values of every module's update, read one module at a time.
+    """Compute the singular values of every module's update, one module at a time.
 
         s B A = U diag(S) V^T      from two thin QRs and one r x r decomposition, in float64
 
-    O((in + out) r^2) work per module and the memory of one module; the update is never formed.
+    This takes O((in + out) r^2) operations per module and the memory of one module; the update is never formed.
 
     Args:
-        adapter: a folder, a hub id (`user/repository`), or an adapter that was read before.
+        adapter: a folder, a hub id (`user/repository`), or an adapter that was already read.
     Raises:
-        ValueError: the adapter is missing, corrupt or not supported.
+        ValueError: the adapter is missing, corrupt or unsupported.
         OSError: the hub cannot be reached.
     Example:
         >>> import rankopt
-        >>> rankopt.spectrum("no/such/folder")  # doctest: +ELLIPSIS
+        >>> rankopt.spectrum("no/such/folder")
         Traceback (most recent call last):
-        ValueError: an adapter must be a folder or a hub id (user/repository), got 'no/such/folder'...
+        ValueError: an adapter must be an existing folder or a hub id (user/repository), got 'no/such/folder'
     """
     read = read_adapter(adapter)
     found = {}

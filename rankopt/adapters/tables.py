@@ -1,4 +1,4 @@
-"""What the command line says about an adapter: rows and sentences, nothing computed here."""
+"""Rows and lines that the command line prints about adapters."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from rankopt.adapters.choose import RankChoice, Target
-from rankopt.adapters.compress import Compression, notes
+from rankopt.adapters.compress import Compression, remarks
 from rankopt.adapters.spectra import RATIOS, SHARES, Spectrum
 
 Rows = list[dict[str, Any]]
 
 
 def module_rows(found: Spectrum) -> Rows:
-    """One row per module: size, and the energy kept at rank 1, 2, 4, ..."""
+    """One row per module: its rank, its norm, and the energy kept at rank 1, 2, 4, ..."""
     return [
         {
             "module": name,
@@ -31,7 +31,7 @@ def module_rows(found: Spectrum) -> Rows:
 
 
 def choice_rows(found: Spectrum) -> Rows:
-    """One row per share of energy and per share of parameters: what the best pattern is."""
+    """One row per target: the best ranks for shares of the energy and of the parameters."""
     targets = [(f"{share:.0%} of the energy", Target(energy=share)) for share in SHARES]
     targets += [(f"{ratio:.0%} of the parameters", Target(ratio=ratio)) for ratio in RATIOS]
     return [{"keep": name, **_choice(found, target)} for name, target in targets]
@@ -42,11 +42,11 @@ def _choice(found: Spectrum, target: Target) -> dict[str, Any]:
     flag = " (greedy)" if choice and not choice.exact else ""
     return {
         "parameters": f"{choice.parameters:,}" if choice else "",
-        "energy": f"{choice.energy:.2%}{flag}" if choice else "not that small",
+        "energy": f"{choice.energy:.2%}{flag}" if choice else "too small",
         "ranks": _ranks(choice) if choice else "",
         "same rank everywhere": f"rank {max(even.pattern.values())}: {even.parameters:,} parameters, {even.energy:.2%}"
         if even
-        else "not that small",
+        else "too small",
     }
 
 
@@ -57,17 +57,17 @@ def _ranks(choice: RankChoice) -> str:
 
 
 def spectrum_lines(found: Spectrum) -> Iterator[str]:
-    """What the adapter is, in sentences."""
+    """A summary of the adapter, and remarks."""
     config, adapter = found.adapter.config, found.adapter
     ranks = {module.rank for module in adapter.modules.values()}
     span = f"rank {min(ranks)}" if len(ranks) == 1 else f"ranks {min(ranks)} to {max(ranks)}"
     base = f" for {config.base_model_name_or_path}" if config.base_model_name_or_path else ""
     yield f"{config.kind}{base}: {len(adapter.modules)} modules, {span}, {adapter.parameters:,} parameters"
-    yield from (f"note: {note}" for note in notes(adapter))
+    yield from (f"note: {note}" for note in remarks(adapter))
 
 
 def compression_rows(done: Compression) -> Rows:
-    """One row per module that lost something, the largest losses first."""
+    """One row per changed module, the largest errors first."""
     cut = sorted(done.cuts.items(), key=lambda item: -item[1].error)
     return [
         {
@@ -83,13 +83,13 @@ def compression_rows(done: Compression) -> Rows:
 
 
 def compression_lines(done: Compression) -> Iterator[str]:
-    """What was written and what is guaranteed."""
+    """The size and the error of the written adapter, and remarks."""
     yield (
         f"{done.folder}: {done.parameters:,} of {done.parameters_before:,} parameters "
         f"({done.parameters / max(1, done.parameters_before):.1%}), {done.energy:.3%} of the energy"
-        + ("" if done.exact else "; the ranks are the greedy choice, the exact table would have been too large")
+        + ("" if done.exact else "; the ranks were chosen greedily, because the exact table would be too large")
     )
     yield f"error of the whole update: {done.error:.4g} in Frobenius norm, {done.relative_error:.3%} of its norm"
     if done.weighted_error is not None:
-        yield f"on the inputs given: {done.weighted_error:.3%} of the modules' outputs, root mean square"
+        yield f"error on the given texts: {done.weighted_error:.3%} of the modules' outputs (root mean square)"
     yield from (f"note: {note}" for note in done.notes)

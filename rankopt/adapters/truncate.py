@@ -1,4 +1,4 @@
-"""Cutting an update to fewer components, and measuring what that changed."""
+"""Truncate updates to a lower rank, add them up, and measure the error."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from rankopt.adapters.adapter import Adapter, Factors
+from rankopt.adapters.adapter import Adapter
+from rankopt.adapters.module import Factors
 from rankopt.importance.spectral import low_rank_svd, singular_values
 
 
 @torch.no_grad()
 def truncate(factors: Factors, rank: int) -> Factors:
-    """The closest update of at most `rank` components, its energy shared between the factors.
+    """The closest update of at most `rank` components, its singular values split evenly between the factors.
 
         B A = U diag(S) V^T     ->     B' = U_r diag(S_r)^(1/2),   A' = diag(S_r)^(1/2) V_r^T
 
-    No matrix of that rank is closer in the Frobenius norm (Eckart and Young 1936); the squared distance is the tail
-    `sum_(i > rank) S_i^2`. Equal halves keep both factors' numbers of one size, which matters in 16 bits.
+    No matrix of that rank is closer in the Frobenius norm; the squared error is the tail `sum_(i > rank) S_i^2`. The
+    even split keeps both factors at the same magnitude, which matters in 16 bits.
 
     Args:
         factors: A `(r, in)`, B `(out, r)`.
-        rank: components to keep; more than there are gives zeros.
+        rank: components to keep; missing ones are zeros.
     Returns:
         A' `(rank, in)`, B' `(out, rank)`.
+    Source: Eckart and Young 1936.
     Example:
         >>> A, B = truncate(Factors(torch.diag(torch.tensor([4.0, 1.0])), torch.eye(2)), 1)
         >>> (B @ A).abs().tolist()
@@ -37,14 +39,14 @@ def truncate(factors: Factors, rank: int) -> Factors:
 
 @torch.no_grad()
 def truncate_weighted(factors: Factors, moment: Tensor, rank: int) -> tuple[Factors, Tensor]:
-    """The update of at most `rank` components whose outputs are closest on given inputs.
+    """The update of at most `rank` components whose outputs have the smallest mean squared error on given inputs.
 
     With C = E[x x^T] = L L^T the expected squared error of the output is the weighted norm
 
         E |(B A - B' A') x|^2  =  |(B A - B' A') L|_F^2,
 
-    and its minimiser is `B' A' = U_r U_r^T B A`, U the left singular vectors of `B A L`. Those come from the r x r
-    matrix `H = A C A^T = E[(A x)(A x)^T]` alone, so that neither C nor its root is formed:
+    and its minimiser is `B' A' = U_r U_r^T B A`, with U the left singular vectors of `B A L`. They follow from the
+    r x r matrix `H = A C A^T = E[(A x)(A x)^T]`, so neither C nor its root is formed:
 
         Qb Rb = qr(B),    Rb H Rb^T = E diag(lambda) E^T,    U = Qb E.
 
@@ -53,7 +55,7 @@ def truncate_weighted(factors: Factors, moment: Tensor, rank: int) -> tuple[Fact
         moment: H `(r, r)`.
         rank: components to keep.
     Returns:
-        The factors, and lambda falling: what each component is worth; the squared error is the sum of those cut.
+        The factors, and lambda in decreasing order; the squared error is the sum of the discarded lambda.
     """
     Q, R = torch.linalg.qr(factors.B)
     values, vectors = torch.linalg.eigh(R @ moment @ R.T)
@@ -64,12 +66,12 @@ def truncate_weighted(factors: Factors, moment: Tensor, rank: int) -> tuple[Fact
 
 @torch.no_grad()
 def balanced(factors: Factors) -> Factors:
-    """The same update with its energy shared between the factors."""
+    """The same update with its singular values split evenly between the factors."""
     return truncate(factors, len(factors.A))
 
 
 def padded(factors: Factors, rank: int) -> Factors:
-    """The same update with zero components added up to a rank."""
+    """The same update with zero components added up to `rank`."""
     missing = max(0, rank - len(factors.A))
     A, B = factors
     return Factors(torch.cat([A, A.new_zeros(missing, A.shape[1])]), torch.cat([B, B.new_zeros(len(B), missing)], 1))
@@ -90,13 +92,13 @@ def stacked(terms: list[tuple[float, Factors]]) -> Factors:
 
 
 def difference(meant: Iterable[tuple[str, float, Factors]], written: Adapter) -> tuple[float, float]:
-    """How far an adapter is from what it stands for, over all modules; one that it lacks stands for nothing.
+    """The error of a written adapter over all modules; a module that it lacks counts as zero.
 
     Args:
-        meant: name, scale and factors of every module.
+        meant: name, scale and factors of every intended update.
         written: the adapter.
     Returns:
-        The Frobenius norm of the difference, and its ratio to the norm of what was meant.
+        The Frobenius norm of the difference, absolute and relative to the norm of the intended updates.
     """
     lost = total = 0.0
     for name, scale, factors in meant:
@@ -108,6 +110,6 @@ def difference(meant: Iterable[tuple[str, float, Factors]], written: Adapter) ->
 
 
 def distance(one: tuple[float, Factors], other: tuple[float, Factors]) -> float:
-    """The Frobenius norm of `s B A - s' B' A'`, from the factors: the updates are never formed."""
+    """The Frobenius norm of `s B A - s' B' A'`, computed from the factors."""
     (scale, factors), (scale_other, factors_other) = one, other
     return float(singular_values(*stacked([(scale, factors), (-scale_other, factors_other)])).square().sum().sqrt())

@@ -1,4 +1,4 @@
-"""The commands for any LoRA adapter: parse, call, print."""
+"""The commands for LoRA adapters: parse arguments, call the library, print the result."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from rankopt.cli import printing
 from rankopt.cli.options import Json
 from rankopt.core.folders import absent_path
 
-Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="An adapter folder, or a hub id (user/repository).")]
-Out = Annotated[Path, typer.Option(help="Folder to make; must not exist.")]
-Budget = Annotated[int | None, typer.Option(min=1, help="Parameters of the factors to keep.")]
-Ratio = Annotated[float | None, typer.Option(help="Share of the parameters to keep, for example 0.5.")]
-Energy = Annotated[float | None, typer.Option(help="Share of the squared norm to keep, for example 0.95.")]
-Rank = Annotated[int | None, typer.Option(min=1, help="Components to keep of every module.")]
-Uniform = Annotated[bool, typer.Option("--uniform", help="One rank for all modules, for servers that need it.")]
+Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="Adapter folder, or hub id (user/repository).")]
+Out = Annotated[Path, typer.Option(help="Write to this new folder.")]
+Budget = Annotated[int | None, typer.Option(min=1, help="Keep at most N parameters of the factors.")]
+Ratio = Annotated[float | None, typer.Option(help="Keep at most this share of the parameters, for example 0.5.")]
+Energy = Annotated[float | None, typer.Option(help="Keep at least this share of the squared norm, for example 0.95.")]
+Rank = Annotated[int | None, typer.Option(min=1, help="Keep at most N components of every module.")]
+Uniform = Annotated[
+    bool, typer.Option("--uniform", help="Use one rank for all modules, for servers without rank_pattern.")
+]
 MOST = 40
-"""Rows that a terminal is given without being asked."""
+"""Rows printed without --all."""
 
 
 def analyze(
     adapter: Adapter,
     as_json: Json = False,
-    html: Annotated[Path | None, typer.Option(help="Write a page with heat map and spectra.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Print every module.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write an HTML page with heat map and spectra.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Print all modules (default: the first 40).")] = False,
 ) -> None:
-    """Is the rank of a LoRA adapter too big, and which layers need it? No data, no base model."""
+    """Analyze the spectra of a LoRA adapter: which rank does each layer need? Needs no data and no base model."""
     from rankopt.adapters import tables
     from rankopt.adapters.spectra import spectrum
 
@@ -44,7 +46,7 @@ def analyze(
         return
     print("\n".join(tables.spectrum_lines(found)))
     _table(tables.module_rows(found), "energy kept at rank r", every)
-    printing.table(tables.choice_rows(found), "what may be kept at which price")
+    printing.table(tables.choice_rows(found), "best ranks by size")
     if html:
         print(html)
 
@@ -58,20 +60,18 @@ def compress(
     rank: Rank = None,
     uniform: Uniform = False,
     calibrate: Annotated[
-        Path | None, typer.Option(help="Texts (.txt, one per line, or .jsonl): weight the norm by their inputs.")
+        Path | None, typer.Option(help="Weight the norm by the inputs of these texts (.txt, one per line, or .jsonl).")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="The base model that --calibrate runs: a folder or a hub id.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="Run --calibrate with this base model (folder or hub id).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the best smaller version of an adapter: the ranks that keep most for their parameters."""
+    """Compress an adapter: choose the ranks that keep most of its squared norm, and truncate it to them."""
     amounts = _amounts(budget, ratio, energy, rank)
     if not amounts:
-        raise ValueError("one of --budget, --ratio, --energy and --rank must be given, got none")
+        raise ValueError("give one of --budget, --ratio, --energy and --rank, got none")
     absent_path(out)
     if (calibrate is None) != (model is None):
-        raise ValueError("--calibrate and --model must be given together: inputs come from texts run by the base model")
+        raise ValueError("give --calibrate and --model together: the base model runs the texts")
     from rankopt.adapters import tables
     from rankopt.adapters.compress import compress
 
@@ -84,31 +84,37 @@ def compress(
     if as_json:
         print(json.dumps(done.to_json(), indent=2))
         return
-    _table(tables.compression_rows(done), "what was cut", False)
+    _table(tables.compression_rows(done), "changed modules", False)
     print("\n".join(tables.compression_lines(done)))
 
 
 def merge(
     adapters: Annotated[list[str], typer.Argument(metavar="ADAPTER...", help="Adapter folders or hub ids.")],
     out: Out,
-    model: Annotated[str | None, typer.Option(help="The base model to merge one adapter into.")] = None,
-    weights: Annotated[str | None, typer.Option(help="One number per adapter, for example 0.5,0.5; 1 each.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Merge one adapter into this base model (folder or hub id).")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weight the adapters, for example 0.5,0.5 (default: 1 each).")
+    ] = None,
     budget: Budget = None,
     ratio: Ratio = None,
     energy: Energy = None,
     rank: Rank = None,
     uniform: Uniform = False,
 ) -> None:
-    """Merge an adapter into its base model (--model), or several adapters into one: their exact weighted sum, or its
-    best approximation at a smaller size."""
+    """Merge an adapter into its base model (--model), or several adapters into one: the exact weighted sum, or with a
+    size its best approximation."""
     amounts = _amounts(budget, ratio, energy, rank)
     absent_path(out)
     if model is not None and (len(adapters) > 1 or weights or amounts or uniform):
-        raise ValueError("--model must come with one adapter and no size; merge several adapters first")
+        raise ValueError(
+            "--model takes one adapter and no size: merge several adapters first, then merge the result into the model"
+        )
     if model is None and len(adapters) < 2:
-        raise ValueError("merge must be given several adapters, or --model, got one adapter")
+        raise ValueError("merge needs several adapters, or one adapter and --model")
     if uniform and not amounts:
-        raise ValueError("--uniform must come with one of --budget, --ratio, --energy and --rank")
+        raise ValueError("--uniform needs one of --budget, --ratio, --energy and --rank")
     if model is not None:
         from rankopt.adapters.merge_into_base import merge_into_base
 
@@ -121,10 +127,10 @@ def merge(
 
 
 def convert(
-    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="An adapter folder; it may hold a pickled .bin.")],
+    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Adapter folder, or hub id.")],
     out: Out,
 ) -> None:
-    """Write an adapter as a plain LoRA adapter in safetensors: from AdaLoRA, from rsLoRA, from a pickled .bin."""
+    """Convert an adapter to plain LoRA in safetensors: from AdaLoRA, rsLoRA, a pickled .bin, or wrong tensor names."""
     absent_path(out)
     from rankopt.adapters.convert import convert
 
@@ -132,12 +138,12 @@ def convert(
 
 
 def _amounts(budget: int | None, ratio: float | None, energy: float | None, rank: int | None) -> dict[str, Any]:
-    """The size that was asked for, refused before anything slow is imported where it is wrong."""
+    """The given size; a wrong one is refused before slow imports."""
     given = {"budget": budget, "ratio": ratio, "energy": energy, "rank": rank}
     amounts = {name: value for name, value in given.items() if value is not None}
     if len(amounts) > 1:
         names = " and ".join(f"--{name}" for name in amounts)
-        raise ValueError(f"one of --budget, --ratio, --energy and --rank must be given, got {names}")
+        raise ValueError(f"give one of --budget, --ratio, --energy and --rank, got {names}")
     for name in ("ratio", "energy"):
         if name in amounts and not 0 < amounts[name] <= 1:
             raise ValueError(f"--{name} must be above 0 and at most 1, got {amounts[name]:g}")

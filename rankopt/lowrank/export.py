@@ -1,4 +1,4 @@
-"""To and from an ordinary PEFT LoRA adapter."""
+"""Write adapted layers as a PEFT LoRA adapter, and read one back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rankopt.lowrank.files import (
     CONFIG,
     PREFIX,
     WEIGHTS,
-    first_match,
+    ends_another,
     full_names,
     rank_fields,
     write_config,
@@ -27,6 +27,8 @@ from rankopt.lowrank.files import (
 )
 from rankopt.lowrank.inject import inject
 from rankopt.lowrank.layers import Layers, pattern_of
+from rankopt.lowrank.linear_regex import FirstMatch
+from rankopt.lowrank.peft_loader import expected_tensors
 from rankopt.lowrank.scale import Scale
 
 A_KEY, B_KEY = ".lora_A.weight", ".lora_B.weight"
@@ -44,22 +46,23 @@ def export_peft(
 ) -> RankPattern:
     """Write the active components as a plain PEFT adapter.
 
-    Gate and scale are absorbed, `B_i <- s g_i B_i`; masked components are dropped; every module gets its own rank and
-    `alpha = rank`, so that PEFT's alpha / r is 1. Modules of rank 0 are no targets. When every module has rank 0 the
-    smallest one gets a single zero component, because PEFT knows no adapter without a target.
+    Gate and scale are absorbed, `B_i <- s g_i B_i`, and masked components are dropped. Every module has its own rank
+    and `alpha = rank`, so PEFT's scale alpha / r is 1. Modules of rank 0 are not targets. If all ranks are 0, the
+    smallest module gets one zero component, because PEFT cannot load an adapter without a target.
 
     Args:
         layers: the adapted layers of `model`.
-        model: used for its module names and its head's weights.
+        model: provides module names and the head's weights.
         folder: created; `adapter_config.json` and `adapter_model.safetensors` are written.
-        head: full names of modules trained in full; saved as `modules_to_save`.
+        head: full names of fully trained modules; saved as `modules_to_save`.
         base_model: name or path that PEFT records.
         revision: hub revision that PEFT records.
-        task_type: PEFT's.
+        task_type: PEFT's task type.
     Returns:
-        The pattern written.
+        The written pattern.
     Raises:
-        OSError: when the folder cannot be written.
+        ValueError: PEFT would not load exactly the written tensors into this model.
+        OSError: the folder cannot be written.
     """
     from peft import LoraConfig  # slow to import, and needed only here
 
@@ -85,23 +88,26 @@ def export_peft(
     for part in head:
         for key, value in model.get_submodule(part).state_dict().items():
             tensors[f"{PREFIX}{part}.{key}"] = value.clone()  # it may share its memory with another
+    if differing := tensors.keys() ^ expected_tensors(vars(config), model):
+        raise ValueError(
+            f"{folder}: PEFT would not load this adapter correctly, {len(differing)} tensors differ, such as "
+            f"{min(differing)}; leave that module out of model.target_modules"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(str(folder))
-    write_config(
-        json.loads((folder / CONFIG).read_text(encoding="utf-8")), folder
-    )  # PEFT's order of targets is a set's
+    write_config(json.loads((folder / CONFIG).read_text(encoding="utf-8")), folder)  # in a fixed order
     write_weights(tensors, folder)
     return pattern_of(layers)
 
 
 def cut_peft(folder: Path, pattern: Mapping[str, int]) -> None:
-    """Cut an adapter that `export_peft` wrote to its first components of every layer.
+    """Reduce an adapter that `export_peft` wrote to the first components of every layer.
 
         B A   ->   B[:, :r] A[:r]
 
     Args:
         folder: changed in place.
-        pattern: full module name -> rank, at most the adapter's; modules of rank 0 are no targets any more.
+        pattern: full module name -> rank, at most the adapter's; modules of rank 0 are removed.
     Raises:
         ValueError: the files are missing or corrupt.
         OSError: the folder cannot be written.
@@ -111,12 +117,12 @@ def cut_peft(folder: Path, pattern: Mapping[str, int]) -> None:
     kept = {name: pattern[name] for name in names if pattern[name]}
     for name in names:
         A, B = tensors.pop(f"{PREFIX}{name}{A_KEY}"), tensors.pop(f"{PREFIX}{name}{B_KEY}")
-        if not kept:  # PEFT knows no adapter without a target
+        if not kept:  # PEFT cannot load an adapter without a target
             kept, A, B = {name: 1}, torch.zeros_like(A), torch.zeros_like(B)
         if rank := kept.get(name):
             tensors |= {f"{PREFIX}{name}{A_KEY}": A[:rank], f"{PREFIX}{name}{B_KEY}": B[:, :rank]}
-    # a list of names is matched by their ends, and a name that is left out could be the end of one that stays
-    config |= {**rank_fields(kept, kept), "target_modules": full_names(list(kept))}
+    targets = list(kept) if isinstance(config.get("target_modules"), list) else full_names(kept)
+    config |= {**rank_fields(kept, kept), "target_modules": targets}
     write_config(config, folder)
     write_weights(tensors, folder)
 
@@ -127,19 +133,20 @@ def import_peft(model: nn.Module, folder: Path, *, max_rank: int | None = None) 
     Args:
         model: changed in place: the targets become `LowRankLinear`, `modules_to_save` are loaded.
         folder: with `adapter_config.json` and `adapter_model.safetensors`.
-        max_rank: components per layer; the adapter's largest rank when absent.
+        max_rank: components per layer (default: the adapter's largest rank).
     Returns:
-        Layers whose scale is exactly the adapter's (absorbed into B, s = 1).
+        Layers with s = 1; the adapter's scale is absorbed into B.
     Raises:
-        ValueError: when a file is missing or corrupt, or the adapter is not plain LoRA.
+        ValueError: a file is missing or corrupt, or the adapter is not plain LoRA.
     """
     config, tensors = _read(folder)
     unsupported = [key for key in ("use_dora", "megatron_config", "layer_replication") if config.get(key)]
     if config.get("peft_type") != "LORA" or unsupported:
         kind = unsupported[0] if unsupported else config.get("peft_type")
-        raise ValueError(f"{folder}: only plain LoRA adapters can be imported, this one is {kind}")
+        raise ValueError(f"{folder}: only plain LoRA adapters can be imported, got {kind}")
     if not isinstance(config.get("lora_alpha"), int | float):
         raise ValueError(f"{folder}: the adapter is corrupt ({CONFIG} has no lora_alpha)")
+    alphas = FirstMatch[float](config.get("alpha_pattern") or {})
     factors = {}
     modules = dict(model.named_modules())
     for key in list(tensors):
@@ -159,10 +166,12 @@ def import_peft(model: nn.Module, folder: Path, *, max_rank: int | None = None) 
     layers = inject(model, factors, max_rank or largest, Scale("unit", 1.0))
     for name, (A, B) in factors.items():
         rank = len(A)
-        alpha = first_match(config.get("alpha_pattern") or {}, name, config["lora_alpha"])
-        scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+        scale = alphas.get(name, config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
         if (A.shape[1], B.shape[0]) != tuple(layers[name].shape):
-            raise ValueError(f"{folder}: {name} is {tuple(B.shape)} x {tuple(A.shape)}, the model {layers[name].shape}")
+            raise ValueError(
+                f"{folder}: {name} has factors {tuple(B.shape)} and {tuple(A.shape)}, the model's module has shape "
+                f"{tuple(reversed(layers[name].shape))}"
+            )
         layers[name].replace(A.float(), scale * B.float())
         layers[name].open(rank)
     with torch.no_grad():
@@ -172,7 +181,9 @@ def import_peft(model: nn.Module, folder: Path, *, max_rank: int | None = None) 
             if name not in state:
                 raise ValueError(f"{folder}: the adapter has a tensor {name!r} that this model lacks")
             if state[name].shape != value.shape:
-                raise ValueError(f"{folder}: {name} is {tuple(value.shape)}, the model {tuple(state[name].shape)}")
+                raise ValueError(
+                    f"{folder}: {name} has shape {tuple(value.shape)}, in the model {tuple(state[name].shape)}"
+                )
             state[name].copy_(value)
     return layers
 
@@ -183,10 +194,9 @@ def _absorbed(layer: Any) -> tuple[Tensor, Tensor]:
 
 
 def _targets(model: nn.Module, names: list[str]) -> list[str] | str:
-    """Full names; as one regular expression where a full name is also the ending of another module's name."""
-    modules = [name for name, _ in model.named_modules()]
-    clash = any(module.endswith("." + name) for name in names for module in modules)
-    return full_names(names) if clash else names
+    """Full names; one regular expression if a full name is also the ending of another module's name."""
+    modules = (name for name, _ in model.named_modules())
+    return full_names(names) if ends_another(names, modules) else names
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -195,11 +205,11 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = load_file(folder / WEIGHTS)
     except FileNotFoundError:
         missing = next(name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file())
-        raise ValueError(f"{folder}: no adapter here, {missing} is missing") from None
+        raise ValueError(f"{folder}: not an adapter, {missing} is missing") from None
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise ValueError(f"{folder}: the adapter is corrupt ({first_line(error)})") from None
     except OSError as error:
         raise ValueError(f"{folder}: the adapter cannot be read ({error.strerror})") from None
     if not isinstance(config, dict):
-        raise ValueError(f"{folder}: the adapter is corrupt ({CONFIG} is no mapping)")
+        raise ValueError(f"{folder}: the adapter is corrupt ({CONFIG} is not a JSON object)")
     return config, tensors

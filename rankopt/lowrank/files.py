@@ -1,11 +1,11 @@
-"""The two files of a PEFT adapter, and how ranks are written in them."""
+"""The two files of a PEFT adapter: their names, PEFT's fields for ranks, and how they are written."""
 
 from __future__ import annotations
 
 import errno
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,16 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rankopt.lowrank.linear_regex import ends
-
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
 
 
 def rank_fields(ranks: Mapping[str, int], alphas: Mapping[str, float]) -> dict[str, Any]:
-    """PEFT's fields for a rank and an alpha per module: the largest rank is the default, every other module is named.
+    """PEFT's fields for a rank and an alpha per module: the largest rank is the default, other modules are listed.
 
-    PEFT reads a key as a regular expression over the end of a name, the first match wins, its file keeps no order:
-    anchored and escaped, a key is one module's whole name.
+    PEFT reads a key as a regular expression over the end of a name and takes the first match. Keys are therefore
+    anchored and escaped full names, which no other module matches.
 
     Args:
         ranks: full module name -> rank, at least 1.
@@ -43,26 +41,27 @@ def rank_fields(ranks: Mapping[str, int], alphas: Mapping[str, float]) -> dict[s
     }
 
 
-def first_match(patterns: Mapping[str, Any], name: str, default: Any) -> Any:
-    """PEFT's rule: the value of the first pattern that matches the end of the module's name, else the default.
-
-    Example:
-        >>> first_match({"query": 4, "layer.1.value": 2}, "encoder.layer.1.value", 8)
-        2
-    """
-    for pattern, value in patterns.items():
-        if ends(pattern, name):
-            return value
-    return default
-
-
-def full_names(names: list[str]) -> str:
-    """One regular expression that matches these names and no other."""
+def full_names(names: Iterable[str]) -> str:
+    """A regular expression that matches exactly these names."""
     return "|".join(re.escape(name) for name in names)
 
 
+def ends_another(names: Iterable[str], modules: Iterable[str]) -> bool:
+    """Whether a name is also the ending of another module's name, which PEFT would adapt as well.
+
+    Example:
+        >>> ends_another(["x"], ["x", "a.x"]), ends_another(["a.x"], ["x", "a.x"])
+        (True, False)
+    """
+    endings: set[str] = set()
+    for module in modules:
+        parts = module.split(".")
+        endings.update(".".join(parts[start:]) for start in range(1, len(parts)))
+    return not endings.isdisjoint(names)
+
+
 def write_config(config: Mapping[str, Any], folder: Path) -> None:
-    """Write `adapter_config.json`: keys and names sorted, so that the same adapter is the same bytes."""
+    """Write `adapter_config.json` with sorted keys and names, so that equal adapters have equal bytes."""
     fields = {key: sorted(value) if _are_names(value) else value for key, value in config.items()}
     (folder / CONFIG).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -71,11 +70,11 @@ def write_weights(tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Write `adapter_model.safetensors`.
 
     Raises:
-        OSError: when it cannot be written.
+        OSError: the file cannot be written.
     """
-    apart = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     try:
-        save_file(apart, folder / WEIGHTS, metadata={"format": "pt"})
+        save_file(contiguous, folder / WEIGHTS, metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(errno.EIO, f"the adapter cannot be written ({error})", str(folder / WEIGHTS)) from error
 

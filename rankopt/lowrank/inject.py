@@ -1,16 +1,18 @@
-"""Where adapters go: PEFT's conventions for target modules, on any transformers model."""
+"""Find the target modules of a model by PEFT's rules, and put adapters into it."""
 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from rankopt.lowrank.layers import Layers
 from rankopt.lowrank.linear import LowRankLinear, is_conv1d
 from rankopt.lowrank.linear_regex import linear_time_pattern, matches
+from rankopt.lowrank.peft_loader import ignored_targets
 from rankopt.lowrank.scale import Scale
 
 
@@ -25,31 +27,47 @@ def linear_names(model: nn.Module, head: Iterable[str] = ()) -> list[str]:
 
 
 def target_names(model: nn.Module, target_modules: str | Sequence[str], head: Iterable[str] = ()) -> list[str]:
-    """The linear maps that `target_modules` means.
+    """The linear maps that `target_modules` selects.
 
     Args:
-        model: the model, not yet injected.
+        model: the model, before `inject`.
         target_modules: "all-linear", a list of names or name endings (`query` matches `layer.0.query`), or a regular
             expression that must match a whole name.
         head: modules that are trained in full; nothing inside them is adapted.
     Returns:
         Full module names in the model's order.
     Raises:
-        ValueError: when nothing matches, or one entry of the list matches nothing; names the nearest.
-    Source: PEFT's LoraConfig. Departure: "all-linear" leaves a `pooler` out, since it sits behind the blocks and sees
-        one token.
+        ValueError: nothing matches, an entry of the list matches nothing, or PEFT cannot load an adapter on a match.
+    Source: PEFT's LoraConfig. Differences: "all-linear" skips a `pooler`, which follows the blocks and sees one token,
+        and the modules of mixture-of-experts models on which PEFT cannot load adapters.
     """
     names = linear_names(model, head)
+    if not names:
+        raise ValueError(f"model.target_modules {target_modules!r} matches no linear map of this model{_others(model)}")
     if target_modules == "all-linear":
         found = [name for name in names if "pooler" not in name.split(".")]
-        if not found:
-            raise ValueError("model.target_modules 'all-linear' matches no linear map of this model")
-        return found
+        ignored = ignored_targets(model, found)
+        if len(ignored) == len(found):
+            raise ValueError(
+                "model.target_modules 'all-linear' matches no linear map that PEFT can adapt; list modules"
+            )
+        return [name for name in found if name not in ignored]
+    found = _selected(names, target_modules)
+    if ignored := ignored_targets(model, found):
+        raise ValueError(
+            f"model.target_modules must leave out {min(ignored)!r}: on this model PEFT takes its name for fused expert "
+            "weights and cannot load an adapter for it"
+        )
+    return found
+
+
+def _selected(names: list[str], target_modules: str | Sequence[str]) -> list[str]:
+    """The names that a regular expression or a list of endings matches."""
     if isinstance(target_modules, str):
         try:
             linear_time_pattern(target_modules)
         except ValueError as error:
-            raise ValueError(f"model.target_modules {target_modules!r} is no regular expression: {error}") from None
+            raise ValueError(f"model.target_modules {target_modules!r} is not a regular expression: {error}") from None
         found = [name for name in names if matches(target_modules, name)]
         if not found:
             raise ValueError(f"model.target_modules {target_modules!r} matches no linear map{_nearest('', names)}")
@@ -63,14 +81,14 @@ def target_names(model: nn.Module, target_modules: str | Sequence[str], head: It
 
 
 def inject(model: nn.Module, names: Iterable[str], max_rank: int, scale: Scale, dropout: float = 0.0) -> Layers:
-    """Replace linear maps by `LowRankLinear` in place; all components are masked, so the model computes as before.
+    """Replace linear maps by `LowRankLinear` in place; all components are masked, so outputs do not change.
 
     Args:
         model: changed in place.
         names: full module names, from `target_names`.
         max_rank: components per layer.
         scale: policy and alpha.
-        dropout: on the adapters' inputs.
+        dropout: probability on the adapters' inputs.
     Returns:
         The layers by name.
     Example:
@@ -82,7 +100,7 @@ def inject(model: nn.Module, names: Iterable[str], max_rank: int, scale: Scale, 
     for name in names:
         base = model.get_submodule(name)
         if not is_linear(base):
-            raise ValueError(f"only linear maps can be adapted, {name!r} is {type(base).__name__}")
+            raise ValueError(f"only linear maps can be adapted, {name!r} is a {type(base).__name__}")
         parent, _, child = name.rpartition(".")
         layers[name] = LowRankLinear(cast(nn.Linear, base), max_rank, scale, dropout)
         setattr(model.get_submodule(parent), child, layers[name])
@@ -100,6 +118,20 @@ def _inside(name: str, part: str) -> bool:
 
 def _ends(name: str, target: str) -> bool:
     return name == target or name.endswith("." + target)
+
+
+def _others(model: nn.Module) -> str:
+    """What a model without linear maps has instead."""
+    kinds = Counter(
+        type(module).__name__
+        for module in model.modules()
+        if isinstance(weight := getattr(module, "weight", None), Tensor)
+        and weight.ndim > 1
+        and not isinstance(module, nn.Embedding)
+        and not is_linear(module)
+    )
+    held = "; its weights are in " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3))
+    return (held if kinds else "") + "; only nn.Linear and GPT-2's Conv1D can be adapted, choose another model"
 
 
 def _nearest(target: str, names: list[str]) -> str:

@@ -8,7 +8,7 @@ from rankopt.core.pattern import RankPattern, Shape
 from rankopt.lowrank.linear import LowRankLinear
 
 Layers = Mapping[str, LowRankLinear]
-"""The adapted layers by full module name. An allocator is handed this once and looks for nothing else."""
+"""The adapted layers by full module name; all that an allocator gets to see of a model."""
 
 
 def shapes_of(layers: Layers) -> dict[str, Shape]:

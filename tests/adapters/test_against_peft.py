@@ -1,12 +1,10 @@
-"""Ours against PEFT's own ways to a smaller LoRA adapter, at equal parameters: a table, and a check that ours is never
-worse.
+"""Compare `rankopt.compress` with PEFT's own methods at equal parameters: a table, and a check that it is never worse.
 
-    python tests/adapters/test_against_peft.py            # needs no network; trains one adapter on an embedded task
+    python tests/adapters/test_against_peft.py            # no network; trains one adapter on an embedded task
 
-For every adapter and every size: what PEFT makes of it (`convert_to_lora` at one rank or at a share of energy per
-layer, `add_weighted_adapter` with SVD), what one rank for all modules makes of it, and what `rankopt.compress` makes of
-as many parameters. The error is the Frobenius norm of the difference of all updates, formed densely, relative to their
-own.
+For every adapter and size the methods are PEFT's `convert_to_lora` (one rank, or a share of energy per layer), PEFT's
+`add_weighted_adapter` with SVD, one rank for all modules, and `rankopt.compress` with as many parameters. The error is
+the Frobenius norm of the difference of all dense updates, relative to their norm.
 """
 
 from __future__ import annotations
@@ -53,8 +51,8 @@ SPECTRA = {
     "flat": lambda layer: torch.ones(8),
     "falling": lambda layer: 0.5 ** torch.arange(8.0),
     "power law, layers of different size": lambda layer: (1 + layer) / torch.arange(1.0, 9),
-    "one layer holds nearly all": lambda layer: (10.0 if layer == 2 else 0.1) * 0.8 ** torch.arange(8.0),
-    "ranks 1 to 4 in fact": lambda layer: (torch.arange(8) <= layer).float(),
+    "one layer has nearly all energy": lambda layer: (10.0 if layer == 2 else 0.1) * 0.8 ** torch.arange(8.0),
+    "true ranks 1 to 4": lambda layer: (torch.arange(8) <= layer).float(),
 }
 
 
@@ -93,7 +91,7 @@ def trained(scratch: Path) -> tuple[Path, Path]:
 
 
 def updates_of(folder: Path) -> Updates:
-    """Every module's update, formed."""
+    """Every module's update as a dense matrix."""
     adapter = read_adapter(folder)
     return {
         name: module.scale * adapter.factors(name).B @ adapter.factors(name).A
@@ -102,7 +100,7 @@ def updates_of(folder: Path) -> Updates:
 
 
 def error(meant: Updates, made: Updates) -> float:
-    """Relative to the whole norm; a module that is not there is zero."""
+    """Relative error over all modules; a missing module is zero."""
     lost = sum(
         float((update - made.get(name, torch.zeros_like(update))).square().sum()) for name, update in meant.items()
     )
@@ -110,7 +108,7 @@ def error(meant: Updates, made: Updates) -> float:
 
 
 def converted(model: Any, rank: int | float) -> tuple[int, Updates]:
-    """PEFT's `convert_to_lora`: parameters, and what they compute at its scale 1."""
+    """PEFT's `convert_to_lora`: the number of parameters, and the updates at its scale 1."""
     _, state = convert_to_lora(model, rank)
     factors = {key.removeprefix("base_model.model."): value.double() for key, value in state.items() if ".lora_" in key}
     names = {key.partition(".lora_")[0] for key in factors}
@@ -119,7 +117,7 @@ def converted(model: Any, rank: int | float) -> tuple[int, Updates]:
 
 
 def combined(model: Any, rank: int) -> tuple[int, Updates]:
-    """PEFT's `add_weighted_adapter` with SVD, of two halves: of a single adapter it makes a copy, whatever is asked."""
+    """PEFT's `add_weighted_adapter` with SVD, of two halves; it copies a single adapter without truncating it."""
     name = f"svd{rank}"
     model.add_weighted_adapter(["default", "twin"], [0.5, 0.5], name, combination_type="svd", svd_rank=rank)
     layers = {
@@ -130,7 +128,7 @@ def combined(model: Any, rank: int) -> tuple[int, Updates]:
 
 
 def compare(name: str, folder: Path, model: Any, scratch: Path) -> Iterator[dict[str, Any]]:
-    """One row per way of PEFT's and size."""
+    """One row per method and size."""
     meant = updates_of(folder)
     model.load_adapter(str(folder), "twin")
     ways: list[tuple[str, int, Updates]] = []
@@ -139,8 +137,8 @@ def compare(name: str, folder: Path, model: Any, scratch: Path) -> Iterator[dict
         even = rankopt.compress(folder, scratch / f"{name}-{rank}", rank=rank, uniform=True)
         ways.append((f"one rank: {rank}", even.parameters, updates_of(even.folder)))
     ways += [(f"convert_to_lora({share})", *converted(model, share)) for share in SHARES]
-    for place, (way, size, made) in enumerate(ways):
-        ours = rankopt.compress(folder, scratch / f"{name}-ours-{place}", budget=size)
+    for index, (way, size, made) in enumerate(ways):
+        ours = rankopt.compress(folder, scratch / f"{name}-ours-{index}", budget=size)
         mine = updates_of(ours.folder)
         tails = [torch.linalg.svdvals(update)[ours.cuts[key].kept :].square().sum() for key, update in meant.items()]
         tail = float(sum(tails)) ** 0.5 / float(sum(update.square().sum() for update in meant.values())) ** 0.5

@@ -1,4 +1,4 @@
-"""Truncation in the norm that inputs give: optimal there, and the error promised is the one measured on outputs."""
+"""Truncation weighted by inputs: it is optimal in that norm, and the reported error is the error on outputs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from rankopt.adapters.truncate import truncate, truncate_weighted
 
 
 @given(st.integers(0, 10_000), st.integers(1, 5))
-def test_as_whitening_does(seed: int, rank: int) -> None:
-    """The same update and error as by the textbook way: the root of C, a dense decomposition, the root taken back."""
+def test_same_as_whitening(seed: int, rank: int) -> None:
+    """The same result as by whitening with the root of C and a dense decomposition."""
     draw = torch.Generator().manual_seed(seed)
     A, B = (torch.randn(shape, generator=draw, dtype=torch.float64) for shape in ((5, 9), (7, 5)))
     x = torch.randn(40, 9, generator=draw, dtype=torch.float64) * torch.logspace(0, -1.5, 9, dtype=torch.float64)
@@ -39,9 +39,11 @@ def test_as_whitening_does(seed: int, rank: int) -> None:
 
 
 @pytest.mark.parametrize("case", ["plain", "fan_in_fan_out", "embeddings", "rsLoRA"])
-def test_closer_on_the_inputs_it_saw(case: str, adapter_of: Callable[..., Path], tmp_path: Path, stock: Any) -> None:
-    """At equal parameters the weighted cut changes the modules' outputs less than the plain one, and by what it says;
-    padding counts for nothing."""
+def test_smaller_error_on_the_calibration_inputs(
+    case: str, adapter_of: Callable[..., Path], tmp_path: Path, stock: Any
+) -> None:
+    """At equal parameters, weighted truncation changes the modules' outputs less than plain truncation, and by the
+    reported error; padding is ignored."""
     source = read_adapter(adapter_of(case))
     base = stock.build(stock.cases[case][0])
     add_updates(source, base)
@@ -73,7 +75,7 @@ def test_closer_on_the_inputs_it_saw(case: str, adapter_of: Callable[..., Path],
 
 
 def test_from_files(tmp_path: Path, tiny_model: Path) -> None:
-    """A folder of the base model with its tokenizer and a file of texts are enough."""
+    """A base model with its tokenizer and a file of texts suffice."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModel
 
@@ -97,13 +99,13 @@ def test_from_files(tmp_path: Path, tiny_model: Path) -> None:
     ("name", "text", "message"),
     [
         ("a.csv", "x", "must be a .txt or .jsonl file"),
-        ("a.txt", "\n \n", "must hold texts"),
+        ("a.txt", "\n \n", "must contain texts"),
         ("a.jsonl", "{", "a.jsonl:1: must be a JSON object with a text"),
         ("a.jsonl", '{"n": 1}', "must be a JSON object with a text"),
         ("missing.txt", None, "must be a readable UTF-8 file"),
     ],
 )
-def test_texts_that_are_none(
+def test_wrong_texts_are_refused(
     name: str, text: str | None, message: str, adapter_of: Callable[..., Path], tmp_path: Path
 ) -> None:
     if text is not None:
@@ -112,7 +114,7 @@ def test_texts_that_are_none(
         moments_of(adapter_of("plain"), "nowhere", tmp_path / name)
 
 
-def test_no_such_model(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_missing_model_is_refused(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("a\n")
     with pytest.raises(ValueError, match="--model must be a model's folder or hub id, got"):
         moments_of(adapter_of("plain"), str(tmp_path / "none"), tmp_path / "t.txt")

@@ -1,4 +1,4 @@
-"""Compressing what stock PEFT wrote: the same logits at full energy, the promised error below it."""
+"""Compressed adapters in PEFT: same logits at full energy, the promised error below it."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_full_energy_changes_no_logit(case: str, amount: dict[str, Any], tmp_pat
 @pytest.mark.parametrize(
     "amount", [{"ratio": 0.5}, {"energy": 0.8}, {"rank": 2}, {"energy": 0.8, "uniform": True}], ids=str
 )
-def test_the_error_is_the_tail_and_peft_loads_it(case: str, amount: dict[str, Any], tmp_path: Path, stock: Any) -> None:
-    """Measured on dense updates, the error of every module is its tail to 1e-5; PEFT computes with exactly these."""
+def test_the_error_is_the_tail_of_the_spectrum(case: str, amount: dict[str, Any], tmp_path: Path, stock: Any) -> None:
+    """Measured on dense updates, every module's error is its tail to 1e-5, and PEFT computes with these updates."""
     family, _ = stock.make(case, tmp_path / "a")
     before = stock.dense(tmp_path / "a")
     done = rankopt.compress(tmp_path / "a", tmp_path / "b", **amount)
@@ -80,7 +80,7 @@ def test_the_error_is_the_tail_and_peft_loads_it(case: str, amount: dict[str, An
 
 
 def test_budget_and_size(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
-    """Never over budget, counted on the file; modules of rank 0 are gone; what is kept whole keeps its bits."""
+    """The file is within budget, modules of rank 0 are removed, and unchanged modules keep their bits."""
     source = adapter_of("rank and alpha patterns")
     done = rankopt.compress(source, tmp_path / "b", budget=700)
     tensors = load_file(tmp_path / "b" / "adapter_model.safetensors")
@@ -99,8 +99,8 @@ def test_budget_and_size(adapter_of: Callable[..., Path], tmp_path: Path) -> Non
     assert json.loads((tmp_path / "b" / "rankopt.json").read_text())["parameters"] == elements
 
 
-def test_uniform_is_what_servers_want(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
-    """No patterns, one rank in every tensor, one alpha, and the budget holds for what is stored."""
+def test_uniform_ranks(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
+    """No patterns, one rank in every tensor, one alpha, and the file is within budget."""
     rankopt.compress(adapter_of("rank and alpha patterns"), tmp_path / "b", budget=1200, uniform=True)
     config = json.loads((tmp_path / "b" / "adapter_config.json").read_text())
     assert config["rank_pattern"] == config["alpha_pattern"] == {}
@@ -110,7 +110,7 @@ def test_uniform_is_what_servers_want(adapter_of: Callable[..., Path], tmp_path:
 
 
 def test_carried_tensors_are_untouched(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
-    """Heads and the like keep their bits."""
+    """Heads keep their bits."""
     source = adapter_of("modules_to_save")
     rankopt.compress(source, tmp_path / "b", energy=0.5)
     old, new = (load_file(folder / "adapter_model.safetensors") for folder in (source, tmp_path / "b"))
@@ -119,8 +119,8 @@ def test_carried_tensors_are_untouched(adapter_of: Callable[..., Path], tmp_path
     assert all(torch.equal(old[key], new[key]) for key in carried)
 
 
-def test_carried_tensors_that_are_not_finite(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
-    """Wrong input, not a disk that wrote something else."""
+def test_a_head_that_is_not_finite_is_refused(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
+    """The error is about the input, not about a failed write."""
     source = adapter_of("modules_to_save")
     tensors = load_file(source / "adapter_model.safetensors")
     head = next(key for key in tensors if ".lora_" not in key)
@@ -131,7 +131,7 @@ def test_carried_tensors_that_are_not_finite(adapter_of: Callable[..., Path], tm
 
 
 def test_half_precision_stays_half(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
-    """bfloat16 stays bfloat16, and the error that is told contains the rounding."""
+    """bfloat16 stays bfloat16, and the reported error includes the rounding."""
     source = adapter_of("plain")
     path = source / "adapter_model.safetensors"
     save_file({key: value.bfloat16() for key, value in load_file(path).items()}, path)
@@ -146,7 +146,7 @@ def test_half_precision_stays_half(adapter_of: Callable[..., Path], tmp_path: Pa
 
 
 def test_an_untrained_adapter_keeps_one_component(tmp_path: Path, stock: Any) -> None:
-    """B = 0: nothing to keep, and PEFT still loads the result."""
+    """B = 0: there is nothing to keep, and PEFT loads the result."""
     from peft import LoraConfig, get_peft_model
 
     get_peft_model(stock.build("roberta"), LoraConfig(r=4, target_modules=["query"])).save_pretrained(
@@ -157,29 +157,10 @@ def test_an_untrained_adapter_keeps_one_component(tmp_path: Path, stock: Any) ->
     stock.load("roberta", tmp_path / "b")
 
 
-@pytest.mark.parametrize(
-    ("amount", "message"),
-    [
-        ({}, "exactly one of budget, ratio, energy, rank, got none"),
-        ({"budget": 5, "energy": 0.5}, "got budget and energy"),
-        ({"budget": 31}, "must pay for one component, 32 parameters here, got 31"),
-        ({"budget": 100, "uniform": True}, "must pay for rank 1 everywhere"),
-        ({"energy": 1.5}, "less than or equal to 1"),
-    ],
-)
-def test_impossible_sizes(
-    amount: dict[str, Any], message: str, adapter_of: Callable[..., Path], tmp_path: Path
-) -> None:
-    """One reason, and no folder."""
-    with pytest.raises(ValueError, match=message):
-        rankopt.compress(adapter_of("plain"), tmp_path / "b", **amount)
-    assert not (tmp_path / "b").exists()
-
-
 def test_never_overwrites_and_leaves_nothing(
     adapter_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An existing folder is refused; when writing or checking fails, neither folder nor draft stays."""
+    """An existing folder is refused; if writing or checking fails, neither folder nor draft remains."""
     source = adapter_of("plain")
     with pytest.raises(ValueError, match="--out must not exist yet"):
         rankopt.compress(source, source, energy=0.5)
@@ -192,25 +173,16 @@ def test_never_overwrites_and_leaves_nothing(
         write_weights(tensors | {key: tensors[key] + 1e-3}, folder)
 
     monkeypatch.setattr("rankopt.adapters.write.write_weights", corrupt)
-    with pytest.raises(OSError, match="differs from what was meant"):
+    with pytest.raises(OSError, match="differs from the intended one"):
         rankopt.compress(source, tmp_path / "b", energy=0.5)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_pissa_is_refused(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
-    """PEFT would subtract another part of the base weight for another rank."""
+    """At another rank, PEFT would subtract another part of the base weight."""
     source = adapter_of("plain")
     config = json.loads((source / "adapter_config.json").read_text()) | {"init_lora_weights": "pissa"}
     (source / "adapter_config.json").write_text(json.dumps(config))
     rankopt.spectrum(source)
-    with pytest.raises(ValueError, match="init_lora_weights must leave the base weights alone, got 'pissa'"):
+    with pytest.raises(ValueError, match="init_lora_weights must not change the base weights, got 'pissa'"):
         rankopt.compress(source, tmp_path / "b", energy=0.5)
-
-
-def test_a_rank_beyond_the_adapters_changes_nothing(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
-    """With or without `uniform`: no padding to what was asked for."""
-    adapter = adapter_of("plain")
-    for uniform in (False, True):
-        out = tmp_path / f"same-{uniform}"
-        rankopt.compress(adapter, out, rank=100_000_000, uniform=uniform)
-        assert read_adapter(out).parameters == read_adapter(adapter).parameters

@@ -21,8 +21,8 @@ sizes = st.integers(1, 9)
 
 
 @given(st.integers(0, 1000), sizes, sizes, sizes, st.integers(1, 9))
-def test_the_closest_of_its_rank(seed: int, rank: int, fan_in: int, fan_out: int, kept: int) -> None:
-    """The error is the tail of the spectrum, also where ranks exceed the matrix; both halves are of one size."""
+def test_truncation_is_optimal(seed: int, rank: int, fan_in: int, fan_out: int, kept: int) -> None:
+    """The error is the tail of the spectrum, also for ranks above the matrix; both factors have equal norms."""
     whole = factors(seed, rank, fan_in, fan_out)
     cut = truncate(whole, kept)
     assert (cut.A.shape, cut.B.shape) == ((kept, fan_in), (fan_out, kept))
@@ -34,7 +34,7 @@ def test_the_closest_of_its_rank(seed: int, rank: int, fan_in: int, fan_out: int
 
 @given(st.integers(0, 1000), sizes, sizes, st.floats(-3, 3), st.floats(-3, 3))
 def test_sums_and_distances(seed: int, one_rank: int, other_rank: int, a: float, b: float) -> None:
-    """Laid side by side, factors give the exact weighted sum; a distance is that of the dense matrices."""
+    """Concatenated factors give the exact weighted sum; distances are those of the dense matrices."""
     one, other = factors(seed, one_rank, 6, 7), factors(seed + 1, other_rank, 6, 7)
     total = stacked([(a, one), (b, other)])
     torch.testing.assert_close(total.B @ total.A, a * one.B @ one.A + b * other.B @ other.A)

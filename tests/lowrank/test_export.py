@@ -290,9 +290,9 @@ def edit_weights(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 QUERY = f"{PREFIX}bert.encoder.layer.0.attention.self.query"
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no folder": (shutil.rmtree, "no adapter here, adapter_config.json is missing"),
-    "no config": (lambda p: (p / CONFIG).unlink(), "no adapter here, adapter_config.json is missing"),
-    "no weights": (lambda p: (p / WEIGHTS).unlink(), "no adapter here, adapter_model.safetensors is missing"),
+    "no folder": (shutil.rmtree, "not an adapter, adapter_config.json is missing"),
+    "no config": (lambda p: (p / CONFIG).unlink(), "not an adapter, adapter_config.json is missing"),
+    "no weights": (lambda p: (p / WEIGHTS).unlink(), "not an adapter, adapter_model.safetensors is missing"),
     "config cut": (lambda p: (p / CONFIG).write_text('{"r": 2,\n'), "is corrupt"),
     "config binary": (lambda p: (p / CONFIG).write_bytes(b"\xff\xfe\x00"), "is corrupt"),
     "config a list": (lambda p: (p / CONFIG).write_text("[1]"), "is corrupt"),
@@ -302,8 +302,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "weights cut": (lambda p: (p / WEIGHTS).write_bytes((p / WEIGHTS).read_bytes()[:50]), "is corrupt"),
     "weights text": (lambda p: (p / WEIGHTS).write_text("not found\n"), "is corrupt"),
     "weights empty": (lambda p: (p / WEIGHTS).write_bytes(b""), "is corrupt"),
-    "dora": (lambda p: edit_config(p, use_dora=True), "only plain LoRA adapters can be imported, this one is use_dora"),
-    "ia3": (lambda p: edit_config(p, peft_type="IA3"), "only plain LoRA adapters can be imported, this one is IA3"),
+    "dora": (lambda p: edit_config(p, use_dora=True), "only plain LoRA adapters can be imported, got use_dora"),
+    "ia3": (lambda p: edit_config(p, peft_type="IA3"), "only plain LoRA adapters can be imported, got IA3"),
     "no lora": (lambda p: edit_weights(p, dict.clear), "has no lora_A weights"),
     "no B": (
         lambda p: edit_weights(p, lambda t: t.pop(f"{QUERY}.lora_B.weight")),
@@ -315,7 +315,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "other width": (
         lambda p: edit_weights(p, lambda t: t.update({f"{QUERY}.lora_A.weight": torch.zeros(2, 8)})),
-        r"query is \(16, 2\) x \(2, 8\), the model",
+        r"query has factors \(16, 2\) and \(2, 8\), the model's module has shape \(16, 16\)",
     ),
     "other module": (
         lambda p: edit_weights(p, lambda t: t.update({f"{PREFIX}nowhere.lora_A.weight": torch.zeros(2, 8)})),
@@ -327,7 +327,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "other head": (
         lambda p: edit_weights(p, lambda t: t.update({f"{PREFIX}classifier.bias": torch.zeros(1)})),
-        r"classifier\.bias is \(1,\), the model \(3,\)",
+        r"classifier\.bias has shape \(1,\), in the model \(3,\)",
     ),
 }
 
@@ -350,7 +350,7 @@ def test_too_small_a_max_rank(adapter: Path, build: Any) -> None:
 def test_a_stock_adapter_of_another_method(build: Any, tmp_path: Path) -> None:
     config = IA3Config(task_type="SEQ_CLS", target_modules=["key"], feedforward_modules=[])
     get_peft_model(build("bert"), config).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="only plain LoRA adapters can be imported, this one is IA3"):
+    with pytest.raises(ValueError, match="only plain LoRA adapters can be imported, got IA3"):
         import_peft(build("bert"), tmp_path)
 
 

@@ -70,7 +70,7 @@ def test_targets(bert: Any, targets: Any, expected: list[str]) -> None:
         (["zzz"], r"'zzz' matches no linear map; this model has dense, key, query, value"),
         (["classifier"], "'classifier' matches no linear map"),
         ("query", r"'query' matches no linear map; this model has dense, key"),
-        (r".*\.(query", r"is no regular expression: missing \)"),
+        (r".*\.(query", r"is not a regular expression: missing \)"),
         ([], "must not be an empty list"),
     ],
 )
@@ -115,10 +115,10 @@ def test_conv1d_shapes(build: Any) -> None:
 
 
 def test_only_linear_maps_can_be_adapted(bert: Any) -> None:
-    with pytest.raises(ValueError, match=r"only linear maps can be adapted, 'bert.embeddings' is BertEmbeddings"):
+    with pytest.raises(ValueError, match=r"only linear maps can be adapted, 'bert.embeddings' is a BertEmbeddings"):
         inject(bert, ["bert.embeddings"], 2, UNIT)
     inject(bert, ["bert.encoder.layer.0.output.dense"], 2, UNIT)
-    with pytest.raises(ValueError, match=r"only linear maps can be adapted, .* is LowRankLinear"):
+    with pytest.raises(ValueError, match=r"only linear maps can be adapted, .* is a LowRankLinear"):
         inject(bert, ["bert.encoder.layer.0.output.dense"], 2, UNIT)
 
 

@@ -1,4 +1,4 @@
-"""The commands for adapters as a person types them."""
+"""The commands for adapters as typed in a terminal."""
 
 from __future__ import annotations
 
@@ -10,16 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peft_adapters import build, make_adapter
+
+
+@pytest.fixture
+def adapter_of(tmp_path: Path) -> Callable[..., Path]:
+    """`adapter_of("plain")` is a folder with the adapter of that case."""
+
+    def make(case: str, seed: int = 1, name: str = "adapter") -> Path:
+        make_adapter(case, tmp_path / name, seed)
+        return tmp_path / name
+
+    return make
 
 
 @pytest.fixture
 def type_in(here: Callable[..., Any], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`type_in("analyze", "adapter")` in the folder where adapters are made."""
+    """`type_in("analyze", "adapter")` runs in the folder with the adapters."""
     return partial(here, cwd=tmp_path)
 
 
-def test_three_lines_for_a_newcomer(type_in: Any, adapter_of: Callable[..., Path], tmp_path: Path) -> None:
-    """Analyse, look, compress: what the README says to type."""
+def test_analyze_and_compress(type_in: Any, adapter_of: Callable[..., Path], tmp_path: Path) -> None:
+    """The commands of the README."""
     adapter_of("rank and alpha patterns")
     done = type_in("analyze", "adapter")
     assert done.returncode == 0, done.stderr
@@ -43,7 +55,7 @@ def test_json(type_in: Any, adapter_of: Callable[..., Path]) -> None:
 
 
 def test_calibrate(type_in: Any, tmp_path: Path, tiny_model: Path) -> None:
-    """Texts and a base model make the norm that of the outputs."""
+    """With texts and a base model, the error on outputs is reported."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModel
 
@@ -56,13 +68,13 @@ def test_calibrate(type_in: Any, tmp_path: Path, tiny_model: Path) -> None:
     words = ["compress", "adapter", "--out", "b", "--ratio", "0.5", "--calibrate", "t.txt", "--model", tiny_model]
     done = type_in(*words)
     assert done.returncode == 0, done.stderr
-    assert "of the modules' outputs, root mean square" in done.stdout
+    assert "of the modules' outputs (root mean square)" in done.stdout
 
 
-def test_merge_and_convert(type_in: Any, adapter_of: Callable[..., Path], tmp_path: Path, stock: Any) -> None:
+def test_merge_and_convert(type_in: Any, adapter_of: Callable[..., Path], tmp_path: Path) -> None:
     adapter_of("plain", 1, "a")
     adapter_of("plain", 2, "b")
-    stock.build("roberta").save_pretrained(tmp_path / "base")
+    build("roberta").save_pretrained(tmp_path / "base")
     done = type_in("merge", "a", "b", "--out", "c", "--weights", "0.5,0.5")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("c: 0.5 x a + 0.5 x b, 1,024 parameters")
@@ -74,9 +86,12 @@ def test_merge_and_convert(type_in: Any, adapter_of: Callable[..., Path], tmp_pa
 
 
 REFUSED: dict[str, tuple[list[str], str]] = {
-    "no adapter": (["analyze", "nowhere"], "got 'nowhere': no such folder exists, and it is no hub id"),
-    "an empty folder": (["analyze", "empty"], "empty: an adapter must hold adapter_config.json, it has none"),
-    "no size": (["compress", "adapter", "--out", "b"], "one of --budget, --ratio, --energy and --rank must be given"),
+    "no adapter": (
+        ["analyze", "nowhere"],
+        "an adapter must be an existing folder or a hub id (user/repository), got 'nowhere'",
+    ),
+    "an empty folder": (["analyze", "empty"], "empty: an adapter must have adapter_config.json, got none"),
+    "no size": (["compress", "adapter", "--out", "b"], "give one of --budget, --ratio, --energy and --rank, got none"),
     "two sizes": (["compress", "adapter", "--out", "b", "--ratio", "1", "--rank", "2"], "got --ratio and --rank"),
     "a share above one": (
         ["compress", "adapter", "--out", "b", "--energy", "95"],
@@ -86,24 +101,24 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "an output that exists": (["compress", "adapter", "--out", "empty", "--ratio", "1"], "--out must not exist yet"),
     "texts without a model": (
         ["compress", "adapter", "--out", "b", "--ratio", "1", "--calibrate", "t.txt"],
-        "--calibrate and --model must be given together",
+        "give --calibrate and --model together",
     ),
-    "one to merge": (["merge", "adapter", "--out", "b"], "merge must be given several adapters, or --model"),
+    "one to merge": (["merge", "adapter", "--out", "b"], "merge needs several adapters, or one adapter and --model"),
     "two into a model": (
         ["merge", "adapter", "adapter", "--out", "b", "--model", "m"],
-        "--model must come with one adapter",
+        "--model takes one adapter",
     ),
     "weights that do not fit": (
         ["merge", "adapter", "adapter", "--out", "b", "--weights", "1,x"],
         "--weights must be 2 numbers joined by commas, got '1,x'",
     ),
-    "uniform without a size": (["merge", "adapter", "adapter", "--out", "b", "--uniform"], "--uniform must come with"),
+    "uniform without a size": (["merge", "adapter", "adapter", "--out", "b", "--uniform"], "--uniform needs one of"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_wrong_input_is_exit_code_2(case: str, type_in: Any, adapter_of: Callable[..., Path], tmp_path: Path) -> None:
-    """One line on standard error, nothing on standard output, nothing left behind."""
+    """One line on standard error, nothing on standard output, and no files."""
     adapter_of("plain")
     (tmp_path / "empty").mkdir()
     words, message = REFUSED[case]

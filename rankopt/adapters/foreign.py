@@ -1,0 +1,48 @@
+"""Adapters that are not in PEFT's format: which format it is, and how to get from there to PEFT's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from rankopt.lowrank.files import CONFIG, WEIGHTS
+
+PICKLED = "adapter_model.bin"
+LISTED = 5
+"""Most subfolders that a message lists."""
+MLX = (
+    "MLX's format: write each lora_a transposed as lora_A.weight, each lora_b transposed as lora_B.weight, and "
+    "lora_alpha = scale * rank in PEFT's adapter_config.json"
+)
+TORCHTUNE = "torchtune's format: its FullModelHFCheckpointer also writes PEFT's two files; use that folder"
+
+
+def foreign_file(folder: Path, missing: str) -> str:
+    """What to do about a missing file, from what the folder holds instead; empty if nothing is recognised."""
+    if missing == WEIGHTS and (folder / PICKLED).is_file():
+        return f"; rankopt convert {folder} --out DIR reads its pickled {PICKLED} without running code from it"
+    if (folder / "adapters.safetensors").is_file() or (folder / "adapters.npz").is_file():
+        return f"; it is in {MLX}"
+    if any(islice(folder.glob("adapter_[0-9]*.pt"), 1)):
+        return f"; it is in {TORCHTUNE}"
+    if missing == CONFIG and (below := sorted(islice(_adapters_below(folder), LISTED + 1))):
+        more = ", ..." if len(below) > LISTED else ""
+        return f"; name one of the adapters in it: {', '.join(map(str, below[:LISTED]))}{more}"
+    return ""
+
+
+def foreign_tensor(name: str) -> str:
+    """What to do about a LoRA tensor that PEFT does not have; empty if the format is not recognised."""
+    if ".lora_down." in name or ".lora_up." in name:
+        return "; it is in kohya's or diffusers' format: convert it to PEFT's format first"
+    if name.endswith((".lora_a", ".lora_b")):
+        return f"; it is in {MLX}"
+    if name.endswith((".lora_a.weight", ".lora_b.weight")):
+        return f"; it is in {TORCHTUNE}"
+    return ""
+
+
+def _adapters_below(folder: Path) -> Iterator[Path]:
+    for depth in ("*", "*/*"):
+        yield from (path.parent for path in folder.glob(f"{depth}/{CONFIG}"))
