@@ -85,7 +85,7 @@ def run_study(
         added = follow(store, trials) if store.search.follows else store.enqueue(trials)
     retried = store.retry_failed() if options.retry_failed else 0
     before = store.counts()
-    with Display(console, folder / "log.txt", before, pool.count) as display:
+    with Display(console, folder / "log.txt", before) as display:
         planned = f"{store.search.trials or len(store.plan())} trials"
         planned += f", {added} new" if store.search.trials is None else f" by {spec.search.name}"
         display.say(f"study {spec.name}: {planned}, {before['complete']} complete")

@@ -40,7 +40,7 @@ def shown(tmp_path: Path, *more: Event, terminal: bool = False, counts: dict[str
     """The text on the console and in the log after the events."""
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=120)
-    with Display(console, tmp_path / "log.txt", counts, 1) as display:
+    with Display(console, tmp_path / "log.txt", counts) as display:
         display.say("study tiny: 3 trials")
         for event in (*events(), *more):
             display.show(event)
@@ -121,3 +121,55 @@ def test_interruptions_and_refusals(tmp_path: Path) -> None:
     )
     assert "trial 7 sst2: interrupted; run the study again to continue from its checkpoint" in text
     assert "worker 1: the storage failed (disk I/O error) [bold]" in text
+
+
+LABEL = "mini-sst2 adalora mean rank 4 seed 1"
+
+
+def frame(tmp_path: Path, width: int, *more: Event) -> list[str]:
+    """The bars of a run of 20 trials that is in its second trial, as a terminal of this width shows them."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=width)
+    with Display(console, tmp_path / "log.txt", {"complete": 8, "failed": 0, "running": 0, "waiting": 12}) as display:
+        for task in display.bars.tasks:
+            task.start_time = display.bars.get_time() - 3600.0
+        for trial in (8, 9):
+            display.show(TrialStarted(0, trial, LABEL))
+            for step in (0, 100):
+                values = {"loss": 0.51234, "budget": 24.0}
+                display.show(TrialAdvanced(0, trial, LABEL, progress=Progress(step, 200, "train", values)))
+            if trial == 8:
+                display.show(TrialEnded(0, trial, LABEL, text="accuracy 0.75"))
+        for event in more:
+            display.show(event)
+        out = io.StringIO()
+        Console(file=out, width=width).print(display.bars.make_tasks_table(display.bars.tasks))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_bars_fit_the_terminal(width: int, tmp_path: Path) -> None:
+    """Bar, count, elapsed time and time left are all visible at 80 columns. One and a half trials took an hour, so the
+    other 10.5 take seven."""
+    overall, worker = frame(tmp_path, width)
+    assert re.fullmatch(r"trials +[╸━╺]+ +9/20 +1:00:0\d ETA 7:00:\d\d", overall), overall
+    assert re.match(r"  trial 9 mini-sst2 .+[╸━╺]+ +100/200 0:00:0\d ETA 0:00:0\d", worker), worker
+    assert ("train loss 0.5123" in worker) == (width == 120)
+    assert max(map(len, (overall, worker))) <= width
+
+
+def test_time_left_excludes_earlier_runs(tmp_path: Path) -> None:
+    """A trial that continues from its checkpoint counts only with the steps of this run."""
+    values = {"loss": 0.5}
+    resumed = [
+        TrialStarted(1, 10, LABEL),
+        *[TrialAdvanced(1, 10, LABEL, progress=Progress(step, 200, "train", values)) for step in (150, 175)],
+    ]
+    overall = frame(tmp_path, 80, *resumed)[0]
+    left, worked = 20 - 9 - 0.5 - 175 / 200, 1.5 + 25 / 200
+    hours, minutes = divmod(round(60 * left / worked), 60)
+    assert re.search(rf"ETA {hours}:({minutes:02}|{minutes - 1:02}):", overall), overall
+
+
+def test_markup_in_a_label_is_printed(tmp_path: Path) -> None:
+    """A name with square brackets is neither interpreted nor an error."""
+    assert "trial 11 [red]x[/]" in frame(tmp_path, 120, TrialStarted(1, 11, "[red]x[/]"))[2]
