@@ -69,7 +69,7 @@ def test_a_search_on_real_glue_can_begin(name: str) -> None:
     """Every example trial of a shipped search has its data, its layers and a pattern that can start."""
     sets = [f"task.data_dir={GLUE}", f"model.name={MODEL}"]
     file = StudyFile(ROOT / "studies" / f"{name}.yaml", sets)
-    planned, _ = preflight(file, validated_trials(file))
+    planned = preflight(file, validated_trials(file)).planned
     assert len(planned) == 1 + len(file.study.space)
 
 

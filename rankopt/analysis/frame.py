@@ -76,7 +76,7 @@ def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Fl
     cost, parameters = result.cost, result.parameters
     return {
         "task": spec.task.name,
-        "model": spec.model.name,
+        "model": spec.model_label,
         "protocol": spec.task.protocol,
         "name": spec.allocator.name,
         "configuration": content_hash(_configuration(spec)),
@@ -106,6 +106,7 @@ def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Fl
 def _configuration(spec: TrialSpec) -> Flat:
     """What repetitions have in common: the spec without seed and data folder."""
     data = spec.model_dump(mode="json", exclude={"seed": True, "task": {"data_dir"}})
+    data["model"]["name"] = spec.model_label
     return data | {"allocator": {"name": spec.allocator.name} | _method(spec)}
 
 
@@ -162,8 +163,9 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> Flat:
 
 def _surroundings(spec: TrialSpec, mixed_units: bool) -> Flat:
     data = spec.model_dump(mode="json")
-    # the data folder's path is not an experimental condition
+    # a folder's path is not an experimental condition, its content is
     task = {key: value for key, value in data["task"].items() if key not in ("name", "data_dir")}
-    model = {("model" if key == "name" else key): value for key, value in data["model"].items()}
+    content = {"data": spec.contents["data"][:6]} if "data" in spec.contents else {}
+    model = {key: value for key, value in data["model"].items() if key != "name"}
     unit = {"unit": spec.budget.unit} if spec.budget and mixed_units else {}
-    return {**model, **task, **unit}
+    return {"model": spec.model_label, **model, **task, **content, **unit}

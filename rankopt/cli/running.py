@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from rankopt.core.study_file import StudyFile
     from rankopt.core.trial_spec import TrialSpec
-    from rankopt.study.preflight import PlannedTrial
+    from rankopt.study.preflight import Preflight
     from rankopt.study.run import Outcome
     from rankopt.study.tracking import WandbMode
 
@@ -66,7 +66,7 @@ def run(
     from rankopt.study.storage_url import sqlite_url
 
     console = printing.console()
-    trials, _ = _preflight(file, console, pool.ask)
+    found = _preflight(file, console, pool.ask)
     folder = directory / file.study.name
     options = RunOptions(
         url=storage or sqlite_url(folder),
@@ -79,7 +79,7 @@ def run(
         together=together,
         retry_failed=retry_failed,
     )
-    outcome = run_study(file.study, trials, options, console=console, pool=pool)
+    outcome = run_study(found.study, found.trials, options, console=console, pool=pool)
     _finish(outcome, file.study.name, console)
 
 
@@ -99,6 +99,7 @@ def worker(
 
     Adds no trials and ignores failed trials in its exit code."""
     mode = _wandb_mode(wandb)
+    from rankopt.study.contents import refuse_other_contents
     from rankopt.study.job import RunOptions
     from rankopt.study.run import keep, run_study
     from rankopt.study.storage import StudyStore
@@ -112,7 +113,8 @@ def worker(
     file = study_file(study, None, directory)
     console = printing.console()
     pool = WorkerPool(workers)
-    _preflight(file, console, pool.ask)  # data missing on this machine must not fail the study's trials
+    found = _preflight(file, console, pool.ask)  # data missing on this machine must not fail the study's trials
+    refuse_other_contents(spec, found.study.contents)
     options = RunOptions(
         url=storage,
         folder=folder,
@@ -146,7 +148,7 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
     file = study_file(study, sets, directory)
     from rankopt.study.preflight import seconds_per_flop
 
-    _, planned = _preflight(file, printing.console(stderr=True))
+    planned = _preflight(file, printing.console(stderr=True)).planned
     paces = {
         precision: seconds_per_flop(precision) for precision in {trial.spec.training.precision for trial in planned}
     }
@@ -183,7 +185,7 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
-def _preflight(file: StudyFile, console: Any, call: Call = _call) -> tuple[Trials, list[PlannedTrial]]:
+def _preflight(file: StudyFile, console: Any, call: Call = _call) -> Preflight:
     """Validate a study's trials and read their data and models.
 
     Args:
@@ -195,17 +197,17 @@ def _preflight(file: StudyFile, console: Any, call: Call = _call) -> tuple[Trial
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     trials = call(validated_trials, file)
     _prepare_encoder(trials, console)
-    planned, unfit = call(preflight, file, trials)
-    if unfit:
+    found: Preflight = call(preflight, file, trials)
+    if unfit := found.unfit:
         say(f"{len(unfit)} of {len(trials)} examples of the space cannot start; such proposals fail: {unfit[0]}")
-    if any(trial.spec.training.precision == "bf16" for trial in planned):
+    if any(spec.training.precision == "bf16" for _, spec in found.trials):
         ratio = call(seconds_per_flop, "bf16") / call(seconds_per_flop, "fp32")
         if ratio > 2:
             say(
                 f"training.precision: bf16 is {ratio:.0f} times slower than fp32 on this machine (measured on a matrix "
                 "product); use fp32 here"
             )
-    return trials, planned
+    return found
 
 
 def _prepare_encoder(trials: Trials, console: Any) -> None:

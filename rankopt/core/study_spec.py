@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -45,6 +45,8 @@ class StudySpec(Spec):
         objectives: what a search optimises: `score: maximize` (on the search split), `parameters: minimize` (kept
             adapter parameters), or both.
         constraints: upper limit of the kept adapter parameters of a search's best trials.
+        contents: hashes of the files in local folders: "data" by `<data_dir>/<task>`, "model" by folder. Set by rankopt
+            when the study is planned.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
@@ -57,6 +59,7 @@ class StudySpec(Spec):
         min_length=1, default={"score": "maximize", "parameters": "minimize"}
     )
     constraints: dict[Literal["parameters"], Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    contents: dict[Literal["data", "model"], dict[str, str]] = Field(default={})
 
     @field_validator("name")
     @classmethod
@@ -117,15 +120,33 @@ class StudySpec(Spec):
 
     def trainings(self, spec: TrialSpec) -> list[TrialSpec]:
         """A proposal's trial at every combination of `repeat`, in order."""
-        return [decode(TrialSpec, _at(spec.plain, repeat)) for repeat in self.repeats()]
+        return [self.with_contents(decode(TrialSpec, _at(spec.plain, repeat))) for repeat in self.repeats()]
 
     def trial(self, assignment: Assignment) -> TrialSpec:
         """The trial at one point of the space."""
-        return decode(TrialSpec, self.plain(assignment))
+        return self.with_contents(decode(TrialSpec, self.plain(assignment)))
 
     def plain(self, assignment: Assignment) -> dict[str, Any]:
         """The plain data of the trial at one point of the space, not validated."""
         return _at(self.base, assignment)
+
+    def with_contents(self, spec: TrialSpec) -> TrialSpec:
+        """A trial with the hashes of its local folders."""
+        found = {
+            "data": self.contents.get("data", {}).get(f"{spec.task.data_dir}/{spec.task.name}"),
+            "model": self.contents.get("model", {}).get(spec.model.name),
+        }
+        return spec.model_copy(update={"contents": {name: text for name, text in found.items() if text is not None}})
+
+    def portable(self) -> dict[str, Any]:
+        """The study as plain data, with hashes in place of local folders: equal wherever the folders are."""
+        hashes: dict[str, Any] = dict(self.contents.get("model", {}))
+        for location, text in self.contents.get("data", {}).items():
+            folder, _, task = location.rpartition("/")
+            hashes[folder] = {**hashes.get(folder, {}), task: text}
+        return cast(
+            dict[str, Any], _replaced(self.model_dump(mode="json", by_alias=True, exclude={"contents"}), hashes)
+        )
 
 
 def first_repeated(values: Iterable[Any]) -> int | None:
@@ -171,6 +192,15 @@ def _at(data: dict[str, Any], assignment: Mapping[str, Any]) -> dict[str, Any]:
         for path, value in fields_of(dimension, values):
             data = with_path(data, path, value)
     return data
+
+
+def _replaced(data: Any, values: Mapping[str, Any]) -> Any:
+    """Plain data in which some strings are replaced."""
+    if isinstance(data, dict):
+        return {key: _replaced(item, values) for key, item in data.items()}
+    if isinstance(data, list):
+        return [_replaced(item, values) for item in data]
+    return values.get(data, data) if isinstance(data, str) else data
 
 
 def _combinations(lists: Mapping[str, list[Any]]) -> Iterator[Assignment]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -136,6 +137,8 @@ class TrialSpec(Spec):
         budget: what the final rank pattern may cost; optional for allocators that need none.
         training: how to train.
         seed: of every random choice: initialisation, data order, dropout, and what an allocator draws.
+        contents: hashes of the files in local folders: "data" of `task.data_dir`, "model" of `model.name`. Set by
+            rankopt when a study is planned.
     Example:
         >>> spec = decode(TrialSpec, {"task": {"name": "mini-cola"}, "allocator": {"name": "uniform"},
         ...                           "budget": {"mean_rank": 4}})
@@ -149,6 +152,7 @@ class TrialSpec(Spec):
     budget: Budget | None = None
     training: TrainingSpec = TrainingSpec()
     seed: int = Field(0, ge=0, lt=2**63)
+    contents: dict[Literal["data", "model"], str] = Field(default={})
 
     @model_validator(mode="after")
     def _budget_can_be_met(self) -> TrialSpec:
@@ -161,8 +165,22 @@ class TrialSpec(Spec):
 
     @property
     def key(self) -> str:
-        """A hash of the fields that differ from their default: a new field with a default keeps every old key."""
-        return content_hash(self.plain)
+        """A hash of the fields that differ from their default: a new field with a default keeps every old key.
+
+        A local folder counts by its content, so that moving it changes no key.
+        """
+        plain = self.plain
+        for content, field, locations in (("data", "task", {"data_dir"}), ("model", "model", {"name", "revision"})):
+            if content in self.contents:
+                plain[field] = {name: value for name, value in plain[field].items() if name not in locations}
+        return content_hash(plain)
+
+    @property
+    def model_label(self) -> str:
+        """The model's name; for a local folder, its last part and the start of its hash."""
+        if content := self.contents.get("model"):
+            return f"{Path(self.model.name).name}@{content[:6]}"
+        return self.model.name
 
     @property
     def plain(self) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class Objective:
                 self._drop(trial, "not wanted")  # several workers saw the same gap
         data = self.study.plain({**propose(self.study.space, trial), **self.study.repeats()[0]})
         try:
-            spec = validated(decode(TrialSpec, data))
+            spec = validated(self.study.with_contents(decode(TrialSpec, data)))
         except (ValidationError, InvalidTrialError) as error:
             found = error.problems if isinstance(error, InvalidTrialError) else problems(error, TrialSpec)
             trial.set_user_attr(SPEC, data)

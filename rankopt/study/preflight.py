@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from rankopt.core.problems import InvalidSpecError, Location, Problem, problem_of
 from rankopt.core.space import Assignment
 from rankopt.core.study_file import StudyFile
+from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import ModelSpec, TaskSpec, TrainingSpec, TrialSpec, content_hash
+from rankopt.study.contents import local_contents
 
 if TYPE_CHECKING:
     from rankopt.lowrank.layers import Layers
@@ -36,14 +38,32 @@ class PlannedTrial:
     flops: float
 
 
-def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> tuple[list[PlannedTrial], list[str]]:
+@dataclass(frozen=True)
+class Preflight:
+    """What a preflight found.
+
+    Attributes:
+        study: the study, with the hashes of its local folders.
+        planned: the distinct trials that can start.
+        unfit: for each of a search's other examples, why it cannot start.
+    """
+
+    study: StudySpec
+    planned: list[PlannedTrial]
+    unfit: list[str]
+
+    @property
+    def trials(self) -> list[tuple[Assignment, TrialSpec]]:
+        """The trials that can start, each with its point of the space."""
+        return [(trial.assignment, trial.spec) for trial in self.planned]
+
+
+def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> Preflight:
     """Read the data and the models' configs, and run every allocator's `start` on layers without storage.
 
     Args:
         file: the study.
         trials: all trials of a grid; for a search examples, the first of which must be able to start.
-    Returns:
-        The trials that can start, and for each of a search's other examples the reason why it cannot.
     Raises:
         InvalidSpecError: a missing folder, an unknown model, a target that matches no layer, a budget that no pattern
             can meet, ...
@@ -76,7 +96,12 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> tu
             lines.append(file.line(problem if problem.location else Problem(field, problem.message), assignment))
     if lines:
         raise InvalidSpecError(lines)
-    return planned, unfit
+    study = file.study.model_copy(update={"contents": local_contents(spec for _, spec in trials)})
+    distinct: dict[str, PlannedTrial] = {}
+    for trial in planned:
+        spec = study.with_contents(trial.spec)
+        distinct.setdefault(spec.key, replace(trial, spec=spec))
+    return Preflight(study, list(distinct.values()), unfit)
 
 
 def seconds_per_flop(precision: str = "fp32", seconds: float = 0.3) -> float:

@@ -112,7 +112,9 @@ def run_study(
 
 def keep(spec: StudySpec, folder: Path) -> None:
     """Write a study as it is run, overrides applied, into its folder, so that its name alone finds it again."""
-    write(spec.model_dump(mode="json", by_alias=True, exclude_defaults=True), folder / "study.yaml")
+    write(
+        spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"contents"}), folder / "study.yaml"
+    )
 
 
 def _run_workers(pool: WorkerPool, jobs: list[Job], display: Display) -> tuple[bool, str]:

@@ -153,13 +153,18 @@ class StudyStore:
             How many were added.
         """
         known = {trial.user_attrs.get(KEY) for trial in self.trials() if is_open(trial) or RESULT in trial.user_attrs}
-        plan, new = [], []
+        plan, new = {}, []
         for assignment, spec in specs:
-            plan.append(spec.key)
+            plan[spec.key] = spec.plain
             if spec.key not in known:
                 known.add(spec.key)
                 new.append((assignment, spec))
-        self.study.set_user_attr(PLAN, plan)  # first: a worker drops what it finds in the queue and not in the plan
+        self.study.set_user_attr(
+            PLAN, list(plan)
+        )  # first: a worker drops what it finds in the queue and not in the plan
+        for trial in self.trials(TrialState.WAITING):  # its data or model may have been moved since it was queued
+            if (plain := plan.get(trial.user_attrs.get(KEY, ""))) and plain != trial.user_attrs[SPEC]:
+                self.storage.set_trial_user_attr(trial._trial_id, SPEC, plain)
         for assignment, spec in new:
             place = {path: shown(value) for path, value in assignment.items()}
             self.study.enqueue_trial({}, user_attrs={SPEC: spec.plain, KEY: spec.key, **place})
@@ -361,8 +366,10 @@ def _same_search(stored: StudySpec, spec: StudySpec) -> None:
     """Refuse to go on with a search whose proposals would be answers to another question."""
     if stored.listed and stored.search.name == spec.search.name:
         return
-    free: dict[str, Any] = {"description": True, "search": {"trials"}}
-    before, now = (one.model_dump(mode="json", by_alias=True, exclude=free) for one in (stored, spec))
+    before, now = stored.portable(), spec.portable()
+    for data in (before, now):
+        del data["description"]
+        data["search"].pop("trials", None)
     for field in before:
         if before[field] != now[field]:
             raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ class Task(ABC):
     metrics: tuple[str, ...]
     reports: tuple[str, ...] = ("validation",)
     version: int = 1
+
+    def files(self, data_dir: str) -> list[Path]:
+        """The files in `data_dir` that `read` reads; none for a task that is generated."""
+        return []
 
     @abstractmethod
     def read(self, split: str, data_dir: str | None) -> Dataset:

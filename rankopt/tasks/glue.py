@@ -54,6 +54,10 @@ class GlueTask(Task):
         files = self._files(split, Path(data_dir).expanduser())
         return self._checked(_read(files, (*self.columns, "label")), str(files[0]))
 
+    def files(self, data_dir: str) -> list[Path]:
+        root = Path(data_dir).expanduser()
+        return [file for split in ("train", *self.reports) for file in self._files(split, root)]
+
     def _hub(self, split: str) -> Any:
         from datasets import load_dataset
 

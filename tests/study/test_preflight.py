@@ -106,7 +106,7 @@ def test_a_problem_in_the_space_names_its_index(tiny_study: Make) -> None:
 def test_estimated_costs(tiny_study: Make, tmp_path: Path) -> None:
     """Planned steps and tokens match those that the trial reports; twice the epochs cost twice the operations."""
     file = StudyFile(tiny_study(space={"training.epochs": [1.0, 2.0]}, training={"batch_size": 16, "accumulation": 2}))
-    (one, two), _ = preflight(file, validated_trials(file))
+    one, two = preflight(file, validated_trials(file)).planned
     result = run_trial(one.spec, tmp_path / "trial")
     assert result.cost is not None
     assert result.cost.steps == one.steps == 3
@@ -130,7 +130,7 @@ def test_no_weights_are_read(tiny_study: Make, tiny_model: Path, monkeypatch: An
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", None)
     space = {"allocator": [{"name": "uniform"}, {"name": "adalora"}, {"name": "spectral"}], "seed": list(range(20))}
     file = StudyFile(tiny_study(space=space))
-    assert len(preflight(file, validated_trials(file))[0]) == 60
+    assert len(preflight(file, validated_trials(file)).planned) == 60
 
 
 def test_texts_longer_than_the_models_positions(tiny_study: Make, tiny_model: Path, tmp_path: Path) -> None:

@@ -18,9 +18,8 @@ from optuna.trial import TrialState
 from trial_results import without_seconds as results_without_seconds
 
 from rankopt.core.result import TrialResult
-from rankopt.core.study_file import StudyFile
+from rankopt.core.trial_spec import TrialSpec, decode
 from rankopt.study.attempts import KEY, RESULT, WORKER
-from rankopt.study.plan import validated_trials
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
 from rankopt.training.checkpoint import SEAL
@@ -126,8 +125,8 @@ def test_two_workers_run_everything_once(finished: tuple[Path, Any], rankopt: Ca
 def test_results_are_those_of_the_trial_alone(finished: tuple[Path, Any], tmp_path: Path) -> None:
     """What a worker process recorded is what `run_trial` gives here, but for the seconds."""
     folder, _ = finished
-    spec = validated_trials(StudyFile(folder / "tiny.yaml"))[2][1]
-    stored = next(result for result in store_in(folder).results() if result.key == spec.key)
+    stored = store_in(folder).results()[2]
+    spec = decode(TrialSpec, stored.spec)
     assert without_seconds(stored) == without_seconds(run_trial(spec, tmp_path))
 
 
@@ -211,8 +210,8 @@ def test_a_killed_worker(tiny_study: Callable[..., Path], start: Callable[..., A
     fallen = store.trials(TrialState.FAIL)
     assert [trial.number for trial in fallen] == [victims[0].number]
     key = victims[0].user_attrs[KEY]
-    spec = next(spec for _, spec in validated_trials(StudyFile(path)) if spec.key == key)
     stored = next(result for result in store.results() if result.key == key)
+    spec = decode(TrialSpec, stored.spec)
     assert without_seconds(stored) == without_seconds(run_trial(spec, tmp_path / "alone"))
 
 
@@ -245,8 +244,8 @@ def test_an_interrupt(tiny_study: Callable[..., Path], start: Callable[..., Any]
     assert again.returncode == 0, text
     assert sorted(complete_keys(store).values()) == [1, 1]
     key = checkpoint.parent.parent.name
-    spec = next(spec for _, spec in validated_trials(StudyFile(path)) if spec.key == key)
     stored = next(result for result in store.results() if result.key == key)
+    spec = decode(TrialSpec, stored.spec)
     assert without_seconds(stored) == without_seconds(run_trial(spec, tmp_path / "alone"))
 
 

@@ -22,7 +22,7 @@ class Provenance(Section):
             ("study", evidence.study.name),
             ("results", plural(len(evidence.results), "trial")),
             ("tasks", joined(sorted({spec.task.name for spec in specs}))),
-            ("models", joined(sorted({spec.model.name for spec in specs}))),
+            ("models", joined(sorted({spec.model_label for spec in specs}))),
             ("seeds", joined([str(seed) for seed in sorted({spec.seed for spec in specs})])),
             ("protocol", joined(protocols)),
         ]
