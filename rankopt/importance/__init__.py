@@ -1,1 +1,1 @@
-"""How much a component matters: pure functions of tensors."""
+"""Importance of components: pure functions of tensors."""

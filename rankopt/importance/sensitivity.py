@@ -1,4 +1,4 @@
-"""AdaLoRA's sensitivity: smoothed |weight x gradient| times its smoothed variation."""
+"""AdaLoRA's importance: smoothed sensitivity |weight * gradient| times its smoothed variation."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def smooth(
     beta1: float,
     beta2: float,
 ) -> None:
-    """Advance the two moving averages of many tensors by one step, in place; one kernel for all of them on a GPU.
+    """Update the two moving averages of many tensors in place; on a GPU with one kernel for all of them.
 
         I = |w * dL/dw|;   Ibar <- beta1 Ibar + (1 - beta1) I;   Ubar <- beta2 Ubar + (1 - beta2) |I - Ibar|
 
-    Ubar uses the Ibar just updated; both start at 0 and are not bias-corrected, as in the authors' code.
+    Ubar uses the updated Ibar. Both start at 0 without bias correction, as in the authors' code.
 
     Args:
         means: Ibar of each tensor, any shapes; updated.
@@ -50,7 +50,7 @@ def smooth(
 
 @torch.no_grad()
 def triplet(A: Tensor, B: Tensor, g: Tensor) -> Tensor:
-    """The importance of every component from the importance of its entries.
+    """The importance of every component, from the importance of its entries.
 
         S_i = s(g_i) + mean_j s(B_ji) + mean_j s(A_ij)
 

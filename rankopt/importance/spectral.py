@@ -1,4 +1,4 @@
-"""The spectrum of a low-rank update, without ever forming the update."""
+"""Singular values and vectors of a low-rank update, computed from its factors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class SVD(NamedTuple):
-    """A thin singular value decomposition `U diag(S) V^T`: U `(out, r)`, S `(r,)` falling, V `(in, r)`."""
+    """A thin singular value decomposition `U diag(S) V^T`: U `(out, r)`, S `(r,)` decreasing, V `(in, r)`."""
 
     U: Tensor
     S: Tensor
@@ -20,10 +20,10 @@ class SVD(NamedTuple):
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run a block, or a function, on one thread of torch's.
+    """Limit torch to one thread in a block or a function.
 
-    Tall thin decompositions gain little from a second core and lose ten times where other work holds it: every one of
-    their many small steps waits for all threads.
+    Tall thin decompositions gain little from more threads. If other processes use the cores, they can take ten times as
+    long, because each of many small steps waits for all threads.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -35,15 +35,15 @@ def one_thread() -> Iterator[None]:
 
 @torch.no_grad()
 def low_rank_svd(A: Tensor, B: Tensor) -> SVD:
-    """The singular value decomposition of `B A` from two thin QRs and one r x r decomposition.
+    """The singular value decomposition of `B A`, from two thin QR decompositions and one of size r x r.
 
         Qb Rb = qr(B);   Qa Ra = qr(A^T);   U' S V'^T = svd(Rb Ra^T);   U = Qb U';   V = Qa V'
 
-    O((in + out) r^2) work, where a dense decomposition takes O(in out min(in, out)).
+    This takes O((in + out) r^2) operations; a dense decomposition takes O(in out min(in, out)).
 
     Args:
         A: `(r, in)`.
-        B: `(out, r)`, with gate and scale already absorbed where they matter.
+        B: `(out, r)`, including gate and scale.
     Returns:
         min(r, in, out) singular values and vectors, in the dtype of A.
     Example:
@@ -59,13 +59,13 @@ def low_rank_svd(A: Tensor, B: Tensor) -> SVD:
 
 @torch.no_grad()
 def singular_values(A: Tensor, B: Tensor) -> Tensor:
-    """The singular values of `B A` alone: those of `Rb Ra^T`, so that no Q is formed.
+    """The singular values of `B A`: those of `Rb Ra^T`, so no Q is formed.
 
     Args:
         A: `(r, in)`.
         B: `(out, r)`.
     Returns:
-        min(r, in, out) values, falling, in the dtype of A.
+        min(r, in, out) values, decreasing, in the dtype of A.
     Example:
         >>> singular_values(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), torch.eye(2)).tolist()
         [3.0, 1.0]
@@ -76,14 +76,14 @@ def singular_values(A: Tensor, B: Tensor) -> Tensor:
 
 
 def energy(S: Tensor) -> Tensor:
-    """The share of squared mass that the first k values hold, for k = 1..r: `cumsum(S^2) / sum(S^2)`; zeros for S = 0.
+    """The share of the squared norm in the first k values, for k = 1..r: `cumsum(S^2) / sum(S^2)`; zeros for S = 0.
 
     Example:
         >>> [round(value, 3) for value in energy(torch.tensor([2.0, 1.0])).tolist()]
         [0.8, 1.0]
     """
     mass = S.double().square().cumsum(0)
-    return mass / mass[-1:].clamp_min(torch.finfo(mass.dtype).tiny)  # by its own last: never above 1
+    return mass / mass[-1:].clamp_min(torch.finfo(mass.dtype).tiny)  # divided by its own last value: never above 1
 
 
 def stable_rank(S: Tensor) -> float:
@@ -114,10 +114,10 @@ def effective_rank(S: Tensor) -> float:
 
 
 def energy_ranks(spectra: dict[str, Tensor], tau: float) -> dict[str, int]:
-    """For every layer the smallest rank that holds the share tau of its squared mass.
+    """The smallest rank of every layer that keeps the share tau of its squared norm.
 
     Args:
-        spectra: singular values per layer, falling.
+        spectra: singular values per layer, decreasing.
         tau: in [0, 1]; 0 keeps nothing.
     Example:
         >>> energy_ranks({"q": torch.tensor([2.0, 1.0]), "v": torch.tensor([0.0, 0.0])}, 0.9)

@@ -1,1 +1,1 @@
-"""The one gated low-rank layer, where it goes, and how it leaves as a PEFT adapter."""
+"""The gated low-rank layer, its injection into models, and its export as a PEFT adapter."""

@@ -1,4 +1,4 @@
-"""One frozen linear map under several trials' adapters at once."""
+"""One frozen linear map with the adapters of several trials."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from rankopt.lowrank.linear import LowRankLinear
 
 
 def joined_linear(layers: Sequence[LowRankLinear], x: Tensor) -> Tensor:
-    """Apply J adapted maps of one frozen weight, each to its own rows: one dense product, and batched thin ones.
+    """Apply J adapted maps with the same frozen weight, each to its own rows: one dense product, batched thin products.
 
         y_j = W x_j + bias + s_j B_j ((g_j * m_j) * (A_j x_j)),   j = 1..J
 
-    Every trial's numbers are those of its own layer to rounding, and no trial's touch another's, be they NaN. Factors
-    are cut to the largest active rank of the J. Gradients arrive where a layer of its own would have put them: none for
-    a layer of rank 0, zeros for masked and for frozen components.
+    Results and gradients are those of the separate layers, up to rounding; a NaN in one trial does not reach another.
+    Factors are truncated to the largest active rank. As in a separate layer, a layer of rank 0 gets no gradient, and
+    masked and frozen components get zeros.
 
     Args:
-        layers: J layers over equal frozen weights, without dropout.
-        x: `(J, n, in)`, n rows of each.
+        layers: J layers with equal frozen weights, without dropout.
+        x: `(J, n, in)`, n rows per layer.
     Returns:
-        `(J, n, out)`, in autocast's type where that is on.
+        `(J, n, out)`; in autocast's dtype if autocast is enabled.
     Example:
         >>> from rankopt.lowrank.scale import Scale
         >>> base = torch.nn.Linear(4, 3)
@@ -93,7 +93,7 @@ class _Joined(torch.autograd.Function):
             if any(needed[2 * count :]):
                 dgate = (down * up).sum(1, dtype=gate.dtype) * scale * trained
                 slopes[2 * count :] = _unstacked(dgate, ctx.ranks)
-            # the thin factor goes first, as in `gated`; contiguous parts become gradients without a copy
+            # thin products as in `gated`; contiguous slices become gradients without a copy
             dB = (torch.bmm(up.mul_(factor).mT, slope).mT.to(B.dtype) * trained[:, None]).contiguous()
             down.mul_(factor)
             dA = torch.bmm(down.mT, own).to(A.dtype) * trained[:, :, None]
@@ -109,7 +109,7 @@ class _Joined(torch.autograd.Function):
 
 
 def _extent(layer: LowRankLinear) -> int:
-    """The last active component's place, counted from 1."""
+    """The number of leading components that contain all active ones."""
     return layer.rank if layer.prefixed else layer.max_rank
 
 
@@ -118,7 +118,7 @@ def _rows(x: Tensor, rows: Tensor | None) -> Tensor:
 
 
 def _padded(value: Tensor, extent: int, dim: int = 0) -> Tensor:
-    """The first `extent` components, zeros where there are fewer."""
+    """The first `extent` components, padded with zeros."""
     have = value.shape[dim]
     if have >= extent:
         return value.narrow(dim, 0, extent)
@@ -126,6 +126,6 @@ def _padded(value: Tensor, extent: int, dim: int = 0) -> Tensor:
 
 
 def _unstacked(slopes: Tensor, ranks: list[int], dim: int = 0) -> list[Tensor | None]:
-    """Each trial's part in the shape of its own tensor; parts of equal size are views of one."""
+    """The slice of every trial in the shape of its own tensor; views where possible."""
     padded = _padded(slopes, max(*ranks, slopes.shape[dim + 1]), dim + 1)
     return [part.narrow(dim, 0, rank) for part, rank in zip(padded, ranks, strict=True)]

@@ -1,4 +1,4 @@
-"""The gated low-rank linear map that every allocator acts on."""
+"""The gated low-rank linear map, the layer that all allocators control."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers.pytorch_utils import Conv1D
 
 ROUNDED = "_rankopt_rounded"
+"""Attribute of a weight that caches its rounded copy."""
 
 
 class LowRankLinear(nn.Module):
@@ -23,30 +24,30 @@ class LowRankLinear(nn.Module):
 
         y = W x + bias + s B ((g * m) * (A dropout(x)))
 
-    A component i is `(B[:, i], g[i], A[i, :])`. The mask `m[i] = 0` is hard: no gradient reaches the component and it
-    costs no arithmetic. The gate `g[i] = 0` is soft: it still receives gradient and may revive. Tensors are never
-    resized; a layer of rank 0 is its base map.
+    Component i is `(B[:, i], g[i], A[i, :])`. A masked component (`m[i] = 0`) gets no gradient and is not computed. A
+    component with a closed gate (`g[i] = 0`) still gets the gate's gradient and can reopen. Tensors are never resized.
+    A layer of rank 0 is its base map.
 
     Args:
-        base: `nn.Linear` or GPT-2's `Conv1D`, with weight `(out, in)` or `(in, out)`; it is frozen.
+        base: `nn.Linear` or GPT-2's `Conv1D`, with weight `(out, in)` or `(in, out)`; frozen.
         max_rank: R, the number of components, all masked until `open` is called.
         scale: policy and alpha of s.
         dropout: probability, on the adapter's input.
     Attributes:
         A: `(R, in)`.
         B: `(out, R)`.
-        g: `(R,)`, ones and not trained unless an allocator trains it.
+        g: `(R,)`, ones; not trained unless an allocator enables it.
         m: `(R,)`, bool.
-        s: the scale now.
-        frozen: the first `frozen` active components act but receive no gradient (DyLoRA).
-        changed: set when factors were replaced from outside the optimiser, whose moments are then void.
+        s: the current scale.
+        frozen: number of leading active components that are computed but get no gradient (DyLoRA).
+        changed: set if factors were replaced outside the optimiser, which invalidates its moments.
     Example:
         >>> layer = LowRankLinear(nn.Linear(4, 3), max_rank=2, scale=Scale("unit", 1.0))
         >>> layer.open(1)
         >>> layer.rank, tuple(layer(torch.zeros(5, 4)).shape)
         (1, (5, 3))
 
-    Source: Hu et al. 2021 (2106.09685) eq. 3 with the gate of Zhang et al. 2023 (2303.10512) eq. 3; the mask is ours.
+    Source: Hu et al. 2021 (2106.09685) eq. 3, with the gate of Zhang et al. 2023 (2303.10512) eq. 3. The mask is ours.
     """
 
     m: Tensor
@@ -75,7 +76,7 @@ class LowRankLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """W, which some models look at for its type."""
+        """W; some models read its dtype."""
         return self.base.weight
 
     @property
@@ -101,7 +102,7 @@ class LowRankLinear(nn.Module):
         return self.scale.value(self.initial, self._rank)
 
     def open(self, rank: int) -> None:
-        """Begin with the first `rank` components; this is the initial rank of the scale policy."""
+        """Start with the first `rank` components; sets the initial rank of the scale policy."""
         if not 0 <= rank <= self.max_rank:
             raise ValueError(f"a layer's rank must be in 0..{self.max_rank} (model.max_rank), got {rank}")
         self.initial = rank
@@ -112,11 +113,11 @@ class LowRankLinear(nn.Module):
         self.mask(torch.arange(self.max_rank, device="cpu") < rank)
 
     def mask(self, m: Tensor) -> None:
-        """Set the mask `(R,)`, on any device; the only place where it changes."""
+        """Set the mask `(R,)`, given on any device; all other methods change the mask through this one."""
         self.m.copy_(m)
         self._rank = int(m.sum())
         index = m.nonzero().squeeze(1)
-        # none when the active components come first: then a slice will do
+        # None if the active components come first: then a slice suffices
         self._index = None if self._rank == 0 or int(index[-1]) < self._rank else index.to(self.m.device)
 
     def active(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -151,10 +152,10 @@ class LowRankLinear(nn.Module):
         return y + self.s * functional.linear(functional.linear(self.dropout(x), A) * g, B)
 
     def rounded(self, dtype: torch.dtype) -> Tensor:
-        """W in autocast's type, rounded once and not at every step: W is frozen. All layers over one W share it."""
+        """W in autocast's dtype, cached on W because W is frozen; layers with the same W share it."""
         weight: Any = self.base.weight
         version, kept = getattr(weight, ROUNDED, (None, None))
-        # a version cannot be told while a graph is made
+        # a tensor has no version while a graph is compiled
         same = kept is not None and (kept.dtype, kept.device) == (dtype, weight.device)
         if not same or not (torch.compiler.is_compiling() or version == weight._version):
             kept = weight.detach().to(dtype)
@@ -163,13 +164,13 @@ class LowRankLinear(nn.Module):
 
     @torch.no_grad()
     def update(self) -> Tensor:
-        """The update `s B diag(g * m) A` as a dense `(out, in)` matrix; for merging and tests, never in training."""
+        """The update `s B diag(g * m) A` as a dense `(out, in)` matrix, for merging and tests."""
         A, B, g = self.active()
         return self.s * (B * g) @ A
 
     @torch.no_grad()
     def replace(self, A: Tensor, B: Tensor) -> None:
-        """Put other components first: A `(k, in)`, B `(out, k)`, gates 1; the rest is zeroed."""
+        """Replace the components by A `(k, in)`, B `(out, k)` with gates 1; the remaining ones become zero."""
         k = len(A)
         self.A[:k], self.A[k:] = A, 0.0
         self.B[:, :k], self.B[:, k:] = B, 0.0
@@ -178,7 +179,7 @@ class LowRankLinear(nn.Module):
 
     @torch.no_grad()
     def permute(self, order: Tensor) -> None:
-        """Re-order the components (A's rows, B's columns, gates, mask) by `order` `(R,)`."""
+        """Reorder the components (rows of A, columns of B, gates, mask) by `order` `(R,)`."""
         self.A.copy_(self.A[order])
         self.B.copy_(self.B[:, order])
         self.g.copy_(self.g[order])
@@ -187,7 +188,7 @@ class LowRankLinear(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Add the update to the base weight: in a weight of its own, since others may share the base's."""
+        """Add the update to a copy of the base weight, which other layers may share."""
         if self._unmerged is None:
             weight, update = cast(nn.Parameter, self.base.weight), self.update()
             update = update.T if self.transposed else update
@@ -195,14 +196,14 @@ class LowRankLinear(nn.Module):
             self._unmerged = weight
 
     def unmerge(self) -> None:
-        """Put the base weight back: the very one that it was, not a subtraction."""
+        """Restore the original base weight."""
         if self._unmerged is not None:
             self.base.weight, self._unmerged = self._unmerged, None
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.mask(self.m)
-        if hasattr(self.base.weight, ROUNDED):  # a compiled graph does not look at the version
+        if hasattr(self.base.weight, ROUNDED):  # a compiled graph does not check the version
             delattr(self.base.weight, ROUNDED)
 
     def extra_repr(self) -> str:
@@ -210,6 +211,6 @@ class LowRankLinear(nn.Module):
 
 
 def is_conv1d(module: nn.Module) -> bool:
-    """Whether a module is GPT-2's transposed linear map; told by name, because importing its class is slow."""
+    """Whether a module is GPT-2's transposed linear map; compares names, because importing its class is slow."""
     kind = type(module)
     return (kind.__module__, kind.__qualname__) == ("transformers.pytorch_utils", "Conv1D")

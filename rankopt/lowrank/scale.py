@@ -1,4 +1,4 @@
-"""How a layer's scale follows from alpha and its rank."""
+"""The scale of a layer, from alpha and its rank."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ ScalePolicy = Literal["init", "active", "rs", "unit"]
 
 
 class Scale(NamedTuple):
-    """How a layer's scale s follows from alpha, the rank it started with and the rank it has now.
+    """The rule for a layer's scale s, from alpha, its initial rank and its active rank.
 
-    | policy | s | who published it |
+    | policy | s | used by |
     | --- | --- | --- |
     | init | alpha / initial rank | LoRA, AdaLoRA |
     | active | alpha / active rank | DyLoRA (the sampled rank), IncreLoRA |
     | rs | alpha / sqrt(initial rank) | rsLoRA |
-    | unit | alpha | comparisons at one fixed s |
+    | unit | alpha | comparisons at a fixed s |
     """
 
     policy: ScalePolicy

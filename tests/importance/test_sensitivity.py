@@ -1,4 +1,4 @@
-"""AdaLoRA's sensitivity by hand, and against PEFT's own arithmetic."""
+"""AdaLoRA's importance by hand, and compared with PEFT."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_one_step_from_zero() -> None:
 
 @given(st.floats(0, 0.99), st.floats(0, 0.99), st.integers(0, 99))
 def test_many_steps(beta1: float, beta2: float, seed: int) -> None:
-    """The recursion, written out for scalars, with two decays that are not confused."""
+    """The recursion written out for scalars, with two different decays."""
     generator = torch.Generator().manual_seed(seed)
     mean, variation = torch.zeros(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
     I_bar, U_bar = [0.0] * 5, [0.0] * 5
@@ -42,7 +42,7 @@ def test_many_steps(beta1: float, beta2: float, seed: int) -> None:
     assert variation.tolist() == pytest.approx(U_bar)
 
 
-def test_gradients_and_weights_are_left_alone() -> None:
+def test_inputs_do_not_change() -> None:
     w, grad = torch.randn(3, requires_grad=True), torch.randn(3)
     before = w.detach().clone(), grad.clone()
     smooth([torch.zeros(3)], [torch.zeros(3)], [w], [grad], 0.85, 0.85)
@@ -51,7 +51,7 @@ def test_gradients_and_weights_are_left_alone() -> None:
 
 
 def test_triplet_by_hand() -> None:
-    """A gate's score plus the mean over B's column and A's row of each component."""
+    """A gate's importance plus the means over B's column and A's row."""
     A, B, g = (
         torch.tensor([[1.0, 3.0], [0.0, 0.0]]),
         torch.tensor([[3.0, 1.0], [6.0, 2.0], [0.0, 3.0]]),
@@ -60,7 +60,7 @@ def test_triplet_by_hand() -> None:
     assert triplet(A, B, g).tolist() == [0 + 3 + 2, 1 + 2 + 0]
 
 
-def test_like_peft() -> None:
+def test_same_as_peft() -> None:
     """The same averages and scores as `RankAllocator.update_ipt` and its mask, over 30 steps."""
     torch.manual_seed(0)
     names = ["lora_A", "lora_B", "lora_E"]

@@ -1,4 +1,4 @@
-"""The spectrum of a low-rank update against a dense decomposition, and what follows from it."""
+"""The spectrum of a low-rank update compared with a dense decomposition, and measures of rank."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZES = st.integers(1, 9)
 
 @st.composite
 def factors(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
-    """A and B of any sizes, r beyond in or out too, sometimes rank-deficient or zero."""
+    """A and B of any sizes, also r above in or out, sometimes rank-deficient or zero."""
     r, fan_in, fan_out = draw(SIZES), draw(SIZES), draw(SIZES)
     generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
     A = torch.randn(r, fan_in, dtype=torch.float64, generator=generator)
@@ -45,7 +45,7 @@ def test_equals_the_dense_decomposition(pair: tuple[Tensor, Tensor]) -> None:
 
 @given(factors())
 def test_truncation_error_is_the_tail(pair: tuple[Tensor, Tensor]) -> None:
-    """||BA - first k||_F^2 = sum of the squares left out, and `energy` is the share kept, for every k."""
+    """||BA - first k||_F^2 is the sum of the squared discarded values, and `energy` is the kept share, for every k."""
     A, B = pair
     U, S, V = low_rank_svd(A, B)
     total, shares = float((B @ A).square().sum()), energy(S)
@@ -57,7 +57,7 @@ def test_truncation_error_is_the_tail(pair: tuple[Tensor, Tensor]) -> None:
 
 
 def test_a_zero_update() -> None:
-    """No NaN: a fresh adapter has B = 0."""
+    """A new adapter has B = 0: no NaN."""
     S = low_rank_svd(torch.randn(3, 5), torch.zeros(4, 3)).S
     assert S.tolist() == [0.0, 0.0, 0.0]
     assert energy(S).tolist() == [0.0, 0.0, 0.0]
@@ -74,8 +74,8 @@ def test_no_components() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-18, 1e-12, 1.0, 1e12, 1e18])
-def test_the_unit_does_not_matter(scale: float) -> None:
-    """Shares, ranks and measures are the same for tiny and huge updates in float32."""
+def test_scale_invariance(scale: float) -> None:
+    """Shares and ranks do not depend on the size of the update, in float32."""
     S = torch.tensor([3.0, 2.0, 1.0])
     torch.testing.assert_close(energy(S * scale), energy(S))
     torch.testing.assert_close(energy(S * scale**2), energy(S))
@@ -104,22 +104,22 @@ def test_measures_by_hand() -> None:
 
 @given(SPECTRA)
 def test_energy_rises_to_exactly_one(S: Tensor) -> None:
-    """No rounding takes a share above the whole, or the last one below it: else an equal share would keep a zero."""
+    """Rounding takes no share above 1 and leaves the last at exactly 1, so a zero component is never kept."""
     shares = energy(torch.cat([S, torch.zeros(1)])).tolist()
     assert shares == sorted(shares)
     assert shares[-2:] == [1.0, 1.0]
 
 
 @given(SPECTRA, st.floats(0, 1))
-def test_energy_ranks_is_the_smallest_that_holds_the_share(S: Tensor, tau: float) -> None:
+def test_energy_ranks_is_the_smallest_that_keeps_the_share(S: Tensor, tau: float) -> None:
     rank = energy_ranks({"q": S}, tau)["q"]
     shares = [0.0, *energy(S).tolist()]
     assert shares[rank] >= tau
     assert rank == 0 or shares[rank - 1] < tau or tau == 0
 
 
-def test_energy_ranks_ends() -> None:
-    """A share of 0 keeps nothing, of 1 all that is not zero."""
+def test_energy_ranks_at_zero_and_one() -> None:
+    """A share of 0 keeps nothing, a share of 1 keeps all nonzero values."""
     S = torch.tensor([2.0, 1.0, 0.0])
     assert energy_ranks({"q": S}, 0.0) == {"q": 0}
     assert energy_ranks({"q": S}, 1.0) == {"q": 2}

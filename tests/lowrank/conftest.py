@@ -1,4 +1,4 @@
-"""Tiny random transformers of the families that people adapt, made from configs: no download."""
+"""Tiny random transformers of four families, built from configs without download."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ HEADS = {
 
 
 def make(family: str, seed: int = 0) -> PreTrainedModel:
-    """A model of a family in evaluation mode; the same weights for the same seed."""
+    """A model of a family in evaluation mode, with random weights that depend on the seed."""
     torch.manual_seed(seed)
     return AutoModelForSequenceClassification.from_config(CONFIGS[family]()).eval()
 
 
 @torch.no_grad()
 def logits(model: Any) -> Tensor:
-    """Its answer on a fixed padded batch."""
+    """The logits of a model on a fixed padded batch."""
     ids = torch.randint(2, 50, (4, 9), generator=torch.Generator().manual_seed(7))
     ids[0, 6:] = 1
     return model(input_ids=ids, attention_mask=(ids != 1).long()).logits

@@ -1,4 +1,4 @@
-"""What leaves as a PEFT adapter computes the same in stock PEFT, and what stock PEFT wrote computes the same here."""
+"""Exported adapters compute the same in PEFT, and PEFT's adapters compute the same here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_RANK = 4
 
 
 def randomise(layers: Layers, model: nn.Module, head: Any, masks: Callable[[int], list[bool]], seed: int = 3) -> None:
-    """Random factors, gates and head; layer number i gets the mask `masks(i)`."""
+    """Set random factors, gates and head; layer i gets the mask `masks(i)`."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for index, layer in enumerate(layers.values()):
@@ -56,7 +56,7 @@ MASKS: dict[str, Callable[[int], list[bool]]] = {
 
 @pytest.mark.parametrize("masks", MASKS)
 def test_peft_computes_the_same(family: str, masks: str, build: Any, answer: Any, heads: Any, tmp_path: Path) -> None:
-    """Logits within 1e-5 on a fresh base model whose head differs; as many tensors' elements as parameters counted."""
+    """Logits within 1e-5 on a fresh base model with another head; the file's size is the counted parameters."""
     head = heads[family]
     model = build(family)
     layers = inject(model, target_names(model, "all-linear", head), MAX_RANK, Scale("init", 6.0))
@@ -80,8 +80,10 @@ def test_peft_computes_the_same(family: str, masks: str, build: Any, answer: Any
 
 
 @pytest.mark.parametrize("cut", ["some", "one layer", "nothing", "all"])
-def test_an_adapter_cut_to_prefixes(family: str, cut: str, build: Any, answer: Any, heads: Any, tmp_path: Path) -> None:
-    """In stock PEFT it computes what the model computes that keeps the first components of every layer."""
+def test_an_adapter_reduced_to_first_components(
+    family: str, cut: str, build: Any, answer: Any, heads: Any, tmp_path: Path
+) -> None:
+    """In PEFT it computes the same as the model with the first components of every layer."""
     head = heads[family]
     model = build(family)
     layers = inject(model, target_names(model, "all-linear", head), MAX_RANK, Scale("unit", 2.0))
@@ -100,8 +102,8 @@ def test_an_adapter_cut_to_prefixes(family: str, cut: str, build: Any, answer: A
 
 
 @pytest.mark.parametrize("masks", MASKS)
-def test_there_and_back(family: str, masks: str, build: Any, answer: Any, heads: Any, tmp_path: Path) -> None:
-    """An exported adapter, imported again, gives the same logits and the same pattern."""
+def test_export_and_import(family: str, masks: str, build: Any, answer: Any, heads: Any, tmp_path: Path) -> None:
+    """An exported adapter that is imported again gives the same logits and ranks."""
     head = heads[family]
     model = build(family)
     layers = inject(model, target_names(model, "all-linear", head), MAX_RANK, Scale("rs", 3.0))
@@ -116,7 +118,7 @@ def test_there_and_back(family: str, masks: str, build: Any, answer: Any, heads:
 
 
 class Nested(nn.Module):
-    """Names that are endings of others (`x`, `a.x`, `b.a.x`), and block 1 beside block 11; `config` is for PEFT."""
+    """Names that are endings of others (`x`, `a.x`, `b.a.x`), and blocks 1 and 11; PEFT needs `config`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,8 +150,8 @@ class Nested(nn.Module):
         {"layer.1": 1, "layer.10": 2, "layer.11": 2, "x": 3},
     ],
 )
-def test_no_name_is_taken_for_another(ranks: dict[str, int], tmp_path: Path) -> None:
-    """PEFT matches endings of names and the first pattern that fits; every module still gets its own rank."""
+def test_names_are_not_confused(ranks: dict[str, int], tmp_path: Path) -> None:
+    """PEFT matches endings of names and the first pattern; every module still gets its own rank."""
     model = Nested()
     layers = inject(model, linear_names(model), MAX_RANK, Scale("unit", 1.0))
     randomise(layers, model, (), lambda i: [True] * MAX_RANK)
@@ -168,7 +170,7 @@ import importlib.abc, sys
 class Refuse(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == "rankopt":
-            raise ModuleNotFoundError("rankopt is not here")
+            raise ModuleNotFoundError("rankopt is not installed")
 sys.meta_path.insert(0, Refuse())
 import torch
 from peft import PeftModel
@@ -183,8 +185,8 @@ assert "rankopt" not in sys.modules
 """
 
 
-def test_a_process_without_rankopt_loads_it(build: Any, tmp_path: Path) -> None:
-    """Nothing of ours is needed to use what we exported."""
+def test_loading_needs_no_rankopt(build: Any, tmp_path: Path) -> None:
+    """A process that cannot import rankopt loads an exported adapter."""
     model = build("bert")
     model.save_pretrained(tmp_path / "base")
     layers = inject(model, target_names(model, "all-linear", ["classifier"]), MAX_RANK, Scale("init", 6.0))
@@ -201,7 +203,7 @@ def test_a_process_without_rankopt_loads_it(build: Any, tmp_path: Path) -> None:
     torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_config_says_what_it_is(build: Any, tmp_path: Path) -> None:
+def test_config_fields(build: Any, tmp_path: Path) -> None:
     model = build("bert")
     layers = inject(model, target_names(model, ["query", "value"]), MAX_RANK, Scale("init", 6.0))
     randomise(layers, model, (), lambda i: [True] * (i + 1) + [False] * (3 - i))
@@ -212,7 +214,7 @@ def test_config_says_what_it_is(build: Any, tmp_path: Path) -> None:
     assert config["modules_to_save"] == ["classifier"]
     assert config["r"] == config["lora_alpha"]
     assert config["rank_pattern"] == config["alpha_pattern"]
-    assert len(config["rank_pattern"]) == 3, "the default rank needs no entry"
+    assert len(config["rank_pattern"]) == 3, "the default rank has no entry"
 
 
 # ------------------------------------------------------------------------------------------------------------- import
@@ -233,7 +235,7 @@ def test_config_says_what_it_is(build: Any, tmp_path: Path) -> None:
     ],
 )
 def test_stock_adapters_compute_the_same_here(options: Any, build: Any, answer: Any, tmp_path: Path) -> None:
-    """Rank patterns, alpha patterns and rsLoRA, as PEFT reads them."""
+    """Rank patterns, alpha patterns and rsLoRA mean the same as in PEFT."""
     config = LoraConfig(
         r=3,
         lora_alpha=4,
@@ -268,7 +270,7 @@ def test_stock_adapter_on_conv1d(build: Any, answer: Any, tmp_path: Path) -> Non
 
 @pytest.fixture
 def adapter(build: Any, tmp_path: Path) -> Path:
-    """A small valid adapter for a BERT."""
+    """A small valid adapter for BERT."""
     model = build("bert")
     layers = inject(model, target_names(model, ["query"]), 2, Scale("unit", 1.0))
     for layer in layers.values():
@@ -342,7 +344,7 @@ def test_a_damaged_adapter_is_one_line(damage: str, adapter: Path, build: Any) -
     assert "\n" not in str(caught.value)
 
 
-def test_too_small_a_max_rank(adapter: Path, build: Any) -> None:
+def test_a_max_rank_below_the_adapters(adapter: Path, build: Any) -> None:
     with pytest.raises(ValueError, match=r"the adapter has rank 2, more than model\.max_rank 1"):
         import_peft(build("bert"), adapter, max_rank=1)
 
@@ -355,7 +357,7 @@ def test_a_stock_adapter_of_another_method(build: Any, tmp_path: Path) -> None:
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
-    """A dot in a name is a dot: `a.x` is not the pattern that matches `abx`."""
+    """A dot in a name is escaped: `a.x` does not match `abx`."""
 
     class Dots(nn.Module):
         def __init__(self) -> None:

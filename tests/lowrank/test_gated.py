@@ -1,4 +1,4 @@
-"""The fused map equals the plain one, in value and gradient, and under everything torch does to it."""
+"""The fused map equals the plain map in values and gradients, under autocast, checkpointing and compilation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rankopt.lowrank.inject import inject, linear_names
 from rankopt.lowrank.linear import LowRankLinear
 from rankopt.lowrank.scale import Scale
 
-TOKENS = [64, 2]  # more and fewer than the widths of the maps, 8 and 6: what is done without gradients depends on it
+TOKENS = [64, 2]  # more and fewer than the widths 8 and 6, which decides how it is computed without gradients
 
 
 def plain(x: Tensor, W: Tensor, bias: Tensor | None, A: Tensor, B: Tensor, g: Tensor, s: float) -> Tensor:
-    """The equation, as torch differentiates it."""
+    """The equation, differentiated by torch."""
     return functional.linear(x, W, bias) + s * functional.linear(functional.linear(x, A) * g, B)
 
 
@@ -35,7 +35,7 @@ def factors(tokens: int, rank: int = 3, dtype: torch.dtype = torch.float64) -> l
 @pytest.mark.parametrize("tokens", TOKENS)
 @pytest.mark.parametrize("rank", [1, 3])
 def test_gradcheck(tokens: int, rank: int) -> None:
-    """The written derivatives are the numerical ones, in double precision."""
+    """The derivatives equal numerical ones in double precision."""
     x, W, bias, A, B, g = factors(tokens, rank)
     assert torch.autograd.gradcheck(lambda x, A, B, g: gated_linear(x, W, bias, A, B, g, 0.7), (x, A, B, g))
 
@@ -44,8 +44,8 @@ def test_gradcheck(tokens: int, rank: int) -> None:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("strides", ["rows", "columns"])
 def test_equals_the_plain_map(tokens: int, bias: bool, strides: str) -> None:
-    """Value and all gradients to rounding, for leading dimensions, without bias, and for a weight that is stored
-    transposed, as GPT-2's is."""
+    """Values and gradients agree up to rounding, with leading dimensions, without bias, and for a weight that
+    is stored transposed like GPT-2's."""
     x, W, b, A, B, g = factors(tokens, dtype=torch.float32)
     W = W.T.contiguous().T if strides == "columns" else W
     x = x.detach().reshape(1, *x.shape).requires_grad_()
@@ -62,8 +62,8 @@ def test_equals_the_plain_map(tokens: int, bias: bool, strides: str) -> None:
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
-def test_only_what_is_asked_for(tokens: int) -> None:
-    """An input that needs no gradient gets none; factors that need none cost none."""
+def test_only_needed_gradients(tokens: int) -> None:
+    """Inputs and factors that need no gradient get none."""
     x, W, bias, A, B, g = factors(tokens)
     y = gated_linear(x.detach(), W, bias, A, B.detach(), g.detach(), 1.0)
     y.sum().backward()
@@ -74,8 +74,8 @@ def test_only_what_is_asked_for(tokens: int) -> None:
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
-def test_keeps_the_input_and_its_thin_product(tokens: int) -> None:
-    """What backward holds beyond the parameters is x and A x: nothing of the size of W or of the output."""
+def test_saved_tensors(tokens: int) -> None:
+    """Backward keeps only x and A x beside the parameters, nothing of the size of W or of the output."""
     x, W, bias, A, B, g = factors(tokens)
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
@@ -87,7 +87,7 @@ def test_keeps_the_input_and_its_thin_product(tokens: int) -> None:
 
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_second_derivatives_are_refused(tokens: int) -> None:
-    """Rather than wrong."""
+    """An error, not a wrong result."""
     x, W, bias, A, B, g = factors(tokens)
     (first,) = torch.autograd.grad(gated_linear(x, W, bias, A, B, g, 1.0).pow(2).sum(), A, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
@@ -96,8 +96,8 @@ def test_second_derivatives_are_refused(tokens: int) -> None:
 
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_autocast(tokens: int) -> None:
-    """Under bfloat16 a layer errs at most twice as much as the plain map, and gradients of parameters stay float32; the
-    rounded weight follows the base's."""
+    """In bfloat16 the error is at most twice that of the plain map, gradients of parameters are float32, and the
+    rounded weight follows the base weight."""
     exact = factors(tokens, dtype=torch.float32)
     x, *_, A, B, g = exact
     layer = LowRankLinear(nn.Linear(8, 6), 3, Scale("unit", 0.5))
@@ -128,7 +128,7 @@ def test_autocast(tokens: int) -> None:
 
 
 def test_a_weight_is_rounded_once() -> None:
-    """For all layers over it, and again when it was changed in place, or by a graph that was compiled before."""
+    """Once for all layers with this weight, and again after it changes, also in a compiled graph."""
     base = nn.Linear(8, 6)
     one, two = (LowRankLinear(base, 3, Scale("unit", 0.5)) for _ in range(2))
     assert one.rounded(torch.bfloat16) is two.rounded(torch.bfloat16)
@@ -146,7 +146,7 @@ def test_a_weight_is_rounded_once() -> None:
 
 @pytest.mark.parametrize("use_reentrant", [True, False])
 def test_gradient_checkpointing(use_reentrant: bool) -> None:
-    """Recomputed activations give the same gradients, bit for bit."""
+    """Recomputed activations give bit-identical gradients."""
     x, W, bias, A, B, g = factors(64, dtype=torch.float32)
 
     def block(x: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ def test_gradient_checkpointing(use_reentrant: bool) -> None:
 
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_compile(tokens: int) -> None:
-    """It is traced whole, forward and backward, without a graph break."""
+    """Forward and backward are traced without a graph break."""
     layer = LowRankLinear(nn.Linear(8, 6), 4, Scale("unit", 2.0))
     layer.open(3)
     nn.init.normal_(layer.A)
@@ -176,7 +176,7 @@ def test_compile(tokens: int) -> None:
 
 
 def test_in_a_model(family: str, build: Any) -> None:
-    """Every family's logits and gradients equal those of the plain form, layer by layer of a real graph."""
+    """Logits and gradients of a whole model equal those with the plain map, for every family."""
     model = build(family)
     names = linear_names(model, ("classifier", "score", "pooler"))
     layers = inject(model, names, 3, Scale("unit", 1.0))
@@ -207,7 +207,7 @@ def test_in_a_model(family: str, build: Any) -> None:
 @pytest.mark.parametrize("tokens", TOKENS)
 @pytest.mark.parametrize("autocast", [False, True])
 def test_on_a_gpu(tokens: int, autocast: bool) -> None:
-    """The same map and gradients as on a CPU; in bf16 to its rounding."""
+    """The same values and gradients as on a CPU, up to rounding."""
     values = factors(tokens, dtype=torch.float32)
     moved = [t.detach().cuda().requires_grad_(t.requires_grad) for t in values]
     x = moved[0].bfloat16() if autocast else moved[0]
@@ -221,8 +221,8 @@ def test_on_a_gpu(tokens: int, autocast: bool) -> None:
 
 
 @pytest.mark.parametrize("shape", [(6,), (0, 3, 6), (2, 6), (2, 3, 6)])
-def test_what_a_linear_map_accepts(shape: tuple[int, ...]) -> None:
-    """One vector, no tokens at all (a mixture's idle expert), and a result that the model changes in place."""
+def test_input_shapes(shape: tuple[int, ...]) -> None:
+    """A single vector, no tokens (an idle expert), and a result that is changed in place."""
     layer = LowRankLinear(nn.Linear(6, 4), 2, Scale("unit", 1.0))
     layer.open(2)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Where adapters go, on four families of models, and what a wrong target is told."""
+"""Target modules of four model families, and errors for wrong targets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def bert(build: Any) -> Any:
 
 
 def test_all_linear_is_every_linear_map_of_the_blocks(family: str, build: Any, heads: Any) -> None:
-    """Every linear map (Conv1D too) but the head and the pooler, in the model's order."""
+    """Every linear map (also Conv1D) except head and pooler, in the model's order."""
     model = build(family)
     names = target_names(model, "all-linear", heads[family])
     linear = [n for n, m in model.named_modules() if type(m).__name__ in ("Linear", "Conv1D")]
@@ -33,7 +33,7 @@ def test_all_linear_is_every_linear_map_of_the_blocks(family: str, build: Any, h
 
 
 def test_a_list_means_what_peft_means(family: str, build: Any, heads: Any) -> None:
-    """Name endings at a dot, or whole names: the modules PEFT adapts for the same list."""
+    """Whole names or endings after a dot select the same modules as in PEFT."""
     targets = {
         "bert": ["query", "output.dense", "bert.encoder.layer.1.attention.self.value"],
         "roberta": ["query", "value"],
@@ -74,25 +74,25 @@ def test_targets(bert: Any, targets: Any, expected: list[str]) -> None:
         ([], "must not be an empty list"),
     ],
 )
-def test_a_wrong_target_is_told_the_nearest(bert: Any, targets: Any, words: str) -> None:
+def test_a_wrong_target_suggests_the_nearest(bert: Any, targets: Any, words: str) -> None:
     with pytest.raises(ValueError, match=r"^model\.target_modules .*" + words) as caught:
         target_names(bert, targets, ["classifier"])
     assert "\n" not in str(caught.value)
 
 
-def test_all_linear_on_a_model_without_any() -> None:
+def test_all_linear_on_a_model_without_linear_maps() -> None:
     with pytest.raises(ValueError, match="matches no linear map of this model"):
         target_names(nn.Sequential(nn.Linear(2, 2)), "all-linear", ["0"])
 
 
 def test_the_head_is_excluded_as_a_whole_module() -> None:
-    """Everything inside a head is left out; a module whose name only begins alike is not."""
+    """Everything inside a head is skipped; a module whose name only starts the same is not."""
     model = nn.ModuleDict({"head": nn.Sequential(nn.Linear(2, 2)), "head2": nn.Linear(2, 2), "body": nn.Linear(2, 2)})
     assert linear_names(model, ["head"]) == ["head2", "body"]
 
 
-def test_injected_model_computes_as_before(family: str, build: Any, heads: Any, answer: Any) -> None:
-    """All components masked: not one bit of the logits moves, and only factors are new parameters."""
+def test_injection_changes_no_output(family: str, build: Any, heads: Any, answer: Any) -> None:
+    """With all components masked, logits are bit-identical, and only factors are new parameters."""
     model = build(family)
     before, parameters = answer(model), {name for name, _ in model.named_parameters()}
     names = target_names(model, "all-linear", heads[family])
@@ -105,7 +105,7 @@ def test_injected_model_computes_as_before(family: str, build: Any, heads: Any, 
 
 
 def test_conv1d_shapes(build: Any) -> None:
-    """GPT-2 stores (in, out): c_attn maps 16 to 48, c_fc 16 to 64, c_proj back."""
+    """GPT-2 stores (in, out): c_attn maps 16 to 48, c_fc 16 to 64, c_proj 64 to 16."""
     model = build("gpt2")
     layers = inject(model, target_names(model, ["c_attn", "c_fc", "mlp.c_proj"]), 2, UNIT)
     assert layers["transformer.h.0.attn.c_attn"].shape == (16, 48)

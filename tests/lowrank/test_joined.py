@@ -1,4 +1,4 @@
-"""J maps at once are J maps: values, gradients, where there are none, and no trial's NaN in another's numbers."""
+"""The joint map of several layers equals the separate layers, and a NaN in one layer does not reach another."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def make(base: nn.Module, max_rank: int, mask: list[int], frozen: int = 0, gate:
 
 
 STACKS = {
-    "alike": [(4, [1, 1, 0, 0]), (4, [1, 1, 0, 0]), (4, [1, 1, 0, 0])],
-    "other ranks": [(4, [1, 1, 1, 1]), (4, [1, 0, 0, 0])],
+    "equal ranks": [(4, [1, 1, 0, 0]), (4, [1, 1, 0, 0]), (4, [1, 1, 0, 0])],
+    "different ranks": [(4, [1, 1, 1, 1]), (4, [1, 0, 0, 0])],
     "scattered": [(4, [0, 1, 0, 1]), (4, [1, 1, 0, 0])],
-    "other sizes": [(2, [1, 1]), (5, [1, 1, 1, 0, 1]), (3, [1, 0, 0])],
-    "a rank 0": [(4, [0, 0, 0, 0]), (4, [1, 1, 0, 0])],
+    "different sizes": [(2, [1, 1]), (5, [1, 1, 1, 0, 1]), (3, [1, 0, 0])],
+    "one rank 0": [(4, [0, 0, 0, 0]), (4, [1, 1, 0, 0])],
     "all rank 0": [(4, [0, 0, 0, 0]), (4, [0, 0, 0, 0])],
     "frozen": [(4, [1, 1, 1, 0], 2), (4, [1, 1, 1, 1])],
     "gates": [(4, [1, 0, 1, 1], 1, True), (4, [1, 1, 1, 1], 0, False), (3, [1, 1, 1], 0, True)],
@@ -40,9 +40,8 @@ STACKS = {
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("name", STACKS)
-def test_each_is_its_own_layer(name: str, transposed: bool) -> None:
-    """Values, and the gradients of input, factors and gates, are those of every layer on its own rows; a parameter that
-    gets no gradient there gets none here."""
+def test_same_as_separate_layers(name: str, transposed: bool) -> None:
+    """Values and gradients equal those of every layer on its own rows; the same parameters get no gradient."""
     torch.manual_seed(0)
     base = (Conv1D(OUT, IN) if transposed else nn.Linear(IN, OUT)).double()
     layers = [make(base, *how) for how in STACKS[name]]
@@ -68,8 +67,8 @@ def test_each_is_its_own_layer(name: str, transposed: bool) -> None:
             torch.testing.assert_close(mine, expected)
 
 
-def test_no_input_gradient_is_formed_where_none_is_asked() -> None:
-    """The first layer of a net: its input needs no gradient, its factors do."""
+def test_no_unneeded_input_gradient() -> None:
+    """In a model's first layer the input needs no gradient, but the factors do."""
     base = nn.Linear(IN, OUT).double()
     layers = [make(base, 2, [1, 1]), make(base, 2, [1, 0])]
     joined_linear(layers, torch.ones(2, 3, IN, dtype=torch.double)).sum().backward()
@@ -78,8 +77,8 @@ def test_no_input_gradient_is_formed_where_none_is_asked() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_not_finite_stays_where_it_is(value: float) -> None:
-    """Factors and inputs of one trial that diverged touch neither values nor gradients of another."""
+def test_non_finite_values_stay_in_their_layer(value: float) -> None:
+    """Factors and inputs of a diverged trial change neither values nor gradients of another trial."""
     torch.manual_seed(0)
     base = nn.Linear(IN, OUT).double()
     layers = [make(base, 2, [1, 1]), make(base, 4, [1, 1, 1, 0])]

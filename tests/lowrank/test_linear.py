@@ -1,4 +1,4 @@
-"""The gated layer against a dense transcription of its equation, and its gradients, masks, scales and merging."""
+"""The gated layer compared with its dense equation: values, gradients, masks, scales and merging."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from rankopt.lowrank.layers import apply_pattern, pattern_of, shapes_of
 from rankopt.lowrank.linear import LowRankLinear
 from rankopt.lowrank.scale import Scale
 
@@ -27,7 +26,7 @@ def base_of(kind: str) -> nn.Module:
 def random_layer(
     seed: int = 0, kind: str = "linear", policy: str = "unit", alpha: float = 1.5, dropout: float = 0.0
 ) -> LowRankLinear:
-    """A layer whose every tensor is random, the gate trained, in float64."""
+    """A layer with random tensors and a trained gate, in float64."""
     torch.manual_seed(seed)
     layer = LowRankLinear(base_of(kind), MAX_RANK, Scale(policy, alpha), dropout).double()  # type: ignore[arg-type]
     layer.open(MAX_RANK)
@@ -68,7 +67,7 @@ def test_the_equation_for_every_mask(kind: str) -> None:
     ("policy", "s"), [("init", 6.0 / 3), ("active", 6.0 / 2), ("rs", 6.0 / math.sqrt(3)), ("unit", 6.0)]
 )
 def test_scale_policies(policy: str, s: float) -> None:
-    """Opened at 3, kept to 2: only "active" follows the rank, and the layer really uses s."""
+    """Opened at 3 and masked to 2: only "active" follows the rank, and the layer uses s."""
     layer, x = random_layer(policy=policy, alpha=6.0), torch.randn(3, FAN_IN, dtype=torch.float64)
     layer.open(3)
     layer.keep(2)
@@ -79,7 +78,7 @@ def test_scale_policies(policy: str, s: float) -> None:
 
 @pytest.mark.parametrize("policy", ["init", "active", "rs", "unit"])
 def test_rank_zero_is_the_base_map(policy: str) -> None:
-    """Exactly, for a layer just made, one opened at 0 and one masked to 0, and with no division by zero."""
+    """Exactly, for a new layer, one opened at 0 and one masked to 0, without a division by zero."""
     layer, x = random_layer(policy=policy), torch.randn(3, FAN_IN, dtype=torch.float64)
     expected = layer.base(x)
     fresh = LowRankLinear(layer.base, MAX_RANK, Scale(policy, 1.0))  # type: ignore[arg-type]
@@ -93,7 +92,7 @@ def test_rank_zero_is_the_base_map(policy: str) -> None:
 
 
 @pytest.mark.parametrize("rank", [-1, MAX_RANK + 1])
-def test_open_refuses_what_is_not_there(rank: int) -> None:
+def test_open_refuses_ranks_out_of_range(rank: int) -> None:
     with pytest.raises(ValueError, match=r"a layer's rank must be in 0\.\.4 \(model\.max_rank\), got"):
         random_layer().open(rank)
 
@@ -102,8 +101,8 @@ def test_open_refuses_what_is_not_there(rank: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_are_right(kind: str) -> None:
-    """Finite differences in float64, for A, B, g and the input, with a mask that has a hole."""
+def test_gradients(kind: str) -> None:
+    """Finite differences for A, B, g and the input, with a mask that has a gap."""
     layer = random_layer(kind=kind)
     layer.mask(torch.tensor([True, False, True, True]))
     x = torch.randn(2, FAN_IN, dtype=torch.float64, requires_grad=True)
@@ -114,8 +113,8 @@ def test_gradients_are_right(kind: str) -> None:
     assert torch.autograd.gradcheck(function, (x, layer.A, layer.B, layer.g))
 
 
-def test_a_mask_is_hard() -> None:
-    """Masked components get exactly zero gradient, even where their weights are infinite; the others get some."""
+def test_masked_components_get_no_gradient() -> None:
+    """Their gradient is exactly zero even if their weights are infinite; other components get a gradient."""
     layer = random_layer()
     m = torch.tensor([False, True, False, True])
     with torch.no_grad():
@@ -129,8 +128,8 @@ def test_a_mask_is_hard() -> None:
         assert (grad[m].reshape(2, -1).abs().sum(1) > 0).all()
 
 
-def test_a_closed_gate_is_soft() -> None:
-    """g = 0: the component adds nothing, A and B get exactly zero gradient, the gate itself some, so it may revive."""
+def test_a_closed_gate_can_reopen() -> None:
+    """g = 0: the component adds nothing, A and B get zero gradient, but the gate gets one."""
     layer, x = random_layer(), torch.randn(3, FAN_IN, dtype=torch.float64)
     with torch.no_grad():
         layer.g[1] = 0.0
@@ -144,7 +143,7 @@ def test_a_closed_gate_is_soft() -> None:
 
 
 @pytest.mark.parametrize("frozen", range(MAX_RANK))
-def test_frozen_components_act_but_do_not_learn(frozen: int) -> None:
+def test_frozen_components_get_no_gradient(frozen: int) -> None:
     layer, x = random_layer(), torch.randn(3, FAN_IN, dtype=torch.float64)
     layer.keep(3)
     free = copy.deepcopy(layer)
@@ -163,14 +162,14 @@ def test_the_base_is_frozen() -> None:
     layer(torch.randn(2, FAN_IN, dtype=torch.float64)).sum().backward()
     assert {name for name, p in layer.named_parameters() if p.requires_grad} == {"A", "B", "g"}
     assert all(p.grad is None for p in layer.base.parameters())
-    assert not LowRankLinear(nn.Linear(2, 2), 1, Scale("unit", 1.0)).g.requires_grad, "the gate is trained on demand"
+    assert not LowRankLinear(nn.Linear(2, 2), 1, Scale("unit", 1.0)).g.requires_grad, "an allocator enables the gate"
 
 
 # ------------------------------------------------------------------------------------------------ same map, rewritten
 
 
 @given(st.permutations(range(MAX_RANK)), st.lists(st.booleans(), min_size=MAX_RANK, max_size=MAX_RANK))
-def test_permute_keeps_the_map(order: list[int], m: list[bool]) -> None:
+def test_permute_does_not_change_the_map(order: list[int], m: list[bool]) -> None:
     layer, x = random_layer(), torch.randn(3, FAN_IN, dtype=torch.float64)
     layer.mask(torch.tensor(m))
     expected, row = layer(x), layer.A[order[0]].clone()
@@ -182,7 +181,7 @@ def test_permute_keeps_the_map(order: list[int], m: list[bool]) -> None:
 
 
 def test_replace_puts_new_components_first() -> None:
-    """A layer rewritten by the same product computes the same; the rest is zero, gates are one."""
+    """A layer with replaced factors of the same product computes the same; the rest is zero, gates are one."""
     layer, x = random_layer(), torch.randn(3, FAN_IN, dtype=torch.float64)
     layer.keep(2)
     expected = layer(x)
@@ -195,7 +194,7 @@ def test_replace_puts_new_components_first() -> None:
 
 
 def test_replace_by_the_layers_own_factors() -> None:
-    """Views of its own tensors are no trap."""
+    """Views of its own tensors are handled."""
     layer, x = random_layer(), torch.randn(3, FAN_IN, dtype=torch.float64)
     nn.init.ones_(layer.g)
     expected = layer(x)
@@ -205,7 +204,7 @@ def test_replace_by_the_layers_own_factors() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_merge_and_unmerge(kind: str) -> None:
-    """Merged, the base map alone computes the same; unmerged, every bit is back; both may be said twice."""
+    """After merging, the base map computes the same; unmerging restores every bit; both can be repeated."""
     layer = random_layer(kind=kind).float()
     layer.mask(torch.tensor([True, False, True, False]))
     x = torch.randn(3, FAN_IN)
@@ -226,7 +225,7 @@ def test_merge_and_unmerge(kind: str) -> None:
 
 
 def test_saved_and_loaded() -> None:
-    """A state dict carries the mask, and loading it makes the layer use it."""
+    """A state dict contains the mask, and a layer that loads it uses it."""
     layer, other = random_layer(1), random_layer(2)
     layer.mask(torch.tensor([False, True, False, True]))
     other.load_state_dict(layer.state_dict())
@@ -245,21 +244,21 @@ def test_copied() -> None:
 
 
 def test_training_mode_is_the_bases() -> None:
-    """A model in evaluation mode stays in it, so that dropout on a new adapter does not act there."""
+    """In a model in evaluation mode, dropout of a new adapter is off."""
     base = nn.Linear(2, 2).eval()
     assert not LowRankLinear(base, 1, Scale("unit", 1.0), dropout=0.5).dropout.training
     assert LowRankLinear(nn.Linear(2, 2), 1, Scale("unit", 1.0), dropout=0.5).dropout.training
 
 
 def test_dropout_is_on_the_adapters_input_only() -> None:
-    """With probability almost 1 only the base map is left; in evaluation dropout does nothing."""
+    """With probability near 1 only the base map remains; in evaluation mode dropout is off."""
     layer, x = random_layer(dropout=0.999999), torch.randn(3, FAN_IN, dtype=torch.float64)
     torch.testing.assert_close(layer(x), layer.base(x))
     torch.testing.assert_close(layer.eval()(x), dense(layer, x))
 
 
 def test_autocast() -> None:
-    """Under bf16 autocast it computes what it computes in fp32, up to bf16's precision, and gradients are fp32."""
+    """Under bf16 autocast results equal those in fp32 up to bf16's precision, and gradients are fp32."""
     layer = random_layer().float()
     layer.keep(3)
     x = torch.randn(64, FAN_IN)
@@ -271,18 +270,10 @@ def test_autocast() -> None:
     assert all(torch.isfinite(p.grad).all() for p in (layer.A, layer.B, layer.g))
 
 
-def test_without_storage() -> None:
-    """On the meta device an allocator's start can be tried before any weight is read."""
+def test_on_the_meta_device() -> None:
+    """A preflight can start an allocator on layers without weights."""
     with torch.device("meta"):
         layer = LowRankLinear(nn.Linear(FAN_IN, FAN_OUT), MAX_RANK, Scale("init", 1.0))
         layer.open(2)
     assert (layer.rank, layer.shape) == (2, (FAN_IN, FAN_OUT))
     assert layer.A.is_meta
-
-
-def test_patterns_of_layers() -> None:
-    layers = {"b": random_layer(1), "a": random_layer(2)}
-    apply_pattern(layers, {"a": 1, "b": 3})  # type: ignore[arg-type]
-    assert pattern_of(layers) == {"a": 1, "b": 3}
-    assert layers["b"].m.tolist() == [True, True, True, False]
-    assert shapes_of(layers) == {"a": (FAN_IN, FAN_OUT), "b": (FAN_IN, FAN_OUT)}
