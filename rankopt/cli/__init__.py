@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rankopt import __version__
-from rankopt.cli import adapters, listing, results, running
+from rankopt.cli import adapters, listing, results, results_file, running
 from rankopt.cli.printing import fail
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ for command in (
     *(adapters.analyze, adapters.compress, adapters.merge, adapters.convert),
 ):
     app.command(command.__name__.rstrip("_"))(command)
+app.add_typer(results_file.app, name="results")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import typer
 
 from rankopt.cli import printing
 from rankopt.cli.options import RUNS, Artifacts, Json, Runs, Storage, Study, open_store
+from rankopt.cli.results_file import report_files
 from rankopt.core.folders import absent_path
 
 
@@ -50,7 +51,13 @@ def show(
 
 
 def report(
-    study: Study,
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="A study file or a study's name; optional with --from.")
+    ] = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option("--from", metavar="FILE", help="Report this results file, without a storage; repeatable."),
+    ] = None,
     storage: Storage = None,
     directory: Runs = RUNS,
     out: Annotated[
@@ -58,6 +65,11 @@ def report(
     ] = None,
 ) -> None:
     """Write a report: HTML, Markdown, data and figures."""
+    if files:
+        report_files(files, study, directory, out)
+        return
+    if study is None:
+        raise ValueError("report needs a STUDY, or results files: rankopt report --from results.jsonl")
     store, spec = open_store(study, storage, directory)
     from rankopt.analysis.search import Proposal, SearchRecord
     from rankopt.report import write_report
