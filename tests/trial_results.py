@@ -24,6 +24,11 @@ def without_seconds(result: TrialResult) -> dict[str, Any]:
     return data
 
 
+def with_lr(spec: TrialSpec, lr: float) -> TrialSpec:
+    """A spec with any learning rate, also one that validation refuses."""
+    return spec.model_copy(update={"training": spec.training.model_copy(update={"lr": lr})})
+
+
 def checkpoint_steps(folder: Path) -> list[int]:
     """The steps of a trial's checkpoints."""
     return sorted(int(path.name.split("-")[1]) for path in (folder / "checkpoints").glob("checkpoint-*"))

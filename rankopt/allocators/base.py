@@ -1,4 +1,4 @@
-"""What an allocator is: who keeps which components, and when."""
+"""The protocol of an allocator: which components every layer keeps, and when."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from rankopt.lowrank.linear import LowRankLinear
 from rankopt.lowrank.scale import ScalePolicy
 
 State = dict[str, Any]
-"""Plain data (numbers, strings, lists, dicts, tensors): it is saved with a checkpoint, restored and compared.
+"""Plain data (numbers, strings, lists, dicts, tensors), saved in every checkpoint.
 
-A list "notes" in it holds remarks that the trial's reader should see, and a mapping "measured" what the allocator
-measured of every layer: name -> layer -> amount.
+Two keys reach the trial's result: "notes", a list of remarks for its reader, and "measured", a mapping name -> layer ->
+amount of what the allocator measured.
 """
 
 
 class Look(NamedTuple):
-    """What forward passes over the search split say of the trained model cut to a pattern.
+    """The trained model under a pattern, evaluated on the search split.
 
     Attributes:
-        loss: the mean loss.
+        loss: mean loss.
         score: the task's first metric.
     """
 
@@ -41,11 +41,11 @@ class Look(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """One more forward pass over the examples of a step.
+    """An additional forward pass over the examples of a step.
 
     Attributes:
-        pattern: what it keeps of the layers.
-        taught: whether it learns from the outputs of the step's first pass, and not from the labels.
+        pattern: the components that it keeps.
+        taught: whether its target is the output of the step's first pass instead of the labels.
     """
 
     pattern: RankPattern
@@ -83,11 +83,11 @@ class Probe(Protocol):
 
 
 Steps = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-"""A fraction of the trial's steps when below 1, else a number of steps."""
+"""A number of steps, or a fraction of the trial's steps when below 1."""
 
 
 def steps_of(value: float, total: int) -> int:
-    """A number of steps from `Steps`.
+    """The number of steps.
 
     Example:
         >>> steps_of(0.25, 200), steps_of(30, 200)
@@ -97,15 +97,15 @@ def steps_of(value: float, total: int) -> int:
 
 
 class Allocator(BaseModel, ABC):
-    """Decides which components every layer may keep under a budget. Frozen: its fields are its hyper-parameters.
+    """Decides which components every layer keeps under a budget. Its fields are its hyper-parameters; it is frozen.
 
-    One trial has exactly one allocator. It acts on the layers through the mask (hard) and the gate (soft) only, and
-    everything it remembers is in the state that `start` returns. `training/callback.py` shows when each hook fires.
+    A trial has exactly one allocator. It changes layers only by their masks (hard) and gates (soft), and keeps all its
+    memory in the state that `start` returns. `training/callback.py` shows when each hook runs.
 
     Attributes:
         scale: the scale policy that the method was published with.
-        scales: the policies under which the method keeps the function it trained.
-        needs_budget: whether a trial must give one.
+        scales: the policies under which a change of mask keeps the trained function.
+        needs_budget: whether the trial must have a budget.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -116,12 +116,12 @@ class Allocator(BaseModel, ABC):
 
     @classmethod
     def is_fixed(cls) -> bool:
-        """Whether the pattern is settled before training: no hook after `start` changes anything."""
+        """Whether `start` decides the pattern: the allocator has no other hook."""
         return all(getattr(cls, hook) is getattr(Allocator, hook) for hook in HOOKS - {"start"})
 
     @classmethod
     def trains_super_network(cls) -> bool:
-        """Whether it names further patterns of the trained model, see `choose`."""
+        """Whether `choose` returns further patterns of the trained model."""
         return cls.choose is not Allocator.choose
 
     @abstractmethod
@@ -129,14 +129,14 @@ class Allocator(BaseModel, ABC):
         """Initialise A, B, g and the masks.
 
         Args:
-            layers: all components masked.
-            budget: what the final pattern may cost.
-            steps: optimiser steps of the whole trial, T.
+            layers: the adapted layers, all components masked.
+            budget: upper limit on the cost of the final pattern.
+            steps: optimiser steps of the trial, T.
             seed: the trial's.
         Returns:
-            The state handed to every later hook.
+            The state that every later hook is given.
         Raises:
-            ValueError: when this allocator cannot meet the budget; one line that says what to change.
+            ValueError: the allocator cannot meet the budget; one line that says what to change.
         """
 
     def prepare(self, state: State, layers: Layers, probe: Probe) -> None:
@@ -153,36 +153,36 @@ class Allocator(BaseModel, ABC):
         """
 
     def before_step(self, state: State, layers: Layers, step: int) -> None:
-        """Before the first forward pass of optimiser step `step` = 1..T."""
+        """Run before the first forward pass of optimiser step `step` = 1..T."""
 
     def penalty(self, state: State, layers: Layers) -> Tensor | None:
         """A scalar added to the task loss, or None."""
         return None
 
     def passes(self, state: State, layers: Layers) -> list[Pass]:
-        """Forward passes over the examples of this step beside the one under the masks; the loss is the mean of all."""
+        """Additional forward passes over the examples of this step; the loss is the mean over all passes."""
         return []
 
     def restart(self, steps: int) -> tuple[int, float] | None:
-        """After which step the schedule of the learning rate begins again, and at what share of its peak.
+        """The step after which the learning rate schedule restarts, and its new peak as a share of the old one.
 
-        The network as it is after that step is a whole training: it is the trial's own point and adapter, and the
-        other points are cut from the network at the end.
+        The network after that step is the trial's own point and adapter. The other points are cut from the network at
+        the end.
         """
         return None
 
     def after_step(self, state: State, layers: Layers, step: int) -> None:
-        """After the optimiser moved the weights, before gradients are zeroed."""
+        """Run after the optimiser step, before gradients are zeroed."""
 
     def allocated(self, state: State, layers: Layers) -> RankPattern:
-        """The ranks that the method counts as kept now; the active ranks unless it suppresses by the gate."""
+        """The ranks that the method counts as kept now (default: the active ranks)."""
         return pattern_of(layers)
 
     def finish(self, state: State, layers: Layers) -> tuple[RankPattern, ...]:
-        """Order the components so that a pattern keeps the first ones of every layer, and say which patterns to score.
+        """Order the components so that a pattern keeps the first ones of every layer, and return patterns to score.
 
         Returns:
-            The trial's own pattern first, within budget; then any others that the trained model can be cut to.
+            The trial's own pattern, within budget, then any other patterns that the trained model can be cut to.
         """
         return (pattern_of(layers),)
 
@@ -205,9 +205,9 @@ HOOKS = {name for name, value in vars(Allocator).items() if isinstance(value, Fu
 
 @torch.no_grad()
 def init_lora(layer: LowRankLinear, name: str, seed: int) -> None:
-    """LoRA's start: A Kaiming-uniform (a = sqrt 5, that is +-1/sqrt(in)), B zero, gate one.
+    """LoRA's initialisation: A uniform in +-1/sqrt(in) (Kaiming, a = sqrt 5), B zero, gate one and not trained.
 
-    Every layer draws from a stream of its own, so component i starts the same under every allocator and budget.
+    Every layer has its own random stream, so component i starts the same under every allocator and budget.
 
     Source: Hu et al. 2021 (2106.09685), the authors' code.
     """
@@ -220,7 +220,7 @@ def init_lora(layer: LowRankLinear, name: str, seed: int) -> None:
 
 @torch.no_grad()
 def init_triplets(layer: LowRankLinear, name: str, seed: int) -> None:
-    """AdaLoRA's start: A and B normal with standard deviation 0.02, gate zero and trained.
+    """AdaLoRA's initialisation: A and B normal with standard deviation 0.02, gate zero and trained.
 
     Source: Zhang et al. 2023 (2303.10512), the authors' code.
     """
@@ -232,7 +232,7 @@ def init_triplets(layer: LowRankLinear, name: str, seed: int) -> None:
 
 
 def start_pattern(layers: Layers, pattern: RankPattern, seed: int) -> State:
-    """Begin plain LoRA at a fixed pattern; the state is empty."""
+    """Start plain LoRA at a fixed pattern, and return an empty state."""
     for name, layer in layers.items():
         init_lora(layer, name, seed)
         layer.open(pattern[name])
@@ -240,12 +240,12 @@ def start_pattern(layers: Layers, pattern: RankPattern, seed: int) -> State:
 
 
 def smallest_max_rank(layers: Layers) -> int:
-    """The physical rank that every layer has."""
+    """The largest rank that every layer can have."""
     return min(layer.max_rank for layer in layers.values())
 
 
 def depth_of(name: str) -> int | None:
-    """The block that a layer belongs to: the first number in its name, if there is one.
+    """The block that a layer belongs to: the first number in its name, or None.
 
     Example:
         >>> depth_of("bert.encoder.layer.11.output.dense"), depth_of("head")

@@ -1,4 +1,4 @@
-"""From a trial's spec to its allocator, scale policy and budget."""
+"""Build the allocator, scale policy and absolute budget of a trial."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from rankopt.lowrank.scale import ScalePolicy
 
 
 def build_allocator(spec: TrialSpec) -> Allocator:
-    """The allocator of a trial, its options validated.
+    """The allocator of a trial.
 
     Raises:
-        ValueError: an unknown name, a missing budget, or a scale policy under which the method would change its own
-            function; pydantic's ValidationError for a wrong option.
+        ValueError: an unknown name, a missing budget, or a scale policy under which a change of mask would change the
+            trained function.
+        pydantic.ValidationError: a wrong option.
     """
     kind = ALLOCATORS.get(spec.allocator.name)
     if kind is None:
@@ -26,7 +27,7 @@ def build_allocator(spec: TrialSpec) -> Allocator:
     policy = spec.model.scale
     if policy != "published" and policy not in kind.scales:
         raise ValueError(
-            f"model.scale must be published or one of {', '.join(sorted(kind.scales))} for the allocator "
+            f"model.scale must be one of published, {', '.join(sorted(kind.scales))} for the allocator "
             f"{spec.allocator.name!r}, got {policy!r}"
         )
     return allocator
@@ -38,10 +39,10 @@ def scale_policy(spec: TrialSpec, allocator: Allocator) -> ScalePolicy:
 
 
 def absolute_budget(spec: TrialSpec, layers: Layers) -> Budget:
-    """The trial's budget as an absolute amount; everything the layers can hold when there is none.
+    """The trial's budget as an absolute amount; without one, all components.
 
     Raises:
-        ValueError: more than the layers can hold at `model.max_rank`, or more than nothing and less than a component.
+        ValueError: more than the layers hold at `model.max_rank`, or above zero and below the cost of one component.
     """
     shapes = shapes_of(layers)
     full = Budget(mean_rank=spec.model.max_rank, unit=spec.budget.unit if spec.budget else "ranks")
@@ -50,8 +51,8 @@ def absolute_budget(spec: TrialSpec, layers: Layers) -> Budget:
     asked = max(budget.mean_rank or 0, budget.ranks or 0, budget.parameters or 0)
     if asked > 0 and budget.amount(shapes) < least:
         raise ValueError(
-            f"budget must pay for at least one component ({least} {budget.unit}), got {asked:g} which pays for none; "
-            "0 trains the head alone"
+            f"budget must be 0 (train the head only) or at least {least} {budget.unit}, the cost of one component, "
+            f"got {asked:g}"
         )
     if budget.amount(shapes) > full.amount(shapes):
         raise ValueError(

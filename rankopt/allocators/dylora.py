@@ -1,4 +1,4 @@
-"""DyLoRA: one training whose components are ordered, so that it can be cut to any rank afterwards."""
+"""DyLoRA: one training that orders components, so that the model can be cut to any rank afterwards."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rankopt.lowrank.scale import ScalePolicy
 
 
 class DyLoRA(Allocator):
-    """Every step trains a random prefix of the components; every prefix is a model.
+    """Every step trains a random prefix of the components, so every prefix is a usable model.
 
         b ~ U{r_min, ..., R};   y = W x + (alpha / b) B[:, :b] A[:b, :] x
 
-    R is the uniform rank that the budget pays for. The draw is a function of (seed, step), one for all micro-batches of
-    an optimiser step, and needs no state.
+    R is the largest uniform rank within the budget. The draw is a function of (seed, step): all micro-batches of an
+    optimiser step share it.
 
     Args:
-        frozen: only component b receives gradient, those below it act but are detached (the shipped default of the
-            authors' code); the smallest prefix, r_min, trains as a whole. Otherwise every prefix trains as a whole.
-        draw: "network" draws one rank for all layers, as published; "layer" draws for every layer on its own.
+        frozen: only component b receives a gradient, and those below it are detached, as in the authors' default; the
+            smallest prefix, r_min, trains whole. False trains every prefix whole.
+        draw: "network" draws one rank for all layers, as published; "layer" draws one for each layer.
         r_min: smallest rank drawn.
     Example:
         >>> DyLoRA(draw="layer").frozen

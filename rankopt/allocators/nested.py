@@ -1,4 +1,4 @@
-"""A super-network: one training whose model can be cut to any pattern, and the search for the cuts worth having."""
+"""A super-network: one training whose model can be cut to any pattern, and a search for good cuts."""
 
 from __future__ import annotations
 
@@ -31,36 +31,32 @@ from rankopt.lowrank.scale import ScalePolicy
 
 
 class Nested(Allocator):
-    """Train at full rank R, re-order spectrally, recover nested: every prefix of every layer is then a model.
+    """Train at rank R, reorder components spectrally, then train random prefixes: every prefix is a usable model.
 
         steps 1 .. T - t       LoRA at rank R
         after step T - t       s B A = U S V^T:  component i becomes the i-th singular direction
-        steps T - t + 1 .. T   layer k keeps a random prefix b_k, drawn anew at every step
+        steps T - t + 1 .. T   recovery: layer k keeps a random prefix b_k, drawn at every step
 
-    The whole, rank R everywhere, is kept as it is after step T - t, when it is LoRA trained for T - t steps; recovery
-    costs it some of its score. Smaller patterns are cut from the model as it is after step T.
+    R is the largest uniform rank within the budget (default: `model.max_rank`). The trial's own point, rank R in every
+    layer, is the model after step T - t, because recovery lowers its score. Smaller patterns are cut from the model
+    after step T. For every uniform rank of `curve`, three patterns of at most its cost are scored besides the uniform
+    one, found on the search split by forward passes only:
 
-    R is the uniform rank that the budget pays for, or `model.max_rank` without one. The trained model is then cut, by
-    forward passes over the search split alone, to patterns within the cost of every uniform rank of `curve`:
-
-        energy        the most sum_k sum_{i <= r_k} S_ki^2, by an exact knapsack
-        sensitivity   the most sum_k sum_{i <= r_k} mean (<A_ki, dL/dA_ki>)^2, as measured while it recovered
-        evolved       the highest score that an evolution from these and the uniform pattern finds; of equal ones the
-                      lowest loss (which alone would choose patterns that say little: they are never confident)
+        energy        maximises sum_k sum_{i <= r_k} S_ki^2, by an exact knapsack
+        sensitivity   maximises sum_k sum_{i <= r_k} mean (<A_ki, dL/dA_ki>)^2, measured during recovery
+        evolved       the highest score found by an evolution from the other patterns; ties by the lowest loss
 
     Args:
-        recipe: "spectral" as above; "scratch" draws prefixes from the first step and re-orders nothing.
-        recovery: steps t of nested recovery; its learning rate starts again, warm-up and all, at `recovery_lr`.
-        recovery_lr: share of the peak learning rate.
-        draw: "uniform" b_k ~ U{1, ..., R}; "log" as many in every octave, b_k = floor((R + 1)^u); "budget" draws one
-            budget for the whole network, as many in every octave, spends it on the largest S^2 per parameter, and moves
-            every rank by a random factor between a half and two: patterns near those that will be chosen. The octave
-            above R is the whole network, which large patterns would otherwise drift away from (a sandwich has it
-            anyway).
-        sandwich: with a number n, a step trains the whole, the smallest prefix and n draws, and its loss is their mean.
-        distill: in a sandwich all but the whole learn from the outputs of the whole, not from the labels.
-        curve: uniform ranks below R whose cost the patterns may have; the powers of two when absent.
-        looks: patterns looked at for every rank of the curve; the uniform, energy and sensitivity ones always are.
+        recipe: "spectral" as above; "scratch" draws prefixes from step 1 and does not reorder.
+        recovery: steps t of the recovery; the learning rate schedule restarts at its beginning.
+        recovery_lr: the restarted schedule's peak, as a share of the first peak.
+        draw: "uniform" b_k ~ U{1, ..., R}; "log" b_k = floor((R + 1)^u), uniform over octaves; "budget" draws a mean
+            rank for the network, uniform over octaves, spends it on the largest S^2 per parameter, and multiplies every
+            rank by a random factor in 1/2 .. 2. Its octave above R trains the whole network, unless a sandwich does.
+        sandwich: with n > 0, a step averages the losses of the whole network, the smallest prefixes and n draws.
+        distill: in a sandwich, cuts learn from the outputs of the whole network instead of the labels.
+        curve: uniform ranks below R (default: the powers of two).
+        looks: patterns that the evolution evaluates for every rank of the curve, besides those it starts from.
     Example:
         >>> Nested(recovery=0.25, draw="log").recipe
         'spectral'
@@ -87,9 +83,13 @@ class Nested(Allocator):
         if recovery >= steps:
             raise ValueError(f"allocator.recovery must be fewer than the trial's {steps} steps, got {recovery}")
         if self.distill and not self.sandwich:
-            raise ValueError("allocator.distill must go with allocator.sandwich, whose whole network is the teacher")
+            raise ValueError(
+                "allocator.distill must be false without allocator.sandwich, whose whole network is the teacher"
+            )
         if self.draw == "budget" and self.recipe == "scratch":
-            raise ValueError("allocator.draw must be uniform or log under the recipe 'scratch', which has no spectra")
+            raise ValueError(
+                "allocator.draw must be uniform or log with the recipe 'scratch', which computes no spectra"
+            )
         whole = budget.uniform(shapes_of(layers), smallest_max_rank(layers))
         if (top := max(whole.values(), default=0)) and max(self.curve or (0.0,)) > top:
             raise ValueError(f"allocator.curve must hold ranks below the top {top}, got {max(self.curve or ()):g}")
@@ -163,7 +163,7 @@ class Nested(Allocator):
         return sorted((level for level in levels if level < top), reverse=True)
 
     def _drawn(self, state: State, layers: Layers, number: int) -> RankPattern:
-        """The prefixes of a step, a function of (seed, step, number) alone."""
+        """A prefix pattern, a function of (seed, step, number)."""
         whole, key = state["whole"], (state["seed"], "draw", state["step"], number)
         bought: dict[str, int] = {}
         if self.draw == "budget":
@@ -209,7 +209,7 @@ def _energies(state: State) -> dict[str, np.ndarray]:
 
 
 def _gains(state: State) -> dict[str, dict[str, np.ndarray]]:
-    """Gain curves of every kind that was measured."""
+    """The gain curves of every kind that was measured: kind -> layer -> gain of its first components."""
     gains = {}
     if state["spectra"]:
         gains["energy"] = _energies(state)

@@ -1,4 +1,4 @@
-"""A pattern in a few numbers, which a search can learn in tens of trials."""
+"""A rank pattern with a few parameters, which a search can optimise in tens of trials."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rankopt.core.pattern import RankPattern, Shapes, longest_globs
 from rankopt.lowrank.layers import Layers, shapes_of
 
 ROUNDING = 1e-9
-"""A share this close to a whole number is one: floating-point sums fall short of it."""
+"""Tolerance for rounding errors: a share this close to an integer counts as that integer."""
 Logit = Annotated[float, Field(allow_inf_nan=False, ge=-50, le=50)]
 
 
@@ -23,18 +23,17 @@ class Profile(Allocator):
 
         z_k = types[k] + slope * d_k + curvature * d_k^2,   r_k proportional to softmax(z)_k,   cost(r) <= budget
 
-    The depth d runs from -1 at the shallowest block to 1 at the deepest; a layer whose name holds no number, and every
-    layer of a model with a single block, stands in the middle (0), so neither slope nor curvature moves it. A layer
-    whose type no glob names has logit 0. All zero is uniform LoRA at a whole mean rank. The softmax's denominator
-    cancels.
+    The depth d runs from -1 in the first block to 1 in the last. It is 0 for a layer whose name has no number, and for
+    a model with one block. Layers that no glob matches have logit 0. With all parameters zero and an integer mean rank
+    this is uniform LoRA.
 
-    Whole ranks by `largest_remainders`: every layer within one of its share, and the budget met as exactly as whole
-    components allow, in parameters where the budget counts them.
+    `largest_remainders` rounds the ranks: every layer is within one of its share, and the budget is used as fully as
+    whole components allow.
 
     Args:
-        types: glob over layer names -> logit; the longest glob that matches counts.
-        slope: more to the deep layers when positive.
-        curvature: more to both ends when positive.
+        types: glob over layer names -> logit; the longest matching glob applies.
+        slope: positive values favour deep layers.
+        curvature: positive values favour the first and the last layers.
     Example:
         >>> Profile(types={"*.query": 1.0}, slope=-0.5).curvature
         0.0
@@ -61,31 +60,31 @@ class Profile(Allocator):
 
 
 def largest_remainders(budget: Budget, weights: dict[str, float], shapes: Shapes, max_rank: int) -> RankPattern:
-    """Ranks in proportion to weights, rounded by largest remainders on what a component costs.
+    """Ranks in proportion to weights, rounded by the largest remainder method with a cost per component.
 
-        r*_k = min(R, t w_k) with t such that sum_k c_k r*_k is the budget;   r_k = floor(r*_k), then one more for those
-        layers that spend most of the rest, and of sets that spend as much the one with the largest remainders
+        r*_k = min(R, t w_k) with t such that sum_k c_k r*_k is the budget;   r_k = floor(r*_k), plus one for the set of
+        layers that spends most of the rest; among equal sets, the one with the largest remainders
 
-    `Budget.share` (highest averages) lets a layer stray from its share by several components where many others round
-    to none; this rule never does, but for what only a cheaper layer can still use.
+    `Budget.share` (highest averages) can move a layer several components from its share where many others round to
+    zero. This rule exceeds one component only to use a rest that no other layer can use.
 
     Args:
         budget: the allowance.
         weights: one positive number per layer.
         shapes: the layers' shapes.
-        max_rank: R, no layer gets more.
+        max_rank: R, the largest rank of a layer.
     Example:
         >>> from rankopt.core.pattern import Shape
         >>> shapes = {name: Shape(4, 4) for name in "abc"}
         >>> largest_remainders(Budget(ranks=7), {"a": 1.0, "b": 1.0, "c": 3.0}, shapes, 16)
         RankPattern({'a': 2, 'b': 1, 'c': 4})
 
-    Source: Hamilton's method of apportionment, which knows one cost only; the choice between sets is ours.
+    Source: Hamilton's method of apportionment, which has one cost for all; the choice between sets is ours.
     """
     costs = {name: budget.cost(shapes[name]) for name in weights}
     share = dict.fromkeys(weights, float(max_rank))
     left, free = float(budget.amount(shapes)), set(weights)
-    while free:  # the share of a full layer goes to the others
+    while free:  # what a full layer cannot use goes to the others
         level = max(0.0, left) / sum(weights[name] * costs[name] for name in free)
         full = {name for name in free if level * weights[name] >= max_rank}
         if not full:
@@ -108,12 +107,12 @@ def largest_remainders(budget: Budget, weights: dict[str, float], shapes: Shapes
 
 
 def _rounded_up(remainders: dict[str, float], costs: dict[str, int], rest: int) -> list[str]:
-    """The layers whose one more component spends most of the rest; an exact knapsack over the classes of equal cost."""
+    """The layers that get one more component: an exact knapsack over classes of layers with equal cost."""
     classes: dict[int, list[str]] = {}
     for name in sorted(remainders, key=lambda name: (-remainders[name], name)):
         if remainders[name] > ROUNDING:
             classes.setdefault(costs[name], []).append(name)
-    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}  # spent -> what it is worth, how many of each class
+    best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}  # spent -> (value, number of each class)
     for cost, names in classes.items():
         worth = [0.0, *itertools.accumulate(cost * remainders[name] for name in names)]
         reached: dict[int, tuple[float, tuple[int, ...]]] = {}

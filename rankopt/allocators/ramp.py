@@ -1,4 +1,4 @@
-"""Rank that grows, or falls, linearly with depth."""
+"""Ranks that grow or fall linearly with depth."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from rankopt.lowrank.layers import Layers, shapes_of
 
 
 class Ramp(Allocator):
-    """Ranks linear in the depth of the block, with the budget's total.
+    """Ranks linear in the depth of the block.
 
         w_k = 1 + (ratio - 1) (d_k - d_min) / (d_max - d_min),   r_k proportional to w_k
 
-    The depth d is the first number in a layer's name; a layer with no number counts as the shallowest.
+    The depth d is the first number in a layer's name, or 0 without one.
 
     Args:
-        direction: "up" gives the deepest block the most, "down" the shallowest.
-        ratio: rank of the richest block over that of the poorest.
+        direction: "up" gives the last block the largest rank, "down" the first.
+        ratio: largest rank over smallest rank.
     Example:
         >>> Ramp().ratio
         3.0
 
-    Source: PRILoRA, Benedek and Wolf 2024 (2401.11316): 4 at the first layer to 12 at the last. Departure: its pruning
-    of A is left out, and the reverse ramp is offered as a control.
+    Source: PRILoRA, Benedek and Wolf 2024 (2401.11316): rank 4 in the first layer to 12 in the last. Departures: A is
+    not pruned, and "down" is added as a control.
     """
 
     direction: Literal["up", "down"] = "up"

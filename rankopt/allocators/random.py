@@ -1,4 +1,4 @@
-"""The control: a pattern drawn at random, fixed for the whole run."""
+"""A control: a random pattern that stays fixed during training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rankopt.lowrank.layers import Layers, shapes_of
 
 
 class Random(Allocator):
-    """Ranks in proportion to weights drawn uniformly from the simplex, a new draw for every seed.
+    """Ranks in proportion to weights drawn uniformly from the simplex, once per seed.
 
         w_k ~ Exp(1),   r_k proportional to w_k,   cost(r) <= budget
 
-    An allocator that does not beat this control has not shown that *where* it puts rank matters.
+    An allocator that does not beat this control has not shown that its choice of layers matters.
 
     Example:
         >>> Random().needs_budget

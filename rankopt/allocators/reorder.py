@@ -1,4 +1,4 @@
-"""Components as singular directions, so that every prefix of them is the best of its rank."""
+"""Rewrite components as singular directions, so that every prefix is the best approximation of its rank."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rankopt.lowrank.linear import LowRankLinear
 
 @torch.no_grad()
 def reorder(layer: LowRankLinear) -> Tensor:
-    """Rewrite a layer's active components as singular directions, largest first; the map stays the same.
+    """Replace a layer's active components by singular directions, largest first. The layer's map stays the same.
 
         s B diag(g) A = U S V^T;   A_i <- sqrt(S_i / s) V_i^T;   B_i <- sqrt(S_i / s) U_i;   g_i <- 1
 
     Args:
         layer: changed in place.
     Returns:
-        S, `(rank,)`, falling.
+        S, `(rank,)`, in descending order.
     """
     A, B, g = layer.active()
     if layer.rank == 0:

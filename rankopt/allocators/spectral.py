@@ -1,4 +1,4 @@
-"""Spectral truncation: train at a generous rank, then keep the largest singular directions of the updates."""
+"""Spectral truncation: train at a high rank, then keep the largest singular directions of the updates."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Rule = Literal["global", "cost", "energy"]
 
 
 class Spectral(Allocator):
-    """Truncate each trained update `s B A = U S V^T` to its first r_k singular directions, r_k within the budget.
+    """Truncate each trained update `s B A = U S V^T` to its first r_k singular directions, within the budget.
 
         global   the largest S^2 over all layers
         cost     the largest S^2 / (in + out): the most kept energy for a parameter budget
-        energy   the largest tau such that, keeping the share tau of every layer's energy, all layers fit
+        energy   the share tau of every layer's energy, with the largest tau that fits the budget
 
-    The directions are written back as components in falling order, the singular value shared between the factors, so
-    that every smaller pattern is a prefix too; half and a quarter of the budget are scored as well.
+    The directions are written back as components in descending order, each factor scaled by the root of the singular
+    value. Half and a quarter of the budget are scored as well.
 
     Args:
         rule: how layers compete.
-        initial_rank: rank of every layer before the truncation; `model.max_rank` when absent.
-        recovery: steps that are trained after the truncation, on the kept components, as the end of the same schedule.
+        initial_rank: rank of every layer before the truncation (default: `model.max_rank`).
+        recovery: steps after the truncation, on the kept components, as the end of the same schedule.
     Example:
         >>> Spectral(rule="energy", recovery=0.2).recovery
         0.2
@@ -55,7 +55,7 @@ class Spectral(Allocator):
             raise ValueError(f"allocator.recovery must be fewer than the trial's {steps} steps, got {recovery}")
         shapes = shapes_of(layers)
         if budget.amount(shapes) == 0:
-            rank = 0  # nothing can be kept, so nothing need be trained
+            rank = 0  # train the head only
         start_pattern(layers, RankPattern(dict.fromkeys(layers, rank)), seed)
         return {"cut": steps - recovery, "amount": budget.amount(shapes), "unit": budget.unit, "spectra": {}}
 
@@ -70,7 +70,7 @@ class Spectral(Allocator):
         patterns = [pattern_of(layers)]
         for share in (2, 4):
             pattern = spectral_pattern(state["spectra"], Budget.of(state["amount"] // share, unit), shapes, self.rule)
-            # a layer that the whole budget passed over as too dear may look better under half of it: still a cut
+            # a smaller budget may choose a layer that the whole budget left out; patterns must be cuts of the first
             cut = RankPattern({name: min(rank, patterns[0][name]) for name, rank in pattern.items()})
             if cut not in patterns:
                 patterns.append(cut)
@@ -83,11 +83,11 @@ class Spectral(Allocator):
 
 
 def spectral_pattern(spectra: dict[str, Tensor], budget: Budget, shapes: Shapes, rule: Rule) -> RankPattern:
-    """The ranks that a rule gives under a budget.
+    """The ranks that a rule chooses under a budget.
 
     Args:
-        spectra: singular values per layer, falling.
-        budget: an absolute one.
+        spectra: singular values per layer, in descending order.
+        budget: an absolute budget.
         shapes: the layers' shapes.
         rule: see `Spectral`.
     Example:
@@ -110,7 +110,7 @@ def spectral_pattern(spectra: dict[str, Tensor], budget: Budget, shapes: Shapes,
         return fitting
     importance = {}
     for name, S in spectra.items():
-        # `select` divides by the cost in the budget's unit; undo that, then divide by the rule's own
+        # `select` divides by the cost in the budget's unit: undo that, then divide by the rule's cost
         weight = budget.cost(shapes[name]) / (shapes[name].cost if rule == "cost" else 1)
         importance[name] = [value * weight for value in S.double().square().tolist()]
     return RankPattern({name: sum(kept) for name, kept in budget.select(importance, shapes).items()})

@@ -1,4 +1,4 @@
-"""A given rank pattern: one found by a search, imported, or written by hand."""
+"""A fixed rank pattern, written by hand, imported, or found by a search."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from rankopt.lowrank.layers import Layers, shapes_of
 
 
 class Static(Allocator):
-    """Fixed ranks by glob over layer names; a layer takes the rank of the longest one that matches, else 0.
+    """Fixed ranks by glob over layer names. A layer has the rank of the longest matching glob, or else 0.
 
-    A budget is optional; when there is one the pattern must meet it.
+    A budget is optional; if there is one, the pattern must fit it.
 
     Args:
         ranks: glob -> rank, for example `{"*": 2, "*.query": 8}`.
-        found: how the pattern was found, in a word: patterns of one word, one for each seed, are repetitions of one way
-            to find patterns, and a report takes their mean.
+        found: label of the method that found the pattern. A report averages over patterns with the same label.
     Example:
         >>> Static(ranks={"*.query": 8}).ranks
         {'*.query': 8}
@@ -39,7 +38,7 @@ class Static(Allocator):
         spent, allowed = budget.spent(pattern, shapes), budget.amount(shapes)
         if spent > allowed:
             raise ValueError(
-                f"allocator.ranks must fit {allowed} {budget.unit}, the budget or else model.max_rank everywhere, "
-                f"got {spent}; lower some ranks, or raise that"
+                f"allocator.ranks must cost at most {allowed} {budget.unit} (the budget, or else model.max_rank "
+                f"everywhere), got {spent}"
             )
         return start_pattern(layers, pattern, seed)

@@ -1,4 +1,4 @@
-"""LoRA: every layer the same rank."""
+"""LoRA: the same rank for every layer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rankopt.lowrank.layers import Layers, shapes_of
 
 
 class Uniform(Allocator):
-    """Fixed-rank LoRA: the largest rank that every layer can have, and one more for some layers where that still fits.
+    """Fixed-rank LoRA: the largest uniform rank within the budget, plus one for as many layers as fit.
 
         r_k = r or r + 1,   cost(r_1, ..., r_n) <= budget
 

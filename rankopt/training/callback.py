@@ -1,19 +1,19 @@
-"""Where an allocator's hooks fire. The only file that knows when the Trainer calls what.
+"""When an allocator's hooks run. No other file knows the Trainer's events.
 
 allocator.start(layers, budget, T, seed)            # in `trial.prepare`
 allocator.prepare(layers, probe)                    # in `trial.train`, unless it continues from a checkpoint
 for step in 1..T:
     allocator.before_step(step)                     # on_step_begin: before the first micro-batch
     for micro-batch in step:
-        loss = task loss + allocator.penalty()      # `TrialTrainer.compute_loss`; a non-finite loss stops the trial
+        loss = task loss + allocator.penalty()      # `TrialTrainer.loss`; a non-finite loss fails the trial
         loss.backward()
     clip gradients                                  # the allocator sees clipped gradients
-    optimizer.step()                                # weights that are not finite stop the trial
-    allocator.after_step(step)                      # on_optimizer_step: gradients are still there
-    void the moments of layers whose factors were replaced
+    optimizer.step()                                # non-finite weights fail the trial
+    allocator.after_step(step)                      # on_optimizer_step: gradients are still present
+    zero the moments of layers whose factors were replaced
     lr_scheduler.step(); zero gradients
-    record, report progress, perhaps score on the search split, perhaps checkpoint     # on_step_end
-allocator.finish()                                  # after the Trainer is done
+    record, report progress, maybe evaluate on the search split, maybe checkpoint      # on_step_end
+allocator.finish()                                  # in `trial.score`
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ from rankopt.training.order import Order
 from rankopt.training.probe import TrainingProbe
 
 EVENTS = 100
-"""About how many events a trace keeps."""
+"""Approximate number of events that a trace keeps."""
 
 SECONDS = 30.0
-"""Between checkpoints where no number of steps is given: writing one takes some hundredths, a thousandth of that."""
+"""Seconds between checkpoints by default; writing one takes about a thousandth of that."""
 
 
 class AllocatorCallback(TrainerCallback):
-    """Drives one allocator through one training, and records what happened.
+    """Calls the hooks of one allocator during one training, and records ranks, losses and scores.
 
     Args:
         allocator: the trial's.
         state: what `allocator.start` returned; replaced when a checkpoint is loaded.
         layers: the adapted layers.
         budget: the trial's, for the unit of the recorded amounts.
-        order: told the epoch, so that a resumed run sees the same examples.
+        order: the order of examples, whose epoch is set here so that a resumed run sees the same examples.
         observe: called after every step.
-        stop: asked after every step; when true a checkpoint is written and training ends.
-        checkpoint_steps: steps between checkpoints; `SECONDS` when absent.
-        scored: steps after which `score` is asked, and `observe` told.
-        score: the values of a Progress of stage "score": the model as it stands, on the search split.
-        clock: seconds that count as this training's.
+        stop: asked after every step; True writes a checkpoint and ends training.
+        checkpoint_steps: steps between checkpoints (default: every `SECONDS`).
+        scored: steps after which `score` is called and reported to `observe`.
+        score: returns the values of a Progress of stage "score", given the allocated pattern.
+        clock: the trial's clock.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class AllocatorCallback(TrainerCallback):
         self._since, self._saved = clock(), time.perf_counter()
 
     def records(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the record so far."""
+        """The record so far, as a checkpoint stores it."""
         self._tick()
         return {
             "losses": self.losses, "ranks": self.ranks, "sums": self.sums, "seconds": self.seconds,
@@ -115,7 +115,7 @@ class AllocatorCallback(TrainerCallback):
         self._since, self._saved = self.clock(), time.perf_counter()
         if state.global_step == 0:
             self._record_ranks(0)
-        for event in self.scores:  # of an interrupted run, to a study that has not seen them
+        for event in self.scores:  # an interrupted run reports its earlier scores again
             self._report_score(state.max_steps, event)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -127,7 +127,7 @@ class AllocatorCallback(TrainerCallback):
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.loss = self.penalty = 0.0
-        # the Trainer advances `global_step` only after the optimiser's step
+        # the Trainer increments `global_step` after the optimiser's step
         self.allocator.before_step(self.state, self.layers, state.global_step + 1)
 
     def on_optimizer_step(
@@ -140,7 +140,7 @@ class AllocatorCallback(TrainerCallback):
         self.allocator.after_step(self.state, self.layers, step)
         for layer in self.layers.values():
             if layer.changed:
-                void_moments(kwargs["optimizer"], [layer.A, layer.B, layer.g])
+                zero_moments(kwargs["optimizer"], [layer.A, layer.B, layer.g])
                 layer.changed = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -156,18 +156,18 @@ class AllocatorCallback(TrainerCallback):
         if step in self.scored:
             self._tick()
             self.scores.append({"step": step, "values": self.score(self.allocator.allocated(self.state, self.layers))})
-            self._since = self.clock()  # looking is no training
+            self._since = self.clock()  # evaluation does not count as training
             self._report_score(state.max_steps, self.scores[-1])
         if self.stop():
             self.stopped = control.should_training_stop = True
-        # after the last step too, so that a trial interrupted while it is scored need not be trained again
-        whole = step == state.max_steps or self.is_restart(step, state.max_steps)
-        control.should_save = self.stopped or whole or self._due(step)
+        # after the last step too: a trial interrupted while it is scored is not trained again
+        required = step == state.max_steps or self.is_restart(step, state.max_steps)
+        control.should_save = self.stopped or required or self._due(step)
 
     def is_restart(self, step: int, steps: int) -> bool:
-        """Whether the schedule begins again after this step."""
-        again = self.allocator.restart(steps)
-        return again is not None and step == again[0]
+        """Whether the learning rate schedule restarts after this step."""
+        restart = self.allocator.restart(steps)
+        return restart is not None and step == restart[0]
 
     def _due(self, step: int) -> bool:
         if self.checkpoint_steps:
@@ -178,7 +178,7 @@ class AllocatorCallback(TrainerCallback):
         return True
 
     def trace(self) -> tuple[tuple[RankEvent, ...], tuple[LossEvent, ...]]:
-        """The record, thinned to about `EVENTS` events, the first and last ones kept."""
+        """The record, thinned to about `EVENTS` events including the first and the last."""
         events = self.ranks
         if len(events) > EVENTS:
             picks = {round(i * (len(events) - 1) / (EVENTS - 1)) for i in range(EVENTS)}
@@ -204,8 +204,8 @@ class AllocatorCallback(TrainerCallback):
         self.seconds, self._since = self.seconds + now - self._since, now
 
 
-def void_moments(optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]) -> None:
-    """Zero an Adam optimiser's moments of some parameters; the step count, and so the bias correction, stays."""
+def zero_moments(optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]) -> None:
+    """Zero Adam's moments of some parameters. Their step counts, which decide the bias correction, stay."""
     for parameter in parameters:
         for key in ("exp_avg", "exp_avg_sq"):
             moment = optimizer.state.get(parameter, {}).get(key)

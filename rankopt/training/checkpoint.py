@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: a folder counts once its seal, a list of file hashes, is written."""
+"""Atomic checkpoints: a folder counts once its seal, a list of file hashes, is written."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SEAL = "seal.json"
 
 
 class CorruptCheckpointError(OSError):
-    """A complete checkpoint has changed on disk; nothing was deleted."""
+    """A sealed checkpoint has changed on disk. Nothing was deleted."""
 
 
 def seal(folder: Path) -> None:
-    """Declare a checkpoint complete: write the SHA-256 of each of its files, atomically."""
+    """Mark a checkpoint as complete: write the SHA-256 of each of its files, atomically."""
     hashes = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != SEAL}
     draft = folder / (SEAL + ".draft")
     draft.write_text(json.dumps(hashes), encoding="utf-8")
@@ -30,10 +30,10 @@ def seal(folder: Path) -> None:
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a trial; unsealed ones (a kill while writing) are deleted.
+    """The newest sealed checkpoint of a trial. Unsealed ones, left by a crash while writing, are deleted.
 
     Raises:
-        CorruptCheckpointError: a sealed checkpoint has a missing or altered file; says which, and what to do.
+        CorruptCheckpointError: a sealed checkpoint has a missing or altered file.
     """
     found = sorted(folder.glob("checkpoint-*"), key=step_of)
     for path in found:
@@ -49,16 +49,16 @@ def latest(folder: Path) -> Path | None:
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
         bad = [SEAL]
     if bad:
-        earlier = f"step {step_of(complete[-2])}" if len(complete) > 1 else "its beginning"
+        earlier = f"step {step_of(complete[-2])}" if len(complete) > 1 else "the start"
         raise CorruptCheckpointError(
-            f"checkpoint {path} is corrupt: {bad[0]} is missing or differs from its hash; delete that folder and run "
-            f"again, and the trial continues from {earlier}"
+            f"checkpoint {path} is corrupt: {bad[0]} is missing or differs from its hash; delete this folder and run "
+            f"again: the trial continues from {earlier}"
         )
     return path
 
 
 def step_of(checkpoint: Path) -> int:
-    """The optimiser steps that a checkpoint has behind it.
+    """The number of optimiser steps before a checkpoint.
 
     Example:
         >>> step_of(Path("checkpoints/checkpoint-40"))

@@ -1,4 +1,4 @@
-"""A task's splits, read once per process and tokenised once."""
+"""A task's splits, read and tokenised once per process."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from rankopt.tasks.splits import read_splits
 
 @dataclass(frozen=True)
 class Data:
-    """What a trial trains and is scored on.
+    """Tokenised splits.
 
     Attributes:
         train: the training split.
-        held_out: the search split under "search", and the report splits by name; one object where two are the same.
-        fingerprint: of all splits' contents.
+        held_out: "search" and the report splits by name; the same object where two splits are the same.
+        fingerprint: hash of all splits' contents.
     """
 
     train: Encoded
@@ -32,7 +32,7 @@ class Data:
 
 @lru_cache(maxsize=2)
 def load_data(spec: TaskSpec, tokenizer: PreTrainedTokenizerBase) -> Data:
-    """Read and tokenise a task; the trials of one process that share task and tokenizer share the arrays.
+    """Read and tokenise a task. Trials of one process that share task and tokenizer share the arrays.
 
     Raises:
         ValueError: as `read_splits` and `encode`.

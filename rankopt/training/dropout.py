@@ -1,4 +1,4 @@
-"""Dropout at a fifth of its usual price on a CPU, where drawing its random numbers is a tenth of a training step."""
+"""Dropout that costs a fifth of torch's on a CPU, where its random numbers take a tenth of a training step."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 ATTENTION = "sdpa_lean_dropout"
-WORDS = 1 << 16
+WORDS = 1 << 16  # values of a 16-bit word
 
 
 def use_lean_dropout(net: nn.Module) -> None:
-    """Let a model on a CPU drop by 16-bit words: its `nn.Dropout` modules, and its attention where that is torch's own.
+    """Draw the dropout masks of a model on a CPU from 16-bit words: `nn.Dropout` modules and torch's SDPA attention.
 
-    A GPU draws its random numbers inside fused kernels; a model there is left as it is.
+    A GPU does not need it: its fused kernels draw the random numbers.
 
     Args:
-        net: a model, changed in place.
+        net: changed in place.
     """
     for module in list(net.modules()):
         for name, child in module.named_children():
@@ -31,30 +31,30 @@ def use_lean_dropout(net: nn.Module) -> None:
 
 
 class LeanDropout(nn.Dropout):
-    """`nn.Dropout` by `dropout`."""
+    """`nn.Dropout` computed by `dropout`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return dropout(x, self.p) if self.training and self.p else x
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """Zero each entry with probability p and scale the others to the same mean.
+    """Zero each entry with probability p, and scale the others so that the mean is unchanged.
 
         y = x * [w < k] * 2^16 / k,   w uniform on 0 .. 2^16 - 1,   k = round((1 - p) 2^16)
 
-    One draw of a 64-bit word decides four entries, and p is met to within 2^-17.
+    One 64-bit word decides four entries; the probability differs from p by at most 2^-17.
 
     Args:
         x: any shape.
         p: in [0, 1].
     Returns:
-        The same shape; its gradient is the same map.
+        The same shape; the gradient is multiplied by the same mask.
     Example:
         >>> y = dropout(torch.ones(10_000), 0.5)
         >>> sorted(set(y.tolist())), bool(abs(y.mean() - 1) < 0.1)
         ([0.0, 2.0], True)
 
-    Source: Srivastava et al. 2014, inverted as in torch; the 16-bit draw is ours.
+    Source: Srivastava et al. 2014, inverted as in torch; the 16-bit words are ours.
     """
     kept = round((1 - p) * WORDS)
     if kept == WORDS:
@@ -66,11 +66,11 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
 
 def dropped_product(weights: Tensor, value: Tensor, p: float) -> Tensor:
-    """`dropout(weights, p) @ value`; backward makes the dropped weights once more, where autograd would keep them.
+    """`dropout(weights, p) @ value`; the backward pass recomputes the dropped weights, which autograd would store.
 
     Args:
         weights: `(..., n, m)`.
-        value: `(..., m, k)`, of the same leading dimensions.
+        value: `(..., m, k)`, with the same leading dimensions.
         p: in [0, 1].
     Returns:
         `(..., n, k)`.
@@ -89,7 +89,7 @@ def dropped_product(weights: Tensor, value: Tensor, p: float) -> Tensor:
 def _mask(x: Tensor, kept: int) -> Tensor:
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
     mask = words.view(torch.int16)[: x.numel()].view(x.shape) < kept - WORDS // 2
-    return mask.view(torch.uint8)  # a CPU widens it to a float in vectors, and a bool one by one
+    return mask.view(torch.uint8)  # vectorised conversion to float, unlike that of a bool
 
 
 class _Masked(torch.autograd.Function):
@@ -110,7 +110,7 @@ class _MaskedProduct(torch.autograd.Function):
     def forward(ctx: Any, weights: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(weights, value, mask)
         ctx.scale = scale
-        # the factor goes to the product, which is smaller than the weights
+        # scale the product, which is smaller than the weights
         return (torch.mul(weights, mask) @ value).mul_(scale)
 
     @staticmethod
@@ -130,19 +130,19 @@ def attention(
     scaling: float | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Scaled dot-product attention with lean dropout; without dropout, and in forms that it does not know, torch's own.
+    """Scaled dot-product attention with the dropout above; without dropout, and for other masks, torch's SDPA.
 
-        softmax(s Q K^T + mask) dropped, times V
+        dropout(softmax(s Q K^T + mask)) V
 
     Args:
-        module: of the attention.
-        query: `(batch, heads, tokens, width)`; key and value likewise.
-        attention_mask: True where a token is seen, `(batch, 1, tokens, tokens)`, or none.
-        dropout: of the attention weights.
-        scaling: s; `width^-1/2` when absent.
-        others: passed on to torch's own.
+        module: the attention module.
+        query: `(batch, heads, tokens, width)`, like key and value.
+        attention_mask: `(batch, 1, tokens, tokens)`, True where a token may be attended to; or None.
+        dropout: probability, of the attention weights.
+        scaling: s (default: `width^-1/2`).
+        others: options of torch's SDPA.
     Returns:
-        `(batch, tokens, heads, width)`, and no weights.
+        `(batch, tokens, heads, width)` and None, since the weights are not returned.
     """
     plain = others.get("position_bias") is None and others.get("cache") is None and key.shape[1] == query.shape[1]
     seen = attention_mask is None and not others.get("is_causal", getattr(module, "is_causal", False))
@@ -154,7 +154,7 @@ def attention(
     weights = query * (scaling or query.shape[-1] ** -0.5) @ key.mT
     if attention_mask is not None:
         weights = weights.masked_fill(~attention_mask, torch.finfo(weights.dtype).min)
-    weights = weights.softmax(-1).to(value.dtype)  # a rotated query can be the wider
+    weights = weights.softmax(-1).to(value.dtype)  # rotary embeddings may widen the query
     return dropped_product(weights, value, dropout).transpose(1, 2).contiguous(), None
 
 

@@ -1,4 +1,4 @@
-"""What a result depends on besides its spec: versions, code revision, machine."""
+"""What a result depends on besides its spec: package versions, code revision, device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("rankopt", "torch", "transformers", "datasets", "accelerate", "peft"
 
 @cache
 def environment() -> dict[str, str]:
-    """Versions of the packages that matter, the code's revision, the device and the number of threads."""
+    """Package versions, code revision, device and number of threads."""
     versions = {name: metadata.version(name) for name in PACKAGES}
     cuda = torch.cuda.is_available()
     return versions | {
@@ -28,7 +28,7 @@ def environment() -> dict[str, str]:
 
 
 def code_revision() -> str:
-    """The git commit of the package's checkout, "+" when it has uncommitted changes; "release" outside a checkout."""
+    """The git commit of the checkout, with "+" for uncommitted changes; "release" outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return "release"

@@ -1,4 +1,4 @@
-"""Scoring a trained model: logits in length order, without padding waste."""
+"""Logits and scores of a trained model, in batches of similar length."""
 
 from __future__ import annotations
 
@@ -23,22 +23,20 @@ Batch = dict[str, torch.Tensor]
 
 
 class Looks:
-    """Cuts the trained model to one pattern after another and runs it forward over one split.
-
-    The padded batches are made once: looking at a pattern is forward passes and nothing else.
+    """Scores the trained model under one pattern after another on one split. The padded batches are made once.
 
     Args:
         adapted: the trained model.
         data: encoded examples.
-        task: for the score.
+        task: the task, for its first metric.
         batch_size: examples per forward pass.
         precision: "fp32" or "bf16" autocast.
         on_batch: called after every batch.
-        observe: told about every look.
-        clock: seconds that count as this trial's.
+        observe: called after every pattern.
+        clock: the trial's clock.
     Attributes:
-        seen: parameters kept and score of every pattern looked at, in order.
-        seconds: spent on it.
+        seen: (parameters kept, score) of every pattern, in order.
+        seconds: time spent.
     """
 
     def __init__(
@@ -53,7 +51,7 @@ class Looks:
         self.seconds = 0.0
 
     def __call__(self, pattern: RankPattern) -> Look:
-        """The loss and score of the model cut to a pattern, which it keeps."""
+        """Loss and score of the model under a pattern, which stays applied."""
         began = self.clock()
         self.batches = self.batches or list(batches(self.adapted, self.data, self.batch_size))
         apply_pattern(self.adapted.layers, pattern)
@@ -73,19 +71,19 @@ def predict(
     """The model's logits for every example, `(n, outputs)`, in the order of the data.
 
     Args:
-        adapted: the model as it stands, with whatever pattern is applied.
+        adapted: the model, with the current pattern.
         data: encoded examples.
-        batch_size: examples per forward pass; batches hold examples of similar length.
+        batch_size: examples per forward pass.
         precision: "fp32" or "bf16" autocast.
         on_batch: called after every batch.
     Raises:
-        FloatingPointError: an output is not finite: the model diverged.
+        FloatingPointError: an output is not finite.
     """
     return _logits(adapted, batches(adapted, data, batch_size), data, precision, on_batch)
 
 
 def batches(adapted: Adapted, data: Encoded, batch_size: int) -> Iterator[Batch]:
-    """Padded batches of similar length, shortest first, on the model's device, without labels."""
+    """Padded batches without labels, shortest examples first, on the model's device."""
     device = next(adapted.net.parameters()).device
     order = np.argsort(data.lengths, kind="stable")
     for start in range(0, len(order), batch_size):

@@ -1,4 +1,4 @@
-"""Work that nobody looks at: where a head reads the first token alone, the last block need not compute the others."""
+"""Skip unused work: where the head reads only the first token, the last block computes only that one."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 OUTPUT = ".attention.output"
-"""What mixes the heads in BERT and its kin (RoBERTa, XLM-R, ELECTRA, DeBERTa); behind it tokens do not meet."""
+"""The module after attention in BERT, RoBERTa, XLM-R, ELECTRA, DeBERTa; from there on tokens are independent."""
 
 
 def keep_first_token(net: PreTrainedModel, head: Sequence[str]) -> bool:
-    """Let a model's last block go on with the first token alone behind its attention, if that changes no logit.
+    """After its attention, let a model's last block continue with the first token only, if that changes no logit.
 
-        last block:   keys, values and attention of all tokens;   mixing, feed-forward of the first
+        last block:   attention for all tokens;   output projection and feed-forward for the first token
 
-    The head's gradient for every other token is zero, so those of the factors are the same too. Whether a model is of
-    that form is not looked up but tried, on a few made-up tokens and with a random head.
+    The head's gradient is zero for every other token, so all other gradients are unchanged. Two forward passes on
+    random tokens with a random head decide whether a model has this form.
 
     Args:
-        net: a sequence classifier, changed in place if it is.
+        net: a sequence classifier, changed in place.
         head: names of the modules behind the backbone.
     Returns:
-        Whether it is.
+        Whether the model was changed.
     """
-    places = [name for name, _ in net.named_modules() if name.endswith(OUTPUT)]
-    # BigBird fills a longer input up to whole blocks, and cuts that off again behind its last block
-    if not places or getattr(net.config, "block_size", None):
+    outputs = [name for name, _ in net.named_modules() if name.endswith(OUTPUT)]
+    # BigBird pads its input to whole blocks and removes that padding after its last block
+    if not outputs or getattr(net.config, "block_size", None):
         return False
     own = {id(p) for part in head for p in net.get_submodule(part).parameters()}
     probe = copy.deepcopy(net, cast(Any, {id(p): p for p in net.parameters() if id(p) not in own})).eval()
@@ -40,19 +40,21 @@ def keep_first_token(net: PreTrainedModel, head: Sequence[str]) -> bool:
         mask = torch.ones_like(ids)
         ids[1, 4:], mask[1, 4:] = int(net.config.pad_token_id or 0), 0
         with torch.no_grad():
-            for part in head:  # one whose weights are all zero would tell nothing
+            for part in head:  # zero weights would hide every difference
                 for parameter in probe.get_submodule(part).parameters():
                     parameter.normal_(generator=generator)
             whole = probe(input_ids=ids, attention_mask=mask).logits
-            probe.get_submodule(places[-1]).register_forward_pre_hook(_first)
+            probe.get_submodule(outputs[-1]).register_forward_pre_hook(_first)
             cut = probe(input_ids=ids, attention_mask=mask).logits
-    except Exception:  # a model that takes no such input, or breaks without the other tokens, is not of that form
+    except Exception:  # it takes other inputs, or needs the other tokens
         return False
     if cut.shape != whole.shape or not (cut - whole).abs().max() <= 1e-3 * whole.abs().max():
         return False
-    net.get_submodule(places[-1]).register_forward_pre_hook(_first)
+    net.get_submodule(outputs[-1]).register_forward_pre_hook(_first)
     return True
 
 
 def _first(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(x[:, :1].contiguous() for x in inputs)  # a view would keep the whole tensor for backward
+    return tuple(
+        x[:, :1].contiguous() for x in inputs
+    )  # a view would keep the whole tensor alive for the backward pass

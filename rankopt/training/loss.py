@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 def total_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """The task's loss, summed over examples: squared error for numbers, else cross-entropy."""
+    """The sum over examples of the squared error (float labels) or the cross-entropy (class labels)."""
     if labels.is_floating_point():
         return functional.mse_loss(logits.squeeze(-1), labels, reduction="sum")
     return functional.cross_entropy(logits, labels, reduction="sum")

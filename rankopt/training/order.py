@@ -1,4 +1,4 @@
-"""The order of examples: shuffled, grouped by length, the same for every allocator, a function of (seed, epoch)."""
+"""The order of training examples: shuffled, grouped by length, a function of (seed, epoch) only."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ POOL = 50
 
 
 class Order(Sampler[int]):
-    """Indices of one epoch after another.
+    """The indices of one epoch.
 
-    With grouping, an epoch is a random permutation, cut into pools of `POOL` batches; each pool is sorted by length
-    and cut into batches, and the batches of the whole epoch are shuffled. Every example appears once, batches are of
-    similar length, and their order carries no length. The epoch number is all the state there is.
+    With grouping, a random permutation is cut into pools of `POOL` batches, each pool is sorted by length and cut into
+    batches, and the batches of the epoch are shuffled. Examples of a batch have similar lengths, and the order of
+    batches does not depend on length.
 
     Args:
         lengths: tokens per example, `(n,)`.
         batch_size: examples per forward pass.
         seed: the trial's.
-        group: False gives the plain permutation.
+        group: whether to group by length.
+    Attributes:
+        epoch: the only state.
     """
 
     def __init__(self, lengths: NDArray[np.int64], batch_size: int, seed: int, group: bool) -> None:
@@ -47,14 +49,14 @@ class Order(Sampler[int]):
             return order
         size = POOL * self.batch_size
         pools = [order[start : start + size] for start in range(0, len(order), size)]
-        # stable, so equal lengths keep their random order
+        # stable: equal lengths keep their random order
         order = np.concatenate([pool[np.argsort(-self.lengths[pool], kind="stable")] for pool in pools])
         whole = len(order) // self.batch_size * self.batch_size  # a short last batch stays last
         batches = order[:whole].reshape(-1, self.batch_size)
         return np.concatenate([batches[generator.permutation(len(batches))].ravel(), order[whole:]])
 
     def count(self, steps: int, accumulation: int) -> tuple[int, int]:
-        """Tokens of the first `steps` optimiser steps: without and with padding to each batch's longest."""
+        """Tokens of the first `steps` optimiser steps, without and with padding to each batch's longest example."""
         tokens = padded = 0
         per_epoch = math.ceil(len(self) / self.batch_size)
         left = steps_to_batches(steps, accumulation, per_epoch)
@@ -71,19 +73,19 @@ class Order(Sampler[int]):
 
 
 def steps_per_epoch(examples: int, batch_size: int, accumulation: int) -> int:
-    """Optimiser steps of one pass; the last one may see fewer examples."""
+    """Optimiser steps of one epoch; the last one may have fewer examples."""
     return math.ceil(math.ceil(examples / batch_size) / accumulation)
 
 
 def steps_to_batches(steps: int, accumulation: int, batches_per_epoch: int) -> int:
-    """Forward passes of the first `steps` optimiser steps (accumulation does not cross the end of an epoch)."""
+    """Forward passes of the first `steps` optimiser steps. Accumulation does not cross the end of an epoch."""
     per_epoch = math.ceil(batches_per_epoch / accumulation)
     epochs, rest = divmod(steps, per_epoch)
     return epochs * batches_per_epoch + min(rest * accumulation, batches_per_epoch)
 
 
 def total_steps(epochs: float, steps: int | None, examples: int, batch_size: int, accumulation: int) -> int:
-    """Optimiser steps of a trial: `steps`, or enough for `epochs`.
+    """Optimiser steps of a trial: `steps`, or else those of `epochs`.
 
     Example:
         >>> total_steps(2.0, None, 100, 32, 1), total_steps(2.0, 5, 100, 32, 1)

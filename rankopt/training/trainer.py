@@ -1,4 +1,4 @@
-"""transformers' Trainer, told what differs: the loss, the order of examples, parameter groups, checkpoints."""
+"""transformers' Trainer with our loss, order of examples, parameter groups and checkpoints."""
 
 from __future__ import annotations
 
@@ -35,7 +35,14 @@ class TrialTrainer(Trainer):
     """The Trainer of one trial.
 
     Args:
-        backward: called after the loss's backward pass, where the net's own is done elsewhere (`together.Lane`).
+        adapted: the model.
+        data: the training split.
+        spec: learning rates, batch size and so on.
+        steps: optimiser steps.
+        seed: the trial's.
+        folder: of the checkpoints.
+        callback: runs the allocator's hooks.
+        backward: called after the loss's backward pass; `Lane.backward`.
     """
 
     def __init__(
@@ -52,21 +59,21 @@ class TrialTrainer(Trainer):
             compute_loss_func=self.loss,
             callbacks=[callback],
         )
-        self.remove_callback(PrinterCallback)  # the study has its own progress display
+        self.remove_callback(PrinterCallback)  # the study displays progress
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:  # fmt: skip
-        """The Trainer's, which ends in `loss`, kept with the inputs for the allocator's further passes."""
+        """The Trainer's, which calls `loss`. The inputs are kept for the allocator's additional passes."""
         self.inputs = {key: value for key, value in inputs.items() if key != "labels"}
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def loss(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """Mean task loss over the examples of the optimiser step, plus this micro-batch's share of the penalty.
+        """The micro-batch's share of the mean task loss of the optimiser step, plus its share of the penalty.
 
         Raises:
-            NonFiniteLossError: at once, before any weight moves.
+            NonFiniteLossError: before any weight changes.
         """
         logits = outputs.logits.float()
         examples = float(num_items_in_batch) if num_items_in_batch is not None else float(len(labels))
@@ -85,13 +92,13 @@ class TrialTrainer(Trainer):
         return loss
 
     def _pass(self, one: Pass, teacher: Tensor, labels: Tensor) -> Tensor:
-        """The summed loss of the same examples under another pattern; the masks are put back."""
+        """The summed loss of the same examples under another pattern. The masks are restored."""
         layers = self.events.layers
         masks = {name: layer.m.clone() for name, layer in layers.items()}
         apply_pattern(layers, one.pattern)
         net, kind = self.adapted.net, self.args.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self.spec.precision == "bf16"):
-            # the class's own forward: never joined with other trials, whose backward passes come at other times
+            # not the lane's forward: this pass is never joined with other trials
             logits = type(net).forward(net, **self.inputs).logits.float()
         for name, layer in layers.items():
             layer.mask(masks[name])
@@ -104,11 +111,11 @@ class TrialTrainer(Trainer):
         )  # fmt: skip
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        """The Trainer's, or two of it in a row where the allocator asks for a restart."""
-        again = self.events.allocator.restart(num_training_steps)
-        if again is None or self.lr_scheduler is not None:
+        """The Trainer's schedule, or two of them in sequence where the allocator restarts it."""
+        restart = self.events.allocator.restart(num_training_steps)
+        if restart is None or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
-        cut, share = again
+        cut, share = restart
         first = cast(LambdaLR, super().create_scheduler(cut, optimizer))
         self.lr_scheduler = None
         second = cast(LambdaLR, super().create_scheduler(num_training_steps - cut, optimizer))
@@ -127,7 +134,7 @@ class TrialTrainer(Trainer):
         return loss
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with three groups: matrices of the adapters, matrices of the head, and undecayed gates and biases."""
+        """AdamW with four groups: adapter factors, gates, the head's matrices and the head's vectors."""
         if self.optimizer is None:
             head_lr = self.spec.head_lr or self.spec.lr
             factors: list[nn.Parameter] = []
@@ -151,7 +158,7 @@ class TrialTrainer(Trainer):
         return self.optimizer
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Not counted: the Trainer would look through all parameters at every step, and nobody reads it."""
+        """0: nothing reads the count, and the Trainer would visit all parameters at every step."""
         return 0
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
@@ -165,12 +172,12 @@ class TrialTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         try:
             super()._save_checkpoint(model, trial)
-        except RuntimeError as error:  # torch.save's word for a disk that takes no more
-            reason = f"the checkpoint cannot be written ({first_line(error)})"
+        except RuntimeError as error:  # what torch.save raises when the disk is full
+            reason = f"cannot write the checkpoint ({first_line(error)})"
             raise OSError(errno.EIO, reason, str(self.folder)) from error
         written = self.folder / f"checkpoint-{self.state.global_step}"
         if self.events.is_restart(self.state.global_step, self.state.max_steps):
-            # checkpoints come and go, this stays; before the seal, so that whoever goes on from here has it
+            # not deleted with older checkpoints; copied before the seal, so that a resumed run has it
             shutil.copy(written / ADAPTER, self.folder / ADAPTER)
         seal(written)
 
@@ -185,7 +192,7 @@ class TrialTrainer(Trainer):
 
 
 def training_arguments(spec: TrainingSpec, steps: int, seed: int, folder: Path) -> TrainingArguments:
-    """The Trainer's arguments for a trial of `steps` optimiser steps; it logs and saves nothing by itself."""
+    """The Trainer's arguments for a trial of `steps` optimiser steps, without logging or saving of its own."""
     cuda = torch.cuda.is_available()
     args = TrainingArguments(
         output_dir=str(folder),
@@ -201,7 +208,7 @@ def training_arguments(spec: TrainingSpec, steps: int, seed: int, folder: Path) 
         dataloader_pin_memory=cuda,
         remove_unused_columns=False,
         label_names=["labels"],
-        seed=stream(seed, "dropout") % 2**32,  # the Trainer seeds all global generators with it
+        seed=stream(seed, "dropout") % 2**32,  # seeds all global generators
         logging_strategy="no",
         logging_nan_inf_filter=False,
         save_strategy="no",
@@ -209,5 +216,5 @@ def training_arguments(spec: TrainingSpec, steps: int, seed: int, folder: Path) 
         report_to="none",
         disable_tqdm=True,
     )
-    args._n_gpu = min(1, args.n_gpu)  # one trial, one device: never DataParallel
+    args._n_gpu = min(1, args.n_gpu)  # one device: no DataParallel
     return args

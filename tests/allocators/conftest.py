@@ -127,12 +127,12 @@ class Training:
             nn.utils.clip_grad_norm_(self.trained(), 1.0)
             self.optimizer.step()
             self.allocator.after_step(self.state, self.layers, self.step)
-            self.void_moments()
+            self.zero_moments()
             self.optimizer.zero_grad()
             self.trace.append(self.allocator.allocated(self.state, self.layers))
         return self
 
-    def void_moments(self) -> None:
+    def zero_moments(self) -> None:
         for layer in self.layers.values():
             if layer.changed:
                 for parameter in (layer.A, layer.B, layer.g):

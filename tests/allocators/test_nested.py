@@ -183,7 +183,7 @@ def test_patterns_within_budget_and_the_energy_one_is_the_best(lab: Lab) -> None
     [
         ({"recovery": 12}, "recovery must be fewer than the trial's 12 steps, got 12"),
         ({"curve": (2.0, 5.0)}, "curve must hold ranks below the top 4, got 5"),
-        ({"distill": True}, "distill must go with allocator.sandwich"),
+        ({"distill": True}, "distill must be false without allocator.sandwich"),
         ({"recipe": "scratch"}, "draw must be uniform or log"),
     ],
 )

@@ -26,8 +26,8 @@ def test_the_ranks_asked_for(lab: Any) -> None:
 @pytest.mark.parametrize(
     ("ranks", "budget", "words"),
     [
-        ({"*": 2}, Budget(ranks=9), r"allocator\.ranks must fit 9 ranks, the budget or else .*, got 10"),
-        ({"*": 1}, Budget(parameters=100), r"must fit 100 parameters, the budget or else .*, got 184"),
+        ({"*": 2}, Budget(ranks=9), r"allocator\.ranks must cost at most 9 ranks \(the budget, or else .*, got 10"),
+        ({"*": 1}, Budget(parameters=100), r"must cost at most 100 parameters \(the budget, or else .*, got 184"),
         ({"*.quory": 1}, FULL, r"'\*\.quory' matches no adapted layer, for example 'bert"),
         ({"*": 5}, Budget(ranks=1000), r"a layer's rank must be in 0\.\.4 \(model\.max_rank\), got 5"),
     ],

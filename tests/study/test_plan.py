@@ -41,7 +41,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a scale policy that changes the function": (
         {"allocator": {"name": "spectral"}, "model__scale": "active"},
         "base.model.scale",
-        "must be published or one of init, rs, unit for the allocator 'spectral', got 'active'",
+        "must be one of published, init, rs, unit for the allocator 'spectral', got 'active'",
     ),
 }
 

@@ -40,7 +40,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a static pattern over its budget": (
         {"allocator": {"name": "static", "ranks": {"*": 3}}},
         "base.allocator.ranks",
-        "must fit 24 ranks, the budget or else model.max_rank everywhere, got 36",
+        "must cost at most 24 ranks (the budget, or else model.max_rank everywhere), got 36",
     ),
     "a glob that matches nothing": (
         {"allocator": {"name": "static", "ranks": {"*.qery": 3}}},
@@ -65,9 +65,13 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a budget that pays for no component": (
         {"budget": {"parameters": 10}},
         "base.budget",
-        "must pay for at least one component (64 parameters), got 10 which pays for none; 0 trains the head alone",
+        "must be 0 (train the head only) or at least 64 parameters, the cost of one component, got 10",
     ),
-    "a mean rank that rounds to none": ({"budget": {"mean_rank": 0.01}}, "base.budget", "must pay for at least one"),
+    "a mean rank that rounds to none": (
+        {"budget": {"mean_rank": 0.01}},
+        "base.budget",
+        "must be 0 (train the head only) or at least 1 ranks",
+    ),
     "no room for text": ({"task__max_length": 4, "task__name": "stsb"}, "base.task.max_length", "must be at least 5"),
 }
 

@@ -70,11 +70,11 @@ def test_a_damaged_one_is_one_line(tmp_path: Path, damage: str) -> None:
     assert "\n" not in message
     assert str(path) in message
     assert ("seal.json" if damage.startswith("seal") else "adapter.pt") in message
-    assert "delete that folder and run again" in message
+    assert "delete this folder and run again" in message
     assert "continues from step 5" in message
     assert file.exists() or damage == "remove"
     (tmp_path / "checkpoint-5" / SEAL).unlink()
-    with pytest.raises(OSError, match="continues from its beginning"):
+    with pytest.raises(OSError, match="continues from the start"):
         latest(tmp_path)
 
 

@@ -111,7 +111,7 @@ def test_a_short_last_step_weighs_its_examples(prepare: Prepare, tiny_spec: Any)
     """80 examples in batches of 32, two per step: the second step has 16 examples, and its gradient is their mean, not
     half of it."""
     spec = tiny_spec(
-        training__steps=2, training__batch_size=32, training__accumulation=2, training__clip=0.0, training__lr=1e-30
+        training__steps=2, training__batch_size=32, training__accumulation=2, training__clip=0.0, training__lr=1e-12
     )
     training = prepare(spec)
     assert len(training.train) == 80
@@ -226,13 +226,13 @@ def test_dropout_does_not_move_the_order(prepare: Prepare, tiny_spec: Any) -> No
 
 def test_voiding_moments() -> None:
     """Only the named parameters' moments are zeroed, the step count stays; one that was never stepped is no error."""
-    from rankopt.training.callback import void_moments
+    from rankopt.training.callback import zero_moments
 
     a, b, c = (torch.nn.Parameter(torch.ones(2)) for _ in range(3))
     optimizer = torch.optim.AdamW([a, b, c], lr=0.1)
     (a.sum() + b.sum()).backward()
     optimizer.step()
-    void_moments(optimizer, [a, c])
+    zero_moments(optimizer, [a, c])
     assert not optimizer.state[a]["exp_avg"].any()
     assert not optimizer.state[a]["exp_avg_sq"].any()
     assert optimizer.state[a]["step"] == 1

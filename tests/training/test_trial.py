@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from probing_allocators import PROBING
-from trial_results import checkpoint_steps, without_seconds
+from trial_results import checkpoint_steps, with_lr, without_seconds
 
 from rankopt.allocators import ALLOCATORS
 from rankopt.core.result import Progress, TrialResult
@@ -241,7 +241,7 @@ def test_cost_counts_the_tokens_that_went_through(tiny_spec: Spec, tmp_path: Pat
 @pytest.mark.parametrize("name", ALLOCATORS)
 def test_divergence_is_a_recorded_failure(name: str, tiny_spec: Spec, tmp_path: Path) -> None:
     """A learning rate of 1e30 ends at once in a failed result that says at which step; no points, no artifacts."""
-    spec = tiny_spec(allocator__name=name, training__lr=1e30, training__warmup=0.0, training__steps=10)
+    spec = with_lr(tiny_spec(allocator__name=name, training__warmup=0.0, training__steps=10), 1e30)
     result = run_trial(spec, tmp_path)
     assert result.status == "failed"
     assert "\n" not in result.reason
@@ -309,7 +309,7 @@ REFUSED = {
     "budget must be at most 48 ranks for 12 layers of model.max_rank 4, got 100": {"budget": {"ranks": 100}},
     "budget must be given for the allocator 'uniform'": {"budget": None},
     "allocator.name must be one of uniform,": {"allocator": {"name": "nobody"}},
-    "model.scale must be published or one of init, rs, unit for the allocator 'adalora', got 'active'": {
+    "model.scale must be one of published, init, rs, unit for the allocator 'adalora', got 'active'": {
         "allocator": {"name": "adalora"},
         "model__scale": "active",
     },
@@ -521,7 +521,7 @@ def test_a_disk_that_is_full_is_no_failure_of_the_trial(tiny_spec: Spec, tmp_pat
         save(adapted, folder, **others)
 
     monkeypatch.setattr(trainer, "save_network", full)
-    with pytest.raises(OSError, match="the checkpoint cannot be written") as caught:
+    with pytest.raises(OSError, match="cannot write the checkpoint") as caught:
         run_trial(tiny_spec(), tmp_path, checkpoint_steps=3)
     assert "\n" not in str(caught.value)
     assert caught.value.filename == str(tmp_path / "checkpoints")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from probing_allocators import PROBING
-from trial_results import alone_and_jointly, assert_alike
+from trial_results import alone_and_jointly, assert_alike, with_lr
 
 from rankopt.allocators import ALLOCATORS
 from rankopt.core.result import Progress
@@ -101,7 +101,7 @@ def test_bf16(dropping_spec: Spec, tmp_path: Path) -> None:
 
 def test_a_diverging_trial(dropping_spec: Spec, tmp_path: Path) -> None:
     """A diverging trial fails as it fails alone, and does not change the others."""
-    specs = [dropping_spec(seed=seed, training__lr=lr) for seed, lr in enumerate((5e-3, 1e30, 5e-3))]
+    specs = [with_lr(dropping_spec(seed=seed), lr) for seed, lr in enumerate((5e-3, 1e30, 5e-3))]
     alone, together = alone_and_jointly(specs, tmp_path)
     assert [result.status for result in together] == ["complete", "failed", "complete"]
     assert together[1].reason == alone[1].reason != ""
