@@ -6,7 +6,7 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench check clean
+.PHONY: demo test bench check docs clean
 
 demo: $(VENV)/ready
 	$(BIN)/rankopt run studies/quickstart.yaml --workers $(WORKERS)
@@ -26,6 +26,10 @@ check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# the generated parts of studies/README.md
+docs: $(VENV)/ready
+	$(BIN)/python tests/update_readme.py
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "rankopt needs Python 3.11 or newer with venv; say: make PYTHON=/path/to/python3.11"; exit 1; }

@@ -1,12 +1,13 @@
-"""Every shipped study is valid, and the one on real GLUE takes its first steps wherever data and model lie beside the
-repository."""
+"""Every shipped study is valid and documented, and those on real GLUE can start where data and model are available."""
 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
+from update_readme import README, updated
 
 from rankopt.core.space import dimensions
 from rankopt.core.study_file import StudyFile
@@ -22,26 +23,41 @@ GLUE = ROOT.parent / "shared" / "glue"
 MODEL = ROOT.parent / "shared" / "models" / "minilm-l6-h384"
 
 needs_real_data = pytest.mark.skipif(
-    not (GLUE.is_dir() and MODEL.is_dir()), reason="GLUE and a pretrained encoder do not lie beside the repository"
+    not (GLUE.is_dir() and MODEL.is_dir()), reason="needs GLUE and a pretrained encoder in ../shared"
 )
 
 
 def test_there_are_studies() -> None:
-    """The folder is found, and holds the study that the README runs."""
+    """The folder is found and contains the study that the README runs."""
     assert "quickstart" in {path.stem for path in STUDIES}
+
+
+def test_the_readme_is_up_to_date() -> None:
+    """Its tables of studies and fields are those of the code; `make docs` updates them."""
+    text = README.read_text(encoding="utf-8")
+    assert text == updated(text), "studies/README.md is stale: run make docs"
+    assert text.count("<!-- end -->") == 2
+    assert "| `training.batch_size` |" in text
+    assert all(f"[{path.stem}]({path.name})" in text for path in STUDIES)
+
+
+def test_the_readme_links_to_files_that_exist() -> None:
+    for link in re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8")):
+        assert (README.parent / link).exists(), link
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_a_shipped_study_is_valid(path: Path) -> None:
-    """Structure, names and every allocator's options; its name is its file's; it begins by saying what it is for.
+    """Structure, names and options are valid; the study is named like its file; a comment says what it does.
 
-    A grid's points are all different trials, and each is compared with uniform LoRA at the same budget. A search has no
-    fixed list: every listed value and both ends of every range make a trial, and it says how many it wants."""
+    A grid has no trial twice and includes uniform LoRA. For a search, every listed value and both ends of every range
+    make a trial, and the number of trials is given."""
     file = StudyFile(path)
     trials = validated_trials(file)
     space, search = file.study.space, file.study.search.name
     assert file.study.name == path.stem
-    assert path.read_text().startswith("#")
+    assert path.read_text().startswith("# ")
+    assert path.read_text().splitlines()[0].endswith((".", "?"))
     if file.sampled:
         ends = sum(len(values) - 1 if isinstance(values, list) else 1 for values in dimensions(space).values())
         assert len(trials) == 1 + ends
@@ -53,7 +69,7 @@ def test_a_shipped_study_is_valid(path: Path) -> None:
 
 
 def test_the_quickstart_is_a_comparison() -> None:
-    """At least four allocators, three budgets and two seeds, on the embedded task and encoder."""
+    """At least four allocators, three budgets and two seeds on a generated task with the embedded encoder."""
     trials = [spec for _, spec in validated_trials(StudyFile(ROOT / "studies" / "quickstart.yaml"))]
     assert len({spec.allocator.name for spec in trials}) >= 4
     assert len({spec.budget.mean_rank for spec in trials if spec.budget}) >= 3
@@ -65,8 +81,8 @@ def test_the_quickstart_is_a_comparison() -> None:
 @needs_real_data
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["search_rte", "search_nsga2"])
-def test_a_search_on_real_glue_can_begin(name: str) -> None:
-    """Every example trial of a shipped search has its data, its layers and a pattern that can start."""
+def test_a_search_on_real_glue_can_start(name: str) -> None:
+    """Every example trial of a shipped search has data, layers and a valid initial pattern."""
     sets = [f"task.data_dir={GLUE}", f"model.name={MODEL}"]
     file = StudyFile(ROOT / "studies" / f"{name}.yaml", sets)
     planned = preflight(file, validated_trials(file)).planned
@@ -77,8 +93,7 @@ def test_a_search_on_real_glue_can_begin(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("allocator", ["uniform", "adalora", "dylora", "spectral"])
 def test_the_first_steps_on_real_glue(allocator: str, tmp_path: Path) -> None:
-    """Two steps of `compare_glue` on CoLA's own sentences with a real encoder: finite losses, ranks within the budget,
-    every validation sentence scored."""
+    """Two steps of `compare_glue` on CoLA with a real encoder: finite losses, ranks within the budget, an adapter."""
     sets = [
         f"task.data_dir={GLUE}",
         f"model.name={MODEL}",

@@ -1,5 +1,7 @@
-"""The command line: parse, call, print. Exit codes: 0 done, 1 trials failed, 2 wrong input, 3 refused by the machine
-(storage, disk), 130 interrupted."""
+"""The command line: parse arguments, call the library, print.
+
+Exit codes: 0 done, 1 trials failed, 2 wrong input, 3 storage or disk error, 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,12 @@ from typing import Annotated
 import typer
 
 from rankopt import __version__
-from rankopt.cli import adapters, listing, results, results_file, running
+from rankopt.cli import adapters, authoring, listing, results, results_file, running
 from rankopt.cli.printing import fail
 
 app = typer.Typer(
     help="Experiments for adaptive-rank LoRA: which rank should each layer get, what does it cost, and is it better?",
-    epilog="Exit codes: 0 done, 1 trials failed, 2 wrong input, 3 refused by the machine, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 trials failed, 2 wrong input, 3 storage or disk error, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,7 +32,8 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 for command in (
-    *(running.run, running.worker, running.validate, running.plan, listing.list_),
+    *(authoring.init, authoring.schema, listing.list_),
+    *(running.run, running.worker, running.validate, running.plan),
     *(results.show, results.report, results.best, results.importance, results.export),
     *(adapters.analyze, adapters.compress, adapters.merge, adapters.convert),
 ):
@@ -39,7 +42,7 @@ app.add_typer(results_file.app, name="results")
 
 
 def main() -> None:
-    """The console script: errors become one line (or one line each) and an exit code."""
+    """The console script: prints errors on one line each and exits with a code."""
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
@@ -50,7 +53,7 @@ def main() -> None:
         fail(3, f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error))
     except Exception as error:
         if type(error).__module__.partition(".")[0] in ("sqlalchemy", "optuna"):
-            fail(3, f"the storage failed: {str(error).splitlines()[0]}; nothing recorded is lost, run again")
+            fail(3, f"storage error ({str(error).splitlines()[0]}): nothing recorded is lost, fix it and run again")
         raise
     finally:
-        gc.freeze()  # else the interpreter ends with a search for cycles in all that was imported: up to a second
+        gc.freeze()  # saves the garbage collection at exit, which takes up to a second

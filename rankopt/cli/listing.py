@@ -1,4 +1,4 @@
-"""What there is to choose from: one row per allocator, task, search, or layer of a model."""
+"""`rankopt list`: what a study file can name, and its fields."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from rankopt.cli.printing import Rows
 
 
 def allocators() -> Rows:
-    """Name, first line of the docstring, and default options."""
+    """Name, first line of the docstring, and options with their defaults."""
     from rankopt.allocators import ALLOCATORS
+    from rankopt.core.fields import summary
 
     return [
         {
             "name": name,
-            "what": (kind.__doc__ or "").strip().splitlines()[0],
+            "what": summary(kind),
             "options": ", ".join(f"{key}={value}" for key, value in kind().model_dump().items()),
         }
         for name, kind in ALLOCATORS.items()
@@ -44,11 +45,18 @@ def tasks() -> Rows:
 
 def searches() -> Rows:
     """Name and first line of the docstring."""
+    from rankopt.core.fields import summary
     from rankopt.search import SEARCHES
 
-    return [
-        {"name": name, "what": (kind.__doc__ or "").strip().splitlines()[0]} for name, kind in SEARCHES.items()
-    ]  # fmt: skip
+    return [{"name": name, "what": summary(kind)} for name, kind in SEARCHES.items()]
+
+
+def pruners() -> Rows:
+    """Name and first line of the docstring."""
+    from rankopt.core.fields import summary
+    from rankopt.search.pruners import PRUNERS
+
+    return [{"name": name, "what": summary(kind)} for name, kind in PRUNERS.items()]
 
 
 def layers(model: str, target_modules: str) -> Rows:
@@ -63,19 +71,28 @@ def layers(model: str, target_modules: str) -> Rows:
     ]
 
 
+TABLES = {"allocators": allocators, "tasks": tasks, "searches": searches, "pruners": pruners}
+KINDS = (*TABLES, "layers", "fields")
+
+
 def list_(
-    what: Annotated[str, typer.Argument(help="allocators, tasks, searches or layers.")],
+    what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
     model: Annotated[str, typer.Option(help="For layers: a folder, a hub name or mini.")] = "mini",
-    target_modules: Annotated[str, typer.Option(help="For layers.")] = "all-linear",
+    target_modules: Annotated[str, typer.Option(help="For layers: which modules to adapt.")] = "all-linear",
+    markdown: Annotated[bool, typer.Option("--markdown", help="For fields: print Markdown tables.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List allocators, tasks, searches, or the layers of a model that would be adapted."""
-    tables = {"allocators": allocators, "tasks": tasks, "searches": searches}
-    if what not in (*tables, "layers"):
+    """List what a study file can name, the layers of a model that would be adapted, or every field of a study file."""
+    if what not in KINDS:
         from rankopt.core.problems import nearest
 
-        raise ValueError(f"list must be given a known kind, got {what!r}{nearest(what, [*tables, 'layers'])}")
-    rows = layers(model, target_modules) if what == "layers" else tables[what]()
+        raise ValueError(f"list must be given one of {', '.join(KINDS)}, got {what!r}{nearest(what, KINDS)}")
+    if what == "fields":
+        from rankopt.cli.fields import as_markdown, as_rows, as_text
+
+        print(json.dumps(as_rows(), indent=2) if as_json else as_markdown() if markdown else as_text())
+        return
+    rows = layers(model, target_modules) if what == "layers" else TABLES[what]()
     if as_json:
         print(json.dumps(rows, indent=2))
     else:

@@ -32,8 +32,8 @@ class TaskSpec(Spec):
         data_dir: local folder with `<task>/<split>.parquet`; default: read from the hub.
         max_length: longest input in tokens; longer ones are truncated.
         train_examples: train on a fixed random subset of this size; default: all.
-        search_examples: size of the search split, which is cut from the training set; default: 10 % of the training
-            set, at most 2,000.
+        search_examples: size of the search split, which is cut from the training set; default: a tenth of the
+            training set, at most 2,000.
         protocol: "three-splits" never uses the official validation set in a search. "paper" does, as published results
             do, and trains on the whole training set. Reports state the protocol.
     """
@@ -72,7 +72,11 @@ class ModelSpec(Spec):
 
 
 class Named(BaseModel):
-    """A registered name, with the member's own options beside it."""
+    """A registered name, with the member's own options beside it.
+
+    Attributes:
+        name: the registered name.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 

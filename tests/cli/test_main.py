@@ -38,7 +38,7 @@ def test_help_is_fast(words: list[str], fresh: Callable[..., Any], tmp_path: Pat
 def test_help_documents_exit_codes(rankopt: Rankopt, tmp_path: Path) -> None:
     """The first help page lists the exit codes; without a command, help is printed."""
     text = " ".join(rankopt("--help", cwd=tmp_path).stdout.split())
-    assert "0 done, 1 trials failed, 2 wrong input, 3 refused by the machine, 130 interrupted" in text
+    assert "0 done, 1 trials failed, 2 wrong input, 3 storage or disk error, 130 interrupted" in text
     done = rankopt(cwd=tmp_path)
     assert "Usage" in done.stdout + done.stderr
 
