@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rankopt.allocators.adalora import AdaLoRA
+from rankopt.allocators.annealed import Annealed
 from rankopt.allocators.base import Allocator
 from rankopt.allocators.dora_dynamic import DoRADynamic
 from rankopt.allocators.dylora import DyLoRA
@@ -30,5 +31,6 @@ ALLOCATORS: dict[str, type[Allocator]] = {
     "dylora": DyLoRA,
     "matryoshka": Matryoshka,
     "spectral": Spectral,
+    "annealed": Annealed,
     "nested": Nested,
 }

@@ -211,11 +211,16 @@ def init_lora(layer: LowRankLinear, name: str, seed: int) -> None:
 
     Source: Hu et al. 2021 (2106.09685), the authors' code.
     """
-    bound = 1 / math.sqrt(layer.shape.fan_in)
-    layer.A.copy_(torch.empty(layer.A.shape).uniform_(-bound, bound, generator=_generator(seed, name)))
+    layer.A.copy_(lora_start(layer, name, seed))
     layer.B.zero_()
     layer.g.fill_(1.0)
     layer.g.requires_grad_(False)
+
+
+def lora_start(layer: LowRankLinear, name: str, seed: int) -> Tensor:
+    """The A that LoRA starts with, `(max_rank, in)`."""
+    bound = 1 / math.sqrt(layer.shape.fan_in)
+    return torch.empty(layer.A.shape).uniform_(-bound, bound, generator=_generator(seed, name))
 
 
 @torch.no_grad()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
-from torch import Tensor
 
 from rankopt.allocators.base import Allocator, State, Steps, smallest_max_rank, start_pattern, steps_of
 from rankopt.allocators.reorder import reorder
+from rankopt.allocators.truncation import Rule, smaller_cuts, spectral_pattern
 from rankopt.core.budget import Budget
-from rankopt.core.pattern import RankPattern, Shapes
-from rankopt.importance.spectral import energy, energy_ranks
+from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import Layers, apply_pattern, pattern_of, shapes_of
 from rankopt.lowrank.scale import ScalePolicy
-
-Rule = Literal["global", "cost", "energy"]
 
 
 class Spectral(Allocator):
@@ -24,6 +21,7 @@ class Spectral(Allocator):
         global   the largest S^2 over all layers
         cost     the largest S^2 / (in + out): the most kept energy for a parameter budget
         energy   the share tau of every layer's energy, with the largest tau that fits the budget
+        uniform  the same rank for every layer
 
     The directions are written back as components in descending order, each factor scaled by the root of the singular
     value. Half and a quarter of the budget are scored as well.
@@ -36,7 +34,8 @@ class Spectral(Allocator):
         >>> Spectral(rule="energy", recovery=0.2).recovery
         0.2
 
-    Source: the singular value view of LoRA; "energy" is PEFT's `convert_to_lora`, "global" is PARA (2604.27796).
+    Source: the singular value view of LoRA; "energy" is PEFT's `convert_to_lora`, "global" is PARA (2604.27796),
+    "uniform" is the post-hoc form of LoRA-Squeeze (2602.10993).
     """
 
     scales: ClassVar[frozenset[ScalePolicy]] = frozenset({"init", "rs", "unit"})
@@ -66,51 +65,10 @@ class Spectral(Allocator):
     def finish(self, state: State, layers: Layers) -> tuple[RankPattern, ...]:
         if not state["spectra"]:
             self._truncate(state, layers)
-        shapes, unit = shapes_of(layers), state["unit"]
-        patterns = [pattern_of(layers)]
-        for share in (2, 4):
-            pattern = spectral_pattern(state["spectra"], Budget.of(state["amount"] // share, unit), shapes, self.rule)
-            # a smaller budget may choose a layer that the whole budget left out; patterns must be cuts of the first
-            cut = RankPattern({name: min(rank, patterns[0][name]) for name, rank in pattern.items()})
-            if cut not in patterns:
-                patterns.append(cut)
-        return tuple(patterns)
+        own, budget = pattern_of(layers), Budget.of(state["amount"], state["unit"])
+        return (own, *smaller_cuts(own, state["spectra"], budget, shapes_of(layers), self.rule))
 
     def _truncate(self, state: State, layers: Layers) -> None:
         state["spectra"] = {name: reorder(layer) for name, layer in layers.items()}
         budget = Budget.of(state["amount"], state["unit"])
         apply_pattern(layers, spectral_pattern(state["spectra"], budget, shapes_of(layers), self.rule))
-
-
-def spectral_pattern(spectra: dict[str, Tensor], budget: Budget, shapes: Shapes, rule: Rule) -> RankPattern:
-    """The ranks that a rule chooses under a budget.
-
-    Args:
-        spectra: singular values per layer, in descending order.
-        budget: an absolute budget.
-        shapes: the layers' shapes.
-        rule: see `Spectral`.
-    Example:
-        >>> import torch
-        >>> from rankopt.core.pattern import Shape
-        >>> spectra = {"q": torch.tensor([3.0, 1.0]), "ffn": torch.tensor([2.0, 1.5])}
-        >>> shapes = {"q": Shape(4, 4), "ffn": Shape(4, 16)}
-        >>> spectral_pattern(spectra, Budget(ranks=3), shapes, "global")
-        RankPattern({'ffn': 2, 'q': 1})
-        >>> spectral_pattern(spectra, Budget(parameters=36), shapes, "cost")
-        RankPattern({'ffn': 1, 'q': 2})
-    """
-    if rule == "energy":
-        fitting = RankPattern(dict.fromkeys(spectra, 0))
-        for tau in sorted({float(value) for S in spectra.values() for value in energy(S)}):
-            pattern = RankPattern(energy_ranks(spectra, tau))
-            if budget.spent(pattern, shapes) > budget.amount(shapes):
-                break
-            fitting = pattern
-        return fitting
-    importance = {}
-    for name, S in spectra.items():
-        # `select` divides by the cost in the budget's unit: undo that, then divide by the rule's cost
-        weight = budget.cost(shapes[name]) / (shapes[name].cost if rule == "cost" else 1)
-        importance[name] = [value * weight for value in S.double().square().tolist()]
-    return RankPattern({name: sum(kept) for name, kept in budget.select(importance, shapes).items()})

@@ -41,6 +41,7 @@ class LowRankLinear(nn.Module):
         s: the current scale.
         frozen: number of leading active components that are computed but get no gradient (DyLoRA).
         changed: set if factors were replaced outside the optimiser, which invalidates its moments.
+        renewed: the components replaced since the optimiser's last step; their moments are reset.
     Example:
         >>> layer = LowRankLinear(nn.Linear(4, 3), max_rank=2, scale=Scale("unit", 1.0))
         >>> layer.open(1)
@@ -70,6 +71,7 @@ class LowRankLinear(nn.Module):
         self.initial = 0
         self.frozen = 0
         self.changed = False
+        self.renewed: list[int] = []
         self._unmerged: nn.Parameter | None = None
         self.train(base.training)
         self.keep(0)
@@ -176,6 +178,13 @@ class LowRankLinear(nn.Module):
         self.B[:, :k], self.B[:, k:] = B, 0.0
         self.g.fill_(1.0)
         self.changed = True
+
+    @torch.no_grad()
+    def renew(self, index: int, a: Tensor, b: Tensor, gate: float) -> None:
+        """Replace component `index` by a `(in,)`, b `(out,)` and a gate, and open it."""
+        self.A[index], self.B[:, index], self.g[index] = a, b, gate
+        self.renewed.append(index)
+        self.mask(self.m | (torch.arange(self.max_rank, device=self.m.device) == index))
 
     @torch.no_grad()
     def permute(self, order: Tensor) -> None:

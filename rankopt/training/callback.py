@@ -10,7 +10,7 @@ for step in 1..T:
     clip gradients                                  # the allocator sees clipped gradients
     optimizer.step()                                # non-finite weights fail the trial
     allocator.after_step(step)                      # on_optimizer_step: gradients are still present
-    zero the moments of layers whose factors were replaced
+    reset the moments of layers and components that were replaced
     lr_scheduler.step(); zero gradients
     record, report progress, maybe evaluate on the search split, maybe checkpoint      # on_step_end
 allocator.finish()                                  # in `trial.score`
@@ -31,6 +31,7 @@ from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.core.result import LossEvent, Observer, Progress, RankEvent
 from rankopt.lowrank.layers import Layers, shapes_of
+from rankopt.lowrank.linear import LowRankLinear
 from rankopt.training.order import Order
 from rankopt.training.probe import TrainingProbe
 
@@ -106,7 +107,7 @@ class AllocatorCallback(TrainerCallback):
         began = self.clock()
         self.allocator.prepare(self.state, self.layers, probe)
         for layer in self.layers.values():
-            layer.changed = False  # there are no moments yet
+            layer.changed, layer.renewed = False, []  # there are no moments yet
         seconds = self.clock() - began
         self.preparation = {"seconds": seconds, "batches": probe.batches_read, "passes": probe.passes}
         self.seconds += seconds
@@ -139,9 +140,7 @@ class AllocatorCallback(TrainerCallback):
             raise FloatingPointError(f"the weights are no longer finite at step {step} of {state.max_steps}")
         self.allocator.after_step(self.state, self.layers, step)
         for layer in self.layers.values():
-            if layer.changed:
-                zero_moments(kwargs["optimizer"], [layer.A, layer.B, layer.g])
-                layer.changed = False
+            reset_moments(kwargs["optimizer"], layer)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         step = state.global_step
@@ -202,6 +201,40 @@ class AllocatorCallback(TrainerCallback):
     def _tick(self) -> None:
         now = self.clock()
         self.seconds, self._since = self.seconds + now - self._since, now
+
+
+def reset_moments(optimizer: torch.optim.Optimizer, layer: LowRankLinear) -> None:
+    """Reset the moments of what was replaced in a layer since the optimiser's last step."""
+    if layer.changed:
+        zero_moments(optimizer, [layer.A, layer.B, layer.g])
+    elif layer.renewed:
+        for parameter, dim in ((layer.A, 0), (layer.B, 1), (layer.g, 0)):
+            renew_moments(optimizer, parameter, dim, layer.m, layer.renewed)
+    layer.changed, layer.renewed = False, []
+
+
+@torch.no_grad()
+def renew_moments(
+    optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter, dim: int, active: torch.Tensor, renewed: list[int]
+) -> None:
+    """Start new components with a first moment of zero and the mean second moment of the other active ones, if any.
+
+    A second moment of zero at a late step, which Adam no longer corrects, would make their first steps several times
+    too large.
+
+    Args:
+        dim: the dimension that counts components.
+        active: the mask `(R,)`.
+        renewed: the new components.
+    """
+    moments = optimizer.state.get(parameter, {})
+    if "exp_avg_sq" in moments:
+        index = torch.tensor(renewed, device=parameter.device)
+        others = active.index_fill(0, index, False)
+        others = others if others.any() else active if active.any() else torch.ones_like(active)
+        mean = moments["exp_avg_sq"].index_select(dim, others.nonzero().squeeze(1)).mean(dim, keepdim=True)
+        moments["exp_avg"].index_fill_(dim, index, 0.0)
+        moments["exp_avg_sq"].index_copy_(dim, index, mean.repeat_interleave(len(renewed), dim))
 
 
 def zero_moments(optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]) -> None:

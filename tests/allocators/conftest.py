@@ -23,6 +23,7 @@ from rankopt.lowrank.inject import inject, target_names
 from rankopt.lowrank.layers import Layers, apply_pattern, pattern_of
 from rankopt.lowrank.linear import LowRankLinear
 from rankopt.lowrank.scale import Scale
+from rankopt.training.callback import reset_moments
 from rankopt.training.probe import TrainingProbe
 
 TARGETS = ["query", "intermediate.dense", "layer.1.output.dense"]
@@ -127,19 +128,11 @@ class Training:
             nn.utils.clip_grad_norm_(self.trained(), 1.0)
             self.optimizer.step()
             self.allocator.after_step(self.state, self.layers, self.step)
-            self.zero_moments()
+            for layer in self.layers.values():
+                reset_moments(self.optimizer, layer)
             self.optimizer.zero_grad()
             self.trace.append(self.allocator.allocated(self.state, self.layers))
         return self
-
-    def zero_moments(self) -> None:
-        for layer in self.layers.values():
-            if layer.changed:
-                for parameter in (layer.A, layer.B, layer.g):
-                    for key, value in self.optimizer.state.get(parameter, {}).items():
-                        if key != "step":
-                            value.zero_()
-                layer.changed = False
 
     def finish(self) -> tuple[RankPattern, ...]:
         return self.allocator.finish(self.state, self.layers)

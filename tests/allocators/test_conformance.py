@@ -40,7 +40,17 @@ MORE: dict[str, list[dict[str, Any]]] = {
         {"sandwich": 1, "distill": True, "recovery": 5},
         {"recovery": 0},
     ],
-    "spectral": [{"rule": "cost", "recovery": 0.4}, {"rule": "energy", "initial_rank": 3}, {"recovery": 3}],
+    "annealed": [
+        {"rule": "global", "stages": 3},
+        {"rule": "cost", "recovery": 0},
+        {"rule": "energy", "initial_rank": 3},
+    ],
+    "spectral": [
+        {"rule": "cost", "recovery": 0.4},
+        {"rule": "energy", "initial_rank": 3},
+        {"recovery": 3},
+        {"rule": "uniform"},
+    ],
 }
 """Settings tried beside the defaults; an allocator that is not listed is tried with its defaults."""
 

@@ -180,6 +180,20 @@ def test_permute_does_not_change_the_map(order: list[int], m: list[bool]) -> Non
     assert layer.changed
 
 
+def test_renew_opens_one_component() -> None:
+    """The others stay as they are, and the optimiser is told which one is new."""
+    layer = random_layer()
+    layer.mask(torch.tensor([True, False, True] + [False] * (MAX_RANK - 3)))
+    before, A = layer.update(), layer.A.clone()
+    a, b = torch.randn(FAN_IN, dtype=torch.float64), torch.randn(layer.shape.fan_out, dtype=torch.float64)
+    layer.renew(1, a, b, 0.5)
+    torch.testing.assert_close(layer.update(), before + layer.s * 0.5 * torch.outer(b, a))
+    assert torch.equal(layer.A[2:], A[2:])
+    assert layer.rank == 3
+    assert layer.renewed == [1]
+    assert not layer.changed
+
+
 def test_replace_puts_new_components_first() -> None:
     """A layer with replaced factors of the same product computes the same; the rest is zero, gates are one."""
     layer, x = random_layer(), torch.randn(3, FAN_IN, dtype=torch.float64)

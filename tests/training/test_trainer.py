@@ -239,6 +239,38 @@ def test_voiding_moments() -> None:
     assert optimizer.state[b]["exp_avg"].all()
 
 
+def test_moments_of_new_components() -> None:
+    """First moment zero, second moment the mean of the other active components; all others keep theirs."""
+    from rankopt.lowrank.linear import LowRankLinear
+    from rankopt.lowrank.scale import Scale
+    from rankopt.training.callback import reset_moments
+
+    layer = LowRankLinear(torch.nn.Linear(3, 2), 4, Scale("unit", 1.0))
+    layer.open(3)
+    layer.g.requires_grad_(True)
+    torch.nn.init.normal_(layer.A)
+    torch.nn.init.normal_(layer.B)
+    optimizer = torch.optim.AdamW([layer.A, layer.B, layer.g], lr=0.1)
+    layer(torch.randn(5, 3)).square().sum().backward()
+    optimizer.step()
+    before = {key: {k: v.clone() for k, v in optimizer.state[getattr(layer, key)].items()} for key in "ABg"}
+    layer.renew(3, torch.ones(3), torch.ones(2), 0.5)
+    layer.renew(1, torch.ones(3), torch.ones(2), 0.5)
+    reset_moments(optimizer, layer)
+    assert layer.renewed == []
+    for key, dim in (("A", 0), ("B", 1), ("g", 0)):
+        now, old = optimizer.state[getattr(layer, key)], before[key]
+        for i in range(4):
+            first, second = (now[moment].select(dim, i) for moment in ("exp_avg", "exp_avg_sq"))
+            if i in (1, 3):
+                assert not first.any()
+                torch.testing.assert_close(second, old["exp_avg_sq"].index_select(dim, torch.tensor([0, 2])).mean(dim))
+            else:
+                assert torch.equal(first, old["exp_avg"].select(dim, i))
+                assert torch.equal(second, old["exp_avg_sq"].select(dim, i))
+        assert now["step"] == 1
+
+
 def test_a_cut_voids_the_moments_of_the_factors_it_rewrote(prepare: Prepare, tiny_spec: Any) -> None:
     """At spectral's cut the factors are other matrices, so their moments start anew; the head's go on, and so do all of
     them at every other step."""
