@@ -76,7 +76,8 @@ def compare(points: pd.DataFrame, averages: pd.DataFrame, control: str = CONTROL
     Returns:
         One row per setting, budget and allocator other than the control, where both have a trial: `n` shared seeds,
         `score` and `control` (means over the shared seeds), `difference`, `low`, `high` (95 % t-interval), `p`,
-        `p_holm`, `detectable` (smallest true difference that n seeds detect with 80 % power) and `verdict`.
+        `p_holm`, `detectable` (smallest true difference that n seeds detect with 80 % power), `verdict`, and the
+        first `key` and `control_key`.
     """
     chosen = averages[averages["chosen"].astype(bool)]
     own = points[points["own"].astype(bool)]
@@ -86,7 +87,8 @@ def compare(points: pd.DataFrame, averages: pd.DataFrame, control: str = CONTROL
         reference = group[group["name"] == control]
         if reference.empty:
             continue
-        base = seeds[reference.iloc[0]["configuration"]]
+        control_row = reference.iloc[0]
+        base = seeds[control_row["configuration"]]
         for row in group[group["name"] != control].itertuples():
             pairs = pd.concat([seeds[row.configuration], base], axis=1, join="inner", keys=["score", "control"])
             found = paired((pairs["score"] - pairs["control"]).tolist(), level=1 - alpha)
@@ -100,6 +102,8 @@ def compare(points: pd.DataFrame, averages: pd.DataFrame, control: str = CONTROL
                     "score": means["score"],
                     "control": means["control"],
                     "difference": found.mean,
+                    "key": row.key,
+                    "control_key": control_row["key"],
                     **found._asdict(),
                 }
             )
@@ -112,7 +116,7 @@ def compare(points: pd.DataFrame, averages: pd.DataFrame, control: str = CONTROL
 
 COMPARISONS = [
     "setting", "budget", "allocator", "n", "score", "control", "difference", "low", "high", "p", "p_holm",
-    "detectable", "verdict",
+    "detectable", "verdict", "key", "control_key",
 ]  # fmt: skip
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
+from rankopt.core.problems import first_line
 from rankopt.core.result import Point, TrialResult
 from rankopt.core.trial_spec import TrialSpec, content_hash, decode
 
@@ -63,6 +66,28 @@ def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFra
     frame = pd.DataFrame(rows).sort_values(["setting", "allocator", "budget", "seed", "key"], kind="stable")
     extra = sorted(set(frame.columns) - set(COLUMNS))
     return frame[[*COLUMNS, *extra]].reset_index(drop=True)
+
+
+def defect(result: TrialResult) -> str:
+    """What makes the record of a complete result unusable in a table, or "" if nothing does."""
+    if result.status != "complete":
+        return ""
+    try:
+        decode(TrialSpec, result.spec)
+    except (ValidationError, TypeError) as error:
+        return f"its spec is not valid ({first_line(error)})"
+    if not (result.metrics and result.points and result.layers):
+        return "it has no " + ("metrics" if not result.metrics else "points" if not result.points else "layers")
+    metric = result.metrics[0]
+    for point in result.points:
+        for split, scores in [("search", point.search), *list(point.report.items())[:1]]:
+            if math.isnan(scores.get(metric, math.nan)):
+                return f"its point {point.label!r} has no {metric} on the {split} split"
+        if not point.report:
+            return f"its point {point.label!r} has no report split"
+        if set(point.pattern) != set(result.layers):
+            return f"its point {point.label!r} has ranks of other layers than the model"
+    return ""
 
 
 COLUMNS = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rankopt.analysis.frame import flatten
 from rankopt.analysis.pareto import front
 from rankopt.core.path import paths_of, shortest, split_path
+from rankopt.core.space import dimensions
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec, decode
 
@@ -39,19 +40,23 @@ class SearchRecord:
     plan: Sequence[str] = ()
 
 
-ELSEWHERE = ("seed", "task", "budget")
+ELSEWHERE = ("seed", "budget")
 """Fields that have columns of their own in every table."""
 
 
-def configuration(study: StudySpec, spec: Mapping[str, Any]) -> str:
-    """A trial's values in the dimensions of its study, except task, allocator name, budget and seed.
+def configuration(study: StudySpec, spec: Mapping[str, Any], without: Collection[str] = ()) -> str:
+    """A trial's values in the dimensions of its study, except task name, allocator name, budget and seed.
+
+    A dimension that lists one value is left out.
 
     Args:
         study: defines the dimensions.
         spec: the trial's spec as plain data; it may be invalid.
+        without: further fields of a trial to leave out.
     Example:
         >>> base = {"task": {"name": "rte"}, "allocator": {"name": "ramp"}}
-        >>> study = StudySpec(name="s", base=base, space={"training.lr": [1e-3], "allocator.ratio": [2.0], "seed": [0]})
+        >>> study = StudySpec(name="s", base=base, space={"training.lr": [1e-3, 1e-2], "allocator.ratio": [2.0, 3.0],
+        ...                                              "seed": [0], "training.steps": [9]})
         >>> configuration(study, study.plain({"training.lr": 1e-3, "allocator.ratio": 2.0, "seed": 0}))
         'lr 0.001, ratio 2'
     """
@@ -59,15 +64,23 @@ def configuration(study: StudySpec, spec: Mapping[str, Any]) -> str:
     with suppress(ValidationError):  # an invalid proposal is described as written
         plain = decode(TrialSpec, spec).model_dump(mode="json")
     values: dict[str, Any] = {}
-    for path in (path for dimension in study.space for path in paths_of(dimension)):
+    for path in (path for dimension in _varied(study) for path in paths_of(dimension)):
         node: Any = plain
         for part in (parts := split_path(path)):
             node = node.get(part) if isinstance(node, Mapping) else None
-        if parts[0] not in ELSEWHERE and node is not None:
+        if parts[0] not in (*ELSEWHERE, *without) and node is not None:
             values |= flatten({".".join(parts): node})
-    values.pop("allocator.name", None)
+    for name in ("allocator.name", "task.name"):
+        values.pop(name, None)
     words = [f"{value:.3g}" if isinstance(value, float) else f"{value}" for value in values.values()]
     return ", ".join(f"{name} {word}" for name, word in zip(shortest(values), words, strict=True))
+
+
+def _varied(study: StudySpec) -> Iterator[str]:
+    """The dimensions of a study with more than one value."""
+    for name, dimension in study.space.items():
+        if not isinstance(dimension, list) or len(dimension) > 1 or len(dimensions({name: dimension})) > 1:
+            yield name
 
 
 BEST = ["setting", "allocator", "n", "kept", "mean_rank", "search", "score", "key", "point"]

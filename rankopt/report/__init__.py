@@ -1,4 +1,4 @@
-"""A report is a pure function of results."""
+"""Reports: pages, data and figures as a pure function of results."""
 
 from rankopt.report.write import write_report
 

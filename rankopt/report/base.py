@@ -1,4 +1,4 @@
-"""What a report is made of: a section turns evidence into one block of sentences, tables and figures."""
+"""The parts of a report: a section turns evidence into a block of sentences, tables and figures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows to read, and how to write their numbers.
+    """A table and the formats of its numbers.
 
     Attributes:
-        frame: columns named as the reader sees them.
-        formats: column -> format specification, for example `",.0f"`; other values are written as they are.
-        title: above the table; needed where a block has several.
-        long: rows for looking up rather than reading: folded away in HTML, left to `data.csv` in Markdown.
+        frame: columns named as shown to the reader.
+        formats: column -> format specification, for example `",.0f"`; other values are converted with `str`.
+        title: heading, for blocks with several tables.
+        long: whether it is for look-up only: collapsed in HTML, replaced by a link to `data.csv` in Markdown.
     """
 
     frame: pd.DataFrame
@@ -37,12 +37,12 @@ class Block:
     """One block of a report.
 
     Attributes:
-        title: the heading.
-        text: plain paragraphs.
-        bullets: plain sentences, one per item.
-        warnings: what a reader must not miss.
+        title: heading.
+        text: paragraphs of plain text.
+        bullets: list items of plain text.
+        warnings: highlighted notes.
         tables: in reading order.
-        charts: in reading order, each with a caption of its own.
+        charts: in reading order.
         listing: preformatted text.
     """
 
@@ -56,11 +56,8 @@ class Block:
 
 
 class Section(ABC):
-    """One question a report answers.
-
-    A section is a pure function of the evidence; it draws nothing and writes no file.
-    """
+    """One question that a report answers: a pure function of the evidence, which draws and writes nothing."""
 
     @abstractmethod
     def block(self, evidence: Evidence) -> Block | None:
-        """The block, or None where the evidence holds nothing for it."""
+        """The block, or None if the evidence has nothing for this section."""

@@ -1,4 +1,4 @@
-"""The cells of a table as text, for every writer."""
+"""Table cells as text, shared by all output formats."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from rankopt.core.text import visible
 from rankopt.report.base import Table
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is read, and what it sorts by; numbers stand to the right."""
+    """The text of a cell, its sort key, and whether it is a number (aligned right)."""
 
     text: str
     value: str
@@ -38,11 +39,14 @@ def cells(table: Table) -> list[list[Cell]]:
 
 
 def numbers(table: Table) -> list[bool]:
-    """For every column, whether it holds numbers."""
-    return [bool(kind.kind in "iuf") for kind in table.frame.dtypes]
+    """Whether each column is numeric."""
+    return [dtype.kind in "iuf" for dtype in table.frame.dtypes]
 
 
 def _cell(value: Any, spec: str, number: bool) -> Cell:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return Cell("n/a", "", number)
-    return Cell(format(value, spec) if number else str(value), repr(float(value)) if number else str(value), number)
+    if number:
+        return Cell(format(value, spec), repr(float(value)), number)
+    text = visible(str(value))
+    return Cell(text, text, number)

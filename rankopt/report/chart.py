@@ -1,21 +1,21 @@
-"""Figures as values: what is to be drawn, without saying by which library."""
+"""Figures as values, independent of the plotting library."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["line", "nested", "cloud", "front", "step", "interval"]
+Mark = Literal["line", "dotted", "cloud", "front", "step", "interval"]
 """How a series is drawn.
 
-`line`: markers with error bars, joined; `nested`: small markers, thinly dotted; `cloud`: faint markers only; `front`: a
-dashed line only; `step`: a line that keeps its value until the next point; `interval`: markers with bars along x.
+`line`: markers with error bars, connected; `dotted`: small markers on a thin dotted line; `cloud`: faint markers;
+`front`: circles on a dashed line; `step`: constant until the next point; `interval`: markers with bars along x.
 """
 
 
 @dataclass(frozen=True)
 class Style:
-    """The looks of one name, the same in every figure of a report."""
+    """Colour and marker of a label, the same in every figure of a report."""
 
     colour: str
     marker: str
@@ -23,21 +23,21 @@ class Style:
 
 @dataclass(frozen=True)
 class Series:
-    """Points that belong together.
+    """Points with one label.
 
     Attributes:
-        label: the entry in the legend; series of one label are shown and hidden together.
+        label: the legend entry; series with the same label are shown and hidden together.
         style: see `palette`.
-        kind: how it is drawn.
-        x, y: the points.
-        error: half the length of an error bar at each point (along y; along x for `interval`); NaN draws none.
-        hover: text at each point, for interactive figures.
+        mark: how the series is drawn.
+        x, y: coordinates.
+        error: half the length of the error bar at each point (along x for `interval`, else along y); NaN draws none.
+        hover: text at each point of an interactive figure; lines are separated by line feeds.
         width: of the line, in pixels.
     """
 
     label: str
     style: Style
-    kind: Kind
+    mark: Mark
     x: tuple[float, ...]
     y: tuple[float, ...]
     error: tuple[float, ...] = ()
@@ -47,7 +47,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: its label, and either explicit ticks or the library's own, written `3.4k` where `counts` says so."""
+    """An axis with explicit ticks, or with automatic ones, written like `3.4k` if `counts` is set."""
 
     label: str
     log: bool = False
@@ -58,7 +58,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Curves:
-    """One set of axes with series."""
+    """One pair of axes with series."""
 
     title: str
     series: tuple[Series, ...]
@@ -67,13 +67,13 @@ class Curves:
 
     @property
     def bars(self) -> int:
-        """The number of intervals below one another; they need height."""
-        return sum(len(one.x) for one in self.series if one.kind == "interval")
+        """The number of intervals, which are stacked and need height."""
+        return sum(len(one.x) for one in self.series if one.mark == "interval")
 
 
 @dataclass(frozen=True)
 class Grid:
-    """One matrix of numbers; NaN is an empty cell."""
+    """A heat map; NaN is an empty cell."""
 
     title: str
     rows: tuple[str, ...]
@@ -84,18 +84,18 @@ class Grid:
 
     @staticmethod
     def text(value: float) -> str:
-        """What stands in a cell: one decimal, where it says something."""
+        """The number in a cell, with one decimal unless it is whole."""
         return f"{value:.1f}".removesuffix(".0")
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One figure: small multiples of one kind under one caption.
+    """One figure: small multiples with one caption.
 
     Attributes:
-        name: of its files and its place in the page; unique in a report.
+        name: of its files and of its elements in the page; unique in a report.
         title: a few words.
-        caption: what is shown, what the bars are, how many seeds.
+        caption: what is shown, what error bars are, how many seeds.
         panels: all `Curves` or all `Grid`.
     """
 
@@ -106,7 +106,7 @@ class Chart:
 
     @property
     def legend(self) -> dict[str, Series]:
-        """One series of every label, the labels sorted; a front comes last."""
+        """Label -> one of its series, sorted by label with fronts last."""
         shown = [series for panel in self.panels if isinstance(panel, Curves) for series in panel.series]
-        entries = {series.label: series for series in sorted(shown, key=lambda one: one.kind != "line", reverse=True)}
-        return dict(sorted(entries.items(), key=lambda entry: (entry[1].kind == "front", entry[0])))
+        entries = {series.label: series for series in sorted(shown, key=lambda one: one.mark != "line", reverse=True)}
+        return dict(sorted(entries.items(), key=lambda entry: (entry[1].mark == "front", entry[0])))

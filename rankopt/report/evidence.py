@@ -1,25 +1,31 @@
-"""Everything a section may look at, derived from the results once."""
+"""What sections read: a study, its results, and what follows from them, computed once."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import pandas as pd
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rankopt.analysis.comparison import average, compare
-from rankopt.analysis.frame import VARIANTS, tidy
+from rankopt.analysis.frame import VARIANTS, defect, tidy
 from rankopt.analysis.pareto import front
-from rankopt.analysis.search import SearchRecord
+from rankopt.analysis.search import SearchRecord, configuration
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
+from rankopt.core.text import visible
 from rankopt.core.trial_spec import TrialSpec, decode
 from rankopt.report.chart import Style
+from rankopt.report.formatting import metric_label
 from rankopt.report.palette import styles
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -28,33 +34,45 @@ class Evidence:
 
     Attributes:
         study: the spec.
-        results: sorted by key.
-        counts: trials of the study's storage by state, for example `{"complete": 12, "waiting": 3}`; may be empty.
-        search: what a search left beside its results; nothing of a grid.
+        results: of the study's plan, sorted by key. A damaged record is a failed result.
+        counts: trials in the study's storage by state, for example `{"complete": 12, "waiting": 3}`; may be empty.
+        search: what the storage knows beside the results.
+        planned: keys of the planned trials; empty if a search proposes them.
+        unplanned: results of trials that are not in the study's current plan, sorted by key.
     """
 
     study: StudySpec
     results: tuple[TrialResult, ...]
     counts: Mapping[str, int]
     search: SearchRecord = field(default_factory=SearchRecord)
+    planned: frozenset[str] = frozenset()
+    unplanned: tuple[TrialResult, ...] = ()
 
     @classmethod
     def of(
         cls, study: StudySpec, results: Sequence[TrialResult], counts: Mapping[str, int],
         search: SearchRecord | None = None,
     ) -> Evidence:  # fmt: skip
-        """The evidence in results that may come in any order.
+        """The evidence in results, which may come in any order.
 
-        A complete result stands for its key: two workers may have run the same trial, and a failed trial may have been
-        repeated with success; counting both would count a seed twice.
+        Several results may share a key, for example after a retry. A complete one is preferred, so that no seed is
+        counted twice.
         """
-        ordered = sorted(results, key=lambda result: (result.key, result.status == "failed", result.model_dump_json()))
+        record = search or SearchRecord()
+        usable = [_usable(study, cleaned(result)) for result in results]
+        ordered = sorted(usable, key=lambda result: (result.key, result.status == "failed", result.model_dump_json()))
         first = {result.key: result for result in reversed(ordered)}
-        return cls(study, tuple(first[key] for key in sorted(first)), counts, search or SearchRecord())
+        plan = planned_keys(study, record)
+        counted = [key for key in sorted(first) if key in plan or not plan]
+        unplanned = [key for key in sorted(first) if key not in counted]
+        return cls(
+            cleaned(study), tuple(map(first.__getitem__, counted)), counts, record, frozenset(plan),
+            tuple(map(first.__getitem__, unplanned)),
+        )  # fmt: skip
 
     @cached_property
     def specs(self) -> list[TrialSpec]:
-        """The specs of the results; what a search proposed in vain may be no valid trial and has none."""
+        """The specs of the results, without invalid proposals of a search."""
         found = []
         for result in self.results:
             with suppress(ValidationError):
@@ -73,7 +91,7 @@ class Evidence:
 
     @cached_property
     def chosen(self) -> pd.DataFrame:
-        """The averages of the configurations that are compared."""
+        """The averages of the best configuration of each allocator, setting and budget."""
         return self.averages[self.averages["chosen"].astype(bool)]
 
     @cached_property
@@ -83,18 +101,36 @@ class Evidence:
 
     @cached_property
     def by_key(self) -> dict[str, TrialResult]:
-        """The results by key."""
+        """Key -> result."""
         return {result.key: result for result in self.results}
 
     @cached_property
     def styles(self) -> dict[str, Style]:
-        """The style of every allocator label."""
+        """Allocator label -> style."""
         return styles(self.points["allocator"])
 
     @cached_property
     def settings(self) -> list[str]:
-        """The settings that have a complete trial, sorted."""
+        """The settings with a complete trial, sorted."""
         return sorted(set(self.points["setting"]))
+
+    def words(self, row: Any, key: str = "key") -> str:
+        """The values of a row's trial in the study's dimensions, except those in its setting, allocator and budget.
+
+        Args:
+            row: of `averages` or `comparisons`.
+            key: the column with the trial's key.
+        """
+        shown = [
+            *(["allocator"] if "(" in row["allocator"] else []),
+            *(["task", "model"] if "(" in row["setting"] else []),
+        ]
+        return configuration(self.study, self.by_key[row[key]].spec, shown)
+
+    def metric(self, setting: str, split: str = "report") -> str:
+        """The primary metric of a setting and the split it is measured on, in words."""
+        first = self.points[self.points["setting"] == setting].iloc[0]
+        return metric_label(first["metric"], first["split"] if split == "report" else split)
 
     def complete(self, setting: str) -> list[TrialResult]:
         """The complete results of a setting, sorted by key."""
@@ -102,26 +138,69 @@ class Evidence:
         return [result for result in self.results if result.key in keys]
 
     def front(self, setting: str) -> pd.DataFrame:
-        """The averages within the study's constraint that none dominates on the search split, the cheapest first."""
+        """The Pareto front by search score of the averages within the study's constraint, the cheapest first."""
         rows = self.averages[self.averages["setting"] == setting]
         rows = rows[rows["kept"] <= self.study.constraints.get("parameters", math.inf)]
         return rows.iloc[front(rows["kept"].tolist(), rows["search"].tolist())]
 
     def runs(self, setting: str, budget: float, allocator: str) -> pd.DataFrame:
-        """The own points of the chosen configuration, one per seed; NaN asks for the trials without a budget."""
+        """The own points of the chosen configuration, one per seed; a NaN budget selects trials without a budget."""
         rows = at(self.chosen, setting, budget)
         rows = rows[rows["allocator"] == allocator]
         own = self.points[self.points["own"].astype(bool)]
         return own[own["configuration"].isin(rows["configuration"]) & (own["setting"] == setting)]
 
     def typical_budget(self, setting: str) -> float:
-        """The middle one of the budgets at which the most allocators have a trial; NaN where none has a budget."""
+        """The median of the budgets at which most allocators have a trial; NaN if no trial has a budget."""
         sizes = self.chosen[self.chosen["setting"] == setting].groupby("budget")["allocator"].nunique()
         full = sorted(sizes[sizes == sizes.max()].index)
         return float(full[(len(full) - 1) // 2]) if full else float("nan")
 
 
 def at(frame: pd.DataFrame, setting: str, budget: float) -> pd.DataFrame:
-    """The rows of a setting and a budget; NaN asks for those without a budget."""
+    """The rows of a setting and a budget; NaN selects those without a budget."""
     rows = frame[frame["setting"] == setting]
     return rows[rows["budget"].isna() if math.isnan(budget) else rows["budget"] == budget]
+
+
+def planned_keys(study: StudySpec, record: SearchRecord) -> set[str]:
+    """The keys of a study's planned trials; empty if a search proposes them."""
+    if not study.listed:
+        return set()
+    with suppress(ValidationError):
+        return set(record.plan) or {study.trial(assignment).key for assignment in study.assignments()}
+    return set()
+
+
+def cleaned(value: M) -> M:
+    """A model without ANSI sequences and control characters in its texts: no output format may contain them."""
+    data = json.loads(value.model_dump_json(by_alias=True))
+    if all(visible(text) == text for text in _texts(data)):
+        return value
+    return type(value).model_validate_json(json.dumps(_cleaned(data)))
+
+
+def _texts(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    for part in [*data.keys(), *data.values()] if isinstance(data, dict) else data if isinstance(data, list) else ():
+        yield from _texts(part)
+
+
+def _cleaned(data: Any) -> Any:
+    if isinstance(data, str):
+        return visible(data)
+    if isinstance(data, dict):
+        return {visible(key): _cleaned(part) for key, part in data.items()}
+    return [_cleaned(part) for part in data] if isinstance(data, list) else data
+
+
+def _usable(study: StudySpec, result: TrialResult) -> TrialResult:
+    """A result as it is, or a failed one if its record is damaged, so that the report can be made without it."""
+    if not (fault := defect(result)):
+        return result
+    reason = (
+        f"the stored result is damaged: {fault}; remove it with rankopt delete {study.name} --trial {result.key}, "
+        "then run the study again"
+    )
+    return result.model_copy(update={"status": "failed", "reason": reason, "points": ()})

@@ -1,4 +1,4 @@
-"""Numbers and names as a reader wants to see them."""
+"""Numbers and names as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEPT = "adapter parameters kept (head excluded)"
 
 
 def metric_label(metric: str, split: str) -> str:
-    """A metric and the split it was measured on.
+    """A metric and its split.
 
     Example:
         >>> metric_label("matthews", "validation"), metric_label("accuracy", "validation_matched")
@@ -26,7 +26,7 @@ def metric_label(metric: str, split: str) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """A number and its noun.
+    """A number with its noun.
 
     Example:
         >>> plural(1, "seed"), plural(1200, "trial")
@@ -36,7 +36,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def joined(names: Collection[str]) -> str:
-    """Names as an enumeration.
+    """Names as a list in a sentence.
 
     Example:
         >>> joined(["a", "b", "c"])
@@ -47,7 +47,7 @@ def joined(names: Collection[str]) -> str:
 
 
 def with_error(mean: float, error: float, sign: str = "") -> str:
-    """A mean and its standard error, the error left out where one seed gives none; a sign "+" shows it always.
+    """A mean and its standard error, if known; `sign="+"` writes the sign of positive means too.
 
     Example:
         >>> with_error(0.61234, 0.0111), with_error(0.6, float("nan"))
@@ -58,7 +58,7 @@ def with_error(mean: float, error: float, sign: str = "") -> str:
 
 
 def compact(number: float) -> str:
-    """Three digits and a magnitude, for ticks.
+    """A number with three digits and a magnitude.
 
     Example:
         >>> [compact(number) for number in (0, 768, 82944, 1_327_104)]

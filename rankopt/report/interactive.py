@@ -1,4 +1,4 @@
-"""Charts as plotly figures: plain data for `Plotly.newPlot`, one per panel; colours of text and grid are the page's."""
+"""Charts as plotly figures: data for `Plotly.react`, one figure per panel. The page sets text and grid colours."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import math
 from typing import Any
 
 from rankopt.report.chart import Axis, Chart, Curves, Grid, Series
+from rankopt.report.encode import plotly_text
 from rankopt.report.palette import ink
 
 Json = dict[str, Any]
 
 ROW = 30
-"""Pixels of a heat map's row."""
+"""Height of a heat map row, in pixels."""
 
 FLAT = 36
-"""Up to this many letters the names below a heat map are not slanted."""
+"""Column names of a heat map with more letters in all than this are slanted."""
 
-TOLD = 16
-"""Up to this many columns the cells carry their numbers, and no colour bar is needed."""
+NUMBERED = 16
+"""Heat maps with at most this many columns show numbers in their cells instead of a colour bar."""
 
 
 def figures(chart: Chart) -> list[Json]:
     """One `{"data": ..., "layout": ...}` per panel.
 
-    The legend is the page's, shared by the panels: every trace carries its label as `name`.
+    The page draws one legend for all panels and finds a label's traces by their `name`.
     """
     return [_curves(panel) if isinstance(panel, Curves) else _grid(panel) for panel in chart.panels]
 
@@ -43,7 +44,7 @@ def _curves(panel: Curves) -> Json:
 
 
 def _axis(axis: Axis) -> Json:
-    spec: Json = {"title": {"text": axis.label, "standoff": 12}, "automargin": True, "zeroline": False}
+    spec: Json = {"title": {"text": plotly_text(axis.label), "standoff": 12}, "automargin": True, "zeroline": False}
     if axis.log:
         spec["type"] = "log"
     if axis.counts:
@@ -51,8 +52,8 @@ def _axis(axis: Axis) -> Json:
     if axis.ticks:
         spec |= {
             "tickmode": "array",
-            "tickvals": [place for place, _ in axis.ticks],
-            "ticktext": [text.replace("\n", "<br>") for _, text in axis.ticks],
+            "tickvals": [value for value, _ in axis.ticks],
+            "ticktext": [plotly_text(text) for _, text in axis.ticks],
             "tickangle": 0,
         }
     if axis.limits:
@@ -62,38 +63,38 @@ def _axis(axis: Axis) -> Json:
 
 def _trace(series: Series) -> Json:
     colour, marker = series.style.colour, series.style.marker
-    size = {"nested": 5, "cloud": 6}.get(series.kind, 9)
+    size = {"dotted": 5, "cloud": 6}.get(series.mark, 9)
     trace: Json = {
         "type": "scatter",
         "name": series.label,
         "x": series.x,
         "y": series.y,
-        "mode": {"line": "lines+markers", "nested": "lines+markers", "front": "lines+markers", "step": "lines"}.get(
-            series.kind, "markers"
+        "mode": {"line": "lines+markers", "dotted": "lines+markers", "front": "lines+markers", "step": "lines"}.get(
+            series.mark, "markers"
         ),
         "line": {"color": colour, "width": series.width},
         "marker": {"color": colour, "symbol": "circle" if marker == "none" else marker, "size": size},
         "hovertemplate": "%{text}<extra></extra>" if series.hover else "%{y:.3f}<extra></extra>",
-        "text": series.hover,
+        "text": [plotly_text(text) for text in series.hover],
     }
-    if series.kind == "nested":
+    if series.mark == "dotted":
         trace["line"] |= {"dash": "dot", "width": 1}
-    elif series.kind == "cloud":
+    elif series.mark == "cloud":
         trace["opacity"] = 0.4
-    elif series.kind == "front":
+    elif series.mark == "front":
         trace["line"] |= {"dash": "dash", "width": 1.5}
-        trace["marker"] |= {"symbol": "circle-open", "size": 13}  # seen around its members, which may be one alone
-    elif series.kind == "step":
+        trace["marker"] |= {"symbol": "circle-open", "size": 13}  # visible around a single point too
+    elif series.mark == "step":
         trace["line"]["shape"] = "hv"
     if any(not math.isnan(error) for error in series.error):
         bars = [None if math.isnan(error) else error for error in series.error]
-        key = "error_x" if series.kind == "interval" else "error_y"
+        key = "error_x" if series.mark == "interval" else "error_y"
         trace[key] = {"type": "data", "array": bars, "color": colour, "thickness": 1.5, "width": 4}
     return trace
 
 
 def _grid(panel: Grid) -> Json:
-    told = len(panel.columns) <= TOLD
+    numbered = len(panel.columns) <= NUMBERED
     values = [[None if math.isnan(value) else value for value in row] for row in panel.values]
     heat = {
         "type": "heatmap",
@@ -105,10 +106,10 @@ def _grid(panel: Grid) -> Json:
         "colorscale": "Viridis",
         "xgap": 2,
         "ygap": 2,
-        "customdata": [[f"{row}, {column}" for column in panel.columns] for row in panel.rows],
-        "hovertemplate": "%{customdata}<br>" + panel.unit + " %{z:.2f}<extra></extra>",
-        "showscale": not told,
-        "colorbar": {"title": {"text": panel.unit, "side": "right"}, "thickness": 10, "outlinewidth": 0},
+        "customdata": [[plotly_text(f"{row}, {column}") for column in panel.columns] for row in panel.rows],
+        "hovertemplate": "%{customdata}<br>" + plotly_text(panel.unit) + " %{z:.2f}<extra></extra>",
+        "showscale": not numbered,
+        "colorbar": {"title": {"text": plotly_text(panel.unit), "side": "right"}, "thickness": 10, "outlinewidth": 0},
     }
     cells = [
         (column, row, value)
@@ -129,12 +130,12 @@ def _grid(panel: Grid) -> Json:
     names = 20 if flat else 16 + 4 * max(map(len, panel.columns))
     layout = {
         "height": 32 + names + ROW * len(panel.rows),
-        # the first slanted name reaches out to the left, and plotly hides what does not fit
+        # the first slanted name extends to the left, and plotly clips what does not fit
         "margin": {"l": 40 if flat else max(40, 5 * len(panel.columns[0]) - 10), "r": 10, "t": 8, "b": names},
         "xaxis": _names(panel.columns, "") | {"tickangle": 0 if flat else -35},
         "yaxis": _names(panel.rows, "layer") | {"autorange": "reversed"},
     }
-    return {"data": [heat, text] if told else [heat], "layout": layout}
+    return {"data": [heat, text] if numbered else [heat], "layout": layout}
 
 
 def _names(names: tuple[str, ...], title: str) -> Json:
@@ -145,5 +146,5 @@ def _names(names: tuple[str, ...], title: str) -> Json:
         "zeroline": False,
         "tickmode": "array",
         "tickvals": list(range(len(names))),
-        "ticktext": list(names),
+        "ticktext": [plotly_text(name) for name in names],
     }

@@ -1,4 +1,4 @@
-"""A legend entry's picture: the line and marker of a series as a small inline SVG."""
+"""The symbol of a legend entry: line and marker of a series as inline SVG."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ CORNERS = {"square": (4, 45), "diamond": (4, 0), "triangle-up": (3, 0), "triangl
 
 
 def glyph(series: Series) -> str:
-    """An SVG of 34 by 14 pixels."""
+    """The symbol of a series, 34 by 14 pixels."""
     colour = series.style.colour
-    dash = ' stroke-dasharray="5 3"' if series.kind == "front" else ""
+    dash = ' stroke-dasharray="5 3"' if series.mark == "front" else ""
     line = f'<path d="M1 7H33" stroke="{colour}" stroke-width="2"{dash}/>'
     parts = [
-        "" if series.kind in ("interval", "cloud") else line,
-        "" if series.kind in ("step", "front") else _marker(series.style.marker, colour),
+        "" if series.mark in ("interval", "cloud") else line,
+        "" if series.mark in ("step", "front") else _marker(series.style.marker, colour),
         f'<circle cx="17" cy="7" r="5" fill="none" stroke="{colour}" stroke-width="1.5"/>'
-        if series.kind == "front"
+        if series.mark == "front"
         else "",
     ]
     return f'<svg width="34" height="14" viewBox="0 0 34 14" aria-hidden="true">{"".join(parts)}</svg>'

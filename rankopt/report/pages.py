@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from rankopt.core.study_spec import StudySpec
+from rankopt.core.text import visible
 from rankopt.report.base import Block, Table
 from rankopt.report.cells import cells, numbers
+from rankopt.report.encode import fence, markdown_text
 from rankopt.report.interactive import figures
 from rankopt.report.legend_svg import glyph
 
@@ -20,24 +23,24 @@ Blocks = Mapping[str, Block]
 
 
 def html(study: StudySpec, blocks: Blocks) -> str:
-    """A study's page, beside which its data and pictures lie as files."""
+    """The page of a study; it links data and pictures in the same folder."""
     return page(blocks, kind="rankopt report", title=study.name, lead=study.description, files=True)
 
 
 def page(blocks: Blocks, *, kind: str, title: str, lead: str = "", files: bool = False) -> str:
-    """A page with everything it needs inside: style, script, plotly.js; it asks the network for nothing.
+    """A self-contained page: style, script and plotly.js are inside, and nothing is loaded from the network.
 
     Args:
         blocks: by the name that the page's links use.
-        kind, title, lead: its head.
-        files: whether data, Markdown and pictures lie beside it, to be linked.
+        kind, title, lead: of the header.
+        files: whether to link data, Markdown and pictures in the same folder.
     """
-    environment = _environment(autoescape=True)
+    environment = _environment(finalize=_html_text, autoescape=True)
     drawn = {
-        f"plot-{chart.name}-{place}": figure
+        f"plot-{chart.name}-{number}": figure
         for block in blocks.values()
         for chart in block.charts
-        for place, figure in enumerate(figures(chart), start=1)
+        for number, figure in enumerate(figures(chart), start=1)
     }
     return environment.get_template("index.html.j2").render(
         kind=kind,
@@ -48,21 +51,29 @@ def page(blocks: Blocks, *, kind: str, title: str, lead: str = "", files: bool =
         css=_text("page.css"),
         script=_text("page.js"),
         plotly=get_plotlyjs(),
-        # "</" would end the script element from inside a string
-        figures=json.dumps(drawn, sort_keys=True, allow_nan=False).replace("</", "<\\/"),
+        # "<" inside a string could end the script element
+        figures=json.dumps(drawn, sort_keys=True, allow_nan=False).replace("<", "\\u003c"),
         glyph=glyph,
     )
 
 
 def markdown(study: StudySpec, blocks: Blocks) -> str:
-    """The same blocks for a repository's page, with relative links to pictures."""
-    return _environment(autoescape=False).get_template("report.md.j2").render(study=study, blocks=blocks.items())
+    """The same blocks as Markdown, with relative links to pictures."""
+    environment = _environment(finalize=markdown_text, autoescape=False)
+    return environment.get_template("report.md.j2").render(study=study, blocks=blocks.items(), fence=fence)
 
 
-def _environment(*, autoescape: bool) -> Environment:
+def _html_text(value: Any) -> Any:
+    """A string without control characters; jinja escapes its HTML afterwards."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _environment(*, finalize: Callable[[Any], Any], autoescape: bool) -> Environment:
+    """Templates in which `finalize` encodes every value, so that none is inserted raw by mistake."""
     environment = Environment(
         loader=PackageLoader("rankopt.report"),
         autoescape=autoescape,
+        finalize=finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

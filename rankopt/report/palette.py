@@ -1,25 +1,26 @@
-"""A colour and a marker for every allocator, told apart without colour vision and on light and dark paper."""
+"""A colour and a marker for every label, distinguishable without colour vision and on light and dark pages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rankopt.analysis.frame import BASELINES
 from rankopt.report.chart import Style
 
-CONTROLS = {"uniform": Style("#7a7a7a", "circle"), "random": Style("#a98a5b", "x")}
-"""The two references are neutral wherever they appear."""
+NEUTRALS = (Style("#7a7a7a", "circle"), Style("#a98a5b", "x"))
+"""Styles of the baselines."""
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a5cd0", "#9c5221")
-"""Okabe and Ito 2008 without black and yellow, which vanish on dark and on white paper, then violet and brown."""
+"""Okabe and Ito 2008 without black and yellow (invisible on dark or white pages), plus violet and brown."""
 
 MARKERS = ("square", "diamond", "triangle-up", "star", "triangle-down", "pentagon", "hexagon")
-"""Seven beside eight colours, so that 56 names pass before a pair repeats."""
+"""Seven markers and eight colours give 56 different pairs."""
 
 NEUTRAL = Style("#7a7a7a", "none")
 
 
 def ink(share: float) -> str:
-    """Black or white, whichever is read better on the viridis colour at this share of its range.
+    """Black or white, whichever has more contrast with the viridis colour at this share of its range.
 
     Example:
         >>> ink(0.2), ink(0.9)
@@ -29,14 +30,13 @@ def ink(share: float) -> str:
 
 
 def styles(labels: Iterable[str]) -> dict[str, Style]:
-    """The style of every label; it depends on the set of labels only.
+    """The style of every label, a function of the set of labels.
 
     Example:
         >>> styles(["uniform", "dylora", "adalora"])["adalora"]
         Style(colour='#0072b2', marker='square')
     """
-    free = sorted(set(labels) - set(CONTROLS))
-    chosen = {
-        label: Style(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]) for place, label in enumerate(free)
+    others = sorted(set(labels) - set(BASELINES))
+    return dict(zip(BASELINES, NEUTRALS, strict=True)) | {
+        label: Style(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]) for index, label in enumerate(others)
     }
-    return CONTROLS | chosen

@@ -1,4 +1,4 @@
-"""Charts as PNG and SVG files, by matplotlib: the same bytes for the same chart."""
+"""Charts as PNG and SVG files by matplotlib; equal charts give equal bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ MARKERS = {
     "pentagon": "p", "hexagon": "h", "none": "",
 }  # fmt: skip
 LOOKS: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine draws the same
+    "font.family": "DejaVu Sans",  # shipped with matplotlib, so the result does not depend on the machine
+    "text.parse_math": False,  # "$" in a name starts no formula
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -33,10 +34,10 @@ LOOKS: dict[Any, Any] = {
     "legend.frameon": False,
 }
 RINGS: dict[str, Any] = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "markeredgewidth": 1.2}
-"""Around the members of a front, which may be one alone."""
+"""Circles around the points of a front, which may be a single one."""
 
 ACROSS = 3
-"""Panels in a row."""
+"""Panels per row."""
 
 
 def save(chart: Chart, folder: Path) -> list[Path]:
@@ -45,19 +46,19 @@ def save(chart: Chart, folder: Path) -> list[Path]:
     Returns:
         The two paths.
     """
-    # "default" first: settings of this machine must not show
+    # "default" first, so that no settings of this machine have an effect
     with style.context(["default", {**LOOKS, "svg.hashsalt": chart.name}]):
         figure = draw(chart)
         png, svg = folder / f"{chart.name}.png", folder / f"{chart.name}.svg"
-        # no date and no version in the files: the same results give the same bytes
+        # without date and version, so that equal results give equal bytes
         figure.savefig(png, dpi=160, metadata={"Software": None})
-        figure.set_layout_engine("none")  # the layout just found holds for the second file too
+        figure.set_layout_engine("none")  # keep the layout for the second file
         figure.savefig(svg, metadata={"Date": None, "Creator": None})
     return [png, svg]
 
 
 def draw(chart: Chart) -> Figure:
-    """The figure of a chart, its panels in rows of at most three, one legend below."""
+    """The figure of a chart: panels in rows of at most three, one legend below."""
     columns = min(ACROSS, len(chart.panels))
     rows = math.ceil(len(chart.panels) / columns)
     widths, heights = zip(*(_size(panel) for panel in chart.panels), strict=True)
@@ -78,7 +79,7 @@ def draw(chart: Chart) -> Figure:
         figure.colorbar(image, ax=axes.tolist(), label="rank", shrink=0.6)
     if len(chart.legend) > 0:
         handles = [_handle(one) for one in chart.legend.values()]
-        widest = 0.6 + 0.07 * max(map(len, chart.legend))  # inches: the mark with its gaps, and a letter
+        widest = 0.6 + 0.07 * max(map(len, chart.legend))  # inches: symbol with gaps, and width per letter
         across = max(1, int(max(widths) * columns / widest))
         figure.legend(handles=handles, loc="outside lower center", ncols=min(across, len(handles)))
     return figure
@@ -103,17 +104,17 @@ def _curves(ax: Any, panel: Curves) -> None:
 
 def _draw(ax: Any, one: Series) -> None:
     colour, marker = one.style.colour, MARKERS[one.style.marker]
-    if one.kind == "step":
+    if one.mark == "step":
         ax.step(one.x, one.y, where="post", color=colour, linewidth=0.8 * one.width)
-    elif one.kind == "front":
+    elif one.mark == "front":
         ax.plot(one.x, one.y, color=colour, linestyle="--", linewidth=1.2, **RINGS)
-    elif one.kind == "nested":
+    elif one.mark == "dotted":
         ax.plot(one.x, one.y, color=colour, linestyle=":", linewidth=1, marker=marker, markersize=3)
-    elif one.kind == "cloud":
+    elif one.mark == "cloud":
         ax.plot(one.x, one.y, color=colour, linestyle="", marker=marker, markersize=4, alpha=0.4)
     else:
-        bars = {"xerr" if one.kind == "interval" else "yerr": one.error} if _has_bars(one) else {}
-        line = "" if one.kind == "interval" else "-"
+        bars = {"xerr" if one.mark == "interval" else "yerr": one.error} if _has_bars(one) else {}
+        line = "" if one.mark == "interval" else "-"
         ax.errorbar(one.x, one.y, **bars, color=colour, linestyle=line, marker=marker, markersize=6, linewidth=1.6)
 
 
@@ -128,12 +129,15 @@ def _axis(ax: Any, which: str, axis: Axis) -> None:
     one = ax.xaxis if which == "x" else ax.yaxis
     if axis.log:
         one.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        one.set_minor_formatter(NullFormatter())  # else 4 x 10^4 stands beside 100k
-    if axis.counts:
+        one.set_minor_formatter(NullFormatter())  # avoids mixing 4 x 10^4 with 100k
+    if axis.counts or axis.log:
         one.set_major_formatter(lambda value, _: compact(value))
     if axis.ticks:
         ax.set(
-            **{f"{which}ticks": [at for at, _ in axis.ticks], f"{which}ticklabels": [text for _, text in axis.ticks]}
+            **{
+                f"{which}ticks": [value for value, _ in axis.ticks],
+                f"{which}ticklabels": [text for _, text in axis.ticks],
+            }
         )
         ax.tick_params(axis=which, which="minor", length=0, labelbottom=False)
     if axis.limits:
@@ -161,8 +165,8 @@ def _grid(ax: Any, panel: Grid) -> Any:
 
 
 def _handle(one: Series) -> Line2D:
-    marker: Any = {"marker": "" if one.kind == "step" else MARKERS[one.style.marker]}
-    if one.kind == "front":
+    marker: Any = {"marker": "" if one.mark == "step" else MARKERS[one.style.marker]}
+    if one.mark == "front":
         marker = RINGS
-    line: Any = {"front": "--", "interval": "", "cloud": ""}.get(one.kind, "-")
+    line: Any = {"front": "--", "interval": "", "cloud": ""}.get(one.mark, "-")
     return Line2D([], [], color=one.style.colour, **marker, linestyle=line, linewidth=1.6, label=one.label)

@@ -1,4 +1,4 @@
-"""A report on disk."""
+"""Writes a report to a folder."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ def write_report(
 
     Args:
         study: the spec.
-        results: of complete and failed trials.
-        folder: made where it is missing; the files of an earlier report in it are replaced.
-        counts: trials of the study's storage by state, to be shown.
-        search: what a search left beside its results.
+        results: of complete and failed trials. Those outside the study's plan are counted, but in no table or figure.
+        folder: created if missing; the files of an earlier report in it are replaced.
+        counts: trials in the study's storage by state.
+        search: what the storage knows beside the results.
     Returns:
         The path of `index.html`.
     Raises:
-        ValueError: when there are no results.
+        ValueError: there are no results.
     """
     if not results:
-        raise ValueError(f"study {study.name!r} has no results yet: run it first, then report it")
-    # pandas, matplotlib and plotly are slow to import: `rankopt --help` must not pay for them
+        raise ValueError(f"study {study.name!r} has no results yet: run rankopt run {study.name} first")
+    # pandas, matplotlib and plotly are slow to import, which `rankopt --help` must not wait for
+    from rankopt.report.encode import csv_cell
     from rankopt.report.evidence import Evidence
     from rankopt.report.pages import html, markdown
     from rankopt.report.sections import SECTIONS
@@ -49,8 +50,9 @@ def write_report(
     for block in blocks.values():
         for chart in block.charts:
             save(chart, figures)
-    evidence.points.to_csv(folder / "data.csv", index=False, lineterminator="\n")
-    (folder / "report.md").write_text(markdown(study, blocks), encoding="utf-8", newline="\n")
+    data = evidence.points.map(csv_cell).rename(columns=csv_cell)
+    data.to_csv(folder / "data.csv", index=False, lineterminator="\n")
+    (folder / "report.md").write_text(markdown(evidence.study, blocks), encoding="utf-8", newline="\n")
     page = folder / "index.html"
-    page.write_text(html(study, blocks), encoding="utf-8", newline="\n")
+    page.write_text(html(evidence.study, blocks), encoding="utf-8", newline="\n")
     return page

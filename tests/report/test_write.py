@@ -1,4 +1,4 @@
-"""Reports on disk: the same bytes for the same results, nothing lost, and every thin case readable."""
+"""Reports on disk: equal bytes for equal results, complete data, and no access to the network."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
-import plotly.graph_objects as go
 import pytest
 
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import TrialSpec
 from rankopt.report import write_report
 
-Make = Callable[[Iterable[TrialSpec]], list[TrialResult]]
 COUNTS = {"complete": 58, "failed": 1, "waiting": 1}
 
 
@@ -65,21 +61,18 @@ def test_every_figure_is_a_file_and_linked(folder: Path) -> None:
 def test_the_page_loads_nothing_from_elsewhere(folder: Path) -> None:
     page = (folder / "index.html").read_text()
     assert "default-src 'none'" in page
-    # plotly.js itself holds addresses in strings that nothing here calls; outside its element there is none
+    # plotly.js contains addresses in strings that this page never uses; outside its element there are none
     own = re.sub(r"<script>/\*\*\n\* plotly\.js.*?</script>", "", page, flags=re.DOTALL)
     assert len(own) < len(page) / 3
     assert not re.search(r"https?://", own)
     assert not re.search(r"<(link|script|img|iframe)[^>]+(src|href)=(?!\"data:)", own)
 
 
-def test_interactive_figures_are_valid_plotly(folder: Path) -> None:
+def test_every_plot_has_a_figure(folder: Path) -> None:
     page = (folder / "index.html").read_text()
     found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
     assert found
-    figures = json.loads(found[1])
-    assert set(figures) == set(re.findall(r'class="plot" id="(.+?)"', page))
-    for figure in figures.values():
-        go.Figure(figure)
+    assert set(json.loads(found[1])) == set(re.findall(r'class="plot" id="(.+?)"', page))
 
 
 def test_no_machine_path_reaches_the_report(folder: Path) -> None:
@@ -87,7 +80,7 @@ def test_no_machine_path_reaches_the_report(folder: Path) -> None:
         assert str(folder).encode() not in content, name
 
 
-def test_what_is_missing_is_said(folder: Path) -> None:
+def test_gaps_are_reported(folder: Path) -> None:
     text = (folder / "report.md").read_text()
     assert "not GLUE: mini-cola and mini-rte" in text
     assert "1 trial failed" in text
@@ -103,7 +96,7 @@ def test_no_results_is_one_clear_line(study: StudySpec, tmp_path: Path) -> None:
     assert not (tmp_path / "report").exists()
 
 
-def test_importing_the_room_is_cheap() -> None:
+def test_importing_report_loads_no_plotting_library() -> None:
     code = (
         "import rankopt.report, sys; loaded = {'torch', 'pandas', 'matplotlib', 'plotly', 'scipy'} & set(sys.modules);"
         "import rankopt.report.sections, rankopt.report.pages, rankopt.report.static;"
@@ -121,7 +114,7 @@ def test_a_browser_draws_every_chart_without_the_network(folder: Path, tmp_path:
     page = folder / "index.html"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
     options += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path}"]
-    # no name resolves, and the page's own policy makes every attempt an error on the console
+    # no name resolves, and the page's policy turns every attempt into an error on the console
     options += ["--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--virtual-time-budget=20000"]
     done = subprocess.run(
         [chromium, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True

@@ -1,4 +1,4 @@
-"""The sections of a report, in reading order: one file each, one row here."""
+"""The sections of a report, in reading order."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from rankopt.report.base import Section
 from rankopt.report.sections.answer import Answer
 from rankopt.report.sections.comparison import Comparison
 from rankopt.report.sections.cost import CostTable
+from rankopt.report.sections.dimension_importance import DimensionImportance
 from rankopt.report.sections.failures import Failures
-from rankopt.report.sections.importance import Importance
+from rankopt.report.sections.layer_shares import LayerShares
 from rankopt.report.sections.oneshot import OneShot
 from rankopt.report.sections.progress import Progress
 from rankopt.report.sections.provenance import Provenance
@@ -21,7 +22,8 @@ SECTIONS: dict[str, Section] = {
     "trade-off": TradeOff(),
     "one-shot": OneShot(),
     "search": Progress(),
-    "importance": Importance(),
+    "dimension-importance": DimensionImportance(),
+    "layer-shares": LayerShares(),
     "comparison": Comparison(),
     "ranks": Ranks(),
     "budget": BudgetOverTime(),

@@ -1,4 +1,4 @@
-"""Every allocator against the control, paired."""
+"""Paired differences between every allocator and the control."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rankopt.analysis.frame import CONTROL
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import METRICS, plural
+from rankopt.report.formatting import plural
 
 COLUMNS = {
     "setting": "task",
@@ -20,18 +20,18 @@ COLUMNS = {
     "verdict": "verdict",
     "p_holm": "p (Holm)",
     "detectable": "detectable",
-    "score": "score",
-    "control": CONTROL,
+    "score": "report score",
+    "control": f"{CONTROL} report score",
     "n": "seeds",
 }
 FORMATS = {
-    "mean rank": "g", "score": ".3f", CONTROL: ".3f", "difference": "+z.3f", "95% low": "+z.3f", "95% high": "+z.3f",
-    "p (Holm)": ".2g", "detectable": ".3f",
+    "mean rank": "g", "report score": ".3f", f"{CONTROL} report score": ".3f", "difference": "+z.3f",
+    "95% low": "+z.3f", "95% high": "+z.3f", "p (Holm)": ".2g", "detectable": ".3f",
 }  # fmt: skip
 
 
 class Comparison(Section):
-    """Is it better than the control, and could these seeds have told?"""
+    """Is an allocator better than the control, and could these seeds detect it?"""
 
     def block(self, evidence: Evidence) -> Block | None:
         if not evidence.settings:
@@ -39,47 +39,54 @@ class Comparison(Section):
         rows = evidence.comparisons
         title = f"Differences to {CONTROL}"
         if rows.empty:
-            return Block(title, text=(f"No trial shares its task and budget with a trial of {CONTROL}.",))
-        table = Table(rows[list(COLUMNS)].rename(columns=COLUMNS), FORMATS)
-        return Block(title, text=(_text(rows),), tables=(table,), charts=(_chart(evidence, rows),))
+            return Block(title, text=(f"No trial has the same task and budget as a trial of {CONTROL}.",))
+        return Block(title, text=(_text(rows),), tables=(_table(evidence, rows),), charts=(_chart(evidence, rows),))
+
+
+def _table(evidence: Evidence, rows: pd.DataFrame) -> Table:
+    frame = rows[list(COLUMNS)].rename(columns=COLUMNS)
+    for column, key in (("configuration", "key"), (f"{CONTROL} configuration", "control_key")):
+        words = [evidence.words(row, key) for _, row in rows.iterrows()]
+        if any(words):
+            frame[column] = words
+    return Table(frame, FORMATS)
 
 
 def _text(rows: pd.DataFrame) -> str:
-    pairs = "Each row pairs trials with the same task, budget and seed."
+    pairs = "Each row pairs trials with the same task, budget and seed; scores are those of the report split."
     family = int(rows["p"].notna().sum())
     if not family:
-        return f"{pairs} With one shared seed, or no spread over seeds, nothing can be tested: n/a."
+        return f"{pairs} No test is possible with one shared seed or equal differences at every seed (n/a)."
     return (
-        f"{pairs} Interval: 95% t-interval of the paired difference. p: two-sided paired t-test, Holm's correction "
-        f"over {plural(family, 'comparison')}. Detectable: the true difference that this many seeds would find with "
-        f"80% power (two-sided 5%, before the correction), from their own spread. Verdict: not seen is a mean "
-        f"difference below the detectable one; not significant is a larger one that does not survive the correction. "
-        f"What one seed, or seeds without spread, cannot give is n/a."
+        f"{pairs} Interval: 95% t-interval of the paired difference. p: two-sided paired t-test with Holm's correction "
+        f"over {plural(family, 'comparison')}. Detectable: the smallest true difference that this many seeds would "
+        "detect with 80% power (two-sided 5%, before correction), estimated from their own spread. Verdict: a mean "
+        'difference below it is "below detectable"; a larger one whose p exceeds 5% is "not significant". n/a: cannot '
+        "be computed with one seed or equal differences."
     )
 
 
 def _chart(evidence: Evidence, rows: pd.DataFrame) -> Chart:
     panels = tuple(_panel(evidence, setting, group) for setting, group in rows.groupby("setting", sort=True))
-    caption = f"Mean paired difference to {CONTROL} and its 95% t-interval; right of the line is better."
+    caption = f"Mean paired difference to {CONTROL} with its 95% t-interval; positive is better."
     if rows["low"].isna().any():
-        caption += " A marker without a bar has one shared seed: its spread is unknown."
+        caption += " A marker without a bar has one shared seed, so its interval is unknown."
     return Chart("differences", f"Differences to {CONTROL}", caption, panels)
 
 
 def _panel(evidence: Evidence, setting: str, rows: pd.DataFrame) -> Curves:
     allocators, budgets = sorted(set(rows["allocator"])), sorted(set(rows["budget"]))
     series = []
-    for place, allocator in enumerate(allocators):
+    for index, allocator in enumerate(allocators):
         own = rows[rows["allocator"] == allocator].sort_values("budget")
-        # a band of height 1 per budget, the allocators below one another inside it
-        y = [budgets.index(budget) + 0.7 * ((place + 0.5) / len(allocators) - 0.5) for budget in own["budget"]]
+        # one band of height 1 per budget, in which the allocators are stacked
+        y = [budgets.index(budget) + 0.7 * ((index + 0.5) / len(allocators) - 0.5) for budget in own["budget"]]
         hover = [
-            f"{allocator}, mean rank {row.budget:g}<br>{row.difference:+.4f} ({plural(row.n, 'seed')})<br>{row.verdict}"
+            f"{allocator}, mean rank {row.budget:g}\n{row.difference:+.4f} ({plural(row.n, 'seed')})\n{row.verdict}"
             for row in own.itertuples()
         ]
         x, error = tuple(own["difference"]), tuple((own["high"] - own["low"]) / 2)
         series.append(Series(allocator, evidence.styles[allocator], "interval", x, tuple(y), error, tuple(hover)))
-    metric = evidence.averages.loc[evidence.averages["setting"] == setting, "metric"].iloc[0]
-    ticks = tuple((float(place), f"rank {budget:g}") for place, budget in enumerate(budgets))
+    ticks = tuple((float(index), f"rank {budget:g}") for index, budget in enumerate(budgets))
     y_axis = Axis("", ticks=ticks, limits=(len(budgets) - 0.5, -0.5))
-    return Curves(setting, tuple(series), Axis(f"difference in {METRICS.get(metric, metric)}"), y_axis)
+    return Curves(setting, tuple(series), Axis(f"difference in {evidence.metric(setting)}"), y_axis)

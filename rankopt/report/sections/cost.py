@@ -1,4 +1,4 @@
-"""What the trials took."""
+"""The cost of the trials."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FORMATS = {
 
 
 class CostTable(Section):
-    """How long, how many tokens, how much padding, how many parameters trained at the peak?"""
+    """How much time, how many tokens and how many trained parameters did the trials take?"""
 
     def block(self, evidence: Evidence) -> Block | None:
         if not evidence.settings:
@@ -33,7 +33,8 @@ class CostTable(Section):
         costs.columns = ["task", "allocator", "mean rank", "trials", *list(FORMATS)[1:]]
         total = float(own["train_seconds"].sum() + own["evaluate_seconds"].sum())
         text = (
-            f"Means per trial. Wall seconds depend on the device (see Provenance); padding is its share of all tokens; "
-            f"adapter peak and head are trained parameters. All complete trials together: {total / 60:,.1f} minutes.",
+            "Means per trial. Wall-clock seconds depend on the device (see Provenance). Padding: share of all tokens. "
+            "Adapter peak and head: parameters trained. Total of all complete trials: "
+            f"{total / 60:,.1f} minutes.",
         )
         return Block("Cost", text=text, tables=(Table(costs, FORMATS),))

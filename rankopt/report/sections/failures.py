@@ -1,8 +1,9 @@
-"""What did not work, is missing, or was never planned."""
+"""Failed trials, missing results, and results outside the plan."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -12,58 +13,65 @@ from rankopt.report.evidence import Evidence
 from rankopt.report.formatting import plural
 
 SHOWN = 300
-"""Characters of a reason; the whole text is in the study's storage."""
+"""The largest number of characters shown of a reason; the study's storage has the whole text."""
 
 
 class Failures(Section):
-    """Is anything missing from the picture?"""
+    """Which results are missing, and why?"""
 
     def block(self, evidence: Evidence) -> Block:
         failed = [result for result in evidence.results if result.status == "failed"]
         notes = Counter(note for result in evidence.results for note in result.notes)
-        planned = _planned(evidence)
-        done = {result.key for result in evidence.results if result.status == "complete"}
         bullets = [f"{plural(len(failed), 'trial')} failed."]
-        if planned:
-            missing, outside = len(planned - done), len(done - planned)
+        if planned := evidence.planned:
+            missing = len(planned - {result.key for result in evidence.results if result.status == "complete"})
+            have = "has" if missing == 1 else "have"
+            bullets.append(f"{missing:,} of {plural(len(planned), 'planned trial')} {have} no complete result.")
+        if evidence.unplanned:
             bullets.append(
-                f"{missing:,} of {plural(len(planned), 'planned trial')} {_have(missing)} no complete result."
-            )
-            bullets.append(
-                f"{plural(outside, 'result')} outside the study's plan (another version of its file, or a --set)."
+                f"{plural(len(evidence.unplanned), 'result')} outside the study's plan, from an earlier version of the "
+                "study file or from --set: listed below, excluded from everything else."
             )
         if evidence.counts:
             states = ", ".join(f"{state} {number:,}" for state, number in sorted(evidence.counts.items()))
             bullets.append(f"Trials in the storage: {states}.")
         tables = []
         if failed:
-            tables.append(Table(_reasons(failed), title="Failed trials"))
+            tables.append(Table(_table(failed, "reason", map(_reason, failed)), title="Failed trials"))
+        if evidence.unplanned:
+            scores = (_score(result) for result in evidence.unplanned)
+            tables.append(Table(_table(evidence.unplanned, "result", scores), title="Results outside the plan"))
         if notes:
             rows = [(note, number) for note, number in sorted(notes.items())]
-            tables.append(Table(pd.DataFrame(rows, columns=["note", "trials"]), title="Remarks of trials"))
-        return Block("Failures and gaps", bullets=tuple(bullets), tables=tuple(tables))
+            tables.append(Table(pd.DataFrame(rows, columns=["note", "trials"]), title="Notes on trials"))
+        return Block("Failures and missing results", bullets=tuple(bullets), tables=tuple(tables))
 
 
-def _have(number: int) -> str:
-    return "has" if number == 1 else "have"
-
-
-def _planned(evidence: Evidence) -> set[str]:
-    """The keys that are known beforehand; those that a search proposes have no plan to compare with."""
-    if not evidence.study.listed:
-        return set()
-    return {evidence.study.trial(each).key for each in evidence.study.assignments()} | set(evidence.search.plan)
-
-
-def _reasons(failed: list[TrialResult]) -> pd.DataFrame:
+def _table(results: Iterable[TrialResult], last: str, texts: Iterable[str]) -> pd.DataFrame:
+    """One row per result; a spec may be invalid, so fields are read from it as plain data."""
     rows = []
-    for result in failed:
-        spec = result.spec  # plain: what a search proposed in vain may be no valid trial
-        budget = {name: value for name, value in (spec.get("budget") or {}).items() if value is not None}
-        amount = ", ".join(f"{name} {value}" for name, value in sorted(budget.items())) or "none"
-        reason = " ".join(result.reason.split()) or "no reason was recorded"
-        cut = reason if len(reason) <= SHOWN else f"{reason[:SHOWN]} ..."
-        task, allocator = spec["task"]["name"], spec["allocator"]["name"]
-        rows.append((task, allocator, amount, spec.get("seed", 0), result.key, cut))
-    frame = pd.DataFrame(rows, columns=["task", "allocator", "budget", "seed", "key", "reason"])
-    return frame.sort_values(["task", "allocator", "budget", "seed", "key"])
+    for result, text in zip(results, texts, strict=True):
+        task, allocator = (_name(result.spec.get(field)) for field in ("task", "allocator"))
+        rows.append((task, allocator, _amount(result.spec.get("budget")), result.spec.get("seed", 0), result.key, text))
+    frame = pd.DataFrame(rows, columns=["task", "allocator", "budget", "seed", "key", last])
+    return frame.sort_values(["task", "allocator", "budget", "seed", "key"], key=lambda column: column.map(str))
+
+
+def _name(part: object) -> str:
+    return str(part.get("name", "?")) if isinstance(part, dict) else "?"
+
+
+def _amount(budget: object) -> str:
+    given = {name: value for name, value in budget.items() if value is not None} if isinstance(budget, dict) else {}
+    return ", ".join(f"{name} {value}" for name, value in sorted(given.items())) or "none"
+
+
+def _reason(result: TrialResult) -> str:
+    reason = " ".join(result.reason.split()) or "no reason was recorded"
+    return reason if len(reason) <= SHOWN else f"{reason[:SHOWN]} ..."
+
+
+def _score(result: TrialResult) -> str:
+    if result.status == "failed":
+        return f"failed: {_reason(result)}"
+    return f"report {result.metrics[0]} {result.score('report'):.3f}, {result.own.kept:,} parameters"

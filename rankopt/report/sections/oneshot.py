@@ -1,4 +1,4 @@
-"""What one training of a super-network said, and what training its patterns from scratch said of that."""
+"""One-shot search: the curve of a super-network beside its patterns trained from scratch."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ from rankopt.analysis.statistics import paired, summarize
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import KEPT, compact, metric_label, plural, with_error
+from rankopt.report.formatting import KEPT, compact, plural, with_error
 from rankopt.report.palette import NEUTRAL, styles
 
 FROM_SCRATCH = "from scratch"
 
 
-DRAWN = (CONTROL, "evolved")
-"""The kinds of patterns in the figure; the table has all."""
-
-
 class OneShot(Section):
-    """Can the curve of one training be believed, and what did it save?"""
+    """How accurate is the curve of one training, and what did it save?"""
 
     def block(self, evidence: Evidence) -> Block | None:
         frames = {setting: frame for setting in evidence.settings if len(frame := _frame(evidence, setting))}
         if not frames:
             return None
         text = (
-            "One training, re-ordered and recovered so that every prefix is a model, cut to patterns of equal cost by "
-            "forward passes on the search split; scores below are the reported ones. Patterns trained from scratch "
-            "share task, model, training and seed with the super-network" + _but(evidence) + "." + _whole(evidence),
+            "A super-network is trained once and recovered so that every prefix of its components is a model. It is "
+            "then cut to patterns of equal cost by forward passes on the search split. Scores below are report scores. "
+            "Patterns trained from scratch share task, model, training settings and seed with the super-network"
+            + _epochs(evidence)
+            + "."
+            + _before_recovery(evidence),
         )
         tables = tuple(
             Table(_table(frame), {"rank": "g"}, title=setting if len(frames) > 1 else "")
@@ -44,21 +43,21 @@ class OneShot(Section):
         panels = tuple(_panel(evidence, setting, frame) for setting, frame in frames.items())
         chart = Chart(
             "one-shot", "One-shot curve",
-            "The super-network cut to patterns (all of one training per seed), and the same kinds of patterns trained "
-            "from scratch. Means over seeds; error bars are one standard error. The front is chosen on the search "
-            "split among all patterns of the super-network, also those of kinds that are not drawn.", panels,
+            "Patterns of the super-network (one training per seed) and the same patterns trained from scratch: uniform "
+            "ranks, and the source with the best search score. Means over seeds; error bars are one standard error. "
+            "The Pareto front is chosen by search scores among all patterns of the super-network.", panels,
         )  # fmt: skip
         return Block("One-shot search", text=text, bullets=bullets, tables=tables, charts=(chart,))
 
 
-def _but(evidence: Evidence) -> str:
+def _epochs(evidence: Evidence) -> str:
     epochs = evidence.study.search.options.get("epochs")
-    return f", but for the epochs, of which they have {epochs:g}" if epochs else ""
+    return f", except for the epochs: they are trained for {epochs:g}" if epochs else ""
 
 
-def _whole(evidence: Evidence) -> str:
+def _before_recovery(evidence: Evidence) -> str:
     apart = any(point.adapter != result.own.adapter for result in evidence.results for point in result.points)
-    return " The whole is scored as it was before the recovery." if apart else ""
+    return " The full-rank pattern is scored before the recovery." if apart else ""
 
 
 def _frame(evidence: Evidence, setting: str) -> pd.DataFrame:
@@ -69,58 +68,69 @@ def _lines(setting: str, frame: pd.DataFrame) -> Iterator[str]:
     once = frame.drop_duplicates("key")
     known = frame[frame["again_score"].notna()]
     yield (
-        f"{setting}: {plural(len(once), 'super-network')}; {plural(int(once['looks'].sum()), 'pattern')} looked at, "
+        f"{setting}: {plural(len(once), 'super-network')}; {plural(int(once['looks'].sum()), 'pattern')} evaluated, "
         f"{once['look_seconds'].sum() / max(1, once['looks'].sum()):.2g} s each."
     )
     if known.empty:
-        yield f"{setting}: no pattern was trained from scratch, so nothing says how far the curve can be believed."
+        yield f"{setting}: no pattern was trained from scratch, so the accuracy of the curve is unknown."
         return
-    training = float(known.drop_duplicates("again_key")["again_seconds"].mean())
-    looks = once["looks"].sum()
-    curve = float(once["super_seconds"].mean())
-    clock = f"{curve / training:.2f}"
-    # a load that comes and goes falls on a training and on its own looks alike, but not on trainings of other hours
-    by_steps = (once["super_seconds"] / (once["super_seconds"] - once["look_seconds"]) * once["super_steps"]).mean()
-    cost = (
-        f"{setting}: the whole curve cost {by_steps / known['again_steps'].mean():.2f} trainings from scratch by "
-        f"steps, all looks counted at their share of its seconds ({clock} by the clock)"
-        if by_steps == by_steps
-        else f"{setting}: the whole curve cost {clock} trainings from scratch by the clock (steps of several passes)"
-    )
-    each = looks / len(once)
-    yield (
-        f"{cost}; training each of the {each:.0f} patterns looked at would have cost {each:.0f}. "
-        f"One look cost 1/{training * looks / once['look_seconds'].sum():.0f} of a training."
-        if looks
-        else f"{cost}."
-    )
-    tau, pairs = agreement(frame)
-    # were the pairs independent, each would be a coin; its chance by the rule of succession, as few would all agree
-    coin = (pairs * (1 + tau) / 2 + 1) / (pairs + 2)
-    said = f"{tau:.2f}, give or take {2 * math.sqrt(coin * (1 - coin) / (pairs + 2)):.2f}" if tau == tau else "unknown"
-    yield (
-        f"{setting}: Kendall's tau between the super-network's search score and that from scratch, over "
-        f"{plural(pairs, 'pair')} of patterns of one super-network and equal cost: {said}."
-    )
-    for times, words in ((1.0, "of the same cost"), (2.0, "of twice the cost, all uniform patterns left out")):
+    yield _cost(setting, once, known)
+    yield _correlation(setting, frame)
+    for times, words in ((1.0, "of the same cost"), (2.0, "of twice the cost, excluding uniform patterns")):
         beside = beside_uniform(frame, times)
-        told = [
+        differences = [
             f"{with_error(found.mean, found.error, sign='+')} at rank {level:g}"
             for level, rows in beside.groupby("level")
             if (found := summarize(rows["difference"].tolist()))
         ]
-        if told:
+        if differences:
             yield (
-                f"{setting}: the curve (at every rank the best pattern on the search split) less uniform ranks "
-                f"{words}, trained from scratch: {', '.join(told)} (mean ± standard error of paired differences, "
-                f"{plural(beside['seed'].nunique(), 'seed')})."
+                f"{setting}: report score of the curve (at every rank the pattern with the best search score) minus "
+                f"that of uniform ranks trained from scratch, {words}: {', '.join(differences)} (mean ± standard error "
+                f"of paired differences, {plural(beside['seed'].nunique(), 'seed')})."
             )
-    known = known.drop_duplicates(["key", "again_key"])  # two kinds may name one pattern
-    error = paired((known["score"] - known["again_score"]).tolist())
+    known = known.drop_duplicates(["key", "again_key"])  # two sources may have found one pattern
+    errors = known["score"] - known["again_score"]
+    error = paired(errors.tolist())
     yield (
-        f"{setting}: a pattern's score in the super-network less that from scratch: {error.mean:+.3f} on average "
-        f"over {plural(error.n, 'pattern')}, between {(known['score'] - known['again_score']).min():+.3f} and "
-        f"{(known['score'] - known['again_score']).max():+.3f}."
+        f"{setting}: report score of a pattern in the super-network minus that from scratch: {error.mean:+.3f} on "
+        f"average over {plural(error.n, 'pattern')}, between {errors.min():+.3f} and {errors.max():+.3f}."
+    )
+
+
+def _cost(setting: str, once: pd.DataFrame, known: pd.DataFrame) -> str:
+    """The cost of the curve in trainings from scratch."""
+    training = float(known.drop_duplicates("again_key")["again_seconds"].mean())
+    looks = once["looks"].sum()
+    clock = f"{float(once['super_seconds'].mean()) / training:.2f}"
+    # machine load affects a training and its own evaluations alike, but not trainings at other hours: count steps, and
+    # evaluations by their share of the super-network's seconds
+    by_steps = (once["super_seconds"] / (once["super_seconds"] - once["look_seconds"]) * once["super_steps"]).mean()
+    cost = (
+        f"{setting}: the whole curve cost as much as {by_steps / known['again_steps'].mean():.2f} trainings from "
+        f"scratch, counted in steps with evaluations by their share of the time ({clock} by wall-clock time)"
+        if by_steps == by_steps
+        else f"{setting}: the whole curve cost as much as {clock} trainings from scratch by wall-clock time (its steps "
+        "have several passes)"
+    )
+    if not looks:
+        return f"{cost}."
+    each = looks / len(once)
+    return (
+        f"{cost}. Training each of the {each:.0f} evaluated patterns would have cost {each:.0f}. "
+        f"One evaluation cost 1/{training * looks / once['look_seconds'].sum():.0f} of a training."
+    )
+
+
+def _correlation(setting: str, frame: pd.DataFrame) -> str:
+    tau, pairs = agreement(frame)
+    # as if pairs were independent coin flips; the rule of succession keeps the spread above 0 when all few pairs agree
+    coin = (pairs * (1 + tau) / 2 + 1) / (pairs + 2)
+    value = f"{tau:.2f} ± {2 * math.sqrt(coin * (1 - coin) / (pairs + 2)):.2f}" if tau == tau else "unknown"
+    return (
+        f"{setting}: Kendall's tau between search scores in the super-network and from scratch, over "
+        f"{plural(pairs, 'pair')} of patterns of one super-network and equal cost: {value} (one standard error, if "
+        "pairs were independent)."
     )
 
 
@@ -146,7 +156,7 @@ def _table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _front(frame: pd.DataFrame) -> pd.DataFrame:
-    """The patterns of the super-networks that no other one dominates on the search split, means over seeds."""
+    """The Pareto front of the super-networks' patterns by search score, means over seeds."""
     means = frame.groupby(["level", "source"], as_index=False)[["kept", "search", "score"]].mean()
     return means.iloc[front(means["kept"].tolist(), means["search"].tolist())]
 
@@ -161,30 +171,31 @@ def _score(values: pd.Series[float]) -> str:
     return with_error(found.mean, found.error) if found.n else ""
 
 
+def _drawn(frame: pd.DataFrame) -> list[str]:
+    """Uniform patterns, and those of the source with the best mean search score; the table has all sources."""
+    others = frame[frame["source"] != CONTROL].groupby("source")["search"].mean()
+    return [CONTROL, *([str(others.idxmax())] if len(others) else [])]
+
+
 def _panel(evidence: Evidence, setting: str, frame: pd.DataFrame) -> Curves:
-    kinds = [source for source in DRAWN if source in set(frame["source"])]
-    labels = {(source, name): f"{source}, {name}" for source in kinds for name in ("one-shot", FROM_SCRATCH)}
+    labels = {(source, name): f"{source}, {name}" for source in _drawn(frame) for name in ("one-shot", FROM_SCRATCH)}
     looks = styles(labels.values())
     series = []
-    for source in kinds:
-        for column, name in (("score", "one-shot"), ("again_score", FROM_SCRATCH)):
-            rows = frame[(frame["source"] == source) & frame[column].notna()]
-            if rows.empty:
-                continue
-            points = [
-                (float(group["kept"].mean()), summarize(group[column].tolist())) for _, group in rows.groupby("level")
-            ]
-            label = labels[source, name]
-            series.append(
-                Series(
-                    label, looks[label], "line", tuple(x for x, _ in points), tuple(s.mean for _, s in points),
-                    tuple(s.error for _, s in points),
-                )
-            )  # fmt: skip
+    for (source, name), label in labels.items():
+        column = "again_score" if name == FROM_SCRATCH else "score"
+        rows = frame[(frame["source"] == source) & frame[column].notna()]
+        if rows.empty:
+            continue
+        points = [
+            (float(group["kept"].mean()), summarize(group[column].tolist())) for _, group in rows.groupby("level")
+        ]
+        xs, found = zip(*points, strict=True)
+        series.append(
+            Series(label, looks[label], "line", xs, tuple(s.mean for s in found), tuple(s.error for s in found))
+        )
     best = _front(frame)
     series.append(Series("Pareto front, one-shot", NEUTRAL, "front", tuple(best["kept"]), tuple(best["score"])))
-    first = evidence.points[evidence.points["setting"] == setting].iloc[0]
     uniform = frame[frame["source"] == CONTROL].groupby("level")["kept"].mean()
     ticks = tuple((float(kept), f"{compact(kept)}\nrank {level:g}") for level, kept in uniform.items())
     x = Axis(KEPT, log=True, counts=True, ticks=ticks)
-    return Curves(setting, tuple(series), x, Axis(metric_label(first["metric"], first["split"])))
+    return Curves(setting, tuple(series), x, Axis(evidence.metric(setting)))

@@ -1,4 +1,4 @@
-"""How a search came to its answer."""
+"""The course of a search."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from typing import NamedTuple
 from rankopt.analysis.pareto import hypervolume
 from rankopt.core.trial_spec import TrialSpec, decode
 from rankopt.report.base import Block, Section
-from rankopt.report.chart import Axis, Chart, Curves, Kind, Series, Style
+from rankopt.report.chart import Axis, Chart, Curves, Mark, Series, Style
 from rankopt.report.evidence import Evidence
 from rankopt.report.formatting import plural
 from rankopt.report.palette import COLOURS, NEUTRAL, styles
 
 HYPERVOLUME = "hypervolume (mean best score over budgets)"
-WON = (
-    "The best score that a budget buys, averaged over all budgets from no parameters to full rank everywhere: the area "
-    "that was dominated so far, from a corner at full rank and score 0, as a share of full rank. Searches over one "
-    "model and task compare. Scores are those of the search split, which the search saw."
+HYPERVOLUME_CAPTION = (
+    "Hypervolume of the results so far: the area that they dominate up to full rank everywhere and down to score 0, "
+    "divided by the parameters of full rank. This is the best search score within a budget, averaged over all budgets. "
+    "It is comparable between searches over the same model and task."
 )
 
 
 class Progress(Section):
-    """Did the search still find something at the end, and what did it spend on the way?"""
+    """Did the search still improve at the end, and how many trials did it take?"""
 
     def block(self, evidence: Evidence) -> Block | None:
         if any(result.looks for result in evidence.results):
-            return _looked(evidence)
+            return _super_networks(evidence)
         if not evidence.search.proposals:
             return None
         panels = tuple(panel for setting in evidence.settings if (panel := _panel(evidence, setting)))
-        charts = (Chart("search", "Search over trials", _caption(evidence), panels),) if panels else ()
-        return Block("Search", text=(_who(evidence),), bullets=tuple(_spent(evidence)), charts=charts)
+        charts = (Chart("search", "Search over proposals", _caption(evidence), panels),) if panels else ()
+        return Block("Search", text=(_setup(evidence),), bullets=tuple(_spent(evidence)), charts=charts)
 
 
-def _looked(evidence: Evidence) -> Block:
-    """What a one-shot search won, look by look, over every super-network."""
+def _super_networks(evidence: Evidence) -> Block:
+    """The hypervolume of a one-shot search over the patterns evaluated in each super-network."""
     panels = []
     for setting in evidence.settings:
         supers = [result for result in evidence.complete(setting) if result.looks]
@@ -46,57 +46,59 @@ def _looked(evidence: Evidence) -> Block:
         looks, most = styles(labels), _most(evidence, setting)
         series = []
         for label, result in zip(labels, supers, strict=True):
-            won = _won([_Found(*look) for look in result.looks], most)
-            steps = [(float(step), value) for step, value in enumerate(won, 1)]
+            values = _hypervolumes([_Found(*look) for look in result.looks], most)
+            steps = [(float(step), value) for step, value in enumerate(values, 1)]
             series.append(_series(label, looks[label], "step", steps))
         if series:
-            panels.append(Curves(setting, tuple(series), Axis("patterns looked at"), Axis(HYPERVOLUME)))
+            panels.append(Curves(setting, tuple(series), Axis("patterns evaluated"), Axis(HYPERVOLUME)))
     text = (
-        "For every uniform rank, the largest first, the search looked at the patterns below by forward passes of one "
-        "trained super-network over the search split: what the knapsacks chose, then what evolved from it.",
+        "For every uniform rank, the largest first, patterns of the same cost were evaluated by forward passes of the "
+        "trained super-network over the search split: first those chosen by knapsack, then those found by evolution.",
     )
-    return Block("Search", text=text, charts=(Chart("search", "Search over looks", WON, tuple(panels)),))
+    return Block(
+        "Search",
+        text=text,
+        charts=(Chart("search", "Hypervolume over evaluated patterns", HYPERVOLUME_CAPTION, tuple(panels)),),
+    )
 
 
-def _who(evidence: Evidence) -> str:
+def _setup(evidence: Evidence) -> str:
     study = evidence.study
     options = ", ".join(f"{name} {value}" for name, value in study.search.options.items() if name != "pruner")
     times = len(evidence.study.repeats())
-    told = f", each of {times} trainings and told their mean," if evidence.study.repeat else ""
+    repeated = f", each trained {times} times and scored by the mean," if evidence.study.repeat else ""
     aims = " and ".join(f"{direction} {name}" for name, direction in study.objectives.items())
     bound = f", at most {study.constraints['parameters']:,} parameters kept" if study.constraints else ""
-    return f"{study.search.name} ({options}) proposed trials{told} to {aims} on the search split{bound}."
+    return f"{study.search.name} ({options}) proposed trials{repeated} to {aims} on the search split{bound}."
 
 
 def _spent(evidence: Evidence) -> list[str]:
     proposals = evidence.search.proposals
     fates = Counter(proposal.fate for proposal in proposals)
     complete = [tuple(proposal.keys) for proposal in proposals if proposal.fate == "complete"]
-    told = ", ".join(f"{number:,} {fate}" for fate, number in sorted(fates.items()))
-    found = [f"{plural(len(proposals), 'proposal')}: {told}."]
+    states = ", ".join(f"{number:,} {fate}" for fate, number in sorted(fates.items()))
+    found = [f"{plural(len(proposals), 'proposal')}: {states}."]
     if repeated := len(complete) - len(set(complete)):
-        found.append(f"{repeated:,} of them repeated an earlier one, whose result they were told without a training.")
+        found.append(f"{repeated:,} of them repeated an earlier one and reused its result without training.")
     if evidence.study.repeat:
         each = "; ".join(f"{path} {', '.join(map(str, values))}" for path, values in evidence.study.repeat.items())
-        found.append(f"A proposal is trained at each of: {each}. Curves show the means of complete ones.")
+        found.append(f"Each proposal is trained at: {each}. Curves show the means of complete proposals.")
     if pruner := evidence.study.search.options.get("pruner"):
-        rule = "our own rule, not Optuna's" if pruner["name"] == "dominated" else "Optuna's"
         found.append(
-            f"Trials could be stopped early by the pruner {pruner['name']} ({rule}); a stopped one is in no table and "
-            "on no figure."
+            f"The pruner {pruner['name']} could stop trials early; pruned trials are excluded from tables and figures."
         )
     return found
 
 
 class _Found(NamedTuple):
-    """A complete proposal in one setting: means over its trainings there."""
+    """Kept parameters and search score of a complete proposal in one setting, means over its trainings there."""
 
     kept: float
     score: float
 
 
 def _found(evidence: Evidence, setting: str) -> list[_Found | None]:
-    """For every proposal what it found in a setting, or None where it has nothing."""
+    """For every proposal its result in a setting, or None without one."""
     own = evidence.points[evidence.points["own"].astype(bool) & (evidence.points["setting"] == setting)]
     here = {row.key: _Found(float(row.kept), row.search) for row in own.itertuples()}
     found: list[_Found | None] = []
@@ -124,24 +126,24 @@ def _panel(evidence: Evidence, setting: str) -> Curves | None:
         ]
         if cloud:
             series.append(_series(name, Style(NEUTRAL.colour, marker), "cloud", cloud))
-    return Curves(setting, tuple(series), Axis("proposals"), Axis("score on the search split"))
+    return Curves(setting, tuple(series), Axis("proposals"), Axis(evidence.metric(setting, "search")))
 
 
-def _series(label: str, style: Style, kind: Kind, points: list[tuple[float, float]]) -> Series:
+def _series(label: str, style: Style, mark: Mark, points: list[tuple[float, float]]) -> Series:
     xs, ys = zip(*points, strict=True)
-    return Series(label, style, kind, xs, ys)
+    return Series(label, style, mark, xs, ys)
 
 
 def _so_far(evidence: Evidence, setting: str, results: list[_Found | None]) -> tuple[str, list[float | None]]:
-    """What the proposals so far have won, after each of them; nothing before the first one that counts."""
+    """Hypervolume or best score after each proposal; None before the first one that counts."""
     if len(evidence.study.objectives) > 1:
-        return "hypervolume", [*_won(results, _most(evidence, setting))]
+        return "hypervolume", [*_hypervolumes(results, _most(evidence, setting))]
     scores = [[result.score for result in results[:count] if result] for count in range(1, len(results) + 1)]
     return "best score so far", [max(so_far, default=None) for so_far in scores]
 
 
-def _won(found: Sequence[_Found | None], most: float) -> list[float]:
-    """The hypervolume after each one, as a share of full rank; what found nothing wins nothing."""
+def _hypervolumes(found: Sequence[_Found | None], most: float) -> list[float]:
+    """The hypervolume after each result, divided by the parameters of full rank."""
     values = []
     for count in range(1, len(found) + 1):
         so_far = [one for one in found[:count] if one]
@@ -151,7 +153,7 @@ def _won(found: Sequence[_Found | None], most: float) -> list[float]:
 
 
 def _most(evidence: Evidence, setting: str) -> float:
-    """Parameters of `model.max_rank` everywhere: a corner that every search over one model shares."""
+    """Parameters of `model.max_rank` everywhere, a reference shared by all searches over one model."""
     return float(
         max(
             decode(TrialSpec, result.spec).model.max_rank * sum(shape.cost for shape in result.layers.values())
@@ -166,6 +168,6 @@ def _within(evidence: Evidence, found: _Found) -> bool:
 
 def _caption(evidence: Evidence) -> str:
     if len(evidence.study.objectives) == 1:
-        beyond = ", crosses those beyond the constraint" if evidence.study.constraints else ""
-        return f"Best score on the search split so far, and the trials that it was found among{beyond}."
-    return WON
+        beyond = "; crosses: trials beyond the constraint" if evidence.study.constraints else ""
+        return f"Line: best search score so far; markers: all complete trials{beyond}."
+    return HYPERVOLUME_CAPTION

@@ -1,4 +1,4 @@
-"""Where the numbers come from."""
+"""The origin of the results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rankopt.report.formatting import joined, plural
 
 
 class Provenance(Section):
-    """Which code, libraries, data, devices, seeds and protocol?"""
+    """Which code, libraries, data, devices, seeds and protocol gave these results?"""
 
     def block(self, evidence: Evidence) -> Block:
         specs = evidence.specs
@@ -33,9 +33,9 @@ class Provenance(Section):
         rows += [(name, _values(values)) for name, values in sorted(found.items())]
         warnings = []
         if "paper" in protocols:
-            warnings.append('Protocol "paper": selected and reported on the same split.')
+            warnings.append('Protocol "paper": models were selected and reported on the same split.')
         if len(found.get("revision", {})) > 1:
-            warnings.append("The results come from more than one revision of the code.")
+            warnings.append("The results come from more than one revision of the code; the table lists them.")
         return Block(
             "Provenance",
             warnings=tuple(warnings),

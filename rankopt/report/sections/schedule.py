@@ -1,4 +1,4 @@
-"""The active ranks while training runs."""
+"""Active ranks during training."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from rankopt.report.evidence import Evidence
 
 
 class BudgetOverTime(Section):
-    """How many components were active at each step, at one budget and seed?"""
+    """How many components were active after each step, at one budget and seed?"""
 
     def block(self, evidence: Evidence) -> Block | None:
         panels = tuple(panel for setting in evidence.settings if (panel := _panel(evidence, setting)))
         if not panels:
             return None
         caption = (
-            "Components active over all layers after each step, one budget and the first seed of each allocator. "
-            "Lines that coincide lie on one another, the wider below."
+            "Active components of all layers after each step, at one budget and the first seed of each allocator. "
+            "Overlapping lines are drawn with decreasing width."
         )
         return Block("Budget over time", charts=(Chart("budget", "Budget over time", caption, panels),))
 
@@ -31,13 +31,13 @@ def _panel(evidence: Evidence, setting: str) -> Curves | None:
     }
     traces = {allocator: _trace(evidence.by_key[first["key"]]) for allocator, first in firsts.items()}
     series = []
-    # constant traces wide and below, those that change thin and on top: so none hides another where they coincide
-    for place, allocator in enumerate(sorted(traces, key=lambda name: (len(traces[name]), name))):
+    # wide constant lines first, thin changing lines on top, so that overlapping lines stay visible
+    for index, allocator in enumerate(sorted(traces, key=lambda name: (len(traces[name]), name))):
         trace = traces[allocator]
         seed = firsts[allocator]["seed"]
-        hover = tuple(f"{allocator}, seed {seed}<br>step {step:,}: {total:,} active" for step, total in trace)
+        hover = tuple(f"{allocator}, seed {seed}\nstep {step:,}: {total:,} active" for step, total in trace)
         steps, totals = tuple(step for step, _ in trace), tuple(total for _, total in trace)
-        width = 2.0 + 1.5 * (len(traces) - 1 - place)
+        width = 2.0 + 1.5 * (len(traces) - 1 - index)
         series.append(Series(allocator, evidence.styles[allocator], "step", steps, totals, (), hover, width))
     if not series:
         return None
@@ -47,7 +47,7 @@ def _panel(evidence: Evidence, setting: str) -> Curves | None:
 
 
 def _trace(result: TrialResult) -> list[tuple[int, int]]:
-    """Steps and totals; an event stands until the next one, and a trial without events never changed."""
+    """(step, active components) at every change; a trial without rank events has constant ranks."""
     events = [(event.step, sum(event.ranks)) for event in result.ranks] or [(0, result.own.pattern.total)]
     last = result.cost.steps if result.cost else events[-1][0]
     return [*events, (last, events[-1][1])] if last > events[-1][0] else events

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import pandas as pd
 
-from rankopt.analysis.search import configuration
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.evidence import Evidence
 
 AVERAGES = {
     "setting": "task", "allocator": "allocator", "budget": "mean rank asked", "mean_rank": "mean rank kept",
-    "kept": "parameters kept", "n": "seeds", "score": "score", "error": "standard error", "search": "search score",
+    "kept": "parameters kept", "n": "seeds", "score": "report score", "error": "standard error",
+    "search": "search score",
 }  # fmt: skip
 POINTS = {
     "setting": "task", "allocator": "allocator", "budget": "mean rank asked", "seed": "seed", "point": "point",
-    "mean_rank": "mean rank kept", "kept": "parameters kept", "score": "score", "search": "search score", "key": "key",
+    "mean_rank": "mean rank kept", "kept": "parameters kept", "score": "report score", "search": "search score",
+    "key": "key",
 }  # fmt: skip
 FORMATS = {
-    "mean rank asked": "g", "mean rank kept": ".2f", "parameters kept": ",.0f", "score": ".3f",
+    "mean rank asked": "g", "mean rank kept": ".2f", "parameters kept": ",.0f", "report score": ".3f",
     "standard error": ".3f", "search score": ".3f",
 }  # fmt: skip
 LONG = 40
 
 
 class Scores(Section):
-    """Which numbers were measured?"""
+    """Which scores were measured?"""
 
     def block(self, evidence: Evidence) -> Block | None:
         if not evidence.settings:
             return None
+        metrics = "; ".join(f"{setting}: {evidence.metric(setting)}" for setting in evidence.settings)
         text = (
-            "Score: the task's primary metric on the reported split, mean over seeds. Search score: the same metric on "
-            "the split that a search may look at. All metrics and columns are in data.csv.",
+            f"Report score: the task's primary metric on the report split, mean over seeds ({metrics}). Search score: "
+            "the same metric on the search split, by which configurations are chosen. data.csv has all metrics.",
         )
         averages = evidence.averages
         tables = [_averages(evidence, averages, "Means over seeds")]
@@ -44,8 +46,8 @@ class Scores(Section):
 
 def _averages(evidence: Evidence, rows: pd.DataFrame, title: str) -> Table:
     frame = rows[list(AVERAGES)].rename(columns=AVERAGES)
-    words = [configuration(evidence.study, evidence.by_key[key].spec) for key in rows["key"]]
-    if len(set(words)) > 1 or not evidence.study.listed:
+    words = [evidence.words(row) for _, row in rows.iterrows()]
+    if any(words):
         frame["configuration"] = words
         frame["key"] = rows["key"]
     return Table(frame, FORMATS, title, long=len(rows) > LONG)

@@ -1,8 +1,9 @@
-"""Score against kept parameters: the curve a study is run for."""
+"""The trade-off curve: score against kept parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
@@ -10,18 +11,18 @@ from rankopt.analysis.frame import CONTROL
 from rankopt.report.base import Block, Section
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import KEPT, compact, metric_label, span, with_error
+from rankopt.report.formatting import KEPT, compact, span, with_error
 from rankopt.report.palette import NEUTRAL
 
 SAME_COST = 1.05
-"""Up to this ratio points count as of one cost: a knapsack may leave a little over."""
+"""Points whose costs differ by at most this ratio count as equally expensive: budgets are rarely used up exactly."""
 
 LOG_FROM = 8.0
-"""A log axis helps from this ratio of the largest to the smallest x."""
+"""The ratio of largest to smallest x from which the axis is logarithmic."""
 
 
 class TradeOff(Section):
-    """What does a parameter buy, and for whom?"""
+    """Which score does each allocator reach with how many parameters?"""
 
     def block(self, evidence: Evidence) -> Block | None:
         if not evidence.settings:
@@ -32,35 +33,37 @@ class TradeOff(Section):
 
 def _caption(evidence: Evidence) -> str:
     seeds = evidence.chosen["n"]
-    parts = ["One seed, so no error bars."]
+    parts = ["One seed, hence no error bars."]
     if seeds.max() > 1:
         shown = span(int(seeds.min()), int(seeds.max()), "seed")
         parts = [f"Mean over {shown}; error bars are one standard error over seeds."]
     if evidence.chosen["allocator"].nunique() > 1:
-        parts.append(" Markers that share an x are set side by side by up to 2% of the axis.")
+        parts.append(" Markers at the same x are moved apart by up to 2% of the axis.")
     if not evidence.points["own"].all():
         parts.append(
-            " Thin dotted lines: one training evaluated at several ranks, largest budget only; of points at one cost, "
-            "the best on the search split."
+            " Thin dotted lines: one training evaluated at several ranks (largest budget only; of points at equal "
+            "cost, the one with the best search score)."
         )
     if not evidence.study.listed:
         parts.append(
-            " Every configuration of the search at its reported score; the dashed Pareto front was chosen on the "
-            "search split, so a better-looking marker beside it may be luck."
+            " Each faint marker is a configuration of the search at its report score. The dashed Pareto front was "
+            "chosen by search scores, so other markers can lie above it by chance."
         )
         if evidence.study.constraints:
-            parts.append(f" What keeps more than {evidence.study.constraints['parameters']:,} parameters is not on it.")
+            parts.append(
+                f" It has no configuration of more than {evidence.study.constraints['parameters']:,} parameters."
+            )
     elif len(evidence.chosen) < len(evidence.averages):
         parts.append(
-            " Faint markers: other configurations; the marked one of each allocator and the dashed Pareto front were "
-            "chosen on the search split and are shown at their reported scores."
+            " Faint markers: other configurations. The best configuration of each allocator and the dashed Pareto "
+            "front were chosen by search scores and are shown at their report scores."
         )
     return "".join(parts)
 
 
 def _panel(evidence: Evidence, setting: str) -> Curves:
     averages = evidence.averages[evidence.averages["setting"] == setting]
-    # a sampled search differs in more than its budget, so joining its best of every budget would promise a curve
+    # proposals differ in more than their budget, so a line through the best of each budget would mislead
     joined = averages["chosen"].astype(bool) & evidence.study.listed
     chosen = averages[averages["chosen"].astype(bool)]
     series = [
@@ -70,21 +73,20 @@ def _panel(evidence: Evidence, setting: str) -> Curves:
         *_nested(evidence, setting),
     ]
     xs = [x for one in series for x in one.x]
-    first = averages.iloc[0]
     log = min(xs) > 0 and max(xs) / min(xs) >= LOG_FROM
     ticks = _ticks(chosen)
     if len(ticks) == 1 and len({round(x) for x in xs}) > len(chosen):
-        ticks = ()  # nested points spread along an axis that one budget does not mark
+        ticks = ()  # dotted points spread along an axis that one budget does not mark
     x = Axis(KEPT, log, True, ticks, _limits(xs, log))
-    return Curves(setting, tuple(_side_by_side(series, x)), x, Axis(metric_label(first["metric"], first["split"])))
+    return Curves(setting, tuple(_side_by_side(series, x)), x, Axis(evidence.metric(setting)))
 
 
 def _lines(evidence: Evidence, chosen: pd.DataFrame) -> Iterator[Series]:
     for allocator, rows in chosen.groupby("allocator", sort=True):
         rows = rows.sort_values(["kept", "budget"])
         hover = [
-            f"{allocator}<br>{row.kept:,.0f} parameters, mean rank {row.mean_rank:.3g}"
-            f"<br>{with_error(row.score, row.error)} ({span(row.n, row.n, 'seed')})"
+            f"{allocator}{_told(evidence, row)}\n{row.kept:,.0f} parameters, mean rank {row.mean_rank:.3g}"
+            f"\n{with_error(row.score, row.error)} ({span(row.n, row.n, 'seed')})"
             for row in rows.itertuples()
         ]
         yield Series(
@@ -93,9 +95,17 @@ def _lines(evidence: Evidence, chosen: pd.DataFrame) -> Iterator[Series]:
         )  # fmt: skip
 
 
+def _told(evidence: Evidence, row: Any) -> str:
+    words = evidence.words(row._asdict())
+    return f"\n{words}" if words else ""
+
+
 def _cloud(evidence: Evidence, others: pd.DataFrame) -> Iterator[Series]:
     for allocator, rows in others.groupby("allocator", sort=True):
-        hover = [f"{allocator}<br>{row.kept:,.0f} parameters<br>{row.score:.3f}" for row in rows.itertuples()]
+        hover = [
+            f"{allocator}{_told(evidence, row)}\n{row.kept:,.0f} parameters\n{row.score:.3f}"
+            for row in rows.itertuples()
+        ]
         yield Series(
             allocator, evidence.styles[allocator], "cloud", tuple(rows["kept"]), tuple(rows["score"]), (), tuple(hover)
         )
@@ -115,15 +125,14 @@ def _nested(evidence: Evidence, setting: str) -> Iterator[Series]:
         rows = _one_per_cost(extra[extra["key"].isin(keys)])
         if rows:
             yield Series(
-                allocator, evidence.styles[allocator], "nested",
+                allocator, evidence.styles[allocator], "dotted",
                 tuple(kept for kept, _, _ in rows), tuple(score for _, score, _ in rows), (),
-                tuple(f"{allocator}, point {name}<br>{kept:,.0f} parameters<br>{s:.3f}" for kept, s, name in rows),
+                tuple(f"{allocator}, point {name}\n{kept:,.0f} parameters\n{s:.3f}" for kept, s, name in rows),
             )  # fmt: skip
 
 
 def _one_per_cost(points: pd.DataFrame) -> list[tuple[float, float, str]]:
-    """Parameters, reported score and label of points, means over seeds; of those at one cost the best on the search
-    split, so that a line through them goes forward."""
+    """(parameters, report score, label) of points, means over seeds; at equal cost the one of best search score."""
     means = points.groupby("point")[["kept", "search", "score"]].mean().sort_values("kept")
     found: list[pd.Series] = []
     for _, row in means.iterrows():
@@ -135,13 +144,13 @@ def _one_per_cost(points: pd.DataFrame) -> list[tuple[float, float, str]]:
 
 
 def _ticks(chosen: pd.DataFrame) -> tuple[tuple[float, str], ...]:
-    places = []
+    ticks = []
     for budget, rows in chosen.groupby("budget"):
-        # the control spends a budget exactly; an allocator may keep more or less than it
+        # the control uses a budget exactly; other allocators may keep more or less
         kept = (rows[rows["name"] == CONTROL] if CONTROL in set(rows["name"]) else rows)["kept"].median()
-        places.append((float(kept), f"{compact(kept)}\nrank {budget:g}"))
-    # ticks at the budgets, where they are few enough to be read
-    return tuple(places) if len(places) <= 6 and len({text for _, text in places}) == len(places) else ()
+        ticks.append((float(kept), f"{compact(kept)}\nrank {budget:g}"))
+    # only as many ticks as can be read
+    return tuple(ticks) if len(ticks) <= 6 and len({text for _, text in ticks}) == len(ticks) else ()
 
 
 def _limits(xs: list[float], log: bool) -> tuple[float, float]:
@@ -154,14 +163,13 @@ def _limits(xs: list[float], log: bool) -> tuple[float, float]:
 
 
 def _side_by_side(series: list[Series], x: Axis) -> Iterator[Series]:
-    """Move the markers of lines that share an x apart, symmetrically, so that their error bars can be read."""
+    """Move markers of lines at the same x apart symmetrically, so that their error bars do not overlap."""
     low, high = x.limits or (0.0, 1.0)
-    lines = [one.label for one in series if one.kind == "line"]
+    lines = [one.label for one in series if one.mark == "line"]
     for one in series:
-        if one.kind != "line" or len(lines) == 1:
+        if one.mark != "line" or len(lines) == 1:
             yield one
             continue
-        place = 2 * lines.index(one.label) / (len(lines) - 1) - 1
-        part = 0.02 * place
-        moved = tuple(at * (high / low) ** part if x.log else at + part * (high - low) for at in one.x)
-        yield Series(one.label, one.style, one.kind, moved, one.y, one.error, one.hover)
+        part = 0.02 * (2 * lines.index(one.label) / (len(lines) - 1) - 1)
+        moved = tuple(value * (high / low) ** part if x.log else value + part * (high - low) for value in one.x)
+        yield Series(one.label, one.style, one.mark, moved, one.y, one.error, one.hover)

@@ -1,0 +1,23 @@
+"""Text from elsewhere (names, descriptions, failure reasons), made safe to show."""
+
+from __future__ import annotations
+
+import re
+
+_HIDDEN = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # ANSI control sequences, such as colours
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # ANSI operating system commands, such as links and titles
+    r"|\x1b[@-Z\\-_]"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"  # other control characters, except tab and line feed
+    r"|[\u202a-\u202e\u2066-\u2069]"  # direction marks, which can make text read as something else
+)
+
+
+def visible(text: str) -> str:
+    """Text without ANSI sequences, control characters and direction marks.
+
+    Example:
+        >>> visible("\\x1b[31mred\\x1b[0m\\x07")
+        'red'
+    """
+    return _HIDDEN.sub("", text)

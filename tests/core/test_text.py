@@ -1,0 +1,22 @@
+"""Hidden characters in texts from elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from rankopt.core.text import visible
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("plain, ümläut, 漢字\tand\nlines", "plain, ümläut, 漢字\tand\nlines"),
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1b]0;title\x07text", "text"),
+        ("a\x00b\rc\x7fd\x9be", "abcde"),
+        ("user\u202egnp.exe", "usergnp.exe"),
+    ],
+)
+def test_only_what_can_be_seen(text: str, seen: str) -> None:
+    assert visible(text) == seen

@@ -1,0 +1,107 @@
+"""The answer: a sentence per setting and budget, what a search found, and warnings."""
+
+from __future__ import annotations
+
+import pytest
+from synthetic_results import blocks, make, searched, trials
+
+from rankopt.analysis.search import Proposal, SearchRecord
+from rankopt.core.result import TrialResult
+from rankopt.core.study_spec import StudySpec
+from rankopt.report.evidence import Evidence
+from rankopt.report.sections.answer import Answer
+
+
+def test_the_answer_is_computed(study: StudySpec, results: list[TrialResult]) -> None:
+    """One sentence per task and budget, with the control's mean score."""
+    evidence = Evidence.of(study, results, {})
+    answer = Answer().block(evidence)
+    assert len(answer.bullets) == 4  # two tasks at two budgets
+    scores = evidence.chosen.set_index(["setting", "budget", "allocator"])["score"]
+    assert f"uniform: {scores['mini-rte', 4.0, 'uniform']:.3f} ±" in answer.bullets[-1]
+    assert "at mean rank 4" in answer.bullets[-1]
+
+
+def test_scores_name_their_split(study: StudySpec, results: list[TrialResult]) -> None:
+    """Metric and report split of every task stand above the sentences."""
+    (*_, text) = blocks(study, results)["answer"].text
+    assert "Matthews correlation, validation set (mini-cola)" in text
+    assert "accuracy, validation set (mini-rte)" in text
+
+
+def test_one_seed_allows_no_test(study: StudySpec) -> None:
+    one = StudySpec(
+        name="one",
+        base=study.base,
+        space={"allocator": [{"name": name} for name in ("uniform", "random")], "seed": [0]},
+    )
+    found = blocks(one, make(trials(one)))
+    assert "one shared seed allows no test" in found["answer"].bullets[0]
+
+
+@pytest.mark.parametrize("allocators", [["uniform"], ["uniform", "random"]])
+def test_every_dimension_is_named(study: StudySpec, allocators: list[str]) -> None:
+    """A grid over steps says which number of steps is best, for the control too, and how many were compared."""
+    space = {"allocator": [{"name": name} for name in allocators], "training.steps": [100, 200, 400], "seed": [0, 1]}
+    grid = StudySpec(name="steps", base=study.base, space=space)
+    made = make(trials(grid))
+    (sentence,) = blocks(grid, made)["answer"].bullets
+    evidence = Evidence.of(grid, made, {})
+    for _, row in evidence.chosen.iterrows():
+        steps = evidence.by_key[row["key"]].spec["training"]["steps"]
+        assert f"{row['allocator']} with steps {steps}: {row['score']:.3f}" in sentence
+    assert sentence.count("the best of 3 configurations on the search split") == len(allocators)
+
+
+def test_only_failures(study: StudySpec, results: list[TrialResult]) -> None:
+    """Nothing is left but the reasons."""
+    failed = [result for result in results if result.status == "failed"]
+    found = blocks(study, failed)
+    assert list(found) == ["answer", "failures", "provenance"]
+    assert "No trial is complete" in found["answer"].warnings[0]
+    assert list(found["failures"].tables[0].frame["key"]) == [failed[0].key]
+
+
+def test_trials_without_a_budget(study: StudySpec) -> None:
+    base = {"task": {"name": "rte"}, "allocator": {"name": "static", "ranks": {"*": 3}}}
+    static = StudySpec(name="static", base=base, space={"seed": [0, 1]})
+    found = blocks(static, make(trials(static)))
+    assert "no uniform trial at the same budget" in found["answer"].bullets[0]
+    assert found["ranks"].charts
+    assert "budget" not in found
+
+
+def test_paper_protocol_is_a_warning(study: StudySpec) -> None:
+    paper = StudySpec(name="paper", base=study.base | {"task": {"name": "rte", "protocol": "paper"}})
+    found = blocks(paper, make(trials(paper)))
+    assert "optimistic" in found["answer"].warnings[0]
+    assert "paper" in found["provenance"].warnings[0]
+
+
+def test_what_a_search_found(study: StudySpec) -> None:
+    """The best and the cheapest of the Pareto front with their values, however many budgets there are."""
+    space = {"budget.mean_rank": {"float": [1.0, 8.0]}, "training.lr": {"float": [1e-3, 1e-2]}}
+    search = {"name": "random", "trials": 14}
+    spec = StudySpec.model_validate({"name": "search", "base": study.base, "space": space, "search": search})
+    made = [spec.trial({"budget.mean_rank": 1 + k / 2, "training.lr": 1e-3 * (1 + k % 5)}) for k in range(14)]
+    record = SearchRecord([Proposal([trial.key], "complete") for trial in made])
+    evidence = Evidence.of(spec, make(made), {}, record)
+    found = blocks(spec, make(made), record)
+    front = evidence.front("mini-cola")
+    assert len(front) > 1
+    (sentence,) = found["answer"].bullets
+    assert "the best of 14 configurations on the search split is uniform with lr" in sentence
+    assert f"{front.iloc[-1]['kept']:,.0f} parameters" in sentence
+    assert f"the Pareto front has {len(front)}, the cheapest of which is uniform with lr" in sentence
+    rates = {f"lr {trial.training.lr:.3g}" for trial in made if trial.key in set(front["key"])}
+    assert set(found["scores"].tables[0].frame["configuration"]) == rates
+    (chart,) = found["ranks"].charts
+    assert len(chart.panels) == min(6, len(front))
+    assert chart.panels[0].title.startswith("uniform, ")
+    assert found["dimension-importance"].text[0].startswith("Not computed")
+
+
+def test_a_constraint_that_nothing_meets(study: StudySpec) -> None:
+    spec, made = searched(study, objectives={"score": "maximize"}, constraints={"parameters": 1})
+    record = SearchRecord([Proposal([result.key], "complete") for result in made])
+    assert "none of 12 configurations meets the constraint" in blocks(spec, made, record)["answer"].bullets[0]

@@ -1,0 +1,40 @@
+"""Differences to the control: paired by seed, n/a where no test is possible."""
+
+from __future__ import annotations
+
+import pytest
+from synthetic_results import blocks, make, series, trials
+
+from rankopt.core.result import TrialResult
+from rankopt.core.study_spec import StudySpec
+
+
+def test_differences_are_those_of_the_report_scores(study: StudySpec, results: list[TrialResult]) -> None:
+    """Mean paired difference, in the table and in the figure."""
+    block = blocks(study, results)["comparison"]
+    (table,) = block.tables
+    row = table.frame[(table.frame["task"] == "mini-rte") & (table.frame["allocator"] == "adalora")].iloc[0]
+    assert row["difference"] == pytest.approx(row["report score"] - row["uniform report score"])
+    assert row["difference"] in {x for one in series(block.charts[0], "interval") for x in one.x}
+
+
+def test_one_seed(study: StudySpec) -> None:
+    """No interval, and the caption says why."""
+    allocators = [{"name": name} for name in ("uniform", "random")]
+    one = StudySpec(name="one", base=study.base, space={"allocator": allocators, "seed": [0]})
+    block = blocks(one, make(trials(one)))["comparison"]
+    assert block.tables[0].frame["95% low"].isna().all()
+    assert "one shared seed" in block.charts[0].caption
+
+
+def test_configurations_that_were_compared_are_named(study: StudySpec) -> None:
+    """Where the study varies more than allocator and budget, both sides' configurations have a column."""
+    space = {"allocator": [{"name": "uniform"}, {"name": "random"}], "training.lr": [1e-3, 2e-3], "seed": [0, 1]}
+    grid = StudySpec(name="lr", base=study.base, space=space)
+    frame = blocks(grid, make(trials(grid)))["comparison"].tables[0].frame
+    assert set(frame["configuration"]) | set(frame["uniform configuration"]) <= {"lr 0.001", "lr 0.002"}
+
+
+def test_without_a_control(study: StudySpec) -> None:
+    alone = StudySpec(name="alone", base=study.base | {"allocator": {"name": "random"}}, space={"seed": [0, 1]})
+    assert "No trial has the same task and budget" in blocks(alone, make(trials(alone)))["comparison"].text[0]
