@@ -26,7 +26,7 @@ Flat = dict[str, Any]
 
 
 def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFrame:
-    """One row per point of every complete result.
+    """One row per point of every complete result; damaged ones are left out (see `defect`).
 
     Args:
         results: of one study.
@@ -44,10 +44,8 @@ def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFra
         - `score`, `search`: the primary metric on the first report split and on the search split;
         - `search:<metric>`, `<report split>:<metric>`: all metrics;
         - `train_seconds`, `evaluate_seconds`, `steps`, `tokens`, `padded_tokens`: of the whole trial.
-    Raises:
-        ValueError: a spec is invalid.
     """
-    complete = [result for result in results if result.points]
+    complete = [result for result in results if result.points and not defect(result)]
     specs = [decode(TrialSpec, result.spec) for result in complete]
     mixed = len({spec.budget.unit for spec in specs if spec.budget}) > 1
     settings = labels([spec.task.name for spec in specs], [_surroundings(spec, mixed) for spec in specs])

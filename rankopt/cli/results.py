@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,34 +20,28 @@ def show(
     """Show the results of a study so far."""
     store, spec = open_store(study, storage, directory)
     results = store.results(planned=False)
+    counted = {result.key for result in store.results()}
     if as_json:
         data = {
             "study": spec.model_dump(mode="json", by_alias=True),
             "counts": store.counts(),
             "results": [result.model_dump(mode="json") for result in results],
+            "not_counted": [result.key for result in results if result.key not in counted],
         }
         print(json.dumps(data, indent=2))
         return
-    from rankopt.analysis.search import configuration
+    from rankopt.analysis.overview import overview
 
-    rows = []
-    for result in results:
-        own = result.points[0] if result.points else None
-        rows.append(
-            {
-                "key": result.key,
-                "task": result.spec["task"]["name"],
-                "allocator": result.spec["allocator"]["name"],
-                "budget": printing.short(result.spec.get("budget")),
-                "seed": result.spec.get("seed", 0),
-                "kept": f"{own.kept:,}" if own else "",
-                "search": f"{result.score('search'):.4f}" if own else "",
-                "report": f"{result.score('report'):.4f}" if own else "",
-                **({} if spec.listed else {"configuration": configuration(spec, result.spec)}),
-                "status": result.status if result.status == "complete" else f"failed: {result.reason}",
-            }
-        )
+    formats = {"kept": ",", "search": ".4f", "report": ".4f"}
+    rows = [
+        {name: _cell(printing.short(value), formats.get(name, "")) for name, value in row.items()}
+        for row in overview(spec, results, counted)
+    ]
     printing.table(rows, f"{spec.name}: {printing.counts(store.counts())}")
+
+
+def _cell(value: Any, spec: str) -> Any:
+    return "" if value is None else format(value, spec) if spec else value
 
 
 def report(
@@ -75,11 +69,12 @@ def report(
     from rankopt.report import write_report
     from rankopt.study.dimension_importance import importances
 
-    record = SearchRecord(plan=store.plan()) if store.search.follows else None
-    if store.search.trials is not None:
+    record = SearchRecord(plan=store.plan())
+    if not spec.listed:
         record = SearchRecord([Proposal(*row) for row in store.proposals()], importances(store, spec))
+    results = store.results(planned=not spec.listed)
     folder = out or Path("reports") / spec.name
-    print(write_report(spec, store.results(), folder, counts=store.counts(), search=record))
+    print(write_report(spec, results, folder, counts=store.counts(), search=record))
 
 
 def best(
@@ -111,8 +106,9 @@ def best(
         dict(next(point.pattern for point in results[row.key].points if point.label == row.point))
         for row in found.itertuples()
     ]
-    if not spec.listed:
-        found["configuration"] = [configuration(spec, results[key].spec) for key in found["key"]]
+    words = [configuration(spec, results[key].spec) for key in found["key"]]
+    if any(words):
+        found["configuration"] = words
     rows = found.rename(columns={"setting": "task", "n": "seeds", "score": "report"}).to_dict("records")
     if as_json:
         print(json.dumps([{**row, "pattern": pattern} for row, pattern in zip(rows, patterns, strict=True)], indent=2))
@@ -132,7 +128,7 @@ def importance(study: Study, storage: Storage = None, directory: Runs = RUNS, as
     store, spec = open_store(study, storage, directory)
     from rankopt.study.dimension_importance import MIN_TRIALS, importances
 
-    if spec.search.name == "oneshot":
+    if store.search.super_network:
         from rankopt.analysis.oneshot import measured_shares
 
         found, needed = measured_shares(store.results()), "a complete super-network"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rankopt.core.problems import shown
 from rankopt.core.result import TrialResult
 from rankopt.core.space import dimensions
-from rankopt.core.study_spec import StudySpec
+from rankopt.core.study_spec import StudySpec, first_repeated
 from rankopt.core.trial_spec import Named
 
 if TYPE_CHECKING:
@@ -93,8 +93,5 @@ def refuse_repeated(study: StudySpec) -> None:
         ValueError: one line.
     """
     for name, dimension in dimensions(study.space).items():
-        if not isinstance(dimension, list):
-            continue
-        values = [json.dumps(value, sort_keys=True) for value in dimension]
-        if twice := next((value for value in values if values.count(value) > 1), None):
-            raise ValueError(f"space.{name} must list distinct values, got {twice} more than once")
+        if isinstance(dimension, list) and (twice := first_repeated(dimension)) is not None:
+            raise ValueError(f"space.{name} must list distinct values, got {shown(dimension[twice])} twice")

@@ -139,7 +139,7 @@ def test_report_of_a_search(searched: Path, here: Rankopt) -> None:
     assert page.returncode == 0, page.stderr
     text = (searched / "reports" / "look" / "report.md").read_text()
     assert "## Search" in text
-    assert "## Importances" in text
+    assert "## Dimension importance" in text
     assert "10 proposals: 10 complete." in text
 
 

@@ -40,7 +40,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a value twice": (
         {"trials": 3},
         {"space": {"seed": [0, 1, 0]}},
-        "seed must list distinct values, got 0 more than once",
+        "seed must list distinct values, got 0 twice",
     ),
     "a pruner of two objectives": (
         {"trials": 3, "pruner": {"name": "median"}},
