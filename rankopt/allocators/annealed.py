@@ -17,7 +17,7 @@ from rankopt.allocators.base import (
     steps_of,
 )
 from rankopt.allocators.reorder import reorder
-from rankopt.allocators.truncation import Rule, smaller_cuts, spectral_pattern
+from rankopt.allocators.truncation import Rule, check_rule, smaller_cuts, spectral_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import Layers, pattern_of, shapes_of
@@ -60,6 +60,7 @@ class Annealed(Allocator):
             raise ValueError(f"allocator.initial_rank must be at most model.max_rank {max_rank}, got {rank}")
         if recovery >= steps:
             raise ValueError(f"allocator.recovery must be fewer than the trial's {steps} steps, got {recovery}")
+        check_rule(self.rule, budget, shapes)
         amount = budget.amount(shapes)
         if amount == 0:
             rank = 0  # nothing can be kept, so nothing need be trained

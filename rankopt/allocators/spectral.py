@@ -8,7 +8,7 @@ from pydantic import Field
 
 from rankopt.allocators.base import Allocator, State, Steps, smallest_max_rank, start_pattern, steps_of
 from rankopt.allocators.reorder import reorder
-from rankopt.allocators.truncation import Rule, smaller_cuts, spectral_pattern
+from rankopt.allocators.truncation import Rule, check_rule, smaller_cuts, spectral_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import Layers, apply_pattern, pattern_of, shapes_of
@@ -53,6 +53,7 @@ class Spectral(Allocator):
         if recovery >= steps:
             raise ValueError(f"allocator.recovery must be fewer than the trial's {steps} steps, got {recovery}")
         shapes = shapes_of(layers)
+        check_rule(self.rule, budget, shapes)
         if budget.amount(shapes) == 0:
             rank = 0  # train the head only
         start_pattern(layers, RankPattern(dict.fromkeys(layers, rank)), seed)

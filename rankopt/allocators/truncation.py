@@ -50,13 +50,34 @@ def spectral_pattern(spectra: dict[str, Tensor], budget: Budget, shapes: Shapes,
     return RankPattern({name: sum(kept) for name, kept in budget.select(importance, shapes).items()})
 
 
+def check_rule(rule: Rule, budget: Budget, shapes: Shapes) -> None:
+    """Refuse a budget at which the rule "energy", which keeps a component of every layer, would keep none.
+
+    Raises:
+        ValueError: one line.
+    """
+    least, amount = _one_each(budget, shapes), budget.amount(shapes)
+    if rule == "energy" and 0 < amount < least:
+        raise ValueError(
+            f"allocator.rule 'energy' needs a budget of at least {least:,} {budget.unit}, one component per layer, "
+            f"got {amount:,}: raise the budget, or use the rule 'global' or 'cost'"
+        )
+
+
+def _one_each(budget: Budget, shapes: Shapes) -> int:
+    return sum(budget.cost(shape) for shape in shapes.values())
+
+
 def smaller_cuts(
     own: RankPattern, spectra: dict[str, Tensor], budget: Budget, shapes: Shapes, rule: Rule
 ) -> list[RankPattern]:
     """The patterns at half and a quarter of a budget, as cuts of the trial's own pattern `own`."""
     cuts = [own]
     for share in (2, 4):
-        pattern = spectral_pattern(spectra, Budget.of(budget.amount(shapes) // share, budget.unit), shapes, rule)
+        part = Budget.of(budget.amount(shapes) // share, budget.unit)
+        if rule == "energy" and part.amount(shapes) < _one_each(part, shapes):
+            continue  # the rule would keep nothing
+        pattern = spectral_pattern(spectra, part, shapes, rule)
         # a layer that the whole budget passed over as too dear may look better under half of it: still a cut
         cut = RankPattern({name: min(rank, own[name]) for name, rank in pattern.items()})
         if cut not in cuts:

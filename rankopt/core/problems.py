@@ -168,7 +168,10 @@ def _message(entry: Any, model: type[BaseModel]) -> str:
             limit = f"{bound:,}" if isinstance(bound, int) else f"{bound:g}"
             return f"must be at {'least' if kind == 'ge' else 'most'} {limit}, got {value}"
         case "model_type" | "model_attributes_type" | "dict_type":
-            return f"must be a mapping, got {value}"
+            text = entry["input"]
+            named = isinstance(text, str) and text.isidentifier() and "name" in _fields(model, [*entry["loc"]])
+            form = f", for example {{name: {text}}}" if named else ""
+            return f"must be a mapping{form}, got {value}"
         case _:
             rule = entry["msg"].removeprefix("Input should be ")
             return f"must be {rule}, got {value}"

@@ -170,8 +170,18 @@ def _index(dimension: list[Any], value: Any) -> int:
 
 def check_options(model: type[BaseModel], options: dict[str, Any], *location: str) -> list[Problem]:
     """The problems of a registered member's own options, located below `location`."""
+    outer = OUTER.get(location[0] if len(location) == 1 else "")
+    misplaced = [name for name in options if outer and name in outer.model_fields and name not in model.model_fields]
+    found = [
+        Problem((*location, name), f"is not an option of {location[0]}: move it one level up, beside {location[0]}")
+        for name in misplaced
+    ]
     try:
-        decode(model, options)
+        decode(model, {name: value for name, value in options.items() if name not in misplaced})
     except ValidationError as error:
-        return [Problem((*location, *p.location), p.message) for p in problems(error, model)]
-    return []
+        found += [Problem((*location, *p.location), p.message) for p in problems(error, model)]
+    return found
+
+
+OUTER: dict[str, type[BaseModel]] = {"search": StudySpec, "allocator": TrialSpec}
+"""Field with registered members -> the model that contains it."""

@@ -182,3 +182,20 @@ def test_a_zero_budget_trains_nothing(lab: Any) -> None:
     assert {pattern.total for pattern in training.trace} == {0}
     assert [pattern.total for pattern in training.finish()] == [0]
     assert shapes_of(training.layers)
+
+
+@pytest.mark.parametrize("budget", [Budget(mean_rank=0.5), Budget(ranks=4), Budget(mean_rank=0.9, unit="parameters")])
+def test_energy_below_one_component_per_layer_is_refused(budget: Budget, lab: Any) -> None:
+    """The rule keeps a component of every layer, so it would keep nothing at all; other rules keep what fits."""
+    with pytest.raises(
+        ValueError, match=r"allocator\.rule 'energy' needs a budget of at least .* one component per layer"
+    ):
+        lab.Training(Spectral(rule="energy"), budget)
+    kept = lab.Training(Spectral(rule="global"), budget).advance().finish()[0]
+    assert kept.total > 0
+
+
+def test_energy_has_no_empty_cuts(lab: Any) -> None:
+    """Half and a quarter of the budget are scored only where they pay for one component per layer."""
+    training = lab.Training(Spectral(rule="energy"), Budget(ranks=10)).advance()
+    assert all(pattern.total >= 5 for pattern in training.finish())

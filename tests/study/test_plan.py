@@ -184,3 +184,60 @@ def test_defaults_do_not_change_the_key(tiny_study: Make) -> None:
     allocators = [{"name": "adalora"}, {"name": "adalora", "beta1": 0.85}, {"name": "adalora", "beta1": 0.9}]
     trials = validated_trials(StudyFile(tiny_study(space={"allocator": allocators})))
     assert [spec.allocator.options for _, spec in trials] == [{}, {"beta1": 0.9}]
+
+
+SEARCH_OPTIONS: dict[str, tuple[str, str]] = {
+    # what is wrong: the search, part of the message
+    "a pruner without its form": (
+        "{name: tpe, trials: 9, pruner: hyperband}",
+        "search.pruner must be a mapping, for example {name: hyperband}, got 'hyperband'",
+    ),
+    "a pruner that is no name": ("{name: tpe, trials: 9, pruner: 3}", "search.pruner must be a mapping, got 3"),
+    "constraints inside it": (
+        "{name: tpe, trials: 9, constraints: {parameters: 100}}",
+        "search.constraints is not an option of search: move it one level up, beside search",
+    ),
+    "objectives inside it": (
+        "{name: tpe, trials: 9, objectives: {score: maximize}}",
+        "search.objectives is not an option of search: move it one level up, beside search",
+    ),
+    "too many trials": ("{name: tpe, trials: 1000000000}", "search.trials must be"),
+    "too many candidates": ("{name: tpe, trials: 9, candidates: 1000000000}", "search.candidates must be"),
+    "too large a population": ("{name: nsga2, trials: 9, population: 1000000000}", "search.population must be"),
+    "too large a seed": ("{name: qmc, trials: 9, seed: 4294967296}", "search.seed must be"),
+    "an infinite level": ("{name: oneshot, levels: [.inf]}", "search.levels[0] must be"),
+}
+
+
+@pytest.mark.parametrize("case", SEARCH_OPTIONS)
+def test_wrong_options_of_a_search(tiny_study: Make, case: str) -> None:
+    """One line at the option's line of the file, with what to do instead."""
+    search, words = SEARCH_OPTIONS[case]
+    path = tiny_study(space={"training.lr": [1e-4, 1e-3]})
+    path.write_text(path.read_text() + f"search: {search}\n")
+    (line,) = problem_lines(path)
+    number = len(path.read_text().splitlines())
+    assert line.startswith(f"{path}:{number}: ")
+    assert words in line
+
+
+def test_a_name_without_its_mapping(tiny_study: Make) -> None:
+    """`search: tpe` and the like show the form that they need."""
+    path = tiny_study()
+    path.write_text(path.read_text() + "search: tpe\n")
+    with pytest.raises(InvalidSpecError, match="search must be a mapping, for example {name: tpe}, got 'tpe'"):
+        StudyFile(path)
+
+
+@pytest.mark.parametrize("search", ["grid", "oneshot"])
+def test_a_value_listed_twice(tiny_study: Make, search: str) -> None:
+    """A grid would count a seed twice."""
+    path = tiny_study(space={"seed": [0, 1, 0]})
+    path.write_text(path.read_text() + f"search: {{name: {search}}}\n")
+    (line,) = problem_lines(path)
+    assert "space.seed must list distinct values, got 0 twice" in line
+
+
+def test_an_option_of_the_trial_inside_an_allocator(tiny_study: Make) -> None:
+    (line,) = problem_lines(tiny_study(allocator={"name": "uniform", "budget": {"mean_rank": 2}}))
+    assert "allocator.budget is not an option of allocator: move it one level up, beside allocator" in line
