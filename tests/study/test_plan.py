@@ -225,7 +225,7 @@ def test_a_name_without_its_mapping(tiny_study: Make) -> None:
     """`search: tpe` and the like show the form that they need."""
     path = tiny_study()
     path.write_text(path.read_text() + "search: tpe\n")
-    with pytest.raises(InvalidSpecError, match="search must be a mapping, for example {name: tpe}, got 'tpe'"):
+    with pytest.raises(InvalidSpecError, match=r"search must be a mapping, for example \{name: tpe\}, got 'tpe'"):
         StudyFile(path)
 
 
