@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rankopt import __version__
-from rankopt.cli import adapters, authoring, listing, results, results_file, running
+from rankopt.cli import adapters, authoring, blackbox, listing, results, results_file, running
 from rankopt.cli.printing import fail
 
 app = typer.Typer(
@@ -34,7 +34,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 for command in (
     *(authoring.init, authoring.schema, listing.list_),
     *(running.run, running.worker, running.validate, running.plan),
-    *(results.show, results.report, results.best, results.importance, results.export),
+    *(results.show, results.report, results.best, results.importance, results.export, blackbox.blackbox),
     *(adapters.analyze, adapters.compress, adapters.merge, adapters.convert),
 ):
     app.command(command.__name__.rstrip("_"))(command)

@@ -5,8 +5,10 @@ Every line is one object and stands alone, so results files can be concatenated,
     {"schema": 1, "record": "study", "study": ID, "spec": {...}}
     {"schema": 1, "record": "trial", "study": ID, "planned": true, "hashes": {...}, "code": {...}, "result": {...}}
     {"schema": 1, "record": "proposal", "study": ID, "number": 0, "state": "complete", "keys": [KEY], "params": {...}}
+    {"schema": 1, "record": "row", "task": "rte", "configuration": {...}, "seed": 0, "score": 0.7, "parameters": 1234}
 
-ID is a hash of the study's spec. `result` is a `TrialResult`. A search has a proposal line for each of its proposals.
+ID is a hash of the study's spec. `result` is a `TrialResult`. A search has a proposal line for each of its proposals. A
+row is a training in short, for tables of results that were made elsewhere; see `analysis.blackbox.Row`.
 The same results always give the same bytes: no time stamps, no machine's paths, lines and fields in a fixed order.
 """
 
@@ -25,6 +27,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from rankopt.analysis.blackbox import Row
 from rankopt.core.folders import new_file
 from rankopt.core.problems import first_line, problems, shown
 from rankopt.core.result import Record, TrialResult
@@ -195,8 +198,8 @@ class ProposalRecord(Record):
         return content_hash([self.keys, self.state, self.params])
 
 
-AnyRecord = StudyRecord | TrialRecord | ProposalRecord
-KINDS: dict[str, type[AnyRecord]] = {"study": StudyRecord, "trial": TrialRecord, "proposal": ProposalRecord}
+AnyRecord = StudyRecord | TrialRecord | ProposalRecord | Row
+KINDS: dict[str, type[AnyRecord]] = {"study": StudyRecord, "trial": TrialRecord, "proposal": ProposalRecord, "row": Row}
 
 
 class Entry(NamedTuple):
@@ -291,7 +294,7 @@ def _sorted_lines(records: Iterable[AnyRecord]) -> list[str]:
     def order(record: AnyRecord) -> tuple[int, str, int, str]:
         number = record.number if isinstance(record, ProposalRecord) else 0
         key = record.result.key if isinstance(record, TrialRecord) else ""
-        return kinds.index(type(record)), record.study, number, key
+        return kinds.index(type(record)), "" if isinstance(record, Row) else record.study, number, key
 
     names = {kind: name for name, kind in KINDS.items()}
     return [
@@ -359,7 +362,7 @@ def of_study(entries: Sequence[Entry], name: str) -> list[Entry]:
     if name not in names.values():
         held = ", ".join(sorted(set(names.values()))) or "none"
         raise ValueError(f"study {name!r} must be in the results files, which hold: {held}")
-    return [entry for entry in entries if names.get(entry.record.study) == name]
+    return [e for e in entries if not isinstance(e.record, Row) and names.get(e.record.study) == name]
 
 
 def merge(entries: Sequence[Entry]) -> Merged:
