@@ -42,7 +42,7 @@ def moments_of(adapter: str | Path | Adapter, model: str, data: Path) -> dict[st
     add_updates(source, base)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise ValueError(
             f"--model must have a tokenizer for --calibrate, got {model!r} ({first_line(error)})"
         ) from None

@@ -76,8 +76,8 @@ def _tokenizer(model: str, source: Adapter, config: Any) -> tuple[Any, list[str]
 
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError):
-        return None, ["the base model has no tokenizer, so none was saved"]
+    except (OSError, ValueError, ImportError) as error:
+        return None, [f"no tokenizer was saved, because the base model's cannot be loaded ({first_line(error)})"]
     if source.config.task_type != "SEQ_CLS" or config.get_text_config().pad_token_id is not None:
         return tokenizer, []
     if tokenizer.pad_token is None:

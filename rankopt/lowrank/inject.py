@@ -42,16 +42,16 @@ def target_names(model: nn.Module, target_modules: str | Sequence[str], head: It
         and the modules of mixture-of-experts models on which PEFT cannot load adapters.
     """
     names = linear_names(model, head)
-    if not names:
+    blocks = [name for name in names if "pooler" not in name.split(".")]
+    if not blocks:
         raise ValueError(f"model.target_modules {target_modules!r} matches no linear map of this model{_others(model)}")
     if target_modules == "all-linear":
-        found = [name for name in names if "pooler" not in name.split(".")]
-        ignored = ignored_targets(model, found)
-        if len(ignored) == len(found):
+        ignored = ignored_targets(model, blocks)
+        if len(ignored) == len(blocks):
             raise ValueError(
-                "model.target_modules 'all-linear' matches no linear map that PEFT can adapt; list modules"
+                "model.target_modules 'all-linear' matches no linear map of this model that PEFT can adapt"
             )
-        return [name for name in found if name not in ignored]
+        return [name for name in blocks if name not in ignored]
     found = _selected(names, target_modules)
     if ignored := ignored_targets(model, found):
         raise ValueError(
@@ -127,7 +127,7 @@ def _others(model: nn.Module) -> str:
         for module in model.modules()
         if isinstance(weight := getattr(module, "weight", None), Tensor)
         and weight.ndim > 1
-        and not isinstance(module, nn.Embedding)
+        and not type(module).__name__.endswith("Embedding")
         and not is_linear(module)
     )
     held = "; its weights are in " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3))

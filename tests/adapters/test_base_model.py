@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
 
 from rankopt.adapters.merge_into_base import merge_into_base
 
@@ -45,3 +47,87 @@ def test_a_damaged_base_is_one_line(
     assert "\n" not in str(caught.value)
     assert str(base) in str(caught.value)
     assert {path.name for path in tmp_path.iterdir()} == {adapter.name, "base"}
+
+
+OUTPUTS: dict[str, dict[str, Any]] = {
+    "bart": {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+             "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24},
+    "t5": {"decoder_start_token_id": 0, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2},
+    "xlnet": {"max_position_embeddings": None, "d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 24},
+    "funnel": {"num_hidden_layers": None, "d_model": 16, "block_sizes": [1, 1], "num_decoder_layers": 1, "n_head": 2,
+               "d_head": 8, "d_inner": 24},
+    "xlm": {"emb_dim": 16, "n_layers": 1, "n_heads": 2},
+    "bert": {},
+}  # fmt: skip
+TARGETS = {"bart": "fc1", "t5": "wi", "xlnet": "ff.layer_1", "funnel": "q_head", "xlm": "q_lin", "bert": "query"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", OUTPUTS)
+def test_the_number_of_labels_is_that_of_the_saved_head(family: str, tmp_path: Path) -> None:
+    """A head for 5 labels on a base model saved with 2, whatever the head's last module is called."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from tiny_models import tiny_config
+
+    torch.manual_seed(0)
+    config = tiny_config(family, vocab_size=50, pad_token_id=1, **OUTPUTS[family])
+    base = AutoModelForSequenceClassification.from_config(config)
+    base.save_pretrained(tmp_path / "base")
+    head = [
+        name
+        for name, part in base.named_children()
+        if name != base.base_model_prefix and any(True for _ in part.parameters())
+    ]
+    config.num_labels = 5
+    five = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "base", num_labels=5, ignore_mismatched_sizes=True
+    )
+    lora = LoraConfig(task_type="SEQ_CLS", target_modules=[TARGETS[family]], modules_to_save=head)
+    model = get_peft_model(five, lora)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data.normal_(0, 0.3)
+    model.save_pretrained(str(tmp_path / "a"))
+    merge_into_base(tmp_path / "a", str(tmp_path / "base"), tmp_path / "merged")
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
+    fresh = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "base", num_labels=5, ignore_mismatched_sizes=True
+    )
+    loaded = PeftModel.from_pretrained(fresh, str(tmp_path / "a")).eval()
+    ids = torch.arange(4, 13).reshape(1, 9)
+    ids[0, -1] = getattr(config, "eos_token_id", None) or 2  # some heads read the last of these
+    with torch.no_grad():
+        answer, expected = merged(input_ids=ids).logits, loaded(input_ids=ids).logits
+    assert answer.shape == (1, 5)
+    torch.testing.assert_close(answer, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_resized_vocabulary(tmp_path: Path, stock: Any) -> None:
+    """The message says how to resize the base model."""
+    from peft import LoraConfig, get_peft_model
+
+    base = stock.build("llama")
+    base.save_pretrained(tmp_path / "base")
+    base.resize_token_embeddings(53, mean_resizing=False)
+    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
+    model.save_pretrained(str(tmp_path / "a"), save_embedding_layers=True)
+    with pytest.raises(ValueError, match=r"model\.resize_token_embeddings\(53\), save that model") as caught:
+        merge_into_base(tmp_path / "a", str(tmp_path / "base"), tmp_path / "merged")
+    assert len(str(caught.value).splitlines()) == 1
+    stock.build("llama").resize_token_embeddings(53, mean_resizing=False)
+    resized = stock.build("llama")
+    resized.resize_token_embeddings(53, mean_resizing=False)
+    resized.save_pretrained(tmp_path / "resized")
+    merge_into_base(tmp_path / "a", str(tmp_path / "resized"), tmp_path / "merged")
+
+
+def test_trainable_tokens(tmp_path: Path, stock: Any) -> None:
+    """Rows of an embedding that PEFT trains cannot be merged; the message says what can."""
+    from peft import LoraConfig, get_peft_model
+
+    stock.build("llama").save_pretrained(tmp_path / "base")
+    config = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], trainable_token_indices=[1, 2])
+    get_peft_model(stock.build("llama"), config).save_pretrained(str(tmp_path / "a"))
+    with pytest.raises(ValueError, match=r"trainable_token_indices cannot be merged here; load the adapter with PEFT"):
+        merge_into_base(tmp_path / "a", str(tmp_path / "base"), tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import rankopt
 from rankopt.adapters.adapter import Factors, read_adapter
 from rankopt.adapters.base_model import add_updates
-from rankopt.adapters.calibrate import moments, moments_of
+from rankopt.adapters.calibrate import longest_input, moments, moments_of
 from rankopt.adapters.truncate import truncate, truncate_weighted
 
 
@@ -118,3 +118,43 @@ def test_a_missing_model_is_refused(adapter_of: Callable[..., Path], tmp_path: P
     (tmp_path / "t.txt").write_text("a\n")
     with pytest.raises(ValueError, match="--model must be a model's folder or hub id, got"):
         moments_of(adapter_of("plain"), str(tmp_path / "none"), tmp_path / "t.txt")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", ["bert", "gpt2", "roberta"])
+def test_models_with_few_positions(family: str, tmp_path: Path, tiny_tokenizer: Any) -> None:
+    """Long texts are truncated to the model's positions, whatever its tokenizer says."""
+    from peft import LoraConfig, get_peft_model
+    from tiny_models import tiny_config
+    from transformers import AutoModel
+
+    base = AutoModel.from_config(tiny_config(family, vocab_size=len(tiny_tokenizer), pad_token_id=0))
+    base.save_pretrained(tmp_path / "base")
+    tiny_tokenizer.save_pretrained(tmp_path / "base")
+    target = "c_attn" if family == "gpt2" else "query"
+    get_peft_model(base, LoraConfig(r=3, target_modules=[target])).save_pretrained(str(tmp_path / "a"))
+    (tmp_path / "t.txt").write_text("bright film " * 300 + "\ndull road\n")
+    found = moments_of(tmp_path / "a", str(tmp_path / "base"), tmp_path / "t.txt")
+    assert all(H.isfinite().all() for H in found.values())
+
+
+@pytest.mark.parametrize("limit", [1, 2, 37, 511, 512, 1000])
+def test_longest_input(limit: int) -> None:
+    """The largest length at which the model runs, found in a few runs."""
+    runs = []
+
+    def run(tokens: int) -> None:
+        runs.append(tokens)
+        if tokens > limit:
+            raise IndexError("index out of range in self")
+
+    assert longest_input(run) == min(limit, 512)
+    assert len(runs) <= 11
+
+
+def test_a_model_that_needs_more_than_text() -> None:
+    def run(tokens: int) -> None:
+        raise ValueError("You have to specify pixel_values\nor else")
+
+    with pytest.raises(ValueError, match=r"runs on text alone, this one fails \(You have to specify pixel_values\)$"):
+        longest_input(run)

@@ -100,3 +100,29 @@ def test_a_full_disk_at_the_tokenizer(
         merge_into_base(adapter_of("all of Llama"), str(tmp_path / "base"), tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
     assert not [*tmp_path.glob(".*")]
+
+
+def test_a_classifier_gets_a_padding_token(tmp_path: Path, tiny_tokenizer: Any) -> None:
+    """A decoder without `pad_token_id`: the merged classifier runs batches, like the README's two lines."""
+    from peft import LoraConfig, get_peft_model
+    from tiny_models import tiny_config
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    config = tiny_config("llama", vocab_size=len(tiny_tokenizer), num_labels=3, num_key_value_heads=2)
+    assert config.pad_token_id is None
+    base = AutoModelForSequenceClassification.from_config(config)
+    base.save_pretrained(tmp_path / "base")
+    PreTrainedTokenizerFast(tokenizer_object=tiny_tokenizer.backend_tokenizer, eos_token="[SEP]").save_pretrained(
+        tmp_path / "base"
+    )
+    get_peft_model(base, LoraConfig(task_type="SEQ_CLS", target_modules=["q_proj"])).save_pretrained(
+        str(tmp_path / "a")
+    )
+    done = merge_into_base(tmp_path / "a", str(tmp_path / "base"), tmp_path / "merged")
+    assert "pad_token_id was not set; the merged model pads with '[SEP]'" in done.notes
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert merged.config.pad_token_id == tokenizer.pad_token_id == tokenizer.eos_token_id
+    batch = tokenizer(["bright film", "dull road window song"], padding=True, return_tensors="pt")
+    batch.pop("token_type_ids", None)
+    assert merged(**batch).logits.shape == (2, 3)

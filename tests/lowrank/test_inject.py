@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tiny_models import tiny_config
 from torch import nn
+from transformers import AutoModelForSequenceClassification
 
 from rankopt.lowrank.inject import inject, linear_names, target_names
 from rankopt.lowrank.linear import LowRankLinear
@@ -127,3 +129,17 @@ def test_a_top_level_module() -> None:
     inject(model, ["1"], 2, UNIT)
     assert isinstance(model[1], LowRankLinear)
     assert isinstance(model[0], nn.Linear)
+
+
+@pytest.mark.parametrize(("family", "kind"), [("squeezebert", "Conv1d"), ("ibert", "QuantLinear")])
+@pytest.mark.parametrize("targets", ["all-linear", ["query"]], ids=str)
+def test_models_without_linear_maps(family: str, kind: str, targets: Any) -> None:
+    """The message says what the model has instead, and that another model is needed."""
+    fields = {"embedding_size": 16} if family == "squeezebert" else {}
+    model = AutoModelForSequenceClassification.from_config(tiny_config(family, **fields))
+    message = (
+        rf"matches no linear map of this model; its weights are in .*\d+ {kind}.*; only nn\.Linear and GPT-2's Conv1D"
+    )
+    with pytest.raises(ValueError, match=r"^model\.target_modules .* " + message) as caught:
+        target_names(model, targets, ["classifier"])
+    assert "\n" not in str(caught.value)
