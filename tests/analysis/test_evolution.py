@@ -1,4 +1,4 @@
-"""Evolution: within budget, no pattern looked at twice, as many looks as allowed, and it finds what is there."""
+"""Evolution: patterns within the budget, each evaluated once, up to the allowed number; it finds the optimum."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def gain(pattern: RankPattern) -> float:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_within_budget_and_never_twice(seed: int) -> None:
+def test_patterns_are_within_budget_and_evaluated_once(seed: int) -> None:
     looked: list[RankPattern] = []
 
     def rate(pattern: RankPattern) -> tuple[float]:
@@ -36,13 +36,13 @@ def test_within_budget_and_never_twice(seed: int) -> None:
     for pattern in looked:
         assert spent(pattern) <= 11
         assert all(0 <= rank <= MOST[name] for name, rank in pattern.items())
-    for pattern in looked[2:]:  # children leave no room for one more component
+    for pattern in looked[2:]:  # no further component fits into a child
         assert all(spent(pattern) + COSTS[n] > 11 or rank == MOST[n] for n, rank in pattern.items())
     assert gain(found) == max(map(gain, looked))
 
 
 def test_the_optimum_of_a_small_space_is_found() -> None:
-    """With as many looks as there are patterns; and it ends though no new one is left."""
+    """With enough evaluations for all patterns; it stops when no new pattern is left."""
     everything = [RankPattern(dict(zip("abc", ranks, strict=True))) for ranks in itertools.product(range(4), repeat=3)]
     best = max(gain(pattern) for pattern in everything if spent(pattern) <= 11)
     start = [RankPattern({"a": 0, "b": 3, "c": 1})]
@@ -50,7 +50,7 @@ def test_the_optimum_of_a_small_space_is_found() -> None:
     assert gain(found) == best
 
 
-def test_a_seed_is_a_search() -> None:
+def test_equal_seeds_give_equal_results() -> None:
     start = [RankPattern({"a": 1, "b": 1, "c": 1})]
     runs = [evolve(start, COSTS, 11, MOST, lambda pattern: (-gain(pattern),), looks=6, seed=3) for _ in range(2)]
     assert runs[0] == runs[1]

@@ -1,4 +1,4 @@
-"""The tidy table: labels, settings, repetitions, and the choice that never looks at a reported score."""
+"""The tidy table: rows, labels, settings, and damaged results."""
 
 from __future__ import annotations
 
@@ -7,36 +7,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from analysis_results import LAYERS, trial
 
 from rankopt.analysis.comparison import average, compare
-from rankopt.analysis.frame import labels, tidy
-from rankopt.core.pattern import RankPattern, Shape
-from rankopt.core.result import Point, TrialResult
-from rankopt.core.trial_spec import TrialSpec, decode
-
-LAYERS = {"0.query": Shape(4, 4), "0.value": Shape(4, 8)}
-
-
-def trial(score: float, search: float = 0.5, *, points: int = 1, **fields: Any) -> TrialResult:
-    data: dict[str, Any] = {"task": {"name": "rte"}, "allocator": {"name": "uniform"}, "budget": {"mean_rank": 2.0}}
-    spec = decode(TrialSpec, data | fields)
-    return TrialResult(
-        key=spec.key,
-        spec=spec.model_dump(mode="json"),
-        status="complete",
-        metrics=("accuracy", "f1"),
-        layers=LAYERS,
-        points=tuple(
-            Point(
-                label=f"p{rank}",
-                pattern=RankPattern(dict.fromkeys(LAYERS, rank)),
-                kept=20 * rank,
-                search={"accuracy": search, "f1": 0.1},
-                report={"validation": {"accuracy": score, "f1": 0.2}},
-            )
-            for rank in range(points, 0, -1)
-        ),
-    )
+from rankopt.analysis.frame import defect, flatten, labels, tidy
 
 
 def test_one_row_per_point_with_every_metric() -> None:
@@ -50,7 +24,7 @@ def test_one_row_per_point_with_every_metric() -> None:
     assert frame["configuration"].nunique() == 1
 
 
-def test_nothing_complete_is_an_empty_frame_with_columns() -> None:
+def test_no_results_give_an_empty_frame_with_columns() -> None:
     frame = tidy([])
     assert frame.empty
     assert average(frame).empty
@@ -58,7 +32,7 @@ def test_nothing_complete_is_an_empty_frame_with_columns() -> None:
 
 
 @pytest.mark.parametrize("budget", [{"mean_rank": 2.0}, {"ranks": 4}])
-def test_budgets_of_one_amount_are_one_level(budget: dict[str, Any]) -> None:
+def test_equal_budgets_in_other_units_are_one_level(budget: dict[str, Any]) -> None:
     assert tidy([trial(0.6, budget=budget)])["budget"].tolist() == [2.0]
 
 
@@ -68,14 +42,14 @@ def test_no_budget_is_nan() -> None:
     assert len(average(frame)) == 1
 
 
-def test_variants_are_told_apart_by_what_differs() -> None:
+def test_labels_have_the_options_that_differ() -> None:
     options = [{"beta": 0.1, "final": 1}, {"beta": 0.2, "final": 1}, {"final": 1}]
     assert labels(["a", "a", "a"], options) == ["a (beta=0.1)", "a (beta=0.2)", "a"]
     assert labels(["a"] * 9, [{"beta": k} for k in range(9)]) == ["a"] * 9
     assert labels(["a", "b"], [{"beta": 1}, {"beta": 2}]) == ["a", "b"]
 
 
-def test_settings_split_what_must_not_be_compared() -> None:
+def test_settings_separate_what_cannot_be_compared() -> None:
     small, large = ({"name": name} for name in ("mini", "roberta-base"))
     frame = tidy([trial(0.6, model=small), trial(0.7, model=large)])
     assert list(frame["setting"]) == ["rte (model=mini)", "rte (model=roberta-base)"]
@@ -83,44 +57,27 @@ def test_settings_split_what_must_not_be_compared() -> None:
     assert mixed["setting"].nunique() == 2
 
 
-def test_a_folder_is_no_setting() -> None:
+def test_a_data_folder_makes_no_setting() -> None:
     frame = tidy([trial(0.6, task={"name": "rte", "data_dir": "a"}), trial(0.7, task={"name": "rte"}, seed=1)])
     assert set(frame["setting"]) == {"rte"}
-
-
-def test_the_choice_looks_at_the_search_split_only() -> None:
-    results = [
-        trial(0.9, search=0.5, training={"lr": 1e-3}),
-        trial(0.6, search=0.7, training={"lr": 1e-4}),
-    ]
-    averages = average(tidy(results))
-    assert averages.loc[averages["chosen"].astype(bool), "score"].tolist() == [0.6]
-
-
-def test_the_choice_prefers_configurations_with_all_their_seeds() -> None:
-    lucky = [trial(0.9, search=0.9, training={"lr": 1e-3})]
-    steady = [trial(0.6, search=0.7, training={"lr": 1e-4}, seed=seed) for seed in (0, 1)]
-    averages = average(tidy(lucky + steady))
-    assert averages.loc[averages["chosen"].astype(bool), "n"].tolist() == [2]
-
-
-def test_comparisons_pair_by_task_budget_and_seed() -> None:
-    other = {"name": "adalora"}
-    results = [
-        *(trial(0.60 + 0.01 * seed, seed=seed) for seed in (0, 1, 2)),
-        *(trial(0.63 + 0.02 * seed, seed=seed, allocator=other) for seed in (1, 2, 3)),
-        trial(0.9, allocator=other, budget={"mean_rank": 4.0}),
-        trial(0.9, allocator=other, task={"name": "cola"}),
-    ]
-    points = tidy(results)
-    found = compare(points, average(points))
-    assert len(found) == 1
-    row = found.iloc[0]
-    assert (row["setting"], row["allocator"], row["n"]) == ("rte", "adalora", 2)
-    assert row["difference"] == pytest.approx(((0.65 - 0.61) + (0.67 - 0.62)) / 2)
-    assert row["p"] == row["p_holm"]
 
 
 def test_rows_do_not_depend_on_the_order_of_results() -> None:
     results = [trial(0.6, seed=seed, allocator={"name": name}) for seed in range(3) for name in ("uniform", "random")]
     pd.testing.assert_frame_equal(tidy(results), tidy(results[::-1]))
+
+
+def test_a_damaged_result_is_left_out() -> None:
+    """Whatever is damaged, the others have their rows, and the reason is one line."""
+    good, other = trial(0.6), trial(0.7, seed=1)
+    nan = other.own.model_copy(update={"search": {"accuracy": float("nan")}})
+    for changes in ({"metrics": ()}, {"spec": {}}, {"points": (nan,)}, {"layers": {"other": LAYERS["0.query"]}}):
+        damaged = other.model_copy(update=changes)
+        assert list(tidy([damaged, good])["key"]) == [good.key]
+        assert defect(damaged)
+        assert "\n" not in defect(damaged)
+    assert defect(good) == ""
+
+
+def test_flatten() -> None:
+    assert flatten({"a": {"b": {"c": 1}}, "d": []}) == {"a.b.c": 1, "d": []}

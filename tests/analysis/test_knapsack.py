@@ -1,4 +1,4 @@
-"""The knapsack against brute force over every pattern, and its speed on whole models."""
+"""The knapsack against brute force over all patterns, and its speed on whole models."""
 
 from __future__ import annotations
 
@@ -49,10 +49,8 @@ def every(gains: dict[str, list[float]]) -> list[dict[str, int]]:
 
 
 @given(problems(), st.booleans())
-def test_as_good_as_brute_force_at_every_budget(
-    problem: tuple[dict[str, list[float]], dict[str, int]], divide: bool
-) -> None:
-    """One table holds the optimum of every budget; both ways of filling it."""
+def test_optimal_at_every_budget(problem: tuple[dict[str, list[float]], dict[str, int]], divide: bool) -> None:
+    """One table contains the optimum of every budget, for both ways of filling it."""
     gains, costs = problem
     with pytest.MonkeyPatch.context() as patch:
         if divide:
@@ -68,7 +66,7 @@ def test_as_good_as_brute_force_at_every_budget(
 
 @given(problems())
 def test_the_front_and_the_cheapest(problem: tuple[dict[str, list[float]], dict[str, int]]) -> None:
-    """The front's points rise in both; the cheapest pattern for a gain reaches it, and no cheaper one does."""
+    """Points of the front rise in cost and gain; the cheapest pattern for a gain reaches it, none cheaper does."""
     gains, costs = problem
     front = knapsack(gains, costs)
     points = list(front.points())
@@ -101,16 +99,16 @@ def test_greedy_is_budget_select_and_nearly_optimal(
 
 
 @given(st.integers(0, 10_000), st.integers(1, 7), st.integers(17, 60), st.integers(1, 200))
-def test_both_steps_agree(seed: int, cost: int, ranks: int, size: int) -> None:
-    """Divide and conquer gives what trying every count gives."""
+def test_both_ways_of_adding_a_group_agree(seed: int, cost: int, ranks: int, size: int) -> None:
+    """Divide and conquer gives the same table as trying every count."""
     draw = np.random.default_rng(seed)
     best = np.cumsum(draw.random(size))
     gains = np.concatenate([[0.0], np.cumsum(np.sort(draw.random(ranks))[::-1])])
     plain, fast = module._step(best, gains, cost), module._concave_step(best, gains, cost)
     np.testing.assert_allclose(fast[0], plain[0], rtol=1e-12)
-    places = np.arange(size) - fast[1] * cost
-    assert (places >= 0).all()
-    np.testing.assert_allclose(best[places] + gains[fast[1]], fast[0], rtol=1e-12)
+    left = np.arange(size) - fast[1] * cost
+    assert (left >= 0).all()
+    np.testing.assert_allclose(best[left] + gains[fast[1]], fast[0], rtol=1e-12)
 
 
 def seconds(layers: int, ranks: int, costs: list[int], concave: bool = True) -> float:
@@ -125,22 +123,22 @@ def seconds(layers: int, ranks: int, costs: list[int], concave: bool = True) -> 
 
 
 def test_fast_on_whole_models() -> None:
-    """72 layers by 17 ranks take milliseconds, measured curves of any form too; 224 layers at rank 64 of an 8 B model
+    """72 layers by 17 ranks take milliseconds, for curves of any form; 224 layers at rank 64 of an 8 B model
     take seconds at most (bars are lenient: the machine may be busy)."""
     assert min(seconds(72, 16, [1536, 1536, 3840]) for _ in range(3)) < 0.25
     assert min(seconds(72, 16, [1536, 1536, 3840], concave=False) for _ in range(3)) < 0.25
     assert seconds(224, 64, [8192, 5120, 5120, 8192, 18432, 18432, 18432]) < 10
 
 
-def test_rounding_breaks_no_group() -> None:
-    """Equal steps whose running sum rounds to a curve that bends up by a bit are still one group of two layers."""
+def test_rounding_does_not_split_a_group() -> None:
+    """Equal steps whose cumulative sum is slightly convex by rounding still form one group of two layers."""
     curve = np.concatenate([[0.0], np.cumsum([0.9, 0.3, 0.3, 0.2, 0.2])])
     assert (np.diff(curve, 2) > 0).any()
     assert len(knapsack({"a": curve, "b": curve}, {"a": 3, "b": 3}).groups) == 1
 
 
-def test_ordinary_ends() -> None:
-    """Nothing to choose, nothing to spend, everything affordable; what gains nothing is not taken."""
+def test_edge_cases() -> None:
+    """No layers, no budget, unlimited budget; components without gain are not taken."""
     assert knapsack({}, {}).at(10) == RankPattern({})
     assert knapsack({"a": [0.0]}, {"a": 3}).at(10) == {"a": 0}
     front = knapsack({"a": [0.0, 1.0, 1.0], "b": [0.0, 2.0]}, {"a": 3, "b": 3})
@@ -158,7 +156,7 @@ def test_ordinary_ends() -> None:
         ({"a": [0.0, 1.0] * 4, "b": [0.0, 1.0]}, {"a": 10**9, "b": 7}, "give a smaller capacity"),
     ],
 )
-def test_nonsense_is_refused(gains: Any, costs: Any, message: str) -> None:
+def test_invalid_input_is_refused(gains: Any, costs: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         knapsack(gains, costs)
 

@@ -1,4 +1,4 @@
-"""The search near the linear optimum against the table, and on costs for which no table would fit."""
+"""The search around the linear optimum against the table, and on costs for which a table would be too large."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def worth(gains: dict[str, list[float]], pattern: object) -> float:
     st.booleans(),
 )
 def test_as_good_as_the_table(seed: int, layers: int, ranks: int, costs: list[int], rounded: bool) -> None:
-    """At every budget the same gain, within the budget; for every gain the same price."""
+    """At every budget the same gain, within the budget; for every gain the same cost."""
     gains, prices = problem(seed, layers, ranks, costs, rounded)
     front = knapsack(gains, prices)
     for budget in range(0, sum(prices.values()) * ranks + 3, 7):
@@ -53,7 +53,7 @@ def test_as_good_as_the_table(seed: int, layers: int, ranks: int, costs: list[in
 
 
 def test_costs_without_a_divisor() -> None:
-    """GPT-2's embedding among its maps, at rank 64: 16 million units, seven costs; proven best, better than greedy."""
+    """GPT-2 with its embedding at rank 64: 16 million units, seven costs; proven optimal, and better than greedy."""
     gains, costs = problem(0, 49, 64, [3072, 1536, 3840, 51025, 1793])
     began = time.perf_counter()
     better = 0
@@ -68,6 +68,6 @@ def test_costs_without_a_divisor() -> None:
     assert time.perf_counter() - began < 10
 
 
-def test_a_curve_that_is_not_concave() -> None:
+def test_a_curve_that_is_not_concave_is_refused() -> None:
     with pytest.raises(ValueError, match="must be concave here"):
         best_at({"a": [0.0, 1.0, 3.0]}, {"a": 2}, 4)

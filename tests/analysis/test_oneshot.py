@@ -1,4 +1,4 @@
-"""A super-network's points beside their trainings from scratch."""
+"""Points of a super-network and their trainings from scratch."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ SUPER = result(
 )
 
 
-def test_patterns_are_paired_within_their_surroundings() -> None:
-    """Task, training and seed must be the same; allocator and budget need not; what has no partner says so."""
+def test_patterns_are_paired_within_task_training_and_seed() -> None:
+    """Allocator and budget may differ; a pattern without a training from scratch has NaN scores."""
     scratch = result("u", "uniform", point("budget", (2, 2), 0.65), seconds=8.0, budget={"mean_rank": 2})
     stranger = result("x", "static", point("budget", (3, 1), 0.2), seed=1)
     failed = TrialResult(key="f", spec=stranger.spec, status="failed", reason="?")
@@ -55,7 +55,7 @@ def test_patterns_are_paired_within_their_surroundings() -> None:
 
 @pytest.mark.parametrize("epochs", [3.0, 2.0])
 def test_trainings_of_other_epochs(epochs: float) -> None:
-    """They are partners only where they were asked for; three epochs are the default and may be left unsaid."""
+    """They are paired only if these epochs are asked for; three epochs are the default and may be left out."""
     training: dict[str, Any] = {"lr": 1e-3} | ({"epochs": epochs} if epochs != 3 else {})
     scratch = result("u", "uniform", point("budget", (2, 2), 0.65), training=training)
     longer = SUPER.model_copy(update={"spec": SUPER.spec | {"training": {"lr": 1e-3, "epochs": 4.0}}})
@@ -63,7 +63,7 @@ def test_trainings_of_other_epochs(epochs: float) -> None:
     assert oneshot([scratch, longer], epochs)["again_key"].tolist() == ["", "u", ""]
 
 
-def test_no_super_network_no_rows() -> None:
+def test_without_super_networks_there_are_no_rows() -> None:
     assert len(oneshot([result("u", "uniform", point("budget", (2, 2), 0.65))])) == 0
 
 
@@ -79,20 +79,20 @@ def frame_of(groups: dict[tuple[str, float], list[tuple[float, float]]]) -> pd.D
 @pytest.mark.parametrize(
     "pairs", [[(1, 2), (2, 1), (3, 3), (4, 4)], [(1, 1), (1, 2), (2, 2), (3, 0)], [(1, 3), (2, 2), (3, 1)]]
 )
-def test_of_one_group_it_is_kendalls(pairs: list[tuple[float, float]]) -> None:
+def test_one_group_gives_kendalls_tau_b(pairs: list[tuple[float, float]]) -> None:
     tau, count = agreement(frame_of({("s", 2.0): pairs}))
     assert tau == pytest.approx(stats.kendalltau(*zip(*pairs, strict=True)).statistic)
     assert count == math.comb(len(pairs), 2)
 
 
-def test_groups_are_pooled_and_never_mixed() -> None:
-    """Levels differ by far more than patterns do: pairs across levels would agree in any case."""
+def test_pairs_are_within_groups() -> None:
+    """Pairs across levels would nearly always agree, since levels differ more than patterns."""
     tau, count = agreement(frame_of({("s", 1.0): [(0.1, 0.2), (0.2, 0.1)], ("s", 8.0): [(0.8, 0.9), (0.9, 0.8)]}))
     assert (tau, count) == (-1.0, 2)
     assert math.isnan(agreement(frame_of({("s", 1.0): [(0.1, 0.2)], ("t", 1.0): [(0.1, 0.3)]}))[0])
 
 
-def test_one_training_counts_once() -> None:
-    """Two kinds that name the same pattern are no pair."""
+def test_a_shared_training_forms_no_pair() -> None:
+    """Two sources may have found the same pattern."""
     frame = frame_of({("s", 1.0): [(0.1, 0.2), (0.1, 0.2)]}).assign(again_key="k")
     assert agreement(frame)[1] == 0

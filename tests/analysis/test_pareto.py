@@ -1,4 +1,4 @@
-"""The front against its definition."""
+"""Pareto front and hypervolume against their definitions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)
 
 
 @given(points)
-def test_front_is_what_nothing_dominates(pairs: list[tuple[int, int]]) -> None:
+def test_front_is_the_set_of_undominated_points(pairs: list[tuple[int, int]]) -> None:
     def dominated(i: int) -> bool:
         cost, score = pairs[i]
         return any(c <= cost and s >= score and (c, s) != (cost, score) for c, s in pairs)
@@ -24,7 +24,7 @@ def test_front_is_what_nothing_dominates(pairs: list[tuple[int, int]]) -> None:
     assert [pairs[i][0] for i in found] == sorted(pairs[i][0] for i in found)
 
 
-def test_a_missing_score_is_never_on_the_front() -> None:
+def test_nan_is_never_on_the_front() -> None:
     assert front([1, 2], [math.nan, 0.5]) == [1]
 
 

@@ -1,4 +1,4 @@
-"""What a search found, and how much of the plane it won."""
+"""The best patterns of a study."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def frame() -> pd.DataFrame:
 
 
 def test_the_best_are_means_over_seeds() -> None:
-    """One lucky seed makes no best pattern; a budget picks one, none where nothing is that small."""
+    """A budget selects one pattern, or none if all are larger."""
     assert list(best(frame())["key"]) == ["a", "c"]
     assert list(best(frame(), 20)["key"]) == ["a"]
     assert list(best(frame(), 30)["search"]) == [pytest.approx(0.8)]
@@ -41,23 +41,23 @@ def test_the_best_are_means_over_seeds() -> None:
     assert list(best(frame().head(0)).columns) == BEST
 
 
-def test_a_budget_holds_at_every_seed() -> None:
-    """And the key is that of the seed that scores best, whose adapter is the one to take home."""
+def test_every_seed_is_within_the_budget() -> None:
+    """The key is that of the best seed, whose adapter is exported."""
     uneven = frame().assign(kept=[10, 10, 15, 25, 30, 30])  # b: 20 on average
     assert list(best(uneven, 20)["key"]) == ["a"]
     seeds = uneven.assign(key=uneven["key"] + uneven["seed"].astype(str))
     assert list(best(seeds, 20)["key"]) == ["a1"]
 
 
-def test_one_lucky_seed_is_no_match_for_two() -> None:
-    """A configuration most of whose seeds failed is passed over, within a budget and on the front."""
+def test_configurations_with_fewer_seeds_are_ignored() -> None:
+    """Within a budget and on the front, a configuration with failed seeds is not compared."""
     lucky = pd.concat([frame(), frame().tail(1).assign(configuration="d", key="d", kept=5, search=0.99)])
     assert list(best(lucky)["key"]) == ["a", "c"]
     assert list(best(lucky, 12)["key"]) == ["a"]
 
 
-def test_one_pattern_under_two_names_is_one_row() -> None:
-    """A super-network's uniform pattern may also be what its knapsack chose; two configurations stay two."""
+def test_one_pattern_under_two_labels_is_one_row() -> None:
+    """The knapsack may choose the uniform pattern too; different configurations keep their rows."""
     twice = pd.concat([frame(), frame().assign(point="energy 1")])
     assert list(best(twice)["key"]) == ["a", "c"]
     apart = pd.concat([frame(), frame().assign(configuration=frame()["configuration"] + "z")])

@@ -1,4 +1,4 @@
-"""The grid: every combination once, in a stated order, and one line for a space that is no grid."""
+"""The grid: every combination once, in a fixed order; other spaces are refused in one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def study(space: dict[str, Any], **more: Any) -> StudySpec:
 
 
 def test_all_combinations_the_last_dimension_fastest() -> None:
-    """They are the product of the lists in the order of the file, each combination once, values untouched."""
+    """The product of the lists in the order of the file, values unchanged."""
     space = {"allocator": [{"name": "uniform"}, {"name": "ramp"}], "budget.mean_rank": [1, 2.5], "seed": [3, 1, 2]}
     points = list(study(space).assignments())
     assert points == [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
@@ -31,33 +31,33 @@ def test_dimensions_that_vary_together_count_once() -> None:
 
 
 def test_no_space_is_one_trial() -> None:
-    """The base alone is a study of one."""
+    """The base alone is one trial."""
     assert list(study({}).assignments()) == [{}]
 
 
 @pytest.mark.parametrize("dimension", [{"int": [0, 4]}, {"float": [0.1, 0.2]}])
-def test_a_range_is_no_list(dimension: dict[str, Any]) -> None:
+def test_a_range_is_refused(dimension: dict[str, Any]) -> None:
     """A range has no combinations to run."""
     with pytest.raises(ValueError, match=r"space\.training\.lr must be a list of values under the search 'grid'"):
         Grid().check(study({"training.lr": dimension}))
 
 
-def test_it_takes_no_number_of_trials() -> None:
-    """A number of trials would be ignored; it is refused instead."""
+def test_a_number_of_trials_is_refused() -> None:
+    """It would be ignored otherwise."""
     with pytest.raises(ValueError, match=r"search\.trials must be left out"):
         Grid(trials=5).check(study({}))
 
 
-def test_a_choice_inside_a_value_is_none_of_its_own() -> None:
-    """Dimensions inside a listed value are for searches that propose; a grid would have to leave them open."""
+def test_inner_dimensions_are_refused() -> None:
+    """Dimensions inside a listed value are for searches that propose trials."""
     for inner in ({"float": [1.0, 2.0]}, {"choice": [1.0, 2.0]}):
         space = {"allocator": [{"name": "ramp", "ratio": inner}]}
         with pytest.raises(ValueError, match=r"space\.allocator\[ramp\]\.ratio must be .* under the search 'grid'"):
             Grid().check(study(space))
 
 
-def test_the_table() -> None:
-    """Registered by its own name, with a first line that a list can show."""
+def test_registered_searches() -> None:
+    """Lower-case names, and a first docstring line for `rankopt list searches`."""
     assert SEARCHES["grid"] is Grid
     for name, kind in SEARCHES.items():
         assert name == name.lower()

@@ -1,4 +1,4 @@
-"""The one-shot search: what follows from a super-network's result, and what is no such study."""
+"""The one-shot search: trials that follow from a super-network's result, and studies that it refuses."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ RESULT = TrialResult(
 )  # fmt: skip
 
 
-def test_patterns_are_trained_from_scratch_in_the_same_surroundings() -> None:
-    """Seed and training stay, the allocator gives way to the pattern, and the budget is the uniform rank's cost."""
+def test_patterns_are_trained_from_scratch() -> None:
+    """With the same seed and training settings; the pattern replaces the allocator, its uniform rank the budget."""
     spec = study()
     assignments = list(build_search(spec).follow({"seed": 1}, RESULT))
     trials = [spec.trial(assignment) for assignment in assignments]
@@ -45,7 +45,7 @@ def test_patterns_are_trained_from_scratch_in_the_same_surroundings() -> None:
     assert trials[2].allocator.options == {"found": "evolved", "ranks": {"a": 4, "b": 0}}
 
 
-def test_kinds_and_levels_are_chosen() -> None:
+def test_sources_and_levels_are_chosen() -> None:
     search = OneShot(retrain=("energy", "uniform"), levels=(2.0,))
     assignments = list(search.follow({"seed": 0, "allocator.recovery": 0.3, "budget.mean_rank": 4}, RESULT))
     assert [assignment["allocator"].get("found", "uniform") for assignment in assignments] == ["uniform", "energy"]
@@ -53,16 +53,16 @@ def test_kinds_and_levels_are_chosen() -> None:
     assert list(OneShot(retrain=()).follow({}, RESULT)) == []
 
 
-def test_fields_that_vary_together_with_the_allocators() -> None:
-    """Only the allocator's and the budget's give way: the seed beside them stays."""
+def test_fields_that_vary_together_with_the_allocator() -> None:
+    """Only allocator and budget are replaced; the seed that varies with them stays."""
     spec = study(space={"allocator.recovery, seed": [[0.3, 1]], "budget.mean_rank, training.lr": [[4.0, 2e-3]]})
     (assignment,) = spec.assignments()
     trials = [spec.trial(point) for point in build_search(spec).follow(assignment, RESULT)]
     assert {(trial.seed, trial.training.lr) for trial in trials} == {(1, 2e-3)}
 
 
-def test_epochs_of_their_own() -> None:
-    """Trainings from scratch may be shorter than the super-network, wherever its epochs are said."""
+def test_trainings_from_scratch_may_have_other_epochs() -> None:
+    """Whether the epochs of the super-network are in the base or in the space."""
     spec = study(search={"epochs": 2})
     for assignment in ({"seed": 1}, {"seed": 1, "training.epochs": 6.0}):
         trials = [spec.trial(point) for point in build_search(spec).follow(assignment, RESULT)]
@@ -89,7 +89,7 @@ def test_epochs_of_their_own() -> None:
         ({"constraints": {"parameters": 5}}, "constraints must be left out"),
     ],
 )
-def test_refused(changes: dict[str, Any], message: str) -> None:
+def test_unsuitable_studies_are_refused(changes: dict[str, Any], message: str) -> None:
     spec = study(**changes)
     with pytest.raises(ValueError, match=message):
         build_search(spec).check(spec)

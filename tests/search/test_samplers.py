@@ -1,4 +1,4 @@
-"""The searches that Optuna's samplers propose for: what they accept, and what they are built with."""
+"""Searches by Optuna's samplers: the studies they accept, and the samplers they build."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import Named
 from rankopt.search import SEARCHES, build_search
 from rankopt.search.base import Search
-from rankopt.search.pruners import PRUNERS, Dominated, Interim, build_pruner
 
-# the package quiets these itself; pytest forgets that before every test
+# the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 SAMPLED = sorted(name for name, kind in SEARCHES.items() if kind.sampler is not Search.sampler)
@@ -26,8 +24,8 @@ def study(search: dict[str, Any], **more: Any) -> StudySpec:
 
 
 @pytest.mark.parametrize("name", SAMPLED)
-def test_a_sampler_is_of_one_proposal(name: str) -> None:
-    """Two built for the same proposal are two objects; options that do not exist are refused."""
+def test_every_proposal_has_a_new_sampler(name: str) -> None:
+    """Unknown options are refused."""
     search = SEARCHES[name](trials=4)
     assert search.sampler(3) is not search.sampler(3)
     with pytest.raises(ValidationError, match="trails"):
@@ -47,37 +45,37 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         r"search\.pruner must be 'dominated' or left out unless the score is the only objective",
     ),
-    "our rule with one objective": (
+    "dominated with one objective": (
         {"trials": 3, "pruner": {"name": "dominated"}},
         {"objectives": ONE},
         r"search\.pruner 'dominated' needs objectives",
     ),
-    "a test that can stop nothing": (
+    "wilcoxon that never stops a trial": (
         {"trials": 3, "pruner": {"name": "wilcoxon"}},
         {"objectives": ONE, "repeat": {"seed": [0, 1, 2, 3]}},
         "repeat must give each proposal at least 5 trainings .* got 4",
     ),
-    "a test without repeats": (
+    "wilcoxon without repeats": (
         {"trials": 3, "pruner": {"name": "wilcoxon", "p": 0.4}},
         {"objectives": ONE},
         "at least 3 trainings .* got 1",
     ),
-    "a test that has no pair to look at": (
+    "wilcoxon with too few pairs": (
         {"trials": 3, "pruner": {"name": "wilcoxon", "p": 0.9, "startup": 0}},
         {"objectives": ONE, "repeat": {"seed": [0, 1]}},
         "at least 3 trainings .* got 2",
     ),
-    "a test and two objectives": (
+    "wilcoxon with two objectives": (
         {"trials": 3, "pruner": {"name": "wilcoxon"}},
         {"repeat": {"seed": [0, 1, 2, 3, 4]}},
         "unless the score is the only objective",
     ),
-    "repeats and a look inside a training": (
+    "median with repeats": (
         {"trials": 3, "pruner": {"name": "median"}},
         {"objectives": ONE, "repeat": {"seed": [0, 1]}},
         "must be 'wilcoxon' or left out if the study has repeat",
     ),
-    "repeats and our rule": (
+    "dominated with repeats": (
         {"trials": 3, "pruner": {"name": "dominated"}},
         {"repeat": {"seed": [0, 1]}},
         "repeat must be left out under the pruner 'dominated'",
@@ -88,7 +86,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("name", ["tpe", "random"])
-def test_a_study_that_does_not_suit_is_one_line(case: str, name: str) -> None:
+def test_unsuitable_studies_are_refused_in_one_line(case: str, name: str) -> None:
     search, more, words = REFUSED[case]
     unfit = study({"name": name, **search}, **more)
     with pytest.raises(ValueError, match=words) as caught:
@@ -97,7 +95,7 @@ def test_a_study_that_does_not_suit_is_one_line(case: str, name: str) -> None:
 
 
 def test_cmaes_takes_one_objective(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And needs its package, and keeps no constraint; each is said in one line."""
+    """It also needs its package and supports no constraint."""
     two = study({"name": "cmaes", "trials": 3})
     with pytest.raises(ValueError, match="objectives must be one objective under the search 'cmaes'"):
         build_search(two).check(two)
@@ -107,26 +105,3 @@ def test_cmaes_takes_one_objective(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'rankopt\[cmaes\]'"):
         build_search(two).check(study({"name": "cmaes", "trials": 3}, objectives=ONE))
-
-
-@pytest.mark.parametrize("name", PRUNERS)
-def test_pruners_are_built_from_their_options(name: str) -> None:
-    """Registered with a first line that a list can show; a wrong option is named."""
-    assert build_pruner(Named(name=name)).build() is not None
-    assert (PRUNERS[name].__doc__ or "").strip().splitlines()[0].endswith(".")
-    with pytest.raises(ValidationError, match="evaluation"):
-        build_pruner(Named.model_validate({"name": name, "evaluation": 3}))
-
-
-def test_dominated() -> None:
-    """Better beyond the noise, not dearer, at the same evaluation, after the warm-up: all four, or it goes on."""
-    mine = Interim(2, 0.60, 100, 0.01)
-    better = Interim(2, 0.70, 100, 0.01)
-    rule = Dominated(errors=2.0, warmup=1)
-    assert rule.dominated(mine, [better])
-    assert not rule.dominated(mine, [])
-    assert not rule.dominated(mine, [better._replace(score=0.62)])
-    assert not rule.dominated(mine, [better._replace(parameters=101)])
-    assert not rule.dominated(mine, [better._replace(evaluation=3)])
-    assert not rule.dominated(mine._replace(evaluation=1), [better._replace(evaluation=1)])
-    assert not rule.dominated(better, [mine])
