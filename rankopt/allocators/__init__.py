@@ -7,6 +7,8 @@ from rankopt.allocators.annealed import Annealed
 from rankopt.allocators.base import Allocator
 from rankopt.allocators.dora_dynamic import DoRADynamic
 from rankopt.allocators.dylora import DyLoRA
+from rankopt.allocators.elalora import ElaLoRA
+from rankopt.allocators.flexlora import FlexLoRA
 from rankopt.allocators.matryoshka import Matryoshka
 from rankopt.allocators.nested import Nested
 from rankopt.allocators.profile import Profile
@@ -26,6 +28,8 @@ ALLOCATORS: dict[str, type[Allocator]] = {
     "profile": Profile,
     "adalora": AdaLoRA,
     "dora_dynamic": DoRADynamic,
+    "elalora": ElaLoRA,
+    "flexlora": FlexLoRA,
     "sora": SoRA,
     "salora": SaLoRA,
     "dylora": DyLoRA,

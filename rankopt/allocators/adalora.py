@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from typing import Annotated, ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from rankopt.allocators.base import Allocator, State, Steps, init_triplets, smallest_max_rank, steps_of
+from rankopt.allocators.gates import settle, suppress
+from rankopt.allocators.triplets import (
+    Decay,
+    orthogonality_penalty,
+    sensitivity,
+    update_sensitivity,
+    zero_sensitivity,
+)
 from rankopt.core.budget import Budget, Mask, Schedule
 from rankopt.core.pattern import RankPattern
-from rankopt.importance.sensitivity import smooth, triplet
-from rankopt.lowrank.layers import Layers, pattern_of, shapes_of
+from rankopt.lowrank.layers import Layers, shapes_of
 from rankopt.lowrank.scale import ScalePolicy
-
-Decay = Annotated[float, Field(gt=0, lt=1)]
 
 
 class AdaLoRA(Allocator):
@@ -75,41 +78,25 @@ class AdaLoRA(Allocator):
             layer.open(rank)
         end = min(budget.amount(shapes), rank * level)
         schedule = Schedule(start=rank * level, end=end, steps=steps, warmup=warmup, final=final)
-        moments = {
-            shape: {key: torch.zeros_like(value) for key, value in _stacked(layers, names).items()}
-            for shape, names in _alike(layers).items()
-        }
         return {
             "schedule": schedule.model_dump(),
             "unit": budget.unit,
             "ranks": dict.fromkeys(layers, rank),
             "notes": [f"max_rank {rank} leaves adalora nothing to drop"] if 0 < end == rank * level else [],
-            "mean": moments,
-            "variation": {shape: {k: v.clone() for k, v in tensors.items()} for shape, tensors in moments.items()},
+            **zero_sensitivity(layers, rank),
         }
 
     def penalty(self, state: State, layers: Layers) -> Tensor | None:
-        active = [layer.active() for layer in layers.values() if layer.rank]
-        if not active or self.orthogonality == 0:
-            return None
-        alike: dict[tuple[str, torch.Size], list[Tensor]] = defaultdict(list)
-        for A, B, _ in active:
-            alike["A", A.shape].append(A)
-            alike["B", B.shape].append(B)
-        total = torch.zeros((), device=active[0][0].device)
-        for (factor, _), same in alike.items():  # one batched product for all factors of a shape
-            stack = torch.stack(same)
-            gram = stack @ stack.mT if factor == "A" else stack.mT @ stack
-            total = total + torch.linalg.matrix_norm(gram - torch.eye(gram.shape[1], device=gram.device)).sum()
-        return self.orthogonality * total / (2 * len(active))
+        total = orthogonality_penalty(layers) if self.orthogonality else None
+        return None if total is None else self.orthogonality * total
 
     def after_step(self, state: State, layers: Layers, step: int) -> None:
         schedule = Schedule(**state["schedule"])
         if step < schedule.steps - schedule.final:
-            self._score(state, layers)
+            update_sensitivity(state, layers, self.beta1, self.beta2)
         if step > schedule.steps - schedule.final or (schedule.falling(step) and step % self.interval == 0):
             keep = _select(state, layers, schedule.at(step))
-            _suppress(layers, keep)
+            suppress(layers, keep)
             state["ranks"] = {name: sum(kept) for name, kept in keep.items()}
 
     def allocated(self, state: State, layers: Layers) -> RankPattern:
@@ -117,55 +104,9 @@ class AdaLoRA(Allocator):
 
     def finish(self, state: State, layers: Layers) -> tuple[RankPattern, ...]:
         keep = _select(state, layers, Schedule(**state["schedule"]).end)
-        _suppress(layers, keep)
-        for name, layer in layers.items():
-            kept = torch.tensor(keep[name] + [False] * (layer.max_rank - layer.initial), device=layer.m.device)
-            layer.mask(kept)
-            layer.permute(torch.argsort(~kept, stable=True))
-        return (pattern_of(layers),)
-
-    def _score(self, state: State, layers: Layers) -> None:
-        means, variations, weights, gradients = list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
-        for shape, names in _alike(layers).items():
-            means += state["mean"][shape].values()
-            variations += state["variation"][shape].values()
-            weights += _stacked(layers, names).values()
-            gradients += _stacked(layers, names, gradients=True).values()
-        smooth(means, variations, weights, gradients, self.beta1, self.beta2)
-
-
-def _alike(layers: Layers) -> dict[str, list[str]]:
-    """The layers of every shape, whose work is done at once."""
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name, layer in layers.items():
-        alike[f"{layer.shape.fan_out} x {layer.initial} x {layer.shape.fan_in}"].append(name)
-    return alike
-
-
-@torch.no_grad()
-def _stacked(layers: Layers, names: list[str], gradients: bool = False) -> dict[str, Tensor]:
-    """The factors of layers of one shape, or their gradients, as far as the initial rank r: A `(n, r, in)`,
-    B `(n, out, r)`, g `(n, r)`."""
-    found, r = {}, layers[names[0]].initial
-    for key in ("A", "B", "g"):
-        values = [getattr(layers[name], key) for name in names]
-        if gradients:  # none where the loss does not depend on the factor
-            values = [torch.zeros_like(value) if value.grad is None else value.grad for value in values]
-        found[key] = torch.stack([value[:, :r] if key == "B" else value[:r] for value in values])
-    return found
+        suppress(layers, keep)
+        return (settle(layers, keep),)
 
 
 def _select(state: State, layers: Layers, amount: int) -> Mask:
-    importance: dict[str, list[float]] = {}
-    for shape, names in _alike(layers).items():
-        mean, variation = state["mean"][shape], state["variation"][shape]
-        S = triplet(**{key: mean[key] * variation[key] for key in mean}).tolist()
-        importance.update(zip(names, S, strict=True))
-    return Budget.of(amount, state["unit"]).select(importance, shapes_of(layers))
-
-
-@torch.no_grad()
-def _suppress(layers: Layers, keep: Mask) -> None:
-    for name, layer in layers.items():
-        gone = [index for index, kept in enumerate(keep[name]) if not kept]
-        layer.g[gone] = 0.0
+    return Budget.of(amount, state["unit"]).select(sensitivity(state, layers), shapes_of(layers))

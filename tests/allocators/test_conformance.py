@@ -30,6 +30,8 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "profile": [{"types": {"*": 0.5, "*.query": -1.0}, "slope": 1.5, "curvature": -0.7}],
     "adalora": [{"interval": 3, "initial": 2.5, "warmup": 0.0, "final": 0.0}, {"orthogonality": 0.0, "final": 2}],
     "dora_dynamic": [{"interval": 3, "initial": 2.5}, {"regularisation": 0.0, "final": 2}],
+    "elalora": [{"interval": 2, "most": 1, "candidates": 1}, {"warmup": 0, "final": 0, "orthogonality": 0.0}],
+    "flexlora": [{"interval": 2, "most": 1}, {"warmup": 0, "final": 0, "orthogonality": 0.0}],
     "sora": [{"initial": 2.5, "warmup": 0.0, "final": 0.0}, {"xi": 0.01, "l1": 0.0}],
     "salora": [{"final": 6, "initial": 2.5}, {"open": 0.5, "multiplier_lr": 5.0}],
     "matryoshka": [{"ranks": (1,)}],
