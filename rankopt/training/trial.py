@@ -268,7 +268,7 @@ def score(
         looks=tuple(looks.seen),
         measured=trained.state.get("measured", {}),
         notes=tuple(trained.state.get("notes", ())),
-        parameters=_parameters(prepared, points[-1].kept),
+        parameters=_parameters(prepared, trained, points[-1].kept),
         cost=Cost(
             train_seconds=trained.seconds,
             evaluate_seconds=clock() - began,
@@ -322,14 +322,15 @@ def _export(prepared: Prepared, pattern: RankPattern, folder: Path) -> None:
     export_peft(adapted.layers, adapted.net, folder, head=adapted.head, base_model=base, revision=model.revision)
 
 
-def _parameters(prepared: Prepared, kept: int) -> Parameters:
-    adapted, layers = prepared.adapted, prepared.adapted.layers
-    opened = RankPattern({name: layer.initial for name, layer in layers.items()})
-    gates = sum(layer.initial for layer in layers.values() if layer.g.requires_grad)
+def _parameters(prepared: Prepared, trained: Trained, kept: int) -> Parameters:
+    adapted, shapes = prepared.adapted, shapes_of(prepared.adapted.layers)
+    opened = RankPattern({name: layer.initial for name, layer in adapted.layers.items()})
+    patterns = [opened, *(RankPattern(dict(zip(shapes, event.ranks, strict=True))) for event in trained.ranks)]
+    gated = any(layer.g.requires_grad for layer in adapted.layers.values())
     return Parameters(
         base=adapted.base_parameters,
         head=adapted.head_parameters,
-        trained=opened.parameters(shapes_of(layers)) + gates,
+        trained=max(pattern.parameters(shapes) + gated * pattern.total for pattern in patterns),
         kept=kept,
     )
 

@@ -93,6 +93,17 @@ def test_every_allocator_end_to_end(name: str, tiny_spec: Spec, tmp_path: Path) 
     assert [p.step for p in seen if p.stage == "evaluate"] == list(range(1, len(result.points) + 1))
 
 
+def test_trained_parameters_are_the_peak(tiny_spec: Spec, tmp_path: Path) -> None:
+    """Components that move to larger layers, at a constant number of ranks, raise it above the start."""
+    allocator = {"name": "elalora", "warmup": 0, "interval": 1, "final": 2}
+    result = run_trial(tiny_spec(allocator=allocator, training__steps=12), tmp_path)
+    assert result.parameters is not None
+    costs = [result.layers[name].cost + 1 for name in result.layers]  # a gate each
+    totals = [sum(r * cost for r, cost in zip(event.ranks, costs, strict=True)) for event in result.ranks]
+    assert result.parameters.trained == max(totals)
+    assert len(set(totals)) > 1
+
+
 @pytest.fixture
 def by_peft(tiny_model: Path, tiny_glue: Path, tiny_tokenizer: Any) -> Callable[[Path], tuple[Any, Any]]:
     """What PEFT makes of an adapter's folder: logits of the validation split, with the adapter and without it."""
