@@ -223,7 +223,10 @@ def open_database(
     Raises:
         ConnectionError: the storage cannot be reached or its driver is missing; one line.
     """
-    parts = parse_storage(url)
+    try:
+        parts = parse_storage(url)
+    except ValueError as error:
+        raise ConnectionError(f"storage cannot be opened: it {error}; check the address") from None
     is_server = not is_file(parts)
     arguments = {"connect_args": CONNECT.get(parts.drivername, {}), "pool_pre_ping": is_server}
     end, openings = time.monotonic() + patience * known, OPENINGS

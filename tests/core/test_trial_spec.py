@@ -163,6 +163,7 @@ OTHER: dict[str, Any] = {
     "training.group_by_length": False,
     "training.eval_batch_size": 16,
     "seed": 1,
+    "contents": {"data": "0123456789abcdef"},
 }
 PLAIN: dict[str, Any] = {"task": {"name": "rte"}, "model": {"name": "roberta-base"}, "allocator": {"name": "uniform"}}
 

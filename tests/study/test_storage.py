@@ -540,7 +540,7 @@ def test_the_database_lies_in_the_folder(name: str, tmp_path: Path) -> None:
 def test_storages_made_at_once(tmp_path: Path) -> None:
     """Several processes that start the same study at the same moment all open it."""
     code = (
-        "import sys, pathlib, time; from rankopt.study.storage import *; from rankopt.study.database import *;"
+        "import sys, pathlib, time; from rankopt.study.storage import *; from rankopt.study.storage_url import *;"
         " f = pathlib.Path(sys.argv[1]); time.sleep(max(0, float(sys.argv[2]) - time.time()));"
         " StudyStore(sqlite_url(f), 's', f)"
     )
