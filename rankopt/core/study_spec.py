@@ -28,6 +28,20 @@ class SearchSpec(Named):
     name: str = "grid"
 
 
+class WandbSpec(Spec):
+    """Where W&B stores a study's runs.
+
+    Attributes:
+        project: W&B project; default: WANDB_PROJECT, else "rankopt".
+        entity: W&B user or team; default: WANDB_ENTITY, else W&B's own default.
+        tags: tags of every run; default: WANDB_TAGS.
+    """
+
+    project: str | None = Field(None, pattern=r"^[^/\\#?%:]+$", max_length=128)
+    entity: str | None = Field(None, min_length=1)
+    tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
+
+
 class StudySpec(Spec):
     """A study: a base trial, the dimensions in which trials differ from it, and the search that proposes them.
 
@@ -45,6 +59,7 @@ class StudySpec(Spec):
         objectives: what a search optimises: `score: maximize` (on the search split), `parameters: minimize` (kept
             adapter parameters), or both.
         constraints: upper limit of the kept adapter parameters of a search's best trials.
+        wandb: project, entity and tags of the study's W&B runs.
         contents: hashes of the files in local folders: "data" by `<data_dir>/<task>`, "model" by folder. Set by rankopt
             when the study is planned.
     """
@@ -59,6 +74,7 @@ class StudySpec(Spec):
         min_length=1, default={"score": "maximize", "parameters": "minimize"}
     )
     constraints: dict[Literal["parameters"], Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    wandb: WandbSpec = WandbSpec()
     contents: dict[Literal["data", "model"], dict[str, str]] = Field(default={})
 
     @field_validator("name")

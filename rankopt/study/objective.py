@@ -202,7 +202,7 @@ class Objective:
         surprised = False
         try:
             alone = self.job.options.together == 1 or self._died(trial, label)
-            self.tracker.start(self.job.study, trial.number, label, spec.allocator.name, spec.plain)
+            self.tracker.start(self.job.study, trial.number, label, spec)
             with self.lane(alone) as lane:
                 if alone:
                     trial.set_user_attr(ALONE, place)

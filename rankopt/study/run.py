@@ -104,7 +104,7 @@ def run_study(
         outcome = Outcome(counts, interrupted, refusal, store.results())
         if not interrupted and not refusal and left:
             try:
-                publish_study(wandb, folder, spec.name, spec.model_dump(mode="json", by_alias=True), outcome.results)
+                publish_study(wandb, folder, spec, outcome.results)
             except Exception as error:  # a mirror must not break the study
                 display.say(f"W&B has no run of the study: {type(error).__name__}: {error}")
     return outcome

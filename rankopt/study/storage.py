@@ -368,7 +368,7 @@ def _same_search(stored: StudySpec, spec: StudySpec) -> None:
         return
     before, now = stored.portable(), spec.portable()
     for data in (before, now):
-        del data["description"]
+        del data["description"], data["wandb"]
         data["search"].pop("trials", None)
     for field in before:
         if before[field] != now[field]:

@@ -57,8 +57,9 @@ def is_file(parts: URL) -> bool:
 def refuse_missing_file(url: str) -> None:
     """Raise a ValueError if an SQLite file does not exist; opening it would create an empty one."""
     parts = parse_storage(url)
-    if is_file(parts) and parts.database and not Path(parts.database).is_file():
-        raise ValueError(f"--storage names no study: the file {parts.database} does not exist")
+    path = (parts.database or "").removeprefix("file:")
+    if is_file(parts) and path and not Path(path).is_file():
+        raise ValueError(f"--storage names no study: the file {path} does not exist")
 
 
 def sqlite_url(folder: Path) -> str:

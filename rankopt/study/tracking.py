@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rankopt.core.result import Progress, TrialResult
+from rankopt.core.study_spec import StudySpec, WandbSpec
+from rankopt.core.trial_spec import TrialSpec
 
 WandbMode = Literal["offline", "online", "disabled"]
 
@@ -18,8 +20,8 @@ class Tracker(ABC):
     """Receives the progress and result of one trial at a time."""
 
     @abstractmethod
-    def start(self, study: str, number: int, label: str, allocator: str, spec: dict[str, Any]) -> None:
-        """Begin a trial."""
+    def start(self, study: str, number: int, label: str, spec: TrialSpec) -> None:
+        """Begin an attempt at a trial."""
 
     @abstractmethod
     def log(self, progress: Progress) -> None:
@@ -33,7 +35,7 @@ class Tracker(ABC):
 class NullTracker(Tracker):
     """Logs nothing; works without wandb."""
 
-    def start(self, study: str, number: int, label: str, allocator: str, spec: dict[str, Any]) -> None: ...
+    def start(self, study: str, number: int, label: str, spec: TrialSpec) -> None: ...
 
     def log(self, progress: Progress) -> None: ...
 
@@ -41,22 +43,27 @@ class NullTracker(Tracker):
 
 
 class WandbTracker(Tracker):
-    """One W&B run per trial attempt: group = study, job type = allocator.
+    """One W&B run per trial: id = study and key, group = study, job type = allocator.
+
+    A later attempt at the trial continues its run.
 
     Args:
         mode: "offline" only writes files, "online" uploads them.
         folder: W&B writes to `folder/wandb`.
-        project: W&B project.
+        wandb: project, entity and tags.
     """
 
-    def __init__(self, mode: WandbMode, folder: Path, project: str = "rankopt") -> None:
-        self.mode, self.folder, self.project = mode, folder, project
+    def __init__(self, mode: WandbMode, folder: Path, wandb: WandbSpec) -> None:
+        self.mode, self.folder, self.wandb = mode, folder, wandb
         self._run: Any = None
         self._ranks: dict[str, int] = {}
 
-    def start(self, study: str, number: int, label: str, allocator: str, spec: dict[str, Any]) -> None:
+    def start(self, study: str, number: int, label: str, spec: TrialSpec) -> None:
         self._ranks = {}
-        self._run = _init(self, group=study, job_type=allocator, name=f"{number:04d} {label}", config=spec)
+        self._run = _init(
+            self, id=f"{study}-{spec.key}", group=study, job_type=spec.allocator.name, name=f"{number:04d} {label}",
+            config=_all_fields(spec),
+        )  # fmt: skip
         self._run.define_metric("*", step_metric="step")
 
     def log(self, progress: Progress) -> None:
@@ -95,8 +102,8 @@ class SafeTracker(Tracker):
     def __init__(self, tracker: Tracker, warn: Callable[[str], None]) -> None:
         self._tracker, self._warn = tracker, warn
 
-    def start(self, study: str, number: int, label: str, allocator: str, spec: dict[str, Any]) -> None:
-        self._try(lambda: self._tracker.start(study, number, label, allocator, spec))
+    def start(self, study: str, number: int, label: str, spec: TrialSpec) -> None:
+        self._try(lambda: self._tracker.start(study, number, label, spec))
 
     def log(self, progress: Progress) -> None:
         self._try(lambda: self._tracker.log(progress))
@@ -112,14 +119,14 @@ class SafeTracker(Tracker):
             self._warn(f"W&B failed and is turned off for this worker: {type(error).__name__}: {error}")
 
 
-def make_tracker(mode: WandbMode, folder: Path) -> Tracker:
+def make_tracker(mode: WandbMode, folder: Path, wandb: WandbSpec) -> Tracker:
     """The tracker for a mode.
 
     Raises:
         ValueError: as `check_wandb_mode`.
     """
     check_wandb_mode(mode)
-    return NullTracker() if mode == "disabled" else WandbTracker(mode, folder)
+    return NullTracker() if mode == "disabled" else WandbTracker(mode, folder, wandb)
 
 
 def check_wandb_mode(mode: WandbMode) -> None:
@@ -140,15 +147,16 @@ def default_wandb_mode() -> WandbMode:
     return "offline" if importlib.util.find_spec("wandb") else "disabled"
 
 
-def publish_study(
-    mode: WandbMode, folder: Path, study: str, spec: dict[str, Any], results: Sequence[TrialResult]
-) -> None:
+def publish_study(mode: WandbMode, folder: Path, study: StudySpec, results: Sequence[TrialResult]) -> None:
     """Write one W&B run for the whole study: a table of all points and a trade-off curve per task."""
     if mode == "disabled":
         return
     import wandb
 
-    run = _init(WandbTracker(mode, folder), group=study, job_type="study", name=study, config=spec)
+    run = _init(
+        WandbTracker(mode, folder, study.wandb), id=f"{study.name}-study", group=study.name, job_type="study",
+        name=study.name, config=study.model_dump(mode="json", by_alias=True),
+    )  # fmt: skip
     rows = point_rows(results)
     run.log({"tradeoff_points": _table(rows)})
     for task in sorted({row["task"] for row in rows}):
@@ -208,15 +216,36 @@ def _table(rows: list[dict[str, Any]]) -> Any:
     return wandb.Table(columns=columns, data=[list(row.values()) for row in rows])
 
 
-def _init(tracker: WandbTracker, **what: Any) -> Any:
+def _all_fields(spec: TrialSpec) -> dict[str, Any]:
+    """A trial as plain data, with every default, those of its allocator included."""
+    from rankopt.allocators.build import build_allocator
+
+    options = build_allocator(spec).model_dump(mode="json")
+    return {**spec.model_dump(mode="json"), "allocator": {"name": spec.allocator.name, **options}, "key": spec.key}
+
+
+def _init(tracker: WandbTracker, **run: Any) -> Any:
+    """Start a W&B run.
+
+    Project, entity and tags that the study leaves out come from W&B's own variables. The id does not: all runs of a
+    study would share the one in WANDB_RUN_ID.
+    """
     os.environ.setdefault("WANDB_SILENT", "true")  # the study has its own progress display
     import wandb
 
+    settings = wandb.Settings(
+        console="off", silent=True, x_disable_stats=True,
+        x_disable_meta=True,  # the metadata contains the command line, and with it perhaps the storage's password
+        x_save_requirements=False, disable_git=True, save_code=False,
+    )  # fmt: skip
     return wandb.init(
-        project=tracker.project,
+        project=tracker.wandb.project or os.environ.get("WANDB_PROJECT") or "rankopt",
+        entity=tracker.wandb.entity,
+        tags=tracker.wandb.tags or None,
         mode=tracker.mode,
         dir=str(tracker.folder),
-        settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
+        settings=settings,
+        resume="allow",
         reinit="create_new",  # other trials of this process may have a run
-        **what,
+        **run,
     )

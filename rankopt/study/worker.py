@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from rankopt.search.pruners import build_pruner
 from rankopt.study.database import PATIENCE, storage_failure
-from rankopt.study.events import Event, LogMessage, Message, PlanExtended, WorkerStopped
+from rankopt.study.events import Event, Message, PlanExtended, WorkerStopped
 from rankopt.study.followups import follow
 from rankopt.study.job import Job
 from rankopt.study.objective import POLL, LaneMaker, Objective, StopWorkingError, TrialFailedError
@@ -83,9 +83,7 @@ def _take_trials(job: Job, tell: Callable[[Event], None], stop: Callable[[], boo
         store.study.sampler = ProposalSampler(store.search, store.trials)
     if store.search.pruner:
         store.study.pruner = build_pruner(store.search.pruner).build()
-    tracker = SafeTracker(
-        make_tracker(options.wandb, options.folder), lambda text: tell(LogMessage(job.slot, text=text))
-    )
+    tracker = SafeTracker(make_tracker(options.wandb, options.folder, study.wandb), say)
     objective = Objective(job, store, study, tracker, tell, stop, lane)
     while not stop():
         try:

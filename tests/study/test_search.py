@@ -243,7 +243,9 @@ def test_a_surplus_ask_trains_nothing(search_in: Run) -> None:
 def test_scores_of_two_tasks_are_not_compared(search_in: Run, tmp_path: Path) -> None:
     """Accuracy would beat Matthews every time: which of a study's tasks an adapter is for, its user says."""
     store, _ = search_in("a", {"name": "random", "trials": 2}, repeat={"task.name": ["mini-cola", "mini-rte"]})
-    with pytest.raises(ValueError, match="--trial is required, because scores on mini-cola and mini-rte cannot be compared"):
+    with pytest.raises(
+        ValueError, match="--trial is required, because scores on mini-cola and mini-rte cannot be compared"
+    ):
         export_adapter(store, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from conftest import plain_environment
 
+from rankopt.allocators import ALLOCATORS
 from rankopt.core.result import Progress, TrialResult
+from rankopt.core.study_spec import WandbSpec
+from rankopt.core.trial_spec import TrialSpec, decode
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
 from rankopt.study.tracking import (
@@ -83,7 +87,7 @@ def results(finished: tuple[Path, Any]) -> dict[str, TrialResult]:
 
 
 def test_a_run_per_trial_and_one_for_the_study(mirrors: list[Mirror], results: dict[str, TrialResult]) -> None:
-    """The group is the study, the job type the allocator, and the config the trial's spec; all runs finished."""
+    """The group is the study, the job type the allocator, the id study and key, and the config has every field."""
     assert {run.header["run_group"] for run in mirrors} == {"tiny"}
     assert {run.header["project"] for run in mirrors} == {"rankopt"}
     assert all(run.state == "finished" and run.exit_code == 0 for run in mirrors)
@@ -94,7 +98,12 @@ def test_a_run_per_trial_and_one_for_the_study(mirrors: list[Mirror], results: d
         assert run.header["job_type"] == result.spec["allocator"]["name"]
         assert run.header["display_name"].endswith(f"seed {result.spec.get('seed', 0)}")
         config = {key: value for key, value in run.header["config"]["update"].items() if key != "_wandb"}
-        assert config == result.spec
+        assert run.header["run_id"] == f"tiny-{result.key}"
+        assert config["key"] == result.key
+        assert config["seed"] == result.spec.get("seed", 0)
+        spec = decode(TrialSpec, result.spec)
+        assert {**config["training"]} == spec.training.model_dump(mode="json")
+        assert config["allocator"] == {"name": spec.allocator.name, **ALLOCATORS[spec.allocator.name]().model_dump()}
     assert {run.summary["key"] for run in trials} == set(results)
 
 
@@ -147,18 +156,21 @@ def test_the_tradeoff_curve(mirrors: list[Mirror], results: dict[str, TrialResul
     assert {allocator for allocator, _ in curves} == {"uniform", "dylora"}
 
 
-def test_a_failure_and_an_interruption(tmp_path: Path, result: Callable[..., TrialResult], tiny_spec: Any) -> None:
+def test_a_failure_and_an_interruption(
+    tmp_path: Path, result: Callable[..., TrialResult], tiny_spec: Any, study_of: Any
+) -> None:
     """A failed trial's run has its reason and exit code 1; an interrupted one has no result. A study of failures only
     is published too."""
     pytest.importorskip("wandb")
     spec = tiny_spec()
     failed = result(spec, status="failed", points=(), reason="the loss became nan at step 3 of 9")
-    tracker = make_tracker("offline", tmp_path)
-    for outcome in (failed, None):
-        tracker.start("tiny", 3, "sst2 uniform", "uniform", {"seed": 0})
+    study = study_of()[0]
+    tracker = make_tracker("offline", tmp_path, study.wandb)
+    for seed, outcome in enumerate((failed, None)):
+        tracker.start("tiny", 3, "sst2 uniform", tiny_spec(seed=seed))
         tracker.finish(outcome)
     tracker.finish(None)  # a trial that never started
-    publish_study("offline", tmp_path, "tiny", {}, [failed])
+    publish_study("offline", tmp_path, study, [failed])
     runs = read_back(tmp_path / "wandb")
     assert [run.exit_code for run in runs] == [1, 1, 0]
     assert runs[0].summary["reason"] == failed.reason
@@ -177,10 +189,10 @@ importlib.util.find_spec = lambda name, *rest: None if name == "wandb" else find
 from pathlib import Path
 from rankopt.study.tracking import check_wandb_mode, default_wandb_mode, make_tracker, publish_study
 assert default_wandb_mode() == "disabled"
-tracker = make_tracker("disabled", Path({str(tmp_path)!r}))
-tracker.start("s", 0, "l", "a", {{}})
+tracker = make_tracker("disabled", Path({str(tmp_path)!r}), None)
+tracker.start("s", 0, "l", None)
 tracker.finish(None)
-publish_study("disabled", Path({str(tmp_path)!r}), "s", {{}}, [])
+publish_study("disabled", Path({str(tmp_path)!r}), None, [])
 try:
     check_wandb_mode("offline")
 except ValueError as error:
@@ -198,10 +210,10 @@ def test_modes(monkeypatch: Any) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     assert default_wandb_mode() == "offline"
     check_wandb_mode("online")
-    assert isinstance(make_tracker("disabled", Path("nowhere")), NullTracker)
+    assert isinstance(make_tracker("disabled", Path("nowhere"), WandbSpec()), NullTracker)
 
 
-def test_a_failing_tracker_is_turned_off() -> None:
+def test_a_failing_tracker_is_turned_off(tiny_spec: Any) -> None:
     """The first failure is reported once; nothing is logged or raised afterwards."""
 
     class Broken(NullTracker):
@@ -210,7 +222,7 @@ def test_a_failing_tracker_is_turned_off() -> None:
 
     told: list[str] = []
     tracker = SafeTracker(Broken(), told.append)
-    tracker.start("s", 0, "l", "uniform", {})
+    tracker.start("s", 0, "l", tiny_spec())
     for step in (1, 2):
         tracker.log(Progress(step, 2, "train"))
     tracker.finish(None)
@@ -225,3 +237,30 @@ def test_online_needs_a_login(monkeypatch: Any) -> None:
     monkeypatch.setattr(type(wandb.api), "api_key", property(lambda self: None))
     with pytest.raises(ValueError, match="--wandb online needs a login"):
         check_wandb_mode("online")
+
+
+def test_variables_of_wandb(tiny_study: Callable[..., Path], rankopt: Any, tmp_path: Path) -> None:
+    """Under WANDB_RUN_ID, as `wandb agent` sets it, every trial still has a run of its own. Project, entity and tags
+    come from W&B's variables if the study leaves them out."""
+    pytest.importorskip("wandb")
+    variables = {"WANDB_RUN_ID": "abc123", "WANDB_PROJECT": "theirs", "WANDB_ENTITY": "team", "WANDB_TAGS": "x,y"}
+    path = tiny_study(training__steps=2)
+    done = rankopt("run", path, "--wandb", "offline", cwd=tmp_path, env=plain_environment() | variables)
+    assert done.returncode == 0, done.stderr
+    headers = [run.header for run in read_back(tmp_path / "runs" / "tiny" / "wandb")]
+    assert len({header["run_id"] for header in headers}) == 3
+    assert all(header["run_id"].startswith("tiny-") for header in headers)
+    assert all(
+        (header["project"], header["entity"], header["tags"]) == ("theirs", "team", ["x", "y"]) for header in headers
+    )
+
+
+def test_the_study_names_its_project(tmp_path: Path, tiny_spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Project, entity and tags in the study's file override W&B's variables."""
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    tracker = make_tracker("offline", tmp_path, WandbSpec(project="ours", entity="us", tags=("z",)))
+    tracker.start("tiny", 0, "sst2 uniform", tiny_spec())
+    tracker.finish(None)
+    ((header, *_),) = read_back(tmp_path / "wandb")
+    assert (header["project"], header["entity"], header["tags"]) == ("ours", "us", ["z"])
