@@ -58,7 +58,9 @@ class _Documented(GenerateJsonSchema):
         made, model = super().model_schema(schema), schema["cls"]
         made["description"] = summary(model)
         for name, meaning in meanings(model).items():
-            made["properties"][model.model_fields[name].alias or name]["description"] = meaning
+            field = made["properties"].get(model.model_fields[name].alias or name)
+            if field is not None:  # not a field that rankopt sets itself
+                field["description"] = meaning
         return made
 
 

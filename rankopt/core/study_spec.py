@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, ValidationInfo, field_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from rankopt.core.path import fields_of, paths_of, refuse_overlap, split_path, with_path
 from rankopt.core.problems import FieldError, shown
@@ -75,7 +76,7 @@ class StudySpec(Spec):
     )
     constraints: dict[Literal["parameters"], Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     wandb: WandbSpec = WandbSpec()
-    contents: dict[Literal["data", "model"], dict[str, str]] = Field(default={})
+    contents: SkipJsonSchema[dict[Literal["data", "model"], dict[str, str]]] = Field(default={})
 
     @field_validator("name")
     @classmethod

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from rankopt.core.budget import Budget
 
@@ -156,7 +157,7 @@ class TrialSpec(Spec):
     budget: Budget | None = None
     training: TrainingSpec = TrainingSpec()
     seed: int = Field(0, ge=0, lt=2**63)
-    contents: dict[Literal["data", "model"], str] = Field(default={})
+    contents: SkipJsonSchema[dict[Literal["data", "model"], str]] = Field(default={})
 
     @model_validator(mode="after")
     def _budget_can_be_met(self) -> TrialSpec:
