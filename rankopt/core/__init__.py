@@ -1,1 +1,1 @@
-"""The values everything else speaks in: patterns, budgets, specs, results. No torch."""
+"""The values that all rooms share: rank patterns, budgets, specs and results. No torch."""

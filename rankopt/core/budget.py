@@ -1,4 +1,4 @@
-"""What a model may keep, who keeps it, and how the allowance changes during training."""
+"""Budgets: how many components a model may keep, which ones, and how a budget changes during training."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from rankopt.core.pattern import RankPattern, Shape, Shapes
 
 Unit = Literal["ranks", "parameters"]
 Mask = dict[str, list[bool]]
-"""For every layer, which of its components are kept."""
+"""For every layer, whether each of its components is kept."""
 
 
 class Budget(BaseModel):
-    """An allowance over all adapted layers, counted in components (ranks) or in adapter parameters.
+    """An upper limit over all adapted layers, in components (ranks) or in adapter parameters.
 
-    Exactly one of the three amounts is given. `mean_rank: r` is what a uniform rank r would cost in the chosen unit:
+    Exactly one of the three amounts is given. `mean_rank: r` is the cost of rank r in every layer in the chosen unit:
     `r * n` ranks for n layers, or `r * sum_k (fan_in_k + fan_out_k)` parameters.
 
     Args:
-        mean_rank: average rank of a layer.
-        ranks: number of components.
-        parameters: number of adapter parameters (a gate is absorbed and costs nothing).
-        unit: what `mean_rank` is counted in; the other two amounts name their own unit.
+        mean_rank: mean rank of the layers.
+        ranks: total number of components.
+        parameters: total number of adapter parameters. Gates cost nothing, because they are merged into the factors.
+        unit: unit of `mean_rank`; `ranks` and `parameters` are their own unit.
     Example:
         >>> shapes = {"q": Shape(4, 4), "ffn": Shape(4, 16)}
         >>> Budget(mean_rank=2).amount(shapes), Budget(mean_rank=2, unit="parameters").amount(shapes)
@@ -56,37 +56,37 @@ class Budget(BaseModel):
         return cls(ranks=amount) if unit == "ranks" else cls(parameters=amount)
 
     def cost(self, shape: Shape) -> int:
-        """What one component of a layer costs in this budget's unit."""
+        """The cost of one component of a layer, in this budget's unit."""
         return 1 if self.unit == "ranks" else shape.cost
 
     def amount(self, shapes: Shapes) -> int:
-        """The allowance for these layers, in this budget's unit."""
+        """The limit for these layers, in this budget's unit."""
         if self.mean_rank is not None:
             return round(self.mean_rank * sum(self.cost(shape) for shape in shapes.values()))
         return self.ranks if self.ranks is not None else self.parameters or 0
 
     def spent(self, pattern: RankPattern, shapes: Shapes) -> int:
-        """What a pattern costs in this budget's unit."""
+        """The cost of a pattern, in this budget's unit."""
         return pattern.total if self.unit == "ranks" else pattern.parameters(shapes)
 
     def level(self, shapes: Shapes) -> float:
-        """The uniform rank that this budget pays for."""
+        """The uniform rank that this budget allows."""
         return self.amount(shapes) / max(1, sum(self.cost(shape) for shape in shapes.values()))
 
     def select(self, importance: Mapping[str, Sequence[float]], shapes: Shapes) -> Mask:
-        """Keep the most important components that the budget pays for.
+        """Keep the most important components within the budget.
 
-        Components are taken in falling order of importance (per parameter when the budget is in parameters), ties by
-        (layer, index); one is kept when it still fits. So the result is never over budget, nothing left out would
-        still fit, and it does not depend on the order of the mapping.
+        Components are visited in descending order of importance (per parameter for a budget in parameters), ties in
+        the order (layer, index). A component is kept if it still fits. The result is within budget, no other component
+        would fit, and the order of the mapping does not matter.
 
         Args:
-            importance: for every layer, one finite number per component; negative values are ordinary.
+            importance: for every layer, one finite number per component; it may be negative.
             shapes: the shape of every layer in `importance`.
         Returns:
-            For every layer, a list of booleans as long as its importance.
+            For every layer, one boolean per component.
         Raises:
-            ValueError: when an importance is NaN or infinite.
+            ValueError: an importance is NaN or infinite.
         Example:
             >>> shapes = {"q": Shape(4, 4), "ffn": Shape(4, 16)}
             >>> Budget(ranks=2).select({"q": [3.0, 1.0], "ffn": [2.0, 0.5]}, shapes)
@@ -109,29 +109,29 @@ class Budget(BaseModel):
         return keep
 
     def share(self, weights: Mapping[str, float], shapes: Shapes, max_rank: int) -> RankPattern:
-        """Ranks in proportion to weights, as exactly as whole ranks and the budget allow.
+        """Ranks in proportion to weights, as closely as integer ranks and the budget allow.
 
-        The highest-averages rule of Sainte-Lague: component i of layer k has importance `w_k / (2 i + 1)`, and the
-        budget selects. Equal weights give ranks that differ by at most one while a whole level still fits.
+        Uses the highest-averages rule of Sainte-Lague: component i of layer k has importance `w_k / (2 i + 1)`, and
+        `select` does the rest. With equal weights, ranks differ by at most one while another rank for all layers fits.
 
         Args:
             weights: one positive number per layer.
             shapes: the layers' shapes.
-            max_rank: no layer gets more.
+            max_rank: upper limit of each rank.
         Example:
             >>> shapes = {"a": Shape(4, 4), "b": Shape(4, 4)}
             >>> Budget(ranks=8).share({"a": 1.0, "b": 3.0}, shapes, 16)
             RankPattern({'a': 2, 'b': 6})
         """
         importance = {
-            # times the cost, so that a parameter budget too shares out ranks and not parameters
+            # times the cost, because `select` divides by it: weights are about ranks, also for a parameter budget
             name: [weight * self.cost(shapes[name]) / (2 * index + 1) for index in range(max_rank)]
             for name, weight in weights.items()
         }
         return RankPattern({name: sum(kept) for name, kept in self.select(importance, shapes).items()})
 
     def uniform(self, shapes: Shapes, max_rank: int) -> RankPattern:
-        """The most even pattern: every layer the largest rank that fits, and one more for some where that still fits.
+        """The most even pattern: the largest rank that fits for every layer, and one more for layers where that fits.
 
         Example:
             >>> Budget(ranks=5).uniform({"a": Shape(2, 2), "b": Shape(2, 2)}, 8)
@@ -142,16 +142,16 @@ class Budget(BaseModel):
 
 
 class Schedule(BaseModel):
-    """How much of a budget is allowed at a step: constant, or AdaLoRA's cubic decay.
+    """The budget at every step: constant, or AdaLoRA's cubic decay.
 
-    With T steps, warm-up t_i, final phase t_f, from b0 down to bT:
+    With T steps, warm-up t_i, final phase t_f, initial budget b0 and final budget bT:
 
         b(t) = b0                                                          t <= t_i
         b(t) = int(bT + (b0 - bT) (1 - (t - t_i) / (T - t_f - t_i))^3)     t_i < t <= T - t_f
         b(t) = bT                                                          t >  T - t_f
 
-    Source: Zhang et al. 2023 (2303.10512), in the form of the authors' code; eq. (14) as printed has t_f in the
-    numerator too and would start above b0.
+    Source: Zhang et al. 2023 (2303.10512), as in the authors' code. Eq. (14) of the paper also has t_f in the
+    numerator, so it would start above b0.
 
     Example:
         >>> schedule = Schedule(start=216, end=144, steps=1000, warmup=100, final=300)
@@ -169,7 +169,7 @@ class Schedule(BaseModel):
 
     @classmethod
     def constant(cls, amount: int, steps: int) -> Schedule:
-        """The same amount at every step."""
+        """The same budget at every step."""
         return cls(start=amount, end=amount, steps=steps)
 
     def falling(self, step: int) -> bool:
@@ -177,7 +177,7 @@ class Schedule(BaseModel):
         return self.warmup < step <= self.steps - self.final
 
     def at(self, step: int) -> int:
-        """The amount allowed at a step, counted from 1."""
+        """The budget at a step, counted from 1."""
         if step <= self.warmup:
             return self.start
         if step > self.steps - self.final:

@@ -99,7 +99,8 @@ def _default(value: Any, inner: Schema | None) -> str:
     """A default as a study file would write it; of a model inside only what is not its own default."""
     if inner and isinstance(value, dict) and not inner.get("additionalProperties"):
         own = {name: field.get("default") for name, field in inner["properties"].items()}
-        return _flow({name: item for name, item in value.items() if own.get(name) != item}) or "see below"
+        changed = {name: item for name, item in value.items() if own.get(name) != item}
+        return _flow(changed) if changed else "see below"
     return _flow(value)
 
 
@@ -107,7 +108,7 @@ def _flow(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}" if value else ""
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_flow, value)) + "]"
     if isinstance(value, bool):

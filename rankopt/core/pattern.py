@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 
+from rankopt.core.problems import shown
+
 
 class Shape(NamedTuple):
-    """The shape of an adapted linear map; one rank-one component of it costs `fan_in + fan_out` parameters."""
+    """The shape of an adapted linear map. One component costs `fan_in + fan_out` parameters."""
 
     fan_in: int
     fan_out: int
@@ -29,9 +31,9 @@ class RankPattern(Mapping[str, int]):
     """A frozen mapping layer name -> rank.
 
     Args:
-        ranks: a non-negative integer for every adapted layer; a rank of 0 is an ordinary value.
+        ranks: a non-negative integer for every adapted layer.
     Raises:
-        ValueError: when it is no mapping, or a rank is negative or not an integer.
+        ValueError: not a mapping, or a rank is negative or not an integer.
     Example:
         >>> pattern = RankPattern({"encoder.0.query": 2, "encoder.0.value": 0})
         >>> pattern.total, pattern.mean
@@ -44,10 +46,10 @@ class RankPattern(Mapping[str, int]):
 
     def __init__(self, ranks: Mapping[str, int]) -> None:
         if not isinstance(ranks, Mapping):
-            raise ValueError(f"a rank pattern must be a mapping from layer to rank, got {ranks!r}")
+            raise ValueError(f"a rank pattern must be a mapping from layer to rank, got {shown(ranks)}")
         for name, rank in ranks.items():
             if not isinstance(rank, int) or isinstance(rank, bool) or rank < 0:
-                raise ValueError(f"a rank must be an integer >= 0, got {rank!r} for layer {name!r}")
+                raise ValueError(f"a rank must be an integer >= 0, got {shown(rank)} for layer {name!r}")
         self._ranks = dict(sorted(ranks.items()))
 
     def __getitem__(self, name: str) -> int:
@@ -76,7 +78,7 @@ class RankPattern(Mapping[str, int]):
         return self.total / len(self) if self._ranks else 0.0
 
     def parameters(self, shapes: Shapes) -> int:
-        """The number of adapter parameters kept: `sum_k r_k (fan_in_k + fan_out_k)`, the gate absorbed."""
+        """Adapter parameters kept, `sum_k r_k (fan_in_k + fan_out_k)`; gates are merged into the factors."""
         return sum(rank * shapes[name].cost for name, rank in self._ranks.items())
 
     @classmethod
@@ -87,13 +89,13 @@ class RankPattern(Mapping[str, int]):
 
 
 def match_globs(globs: Mapping[str, int], names: list[str]) -> RankPattern:
-    """The pattern that a few globs describe: every layer takes the rank of the longest glob that matches it, else 0.
+    """Give every layer the rank of the longest glob that matches its name, or 0 if none matches.
 
     Args:
         globs: glob over full layer names -> rank, for example `{"*": 2, "*.query": 8}`.
         names: the adapted layers.
     Raises:
-        ValueError: when a glob matches no layer.
+        ValueError: a glob matches no layer.
     Example:
         >>> match_globs({"*": 1, "*.value": 3}, ["0.query", "0.value"])
         RankPattern({'0.query': 1, '0.value': 3})
@@ -102,17 +104,17 @@ def match_globs(globs: Mapping[str, int], names: list[str]) -> RankPattern:
 
 
 def longest_globs(globs: Mapping[str, V], names: list[str], default: V) -> dict[str, V]:
-    """For every name the value of the longest glob that matches it.
+    """For every name, the value of the longest glob that matches it.
 
-    The longest, and of equal length the alphabetically last, so that the order of the mapping is no content: a spec's
-    key and its JSON do not keep it.
+    Among globs of equal length the alphabetically last one counts: the order of the mapping must not matter, because
+    neither a spec's key nor its JSON preserves it.
 
     Args:
         globs: glob over full layer names -> value.
         names: the adapted layers.
-        default: where no glob matches.
+        default: value of names that no glob matches.
     Raises:
-        ValueError: when a glob matches no layer.
+        ValueError: a glob matches no layer.
     Example:
         >>> longest_globs({"*.value": 0.5}, ["0.query", "0.value"], 0.0)
         {'0.query': 0.0, '0.value': 0.5}
@@ -121,7 +123,7 @@ def longest_globs(globs: Mapping[str, V], names: list[str], default: V) -> dict[
     for glob, value in sorted(globs.items(), key=lambda item: (len(item[0]), item[0])):
         hits = [name for name in names if fnmatchcase(name, glob)]
         if not hits:
-            example = f", for example {names[0]!r}" if names else ""
-            raise ValueError(f"the glob {glob!r} matches no adapted layer{example}")
+            example = f"; a layer is called {names[0]!r}" if names else ""
+            raise ValueError(f"the glob {shown(glob)} matches no adapted layer{example}")
         values.update(dict.fromkeys(hits, value))
     return values

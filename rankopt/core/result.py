@@ -1,4 +1,4 @@
-"""What a trial yields: points on the score-versus-parameters plane, and everything needed to trust them."""
+"""The result of a trial: scores and parameter counts of its patterns, costs, and provenance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OLD_LABEL = re.compile(r"(uniform|energy|sensitivity|evolved) (\d[\d.e+-]*)")
 
 
 class Record(BaseModel):
-    """Base of all stored values: frozen, unknown keys refused, a NaN score kept as one ("NaN" in JSON)."""
+    """Base of all stored values: frozen, unknown keys refused, NaN stored as "NaN"."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
@@ -29,13 +29,13 @@ class Point(Record):
     """One trained model at one final pattern.
 
     Attributes:
-        label: what distinguishes this pattern within its trial; "budget" is the trial's own, asked-for pattern.
+        label: unique within the trial; "budget" is the trial's own pattern, which meets the requested budget.
         pattern: components kept per layer.
-        kept: adapter parameters that remain, `sum_k r_k (fan_in_k + fan_out_k)`; the x-axis of every curve.
-        search: scores on the split that a search may look at.
+        kept: adapter parameters kept, `sum_k r_k (fan_in_k + fan_out_k)`; the x-axis of every curve.
+        search: scores on the search split.
         report: scores on each official evaluation split; the first split is the primary one.
-        adapter: name of the stored adapter whose first components these are.
-        source: how the pattern was found in a trained super-network, for example "evolved"; else "".
+        adapter: name of the stored adapter that the pattern is cut from.
+        source: how the pattern was found in a trained super-network, for example "evolved"; otherwise "".
         level: the uniform rank whose cost such a pattern has.
     """
 
@@ -51,7 +51,7 @@ class Point(Record):
     @model_validator(mode="before")
     @classmethod
     def _read_old_label(cls, data: Any) -> Any:
-        """Results stored before `source` and `level` existed have both in the label, for example "evolved 2"."""
+        """In results stored before `source` and `level` existed, the label has both, for example "evolved 2"."""
         if not isinstance(data, dict) or "source" in data:
             return data
         old = OLD_LABEL.fullmatch(str(data.get("label")))
@@ -59,7 +59,7 @@ class Point(Record):
 
 
 class RankEvent(Record):
-    """The active ranks after one step, in the order of `TrialResult.layers`; `amount` is the budget then."""
+    """The active ranks after a step, in the order of `TrialResult.layers`, and the budget at that step (`amount`)."""
 
     step: int
     amount: int
@@ -67,7 +67,7 @@ class RankEvent(Record):
 
 
 class LossEvent(Record):
-    """The mean training loss since the last event (task loss and penalty apart) and the learning rate then."""
+    """The mean task loss and mean penalty since the last event, and the current learning rate."""
 
     step: int
     loss: float
@@ -76,13 +76,13 @@ class LossEvent(Record):
 
 
 class Parameters(Record):
-    """Parameter counts, kept apart on purpose.
+    """Parameter counts.
 
     Attributes:
-        base: parameters of the frozen model (head excluded).
-        head: parameters of the head, trained in every trial.
-        trained: adapter parameters that were ever active at once (the peak), gates included where they are trained.
-        kept: adapter parameters of the trial's own final pattern, gates absorbed.
+        base: parameters of the frozen model, without its head.
+        head: parameters of the head, which every trial trains.
+        trained: largest number of adapter parameters active at the same time, including trained gates.
+        kept: adapter parameters of the trial's own final pattern, with gates merged into the factors.
     """
 
     base: int
@@ -92,11 +92,19 @@ class Parameters(Record):
 
 
 class Cost(Record):
-    """What the trial took: wall seconds by part, optimiser steps, and tokens with and without padding.
+    """What a trial cost. Seconds are wall-clock time; a trial counts its share of a joint pass.
 
-    Before training the allocator looked at `prepare_batches` training batches by `prepare_passes` forward and backward
-    passes, in `prepare_seconds` of the training's. `looks` patterns were looked at by forward passes before the final
-    ones were scored, in `look_seconds` of the evaluation's. Of a joint pass, each trial counts its share.
+    Attributes:
+        train_seconds: training, including preparation.
+        evaluate_seconds: evaluation, including looks.
+        steps: optimiser steps.
+        tokens: tokens in training, without padding.
+        padded_tokens: tokens in training, with padding.
+        looks: patterns evaluated on the search split in order to choose the final ones.
+        look_seconds: time of these evaluations.
+        prepare_seconds: time of the allocator's preparation before training.
+        prepare_batches: training batches that the preparation used.
+        prepare_passes: its forward and backward passes.
     """
 
     train_seconds: float
@@ -112,21 +120,21 @@ class Cost(Record):
 
 
 class TrialResult(Record):
-    """Everything one trial leaves in the study's storage.
+    """Everything that the storage keeps about a trial.
 
     Attributes:
         key: hash of the trial's spec.
         spec: the trial's spec, decoded with `TrialSpec.model_validate`.
-        status: "failed" carries a `reason` and no points.
+        status: "complete", or "failed" with a `reason` and without points.
         metrics: names of the task's metrics, the primary one first; all are maximised.
         layers: shape of every adapted layer.
-        points: at least one when complete; the first is the trial's own pattern (label "budget").
-        ranks: active ranks over time (only when they changed; at most about 100 events).
-        losses: training loss over time (at most about 100 events).
-        looks: parameters kept and search score of every pattern that was looked at by forward passes, in order.
-        measured: what an allocator measured of every layer before it chose: its name -> layer -> amount.
-        notes: remarks a reader should see (a capped initial rank, a fallback).
-        environment: code revision, versions, hashes of data and model, device, threads.
+        points: at least one if complete; the first is the trial's own pattern (label "budget").
+        ranks: active ranks over time, whenever they changed (about 100 events at most).
+        losses: training loss over time (about 100 events at most).
+        looks: kept parameters and search score of every pattern that was evaluated to choose the final ones, in order.
+        measured: an allocator's measurements before it chose patterns: measurement -> layer -> value.
+        notes: remarks for readers of a report, such as a capped initial rank.
+        environment: code revision, library versions, hashes of data and model, device, threads.
     """
 
     key: str
@@ -161,7 +169,7 @@ class TrialResult(Record):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a running trial tells its observers after a step."""
+    """What a running trial reports to its observers after a step."""
 
     step: int
     steps: int

@@ -1,4 +1,4 @@
-"""One seed in, independent streams out: every random choice has a name, so no choice moves another."""
+"""Independent random streams from one seed: every random choice has its own named stream."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import hashlib
 
 
 def stream(seed: int, *names: str | int) -> int:
-    """The seed of a named stream: the first 63 bits of SHA-256 over the seed and the names.
+    """The seed of a named stream: the first 63 bits of the SHA-256 of the seed and the names.
 
-    Streams are stateless, so a resumed run draws what the uninterrupted one drew, and adding a layer or
-    an allocator changes no other draw (common random numbers).
+    Streams have no state. A resumed run therefore draws the same numbers as an uninterrupted one, and another layer or
+    allocator does not change existing draws (common random numbers).
 
     Args:
         seed: the trial's seed.
-        names: what the stream is for, for example `"init", "encoder.0.query"` or `"draw", step`.
+        names: purpose of the stream, for example `"init", "encoder.0.query"` or `"draw", step`.
     Returns:
         An integer in [0, 2**63).
     Example:

@@ -35,6 +35,8 @@ class TaskSpec(Spec):
         train_examples: train on a fixed random subset of this size; default: all.
         search_examples: size of the search split, which is cut from the training set; default: a tenth of the
             training set, at most 2,000.
+        report_examples: evaluate on a fixed random subset of this size of each official validation set, for a quick
+            look; default: all. Reports state it.
         protocol: "three-splits" never uses the official validation set in a search. "paper" does, as published results
             do, and trains on the whole training set. Reports state the protocol.
     """
@@ -44,6 +46,7 @@ class TaskSpec(Spec):
     max_length: int = Field(128, ge=4, le=10**6)
     train_examples: Count | None = None
     search_examples: Count | None = None
+    report_examples: Count | None = None
     protocol: Literal["three-splits", "paper"] = "three-splits"
 
 

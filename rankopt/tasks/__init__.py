@@ -1,4 +1,4 @@
-"""The tasks: a plain table. A new task is a row in `glue.py`, or a file of its own and a row here."""
+"""The table of tasks. A new task is a row in `glue.py`, or a file with a row here."""
 
 from __future__ import annotations
 

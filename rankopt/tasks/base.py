@@ -1,4 +1,4 @@
-"""What a task is: its text columns, its labels, its metrics, and how to read a split."""
+"""The task protocol: text columns, labels, metrics, and how to read a split."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Task(ABC):
 
     Attributes:
         name: the registered name, lower case.
-        columns: one or two names of text columns; two are encoded as a pair.
-        labels: class names in the order of their integer label; empty for a regression task (float label).
-        metrics: names in `rankopt.tasks.metrics.METRICS`, GLUE's own; the first is the primary one. All are maximised.
-        reports: the official evaluation splits, the first is the primary one (MNLI has two).
-        version: raised when the task's data or metric changes; it travels into every result.
+        columns: names of one or two text columns; two are encoded as a pair.
+        labels: class names in the order of their integer labels; empty for a regression task (float label).
+        metrics: names in `rankopt.tasks.metrics.METRICS`; the first is the primary one. All are maximised.
+        reports: the official evaluation splits; the first is the primary one (MNLI has two).
+        version: incremented when the task's data or metric changes; stored in every result.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Task(ABC):
 
         Args:
             split: `train` or a member of `reports`.
-            data_dir: a local folder in the hub's layout, or None for the task's own source.
+            data_dir: a local folder in the hub's layout; None for the task's own source.
         Returns:
             A dataset with exactly the columns `columns` and `label` (int64 class, or float32 for regression).
         Raises:
-            ValueError: one line that names the folder or file that is missing and what to do.
+            ValueError: one line that names the missing folder or file and what to do.
         """

@@ -1,4 +1,4 @@
-"""From text to tensors: tokenise once into flat arrays, pad each batch to its own longest sentence."""
+"""Tokenise texts once into flat arrays, and pad each batch to its longest example."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-CHUNK = 8192  # sentences per call: large enough to be fast, small enough that Python's token lists stay small
+CHUNK = 8192  # examples per tokenizer call: large enough to be fast, small enough for short token lists in memory
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Tokenised examples, a map-style torch dataset; example i is `ids[offsets[i] : offsets[i + 1]]`.
+    """Tokenised examples as a map-style torch dataset; example i is `ids[offsets[i] : offsets[i + 1]]`.
 
-    Four flat arrays and no Python object per token: QQP's 364k pairs take some 50 MB, and an item is a slice.
+    Flat arrays instead of Python objects per token keep memory low: the 364,000 pairs of QQP need about 50 MB.
 
     Attributes:
-        ids: (tokens,) int32, the token ids of all examples, one after the other.
-        types: (tokens,) int8 segment ids, or None when the tokenizer has none.
+        ids: (tokens,) int32, the concatenated token ids of all examples.
+        types: (tokens,) int8 segment ids, or None if the tokenizer has none.
         offsets: (n + 1,) int64.
         labels: (n,) int64 classes, or float32 for a regression.
     """
@@ -40,15 +40,15 @@ class Encoded:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(n,) token counts, for grouping examples by length."""
+        """(n,) token counts."""
         return np.diff(self.offsets)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One example: unpadded `input_ids`, `attention_mask`, maybe `token_type_ids`, and `labels` (int or float)."""
-        index = range(len(self))[index]  # negative and out-of-range indices as in a list
+        """One unpadded example: `input_ids`, `attention_mask`, `labels`, and `token_type_ids` if there are any."""
+        index = range(len(self))[index]  # handles negative and out-of-range indices like a list
         part = slice(self.offsets[index], self.offsets[index + 1])
         item: dict[str, Any] = {"input_ids": self.ids[part]}
         if self.types is not None:
@@ -57,13 +57,13 @@ class Encoded:
 
 
 def encode(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
-    """Tokenise a split, two text columns as a pair, cut at `max_length` tokens, without padding.
+    """Tokenise a split without padding; two text columns form a pair.
 
     Args:
         task: names the text columns.
-        dataset: what `task.read` returned, or rows of it.
+        dataset: rows that `task.read` returned.
         tokenizer: a fast tokenizer.
-        max_length: the most tokens of an example, special tokens included; a pair loses them from its longer side.
+        max_length: longest example in tokens, including special tokens; the longer text of a pair is truncated first.
     Returns:
         The examples, in the dataset's order.
     Raises:
@@ -92,7 +92,7 @@ def encode(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max
     ids: list[NDArray[np.int32]] = []
     types: list[NDArray[np.int8]] = []
     lengths: list[int] = []
-    table = dataset.with_format("arrow")[:]  # whole columns at once, ten times faster than row by row
+    table = dataset.with_format("arrow")[:]  # whole columns: ten times faster than row by row
     for start in range(0, len(dataset), CHUNK):
         tokens = tokenizer(
             *(table[column].slice(start, CHUNK).to_pylist() for column in task.columns),
@@ -113,14 +113,14 @@ def encode(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max
 
 
 def collate(items: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
-    """Pad a batch to its longest example (the tokenizer's pad token, on the tokenizer's side).
+    """Pad a batch to its longest example, with the tokenizer's pad token and on its padding side.
 
     Args:
         items: b items of an `Encoded`.
-        tokenizer: the one that encoded them.
+        tokenizer: the tokenizer that encoded them.
     Returns:
-        `input_ids`, `attention_mask` and maybe `token_type_ids` (b, width) int64; `labels` (b,) int64, or float32 for a
-        regression.
+        `input_ids`, `attention_mask` and possibly `token_type_ids`, (b, width) int64; `labels`, (b,) int64, or float32
+        for a regression.
     Raises:
         ValueError: the tokenizer has no pad token.
 

@@ -1,4 +1,4 @@
-"""Tokenised splits on disk, found by their content: what was encoded once is read again, by any process."""
+"""A cache of tokenised splits on disk, keyed by content and shared by all processes."""
 
 from __future__ import annotations
 
@@ -24,30 +24,29 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-VERSION = 2  # raise it when `encode` or the layout of a file changes
+VERSION = 2  # increment it when `encode` or the file layout changes
 MOST = 1 << 30
-"""Bytes that the files may take together; those read longest ago go first."""
+"""Total size of the cache in bytes; the least recently used files are deleted first."""
 ABANDONED = 3600
-"""Seconds after which a file that is still being written is not."""
+"""Seconds after which an unfinished file counts as abandoned by a killed process."""
 
 
 def encode_once(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
-    """`encode`, or what it gave for the same texts, labels, tokenizer and length before.
+    """`encode` with a cache keyed by texts, labels, tokenizer and length.
 
-    Files are complete or absent, and checked as they are read: a damaged one is made again. Where the cache cannot be
-    written, or the tokenizer is one in Python, whose state cannot be told, nothing is kept.
+    Files are written atomically and verified when read; a damaged one is replaced. Nothing is cached if the folder
+    cannot be written, or for a tokenizer implemented in Python, whose state cannot be hashed.
 
-    Args:
-        task: as of `encode`, and so the others.
+    Args: see `encode`.
     Raises:
-        ValueError: as `encode`.
+        ValueError: see `encode`.
     """
     if not tokenizer.is_fast:
         return encode(task, dataset, tokenizer, max_length)
     file = cache_folder() / "encoded" / f"{_key(task, dataset, tokenizer, max_length)}.npz"
-    with suppress(Exception):  # a file with a wrong bit can raise anything
+    with suppress(Exception):  # a damaged file can raise anything
         found = _read(file)
-        with suppress(OSError):  # it may belong to somebody else
+        with suppress(OSError):  # the file may belong to another user
             os.utime(file)
         return found
     encoded = encode(task, dataset, tokenizer, max_length)
@@ -70,7 +69,7 @@ def _key(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_l
 
 @lru_cache(maxsize=2)
 def _fingerprint(tokenizer: PreTrainedTokenizerBase) -> bytes:
-    """All that a fast tokenizer's answer depends on, but for what every call sets."""
+    """Everything that the output of a fast tokenizer depends on, except the arguments of the call."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     content |= {
         "truncation": tokenizer.truncation_side,
@@ -81,7 +80,7 @@ def _fingerprint(tokenizer: PreTrainedTokenizerBase) -> bytes:
 
 
 def _read(file: Path) -> Encoded:
-    with file.open("rb") as opened, np.load(opened) as content:  # zip checks every array's sum
+    with file.open("rb") as opened, np.load(opened) as content:  # the zip format verifies a checksum per array
         types = content["types"]
         return Encoded(content["ids"], types if len(types) else None, content["offsets"], content["labels"])
 
@@ -96,7 +95,7 @@ def _write(file: Path, encoded: Encoded) -> None:
 
 
 def _trim(newest: Path) -> None:
-    """Delete the files read longest ago until the others take no more than `MOST`, and what a killed writer left."""
+    """Delete the least recently used files beyond `MOST` bytes, and unfinished files of killed processes."""
     files = sorted(newest.parent.glob("*.npz"), key=lambda file: file.stat().st_mtime, reverse=True)
     total = 0
     for file in files:

@@ -1,7 +1,7 @@
 """The nine GLUE tasks, one row each, read from a local folder or from the hub.
 
-Source: Wang et al., GLUE: A Multi-Task Benchmark and Analysis Platform for Natural Language Understanding, 2018;
-columns, label order and label names are those of the hub's `nyu-mll/glue`.
+Source: Wang et al., GLUE: A Multi-Task Benchmark and Analysis Platform for Natural Language Understanding, 2018.
+Columns, label order and label names are those of the hub's `nyu-mll/glue`.
 """
 
 from __future__ import annotations
@@ -18,25 +18,32 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 HUB = "nyu-mll/glue"
-SCORES = (0.0, 5.0)  # STS-B's range, the only regression in GLUE
+SCORES = (0.0, 5.0)  # range of the labels of STS-B, the only regression in GLUE
+READERS = {
+    ".csv": "read_csv({})",
+    ".tsv": "read_csv({}, sep='\\t')",
+    ".jsonl": "read_json({}, lines=True)",
+    ".json": "read_json({})",
+}
+"""How pandas reads files of other formats: for the command that converts them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GlueTask(Task):
-    """A task of GLUE; all nine are read the same way."""
+    """A task of GLUE."""
 
     def read(self, split: str, data_dir: str | None) -> Dataset:
-        """Read one split from `<data_dir>/<task>/`, or from the hub when there is no `data_dir`.
+        """Read one split from `<data_dir>/<task>/`, or from the hub without a `data_dir`.
 
-        In the folder a split is `<split>.parquet`, or the hub's own shards `<split>-00000-of-00001.parquet`.
+        A split in a folder is `<split>.parquet`, or the hub's shards such as `<split>-00000-of-00001.parquet`.
 
         Args:
             split: `train` or a member of `reports`.
-            data_dir: the folder that holds the task folders; `~` is expanded.
+            data_dir: folder with one folder per task; `~` is expanded.
         Returns:
             An in-memory dataset with the columns `columns` (string) and `label` (int64 class, float32 for STS-B).
         Raises:
-            ValueError: one line: which folder, file, column or label is wrong, where, and what to do.
+            ValueError: one line that names the wrong folder, file, column or label, and what to do.
 
         Example:
             >>> import tempfile, pandas as pd
@@ -48,11 +55,13 @@ class GlueTask(Task):
             {'sentence1': 'It rained.', 'sentence2': 'It was wet.', 'label': 0}
         """
         if split not in ("train", *self.reports):
-            raise ValueError(f"{self.name} has the splits {', '.join(('train', *self.reports))}, got {split!r}")
+            raise ValueError(
+                f"split of {self.name} must be one of {', '.join(('train', *self.reports))}, got {split!r}"
+            )
         if data_dir is None:
-            return self._checked(self._hub(split), f"{HUB} ({self.name}, {split})")
+            return self._validated(self._hub(split), f"{HUB} ({self.name}, {split})")
         files = self._files(split, Path(data_dir).expanduser())
-        return self._checked(_read(files, (*self.columns, "label")), str(files[0]))
+        return self._validated(_read(files, (*self.columns, "label")), str(files[0]))
 
     def files(self, data_dir: str) -> list[Path]:
         root = Path(data_dir).expanduser()
@@ -63,34 +72,46 @@ class GlueTask(Task):
 
         try:
             return load_dataset(HUB, self.name, split=split).with_format("arrow")[:]
-        except Exception as error:  # whatever failed on the way to the hub, the way out is the same
+        except Exception as error:  # the hub client raises many types, and the advice is the same for all
             raise ValueError(
-                f"cannot read {HUB} ({self.name}, {split}) from the hub ({_brief(error)}): go online, or give "
-                f"task.data_dir, a folder that holds {self.name}/{split}.parquet"
+                f"cannot read {HUB} ({self.name}, {split}) from the hub ({_brief(error)}): go online, or set "
+                f"task.data_dir to a folder with {self.name}/{split}.parquet"
             ) from error
 
     def _files(self, split: str, root: Path) -> list[Path]:
-        """The files of one split, in order; all of its shards or none."""
+        """The files of one split, in order."""
         folder, wanted = root / self.name, f"{split}.parquet or {split}-00000-of-00001.parquet"
-        for place in (root, folder):
-            if not place.is_dir():
+        for path in (root, folder):
+            if not path.is_dir():
+                missing = wanted if path == folder else f"{self.name}/{wanted}"
                 raise ValueError(
-                    f"the folder {place} must exist and hold {'' if place == folder else self.name + '/'}{wanted}: "
-                    f"check task.data_dir, or leave it out to read {HUB} from the hub"
+                    f"task.data_dir must be a folder with {missing}, but {path} is not a folder; "
+                    f"leave task.data_dir out to read {HUB} from the hub"
                 )
         if (single := folder / f"{split}.parquet").is_file():
             return [single]
         shards = sorted(folder.glob(f"{split}-*-of-*.parquet"))
         if not shards:
-            raise ValueError(f"the folder {folder} must hold {wanted}, got {_names(folder)}: add the file")
+            others = [folder / f"{split}{ending}" for ending in READERS]
+            if other := next(filter(Path.is_file, others), None):
+                call = READERS[other.suffix].format(repr(str(other)))
+                raise ValueError(
+                    f"{other} must be a Parquet file, the only format that is read; convert it: "
+                    f'python -c "import pandas; pandas.{call}.to_parquet({str(single)!r})"'
+                )
+            raise ValueError(f"the folder {folder} must contain {wanted}, got {_names(folder)}")
         total = shards[0].stem.rpartition("-of-")[2]
         expected = [f"{split}-{i:05d}-of-{total}.parquet" for i in range(int(total) if total.isdecimal() else 0)]
         if [shard.name for shard in shards] != expected:
-            raise ValueError(f"the folder {folder} must hold every shard of one {split} split, got {_names(folder)}")
+            raise ValueError(f"the folder {folder} must contain every shard of one {split} split, got {_names(folder)}")
         return shards
 
-    def _checked(self, table: Any, place: str) -> Dataset:
-        """Exactly the promised columns and types, or one line that says what is wrong."""
+    def _validated(self, table: Any, source: str) -> Dataset:
+        """A dataset with exactly the promised columns and types.
+
+        Raises:
+            ValueError: one line that says what is wrong.
+        """
         from datasets import Dataset, Features, Value
 
         text, whole, real = ("string", "large_string"), ("int", "uint"), ("float", "double", "halffloat", "int", "uint")
@@ -98,19 +119,19 @@ class GlueTask(Task):
             kind = str(table.schema.field(name).type)
             allowed = text if name in self.columns else whole if self.labels else real
             if not kind.startswith(allowed):
-                raise ValueError(f"column {name} of {place} must be {allowed[0]}, got {kind}: convert it")
+                raise ValueError(f"column {name} of {source} must be {allowed[0]}, got {kind}: convert it")
             if holes := table[name].null_count:
-                raise ValueError(f"column {name} of {place} must have no missing values, got {holes}: drop those rows")
+                raise ValueError(f"column {name} of {source} must have no missing values, got {holes}: drop those rows")
         if not table.num_rows:
-            raise ValueError(f"{place} must hold at least one row, got none: fetch the file again")
+            raise ValueError(f"{source} must have at least one row, got none: fetch the file again")
         labels = table["label"].to_numpy()
         low, high = (0, len(self.labels) - 1) if self.labels else SCORES
-        bad = np.flatnonzero(~((labels >= low) & (labels <= high)))  # so written, NaN is bad too
+        bad = np.flatnonzero(~((labels >= low) & (labels <= high)))  # this form refuses NaN too
         if len(bad):
+            hidden = ": -1 marks GLUE's hidden test labels, use another split" if -1 in labels[bad] else ""
             raise ValueError(
-                f"labels of {place} must be {low} to {high}{_legend(self.labels)}, got {labels[bad[0]]} "
-                f"in row {bad[0]} ({len(bad)} rows are wrong): "
-                f"-1 marks GLUE's hidden test labels, use train and {self.reports[0]}"
+                f"labels of {source} must be {low} to {high}{_legend(self.labels)}, got {labels[bad[0]]} "
+                f"in row {bad[0]} ({len(bad)} rows are wrong){hidden}"
             )
         features = Features(
             {name: Value("string") for name in self.columns} | {"label": Value("int64" if self.labels else "float32")}
@@ -119,7 +140,7 @@ class GlueTask(Task):
 
 
 def _read(files: list[Path], columns: tuple[str, ...]) -> Any:
-    """These columns of one split's files. Read with pyarrow itself, so no second copy of the data lands in a cache."""
+    """These columns of one split's files, read with pyarrow: `datasets` would put a second copy into its cache."""
     from pyarrow import concat_tables, parquet  # type: ignore[import-untyped]
 
     tables = []
@@ -127,7 +148,7 @@ def _read(files: list[Path], columns: tuple[str, ...]) -> Any:
         try:
             with parquet.ParquetFile(file) as reader:
                 found = reader.schema_arrow.names
-                tables.append(reader.read(list(columns)))  # columns that do not exist are left out
+                tables.append(reader.read(list(columns)))  # ignores columns that do not exist
         except (OSError, ValueError, TypeError, NotImplementedError) as error:
             raise ValueError(f"cannot read {file} as parquet ({_brief(error)}): fetch the file again") from error
         if missing := [name for name in columns if name not in found]:
@@ -142,7 +163,7 @@ def _read(files: list[Path], columns: tuple[str, ...]) -> Any:
 
 
 def _brief(error: Exception) -> str:
-    """The first line of a library's message, which may be many."""
+    """The class and first line of a library's error."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
@@ -191,8 +212,8 @@ GLUE: dict[str, Task] = {
         ),
         # Dagan et al. 2006 and its three successors
         GlueTask(name="rte", columns=_PAIR, labels=("entailment", "not_entailment"), metrics=("accuracy",)),
-        # Levesque et al. 2011. Its validation sentences recur in its training set with the opposite label: a model that
-        # fits the training set scores below the majority class (56 %), and most papers leave the task out.
+        # Levesque et al. 2011. Its validation sentences occur in its training set with the opposite label: a model that
+        # fits the training set scores below the majority class (56 %). Most papers leave the task out.
         GlueTask(name="wnli", columns=_PAIR, labels=("not_entailment", "entailment"), metrics=("accuracy",)),
     )
 }

@@ -1,9 +1,9 @@
-"""From logits to scores: GLUE's five metrics. A task's primary score is its FIRST metric."""
+"""From logits to scores: the five metrics of GLUE. A task's primary score is its first metric."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 def accuracy(predictions: Array, references: Array) -> float:
-    """Share of examples whose predicted class is the true one: `mean(predictions == references)`.
+    """Fraction of examples with a correct prediction: `mean(predictions == references)`.
 
     Args:
         predictions: (n,) class indices.
@@ -23,7 +23,7 @@ def accuracy(predictions: Array, references: Array) -> float:
     Returns:
         A number in [0, 1].
     Raises:
-        ValueError: the two are empty, of different shapes or not finite.
+        ValueError: the inputs are empty, of different shapes or not finite.
 
     Example:
         >>> accuracy(np.array([0, 1, 1, 1]), np.array([0, 1, 0, 1]))
@@ -42,7 +42,7 @@ def f1(predictions: Array, references: Array) -> float:
     Returns:
         A number in [0, 1].
     Raises:
-        ValueError: the two are empty, of different shapes or not finite.
+        ValueError: the inputs are empty, of different shapes or not finite.
 
     Example:
         >>> f1(np.array([1, 1, 0, 0]), np.array([1, 0, 0, 0])) == 2 / 3
@@ -51,7 +51,7 @@ def f1(predictions: Array, references: Array) -> float:
     Source: van Rijsbergen, Information Retrieval, 1979; on MRPC and QQP by GLUE (Wang et al. 2018).
     """
     predictions, references = _pair(predictions, references)
-    from sklearn.metrics import f1_score  # slow to import: most processes score nothing
+    from sklearn.metrics import f1_score  # imported here because it is slow to import
 
     return float(f1_score(references == 1, predictions == 1, zero_division=0.0))
 
@@ -67,7 +67,7 @@ def matthews(predictions: Array, references: Array) -> float:
     Returns:
         A number in [-1, 1].
     Raises:
-        ValueError: the two are empty, of different shapes or not finite.
+        ValueError: the inputs are empty, of different shapes or not finite.
 
     Example:
         >>> matthews(np.array([0, 1, 1, 0]), np.array([0, 1, 1, 0])), matthews(np.array([1, 1]), np.array([0, 1]))
@@ -78,7 +78,7 @@ def matthews(predictions: Array, references: Array) -> float:
     predictions, references = _pair(predictions, references)
     if _constant(predictions) or _constant(references):
         return 0.0
-    from sklearn.metrics import matthews_corrcoef  # slow to import: most processes score nothing
+    from sklearn.metrics import matthews_corrcoef  # imported here because it is slow to import
 
     return float(matthews_corrcoef(references, predictions))
 
@@ -92,7 +92,7 @@ def pearson(predictions: Array, references: Array) -> float:
     Returns:
         A number in [-1, 1].
     Raises:
-        ValueError: the two are empty, of different shapes or not finite.
+        ValueError: the inputs are empty, of different shapes or not finite.
 
     Example:
         >>> round(pearson(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0])), 12)
@@ -105,7 +105,7 @@ def pearson(predictions: Array, references: Array) -> float:
     predictions, references = _pair(predictions, references)
     if _constant(predictions) or _constant(references):
         return 0.0
-    from scipy.stats import pearsonr  # slow to import: most processes score nothing
+    from scipy.stats import pearsonr  # imported here because it is slow to import
 
     return float(pearsonr(predictions, references).statistic)
 
@@ -119,7 +119,7 @@ def spearman(predictions: Array, references: Array) -> float:
     Returns:
         A number in [-1, 1].
     Raises:
-        ValueError: the two are empty, of different shapes or not finite.
+        ValueError: the inputs are empty, of different shapes or not finite.
 
     Example:
         >>> round(spearman(np.array([1.0, 10.0, 100.0]), np.array([0.0, 1.0, 2.0])), 12)
@@ -130,7 +130,7 @@ def spearman(predictions: Array, references: Array) -> float:
     predictions, references = _pair(predictions, references)
     if _constant(predictions) or _constant(references):
         return 0.0
-    from scipy.stats import spearmanr  # slow to import: most processes score nothing
+    from scipy.stats import spearmanr  # imported here because it is slow to import
 
     return float(spearmanr(predictions, references).statistic)
 
@@ -148,12 +148,12 @@ def decide(task: Task, logits: ArrayLike) -> Array:
     """Turn a model's outputs into predictions: `argmax` over the classes, or the single output of a regression.
 
     Args:
-        task: says how many outputs there are.
+        task: determines the number of outputs.
         logits: (n, number of classes), or (n, 1) or (n,) for a regression.
     Returns:
         (n,) int64 class indices, or (n,) float64 numbers.
     Raises:
-        ValueError: a wrong shape, or an output that is not finite (a diverged model has no score).
+        ValueError: a wrong shape, or an output that is not finite.
 
     Example:
         >>> from rankopt.tasks.glue import GLUE
@@ -169,21 +169,23 @@ def decide(task: Task, logits: ArrayLike) -> Array:
     if outputs.ndim != 2 or outputs.shape[1] != width:
         raise ValueError(f"logits of {task.name} must have the shape (examples, {width}), got {outputs.shape}")
     if bad := int(np.count_nonzero(~np.isfinite(outputs))):
-        raise ValueError(f"logits of {task.name} must be finite, got {bad} of {outputs.size} that are not: it diverged")
+        raise ValueError(
+            f"logits of {task.name} must be finite, got {bad} of {outputs.size} that are not: training diverged"
+        )
     return outputs.argmax(axis=1) if task.labels else outputs[:, 0]
 
 
 def evaluate(task: Task, logits: ArrayLike, labels: ArrayLike) -> dict[str, float]:
-    """Every metric of a task, in the task's order (so the first entry is the primary score).
+    """Every metric of a task, in the task's order: the first entry is the primary score.
 
     Args:
         task: names the metrics.
-        logits: as for `decide`.
+        logits: see `decide`.
         labels: (n,) class indices, or numbers for a regression.
     Returns:
         Metric name -> score; higher is better for all of them.
     Raises:
-        ValueError: shapes that do not fit, nothing to evaluate, or values that are not finite.
+        ValueError: shapes that do not match, no examples, or values that are not finite.
 
     Example:
         >>> from rankopt.tasks.glue import GLUE
@@ -194,27 +196,8 @@ def evaluate(task: Task, logits: ArrayLike, labels: ArrayLike) -> dict[str, floa
     return {name: METRICS[name](predictions, references) for name in task.metrics}
 
 
-def primary(task: Task, scores: Mapping[str, float]) -> float:
-    """The one number a search maximises: the task's first metric (GLUE's leaderboard averages two; we do not).
-
-    Args:
-        task: its `metrics[0]` is the primary metric.
-        scores: what `evaluate` returned.
-    Returns:
-        That score.
-    Raises:
-        KeyError: the metric is not among the scores.
-
-    Example:
-        >>> from rankopt.tasks.glue import GLUE
-        >>> primary(GLUE["qqp"], {"accuracy": 0.9, "f1": 0.8})
-        0.9
-    """
-    return scores[task.metrics[0]]
-
-
 def _pair(predictions: Array, references: Array) -> tuple[Array, Array]:
-    """Both sides as arrays, floats in double precision (float32 sums would move the last digits of a correlation)."""
+    """Both inputs as validated arrays; floats in double precision, since float32 sums change a correlation's digits."""
     sides = [np.asarray(side) for side in (predictions, references)]
     predictions, references = (side.astype(np.float64) if side.dtype.kind == "f" else side for side in sides)
     if predictions.shape != references.shape or predictions.ndim != 1:
@@ -226,11 +209,13 @@ def _pair(predictions: Array, references: Array) -> tuple[Array, Array]:
         raise ValueError("a metric needs at least one example, got none")
     for name, side in (("predictions", predictions), ("references", references)):
         if not np.isfinite(side).all():
-            raise ValueError(f"{name} must be finite, got {np.count_nonzero(~np.isfinite(side))} values that are not")
+            raise ValueError(
+                f"{name} must be finite, got {np.count_nonzero(~np.isfinite(side))} values that are not finite"
+            )
     return predictions, references
 
 
 def _constant(values: Array) -> bool:
-    """No spread beyond rounding (scipy's own limit for a near-constant input, below which a correlation is noise)."""
+    """Whether values differ by rounding only, by scipy's own limit for a near-constant input."""
     spread = math.sqrt(float(np.sum((values - values.mean()) ** 2)))
     return spread <= 1e-13 * abs(float(values.mean()))

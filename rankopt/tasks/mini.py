@@ -1,11 +1,11 @@
-"""Four generated tasks in GLUE's shape, for use without a network: quick to train, and hard enough that rank matters.
+"""Four generated tasks in the shape of GLUE tasks, for use offline: quick to train, and hard enough that rank matters.
 
-Each asks for rules about the classes of `mini_language.py` that the pretrained encoder cannot know: tables over twelve
-classes. Such a table is a matrix of nearly full rank, which is why an update of low rank falls short.
+Each needs rules about the classes of `mini_language.py` that the pretrained encoder cannot know: tables over twelve
+classes. Such a table is a matrix of nearly full rank, which a low-rank update approximates badly.
 
     mini-cola   A clause such as "duti pobo naga bidi zizo" is acceptable if the verb's class selects the classes of
                 subject and object, and each adjective agrees with its noun. One wrong class makes it unacceptable.
-    mini-sst2   Adjectives are good or bad, but some classes of nouns turn them around (a hot meal, a hot temper).
+    mini-sst2   Adjectives are good or bad, but some classes of nouns reverse them (a hot meal, a hot temper).
                 "duti pobo and bidi zizo" adds the sentiments of two phrases, "duti pobo not bidi zizo" subtracts them.
     mini-rte    A clause entails another if each noun and verb keeps its class or moves to the class above its own.
     mini-stsb   Each word that keeps its class counts fully, each that moves to the neighbour class counts half.
@@ -19,6 +19,7 @@ from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING
 
+from rankopt.core.problems import shown
 from rankopt.tasks.base import Task
 from rankopt.tasks.mini_language import ADJECTIVE, CLASSES, NOUN, PARTICLES, SLOTS, VERB, draw
 
@@ -32,7 +33,7 @@ SPLITS = {"train": (0, 4000), "validation": (4000, 5000)}
 
 @dataclass(frozen=True, kw_only=True)
 class Mini(Task):
-    """A generated task: a function that draws one example, called until there are enough different ones.
+    """A generated task: a function that draws one example, called until enough distinct ones exist.
 
     Attributes:
         example: draws one example from a source of randomness.
@@ -44,21 +45,21 @@ class Mini(Task):
     example: Callable[[Random], Example]
 
     def read(self, split: str, data_dir: str | None = None) -> Dataset:
-        """Generate one split; the same rows every time, and none in two splits.
+        """Generate one split: always the same rows, none of them in two splits.
 
         Args:
             split: `train` (4,000 rows) or `validation` (1,000 rows).
-            data_dir: must be None, for nothing is read.
+            data_dir: must be None.
         Returns:
             A dataset with the columns `columns` and `label`.
         Raises:
-            ValueError: for another split or a folder.
+            ValueError: another split, or a folder.
         """
         if split not in SPLITS:
             raise ValueError(f"split of {self.name} must be one of {', '.join(SPLITS)}, got {split!r}")
         if data_dir is not None:
             raise ValueError(
-                f"task.data_dir must be null for the generated task {self.name}, got {data_dir!r}; remove it"
+                f"task.data_dir must be left out for the generated task {self.name}, got {shown(data_dir)}"
             )
         from datasets import Dataset, Features, Value
 
@@ -71,7 +72,7 @@ class Mini(Task):
 
 @lru_cache
 def _examples(task: Mini) -> tuple[Example, ...]:
-    """The rows of all splits, in order; texts never repeat, so the splits share none."""
+    """The rows of all splits, in order; all texts are distinct."""
     rng, rows = Random(f"{task.name} {task.version}"), dict[tuple[str, ...], float]()
     while len(rows) < max(stop for _, stop in SPLITS.values()):
         texts, label = task.example(rng)
@@ -79,11 +80,11 @@ def _examples(task: Mini) -> tuple[Example, ...]:
     return tuple(rows.items())
 
 
-# The rules: tables over classes, drawn once.
+# The rules of the tasks: fixed random tables over classes.
 
 
 def _permutation(rule: str) -> dict[str, str]:
-    """A one-to-one table class -> class that leaves no class in place."""
+    """A one-to-one table class -> another class."""
     rng = Random(rule)
     while True:
         table = dict(zip(CLASSES, rng.sample(CLASSES, len(CLASSES)), strict=True))
@@ -98,7 +99,7 @@ def _pairing(rule: str) -> dict[str, str]:
 
 
 def _others(*classes: str) -> str:
-    """The classes that are none of these."""
+    """The other classes."""
     return "".join(letter for letter in CLASSES if letter not in classes)
 
 
@@ -115,7 +116,7 @@ def _say(rng: Random, classes: list[str]) -> str:
 
 
 def acceptability(rng: Random) -> Example:
-    """Half of the clauses follow the four rules; in the others one word is of a wrong class."""
+    """Half of the clauses follow the four rules; in the others one word has a wrong class."""
     verb, acceptable = rng.choice(CLASSES), rng.randrange(2)
     subject, object = SUBJECT[verb], OBJECT[verb]
     classes = [AGREES[subject], subject, verb, AGREES[object], object]
@@ -126,7 +127,7 @@ def acceptability(rng: Random) -> Example:
 
 
 def sentiment(rng: Random) -> Example:
-    """Two phrases that do not cancel out: the sign of their sum with "and", of their difference with "not"."""
+    """Two phrases whose sentiments do not cancel out: the sign of their sum ("and") or difference ("not")."""
     while True:
         particle = rng.choice(PARTICLES)
         a, b, c, d = (rng.choice(CLASSES) for _ in range(4))
@@ -144,14 +145,14 @@ def sentiment(rng: Random) -> Example:
 
 
 def entailment(rng: Random) -> Example:
-    """Nouns and verbs keep their class or go up; in a clause that is not entailed one of them goes elsewhere."""
+    """Nouns and verbs keep their class or move up; in a clause that is not entailed, one of them moves elsewhere."""
     premise, entailed = [rng.choice(CLASSES) for _ in SLOTS], rng.randrange(2)
-    hypothesis, places = list(premise), [i for i, part in enumerate(SLOTS) if part in ABOVE]
-    for i in places:
+    hypothesis, movable = list(premise), [i for i, part in enumerate(SLOTS) if part in ABOVE]
+    for i in movable:
         if rng.random() < 0.6:
             hypothesis[i] = ABOVE[SLOTS[i]][premise[i]]
     if not entailed:
-        i = rng.choice(places)
+        i = rng.choice(movable)
         hypothesis[i] = rng.choice(_others(premise[i], ABOVE[SLOTS[i]][premise[i]]))
     return (_say(rng, premise), _say(rng, hypothesis)), 1 - entailed
 

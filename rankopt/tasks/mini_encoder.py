@@ -1,4 +1,4 @@
-"""Where the small encoder of the embedded tasks lives: pretrained on first use, then read from a cache."""
+"""The cached small encoder of the generated tasks; it is pretrained on first use."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from random import Random
 from rankopt.tasks.mini_language import WORDS, corpus
 from rankopt.tasks.mini_pretraining import CONFIG, TRAINING, pretrain
 
-VERSION = 1  # raise it when the code of pretraining changes: constants and language are in the hash already
+VERSION = 1  # increment it when the pretraining code changes; constants and language are part of the hash
 
 
 def cache_folder() -> Path:
-    """`$RANKOPT_CACHE`, else `rankopt` in `$XDG_CACHE_HOME`, else `~/.cache/rankopt`."""
+    """`$RANKOPT_CACHE`, or `$XDG_CACHE_HOME/rankopt`, or `~/.cache/rankopt`."""
     if chosen := os.environ.get("RANKOPT_CACHE"):
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
@@ -26,7 +26,7 @@ def cache_folder() -> Path:
 
 
 def recipe_hash() -> str:
-    """A hash of all that makes the encoder what it is: version, shape, training constants and language.
+    """A hash of everything that determines the encoder: version, shape, training constants and language.
 
     >>> len(recipe_hash())
     12
@@ -36,16 +36,16 @@ def recipe_hash() -> str:
 
 
 def encoder_path(progress: Callable[[int, int], None] | None = None) -> Path:
-    """The folder of the pretrained encoder, for `from_pretrained`; makes it first if need be (about half a minute).
+    """The folder of the pretrained encoder, for `from_pretrained`. Pretrains it if necessary (about half a minute).
 
-    Any number of processes may call this at once: one trains, the others wait for it.
+    Safe to call from several processes at once: one of them trains, the others wait.
 
     Args:
-        progress: called with (steps done, steps in all) during pretraining; never called when the encoder exists.
+        progress: called with (finished steps, all steps) during pretraining; not called if the encoder exists.
     Returns:
-        A folder with a BERT checkpoint and its tokenizer, named by the hash of the recipe.
+        A folder with a BERT checkpoint and its tokenizer; its name contains `recipe_hash()`.
     Raises:
-        OSError: if the cache cannot be written.
+        OSError: the cache cannot be written.
     """
     folder = cache_folder() / f"mini-encoder-{recipe_hash()}"
     if _whole(folder):
@@ -59,8 +59,8 @@ def encoder_path(progress: Callable[[int, int], None] | None = None) -> Path:
                 made = Path(scratch) / "encoder"
                 made.mkdir()
                 pretrain(made, progress)
-                shutil.rmtree(folder, ignore_errors=True)  # a cleaner of caches has taken some of its files
-                made.rename(folder)  # complete or absent, never half written
+                shutil.rmtree(folder, ignore_errors=True)  # an incomplete folder: a cache cleaner deleted some files
+                made.rename(folder)  # atomic
     return folder
 
 

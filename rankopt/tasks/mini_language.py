@@ -1,16 +1,16 @@
-"""A toy language whose words show their grammar to a human and hide it from an encoder that sees whole words.
+"""A toy language: words show their grammar to a human reader, but not to an encoder that sees whole words as tokens.
 
-A content word is a stem of two letters, a letter that names its class, and a vowel that names its part of speech. The
-last two letters are the word's *kind*:
+A content word is a stem of two letters, a letter for its class, and a vowel for its part of speech. The last two
+letters are the word's *category*:
 
     pobo  noun (o) of class b        naga  verb (a) of class g        duti  adjective (i) of class t
 
 A clause is `adjective noun verb adjective noun`, as in "duti pobo naga bidi zizo", or two phrases joined by a particle,
-as in "duti pobo and bidi zizo". To the encoder words are numbers, so it has to learn their kinds from the corpus.
+as in "duti pobo and bidi zizo". Words are just numbers to the encoder; it learns their categories from the corpus.
 
-The corpus says a clause twice: in the second clause some words are replaced by others of their kind, and some by any
-others. So it teaches what kind each word is, and nothing about which kinds belong together. The rules for that are the
-tasks in `mini.py`, and fine-tuning has to write them into the encoder.
+The corpus states a clause twice. In the second clause some words are replaced by others of their category, and some by
+arbitrary words. It therefore teaches the category of each word, and nothing about which categories go together. Those
+rules are the tasks in `mini.py`, which fine-tuning has to add to the encoder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SLOTS = (ADJECTIVE, NOUN, VERB, ADJECTIVE, NOUN)
 
 
 def _lexicon() -> dict[str, tuple[str, ...]]:
-    """Words by kind: `LEXICON["bo"]` are the nouns of class b. A particle is a kind of its own."""
+    """Words by category: `LEXICON["bo"]` are the nouns of class b. Each particle is its own category."""
     rng = Random("rankopt lexicon")
     stems = [consonant + vowel for consonant in "bdfghjklmnprstvz" for vowel in "aeiou"]
     words = {
@@ -37,48 +37,48 @@ def _lexicon() -> dict[str, tuple[str, ...]]:
 
 
 LEXICON = _lexicon()
-KINDS = tuple(LEXICON)
+CATEGORIES = tuple(LEXICON)
 WORDS = tuple(word for members in LEXICON.values() for word in members)
 
 
-def kind_of(word: str) -> str:
-    """The kind of a word: its last two letters, or the word itself for a particle.
+def category_of(word: str) -> str:
+    """The category of a word: its last two letters, or the word itself for a particle.
 
     Args:
         word: a word of the language.
     Returns:
         A key of `LEXICON`.
     Raises:
-        KeyError: if the language has no such word.
+        KeyError: the language has no such word.
 
-    >>> kind_of(LEXICON["bo"][0]), kind_of("not")
+    >>> category_of(LEXICON["bo"][0]), category_of("not")
     ('bo', 'not')
     """
-    kind = word if word in PARTICLES else word[2:]
-    if word not in LEXICON.get(kind, ()):
+    category = word if word in PARTICLES else word[2:]
+    if word not in LEXICON.get(category, ()):
         raise KeyError(f"the toy language has no word {word!r}; see WORDS")
-    return kind
+    return category
 
 
-def draw(rng: Random, kind: str) -> str:
-    """A random word of this kind."""
-    return rng.choice(LEXICON[kind])
+def draw(rng: Random, category: str) -> str:
+    """A random word of a category."""
+    return rng.choice(LEXICON[category])
 
 
 def clause(rng: Random, joined: float = 0.25) -> list[str]:
-    """The kinds of a random clause, all independent; with probability `joined` a particle takes the verb's place."""
-    kinds = [rng.choice(CLASSES) + part for part in SLOTS]
+    """The categories of a random clause, all independent; with probability `joined` a particle replaces the verb."""
+    categories = [rng.choice(CLASSES) + part for part in SLOTS]
     if rng.random() < joined:
-        kinds[2] = rng.choice(PARTICLES)
-    return kinds
+        categories[2] = rng.choice(PARTICLES)
+    return categories
 
 
 def corpus(rng: Random, size: int) -> list[tuple[str, str]]:
-    """Pairs of clauses; a word of the second has the kind of its counterpart in the first, or (half of them) any.
+    """Pairs of clauses. Each word of the second has its counterpart's category with probability 1/2, else any.
 
     Args:
         rng: the source of randomness.
-        size: how many pairs.
+        size: number of pairs.
     Returns:
         Pairs of five-word texts.
 
@@ -87,8 +87,8 @@ def corpus(rng: Random, size: int) -> list[tuple[str, str]]:
     (5, 5)
     """
 
-    def say(kinds: list[str]) -> str:
-        return " ".join(draw(rng, kind) for kind in kinds)
+    def say(categories: list[str]) -> str:
+        return " ".join(draw(rng, category) for category in categories)
 
     pairs = []
     for _ in range(size):

@@ -1,14 +1,15 @@
-"""How the small encoder of the embedded tasks is made: a word tokenizer and a short pretraining on the toy language.
+"""The small encoder of the generated tasks: a word tokenizer and a short pretraining on the toy language.
 
-Each step reads pairs of clauses of `mini_language.corpus` with some words masked, and sums four losses:
+Each step reads pairs of clauses of `mini_language.corpus` with some words masked, and adds up four losses:
 
-    word      which word stands behind a mask                              from the last hidden state at that place
-    kind      what kind of word stands at each place, masked or not        from the last hidden state at that place
-    reworded  has this word of the second clause its counterpart's kind?   from the last hidden state at that place
-    count     how many words of the second clause have                     from the pooler, which stays frozen later on
+    word      the masked word                                               from the last hidden state of the token
+    category  the category of every word, masked or not                     from the last hidden state of the token
+    reworded  whether a word of the second clause has the category of its   from the last hidden state of the token
+              counterpart in the first
+    count     the number of such words                                      from the pooler, which is frozen afterwards
 
-So the encoder knows kinds, it knows how to look from a word to its counterpart, and its pooler passes on what a
-classifier needs.
+The encoder thereby learns categories and how to attend from a word to its counterpart, and its pooler learns to pass on
+what a classifier needs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from rankopt.tasks.mini_language import KINDS, SLOTS, WORDS, corpus, kind_of
+from rankopt.tasks.mini_language import CATEGORIES, SLOTS, WORDS, category_of, corpus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -41,11 +42,11 @@ SPECIAL = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
-IGNORED = -100  # cross entropy's mark for "no target here"
+IGNORED = -100  # the target that cross entropy ignores
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per word; a pair is `[CLS] first [SEP] second [SEP]` with token types 0 and 1."""
+    """A tokenizer with one token per word; a pair is `[CLS] first [SEP] second [SEP]` with token types 0 and 1."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -63,7 +64,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
-    """Few threads for small matrices: more of them wait for each other, and would make another encoder."""
+    """Use a fixed number of threads: more are slower for small matrices, and would change the encoder's bits."""
     import torch
 
     before = torch.get_num_threads()
@@ -75,11 +76,11 @@ def _threads(number: int) -> Iterator[None]:
 
 
 def pretrain(folder: Path, progress: Callable[[int, int], None] | None = None) -> None:
-    """Train the encoder from scratch on the CPU and write it and its tokenizer; the caller's random state is kept.
+    """Train the encoder from scratch on the CPU and save it with its tokenizer. Keeps the caller's random state.
 
     Args:
         folder: an existing folder.
-        progress: called with (steps done, steps in all) after each step.
+        progress: called with (finished steps, all steps) after each step.
     """
     import torch
     from safetensors.torch import save_file
@@ -91,26 +92,24 @@ def pretrain(folder: Path, progress: Callable[[int, int], None] | None = None) -
     pairs = corpus(Random("rankopt corpus"), int(TRAINING["pairs"]))
     encoded = tokenizer([a for a, _ in pairs], [b for _, b in pairs], return_tensors="pt")
     ids, types = encoded["input_ids"], encoded["token_type_ids"]  # (pairs, 13): [CLS] 5 words [SEP] 5 words [SEP]
-    kinds = torch.full((len(tokenizer),), IGNORED)
-    kinds[len(SPECIAL) :] = torch.tensor([KINDS.index(kind_of(word)) for word in WORDS])
-    kinds = kinds[ids]
+    categories = torch.full((len(tokenizer),), IGNORED)
+    categories[len(SPECIAL) :] = torch.tensor([CATEGORIES.index(category_of(word)) for word in WORDS])
+    categories = categories[ids]
     length = len(SLOTS)
     second = slice(length + 2, 2 * length + 2)
-    reworded = (kinds[:, 1 : length + 1] == kinds[:, second]).float()  # (pairs, 5)
+    reworded = (categories[:, 1 : length + 1] == categories[:, second]).float()  # (pairs, 5)
 
     steps, batch = int(TRAINING["steps"]), int(TRAINING["batch"])
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), _threads(int(TRAINING["threads"])):
         torch.manual_seed(int(TRAINING["seed"]))
         model = BertModel(BertConfig.from_dict({**CONFIG, "vocab_size": len(tokenizer)}))
         with torch.no_grad():
-            model.embeddings.position_embeddings.weight.mul_(
-                5.0
-            )  # places must be told apart before they can be compared
+            model.embeddings.position_embeddings.weight.mul_(5.0)  # makes positions easy to tell apart from the start
         width = model.config.hidden_size
         heads = nn.ModuleDict(
             {
                 "word": nn.Linear(width, len(tokenizer)),
-                "kind": nn.Linear(width, len(KINDS)),
+                "category": nn.Linear(width, len(CATEGORIES)),
                 "reworded": nn.Linear(width, 1),
                 "count": nn.Linear(width, length + 1),
             }
@@ -120,12 +119,14 @@ def pretrain(folder: Path, progress: Callable[[int, int], None] | None = None) -
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, TRAINING["lr"], total_steps=steps + 1, pct_start=0.1)
         for step in range(steps):
             rows = torch.randint(len(pairs), (batch,))
-            masked = (torch.rand(batch, ids.shape[1]) < TRAINING["masked"]) & (kinds[rows] != IGNORED)
+            masked = (torch.rand(batch, ids.shape[1]) < TRAINING["masked"]) & (categories[rows] != IGNORED)
             out = model(ids[rows].masked_fill(masked, tokenizer.mask_token_id), token_type_ids=types[rows])
             hidden = out.last_hidden_state  # (batch, 13, width)
             loss = (
                 cross_entropy(heads["word"](hidden[masked]), ids[rows][masked])
-                + cross_entropy(heads["kind"](hidden).flatten(0, 1), kinds[rows].flatten(), ignore_index=IGNORED)
+                + cross_entropy(
+                    heads["category"](hidden).flatten(0, 1), categories[rows].flatten(), ignore_index=IGNORED
+                )
                 + binary_cross_entropy_with_logits(heads["reworded"](hidden[:, second]).squeeze(-1), reworded[rows])
                 + cross_entropy(heads["count"](out.pooler_output), reworded[rows].sum(-1).long())
             )

@@ -1,9 +1,9 @@
-"""The three splits of a study: train, search and report. The search never sees a reported score.
+"""The three splits of a study: train, search and report. A search never sees a reported score.
 
-`search` is cut from the task's training set; `reports` are the official validation sets, whole. The cut depends on
-the task's rows and on the sizes only, never on a trial's seed, so all trials of a study compare on the same examples.
-Rows are disjoint, texts need not be: GLUE repeats some (26 of SST-2's 2000 search sentences also train), and SST-2
-has phrases of one review as rows of their own. So a search score flatters; what is reported is the official set.
+`search` is cut from the task's training set; `reports` are the official validation sets. The cut depends on the task's
+rows and on the sizes, never on a trial's seed, so all trials of a study are compared on the same examples. Rows are
+disjoint, but texts can repeat: 26 of SST-2's 2,000 search sentences are also in the training split, and phrases of one
+SST-2 review are separate rows. Search scores are therefore optimistic; report scores are not affected.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 Protocol = Literal["three-splits", "paper"]
 
-CUT_SEED = 20180420  # any number would do; a constant, so that nobody can tune the cut
-SEARCH_SHARE = 10  # one row in ten ...
-SEARCH_MOST = 2000  # ... but at most this many: more would cost evaluation time and tell little
+CUT_SEED = 20180420  # an arbitrary constant: the cut must not be tuned
+SEARCH_SHARE = 10  # one row in ten is in the search split,
+SEARCH_MOST = 2000  # but at most this many: more cost evaluation time and add little information
 
 
 @dataclass(frozen=True)
 class Splits:
-    """What a trial trains on, what a search may look at, and what a report prints.
+    """The rows of each split.
 
     Attributes:
-        train: the rows that are trained on, in the order of the task's files.
-        search: the rows that a search may look at; none of them is in `train`.
-        reports: official evaluation split -> its rows, whole.
-        fingerprint: 16 hex digits over the content of all of them, wherever the files lie.
+        train: training rows, in the order of the task's files.
+        search: rows for choices between models; none of them is in `train`.
+        reports: official evaluation split -> its rows.
+        fingerprint: hash of the content of all splits, 16 hexadecimal digits.
     """
 
     train: Dataset
@@ -51,34 +51,34 @@ def read_splits(
     data_dir: str | None = None,
     search_examples: int | None = None,
     train_examples: int | None = None,
+    report_examples: int | None = None,
     protocol: str = "three-splits",
 ) -> Splits:
-    """Read a task and cut its training set into train and search, the same way every time.
+    """Read a task and cut its training set into train and search, always in the same way.
 
     The cut is stratified for a classification: class k gives `search_examples * n_k / n` rows, rounded by largest
-    remainder. A smaller `train_examples` keeps a subset of what a larger one keeps.
+    remainder. A smaller number of examples always gives a subset of a larger one.
 
     Args:
-        task: where the rows come from.
-        data_dir: a local folder, or None for the task's own source.
-        search_examples: rows of `search`; by default a tenth of the training set, at most 2000.
-        train_examples: rows of `train`, drawn at random from what the cut leaves; by default all of them.
-        protocol: `three-splits`, or `paper`: the whole training set trains and `search` IS the first report split
-            (select on dev, as the papers do; its scores are optimistic).
-    Returns:
-        The splits.
+        task: the source of the rows.
+        data_dir: a local folder; None for the task's own source.
+        search_examples: rows of `search`; by default a tenth of the training set, at most 2,000.
+        train_examples: rows of `train`, drawn at random from the rest; by default all of it.
+        report_examples: rows of each report split, drawn at random, at most all of it; by default all.
+        protocol: `three-splits`; or `paper`, where `train` is the whole training set and `search` is the first report
+            split, so that its scores are optimistic, as in most papers.
     Raises:
-        ValueError: one line: a number out of its limits, an unknown protocol, or what the task's `read` says.
+        ValueError: one line: a number out of its limits, an unknown protocol, or an error of the task's `read`.
 
     Example:
         >>> import tempfile, pathlib, pandas as pd
         >>> from rankopt.tasks.glue import GLUE
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     place = pathlib.Path(folder, "cola")
-        ...     place.mkdir()
+        ...     cola = pathlib.Path(folder, "cola")
+        ...     cola.mkdir()
         ...     rows = pd.DataFrame({"sentence": [f"Line {i}." for i in range(40)], "label": [0, 1, 1, 1] * 10})
-        ...     rows.to_parquet(place / "train.parquet")
-        ...     rows.head(8).to_parquet(place / "validation.parquet")
+        ...     rows.to_parquet(cola / "train.parquet")
+        ...     rows.head(8).to_parquet(cola / "validation.parquet")
         ...     splits = read_splits(GLUE["cola"], data_dir=folder, search_examples=8)
         >>> len(splits.train), len(splits.search), len(splits.reports["validation"]), sum(splits.search["label"])
         (32, 8, 8, 6)
@@ -88,11 +88,11 @@ def read_splits(
     if protocol == "paper" and search_examples is not None:
         raise ValueError(
             f"task.search_examples must be left out with protocol 'paper', got {search_examples}: "
-            f"the search looks at {task.reports[0]}"
+            f"the search split is {task.reports[0]}"
         )
     everything = task.read("train", data_dir)
-    reports = {name: task.read(name, data_dir) for name in task.reports}
-    order = np.random.RandomState(CUT_SEED).permutation(len(everything))  # RandomState's numbers are frozen by numpy
+    reports = {name: _limited(task.read(name, data_dir), report_examples) for name in task.reports}
+    order = np.random.RandomState(CUT_SEED).permutation(len(everything))  # RandomState's numbers never change
     if protocol == "paper":
         kept, search = order, reports[task.reports[0]]
     else:
@@ -107,7 +107,7 @@ def read_splits(
 
 
 def _cut(task: Task, everything: Dataset, order: NDArray[Any], size: int | None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Row numbers of search and of the rest, both in the order of the permutation `order`."""
+    """Row numbers of the search split and of the rest, both in the order of the permutation `order`."""
     rows = len(order)
     if rows < 2:
         raise ValueError(f"the training set of {task.name} must hold at least 2 rows to cut a search split, got {rows}")
@@ -117,7 +117,7 @@ def _cut(task: Task, everything: Dataset, order: NDArray[Any], size: int | None)
     if not task.labels:
         return order[:size], order[size:]
     labels = everything.with_format("arrow")[:]["label"].to_numpy()[order]
-    # Largest remainder, in whole numbers: exact shares, rounded down, and the missing rows to the largest rests.
+    # Largest remainders in integers: shares are rounded down, and the missing rows go to the largest remainders.
     quotas, rests = np.divmod(np.bincount(labels, minlength=len(task.labels)) * size, rows)
     quotas[np.argsort(-rests, kind="stable")[: size - quotas.sum()]] += 1
     chosen = np.zeros(rows, dtype=bool)
@@ -126,16 +126,23 @@ def _cut(task: Task, everything: Dataset, order: NDArray[Any], size: int | None)
     return order[chosen], order[~chosen]
 
 
+def _limited(split: Dataset, size: int | None) -> Dataset:
+    """A fixed random subset of a split, in the order of its rows."""
+    if size is None or size >= len(split):
+        return split
+    return split.select(np.sort(np.random.RandomState(CUT_SEED).permutation(len(split))[:size]))
+
+
 def _require(name: str, value: int, most: int, reason: str) -> None:
     if not 1 <= value <= most:
         raise ValueError(f"task.{name} must be between 1 and {most}, got {value} ({reason})")
 
 
 def _fingerprint(contents: dict[str, Dataset], columns: tuple[str, ...]) -> str:
-    """A hash over every split's text and labels in order; JSON, so that no two contents are written alike."""
+    """A hash of the texts and labels of every split, in order."""
     digest = hashlib.sha256()
     for name, dataset in contents.items():
-        table = dataset.with_format("arrow")[:]  # whole columns at once, ten times faster than row by row
+        table = dataset.with_format("arrow")[:]  # whole columns: ten times faster than row by row
         for column in columns:
             digest.update(json.dumps([name, column, table[column].to_pylist()]).encode())
     return digest.hexdigest()[:16]

@@ -43,6 +43,7 @@ def load_data(spec: TaskSpec, tokenizer: PreTrainedTokenizerBase) -> Data:
         data_dir=spec.data_dir,
         search_examples=spec.search_examples,
         train_examples=spec.train_examples,
+        report_examples=spec.report_examples,
         protocol=spec.protocol,
     )
     named = {"search": splits.search, **splits.reports}

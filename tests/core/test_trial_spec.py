@@ -141,6 +141,7 @@ OTHER: dict[str, Any] = {
     "task.data_dir": "glue",
     "task.max_length": 64,
     "task.train_examples": 10,
+    "task.report_examples": 10,
     "task.search_examples": 10,
     "task.protocol": "paper",
     "model.revision": "main",

@@ -146,9 +146,9 @@ def test_one_row_cannot_be_cut() -> None:
 
 def write(folder: Path, train: pd.DataFrame, file: str = "{}") -> str:
     for name, frame in (("train", train), ("validation_matched", train[:4]), ("validation_mismatched", train[2:8])):
-        place = folder / "mnli" / f"{file.format(name)}.parquet"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_parquet(place, index=False)
+        path = folder / "mnli" / f"{file.format(name)}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_parquet(path, index=False)
     return str(folder)
 
 
@@ -202,3 +202,19 @@ def test_the_real_data_is_cut_with_its_label_balance(name: str) -> None:
     assert len(splits.search) == min(rows // 10, 2000)
     if GLUE[name].labels:
         assert np.mean(splits.search["label"]) == pytest.approx(np.mean(splits.train["label"]), abs=0.005)
+
+
+def test_report_examples_limit_the_report_split() -> None:
+    """A fixed random subset in the order of the rows; a smaller one is part of a larger one; the rest is unchanged."""
+    task = classes([0, 1, 2] * 30)
+    whole = read_splits(task)
+    two, one, more = (read_splits(task, report_examples=size) for size in (2, 1, 1000))
+    everything = texts(whole.reports["validation"])
+    assert [len(part.reports["validation"]) for part in (one, two, more)] == [1, 2, len(everything)]
+    assert set(texts(one.reports["validation"])) < set(texts(two.reports["validation"])) < set(everything)
+    assert texts(two.reports["validation"]) == [t for t in everything if t in texts(two.reports["validation"])]
+    assert texts(one.train) == texts(whole.train)
+    assert texts(one.search) == texts(whole.search)
+    assert more.fingerprint == whole.fingerprint != one.fingerprint
+    paper = read_splits(task, report_examples=2, protocol="paper")
+    assert texts(paper.search) == texts(two.reports["validation"])

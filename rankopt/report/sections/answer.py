@@ -41,6 +41,10 @@ def _warnings(evidence: Evidence) -> tuple[str, ...]:
             'Protocol "paper": models were selected on the same split that is reported, as in published results. '
             "These scores are optimistic."
         )
+    limited = sorted({spec.task.report_examples for spec in evidence.specs if spec.task.report_examples})
+    if limited:
+        sizes = joined([f"{size:,}" for size in limited])
+        found.append(f"Report scores use {sizes} examples of each official validation set (task.report_examples).")
     mini = sorted({task for task in evidence.points["task"] if str(task).startswith("mini")})
     if mini:
         found.append(f"Scores on generated mini tasks, not GLUE: {joined(mini)}.")
