@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,12 @@ def merge_into_base(adapter: str | Path | Adapter, model: str, out: str | Path) 
             notes.append("input and output embeddings are untied (tie_word_embeddings is false), as in the adapter")
             for config in {id(config): config for config in (merged.config, merged.config.get_text_config())}.values():
                 config.tie_word_embeddings = False
-        try:
-            merged.save_pretrained(draft)
-        except SafetensorError as full:  # raised on a full disk
-            raise OSError(errno.EIO, f"the model cannot be written ({full})", str(out)) from full
+        _save(merged, draft)
+        kind = type(merged)
         del merged
         if tokenizer is not None:
             tokenizer.save_pretrained(draft)
-        stored = load_base(str(draft), source)
+        stored = _loaded(kind, draft)
         if answer is not None and not torch.allclose(_answer(stored), answer, rtol=1e-3, atol=1e-3):
             raise ValueError(
                 f"{source.folder}: changes a weight that this kind of model cannot untie; load the "
@@ -67,6 +66,28 @@ def merge_into_base(adapter: str | Path | Adapter, model: str, out: str | Path) 
         error / norm if norm else 0.0,
         tuple(notes),
     )
+
+
+def _save(model: Any, folder: Path) -> None:
+    from transformers import AutoConfig
+
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as full:  # raised on a full disk
+        raise OSError(errno.EIO, f"the model cannot be written ({full})", str(folder)) from full
+    if AutoConfig.from_pretrained(folder).num_labels != model.config.num_labels:
+        # transformers does not write two labels, its own default, although some classes have another default
+        path = folder / "config.json"
+        labels = {"id2label": model.config.id2label, "label2id": model.config.label2id}
+        path.write_text(json.dumps(json.loads(path.read_text()) | labels, indent=2) + "\n", encoding="utf-8")
+
+
+def _loaded(kind: Any, folder: Path) -> Any:
+    """The merged model as users load it."""
+    try:
+        return kind.from_pretrained(folder, dtype="auto").eval()
+    except Exception as error:  # transformers raises many kinds of errors
+        raise OSError(errno.EIO, f"the merged model cannot be loaded ({first_line(error)})", str(folder)) from None
 
 
 def _tokenizer(model: str, source: Adapter, config: Any) -> tuple[Any, list[str]]:
