@@ -5,7 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from rankopt.tasks.problems.base import Answers, Problem
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -18,7 +22,7 @@ class Task(ABC):
     Attributes:
         name: the registered name, lower case.
         columns: names of one or two text columns; two are encoded as a pair.
-        labels: class names in the order of their integer labels; empty for a regression task (float label).
+        problem: what is predicted.
         metrics: names in `rankopt.tasks.metrics.METRICS`; the first is the primary one. All are maximised.
         reports: the official evaluation splits; the first is the primary one (MNLI has two).
         version: incremented when the task's data or metric changes; stored in every result.
@@ -26,10 +30,19 @@ class Task(ABC):
 
     name: str
     columns: tuple[str, ...]
-    labels: tuple[str, ...]
+    problem: Problem
     metrics: tuple[str, ...]
     reports: tuple[str, ...] = ("validation",)
     version: int = 1
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of their integer labels; empty unless classes are predicted."""
+        return self.problem.labels
+
+    def scores(self, answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
+        """Every metric of a split, in the task's order: the first is the primary one."""
+        return self.problem.scores(self.metrics, answers, labels)
 
     def files(self, data_dir: str) -> list[Path]:
         """The files in `data_dir` that `read` reads; none for a task that is generated."""
@@ -43,7 +56,7 @@ class Task(ABC):
             split: `train` or a member of `reports`.
             data_dir: a local folder in the hub's layout; None for the task's own source.
         Returns:
-            A dataset with exactly the columns `columns` and `label` (int64 class, or float32 for regression).
+            A dataset with exactly the columns `columns` and `label`, of the type `problem.label_type`.
         Raises:
             ValueError: one line that names the missing folder or file and what to do.
         """

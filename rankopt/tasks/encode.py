@@ -108,7 +108,7 @@ def encode(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max
         ids=np.concatenate(ids) if ids else np.empty(0, np.int32),
         types=np.concatenate(types) if types else None,
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        labels=table["label"].to_numpy().astype(np.int64 if task.labels else np.float32),
+        labels=table["label"].to_numpy().astype(task.problem.label_type),
     )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-VERSION = 2  # increment it when `encode` or the file layout changes
+VERSION = 3  # increment it when `encode` or the file layout changes
 MOST = 1 << 30
 """Total size of the cache in bytes; the least recently used files are deleted first."""
 ABANDONED = 3600
@@ -59,7 +59,7 @@ def encode_once(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase
 def _key(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
     digest = hashlib.sha256(_fingerprint(tokenizer))
     digest.update(
-        json.dumps([VERSION, version("tokenizers"), version("transformers"), max_length, bool(task.labels)]).encode()
+        json.dumps([VERSION, version("tokenizers"), version("transformers"), max_length, task.problem.name]).encode()
     )
     table = dataset.with_format("arrow")[:]
     for column in (*task.columns, "label"):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankopt.tasks.base import Task
+from rankopt.tasks.problems.classification import Classification
+from rankopt.tasks.problems.regression import Regression
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -134,7 +136,7 @@ class GlueTask(Task):
                 f"in row {bad[0]} ({len(bad)} rows are wrong){hidden}"
             )
         features = Features(
-            {name: Value("string") for name in self.columns} | {"label": Value("int64" if self.labels else "float32")}
+            {name: Value("string") for name in self.columns} | {"label": Value(self.problem.label_type)}
         )
         return Dataset(table.select(list(features)).cast(features.arrow_schema))
 
@@ -181,25 +183,25 @@ GLUE: dict[str, Task] = {
     task.name: task
     for task in (
         # Warstadt et al. 2018
-        GlueTask(name="cola", columns=("sentence",), labels=("unacceptable", "acceptable"), metrics=("matthews",)),
+        GlueTask(name="cola", columns=("sentence",), problem=Classification(("unacceptable", "acceptable")), metrics=("matthews",)),
         # Socher et al. 2013
-        GlueTask(name="sst2", columns=("sentence",), labels=("negative", "positive"), metrics=("accuracy",)),
+        GlueTask(name="sst2", columns=("sentence",), problem=Classification(("negative", "positive")), metrics=("accuracy",)),
         # Dolan and Brockett 2005
-        GlueTask(name="mrpc", columns=_PAIR, labels=("not_equivalent", "equivalent"), metrics=("accuracy", "f1")),
+        GlueTask(name="mrpc", columns=_PAIR, problem=Classification(("not_equivalent", "equivalent")), metrics=("accuracy", "f1")),
         # Cer et al. 2017
-        GlueTask(name="stsb", columns=_PAIR, labels=(), metrics=("pearson", "spearman")),
+        GlueTask(name="stsb", columns=_PAIR, problem=Regression(), metrics=("pearson", "spearman")),
         # Iyer et al. 2017
         GlueTask(
             name="qqp",
             columns=("question1", "question2"),
-            labels=("not_duplicate", "duplicate"),
+            problem=Classification(("not_duplicate", "duplicate")),
             metrics=("accuracy", "f1"),
         ),
         # Williams et al. 2018
         GlueTask(
             name="mnli",
             columns=("premise", "hypothesis"),
-            labels=("entailment", "neutral", "contradiction"),
+            problem=Classification(("entailment", "neutral", "contradiction")),
             metrics=("accuracy",),
             reports=("validation_matched", "validation_mismatched"),
         ),
@@ -207,13 +209,13 @@ GLUE: dict[str, Task] = {
         GlueTask(
             name="qnli",
             columns=("question", "sentence"),
-            labels=("entailment", "not_entailment"),
+            problem=Classification(("entailment", "not_entailment")),
             metrics=("accuracy",),
         ),
         # Dagan et al. 2006 and its three successors
-        GlueTask(name="rte", columns=_PAIR, labels=("entailment", "not_entailment"), metrics=("accuracy",)),
+        GlueTask(name="rte", columns=_PAIR, problem=Classification(("entailment", "not_entailment")), metrics=("accuracy",)),
         # Levesque et al. 2011. Its validation sentences occur in its training set with the opposite label: a model that
         # fits the training set scores below the majority class (56 %). Most papers leave the task out.
-        GlueTask(name="wnli", columns=_PAIR, labels=("not_entailment", "entailment"), metrics=("accuracy",)),
+        GlueTask(name="wnli", columns=_PAIR, problem=Classification(("not_entailment", "entailment")), metrics=("accuracy",)),
     )
 }

@@ -1,4 +1,4 @@
-"""From logits to scores: the five metrics of GLUE. A task's primary score is its first metric."""
+"""Metrics: functions of predictions and references."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from rankopt.tasks.base import Task
+from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
@@ -142,58 +140,6 @@ METRICS: dict[str, Callable[[Array, Array], float]] = {
     "pearson": pearson,
     "spearman": spearman,
 }
-
-
-def decide(task: Task, logits: ArrayLike) -> Array:
-    """Turn a model's outputs into predictions: `argmax` over the classes, or the single output of a regression.
-
-    Args:
-        task: determines the number of outputs.
-        logits: (n, number of classes), or (n, 1) or (n,) for a regression.
-    Returns:
-        (n,) int64 class indices, or (n,) float64 numbers.
-    Raises:
-        ValueError: a wrong shape, or an output that is not finite.
-
-    Example:
-        >>> from rankopt.tasks.glue import GLUE
-        >>> decide(GLUE["rte"], [[0.1, 2.0], [3.0, -1.0]]).tolist()
-        [1, 0]
-        >>> decide(GLUE["stsb"], [[2.5], [4.0]]).tolist()
-        [2.5, 4.0]
-    """
-    outputs = np.asarray(logits, dtype=np.float64)
-    width = max(len(task.labels), 1)
-    if width == 1 and outputs.ndim == 1:
-        outputs = outputs[:, None]
-    if outputs.ndim != 2 or outputs.shape[1] != width:
-        raise ValueError(f"logits of {task.name} must have the shape (examples, {width}), got {outputs.shape}")
-    if bad := int(np.count_nonzero(~np.isfinite(outputs))):
-        raise ValueError(
-            f"logits of {task.name} must be finite, got {bad} of {outputs.size} that are not: training diverged"
-        )
-    return outputs.argmax(axis=1) if task.labels else outputs[:, 0]
-
-
-def evaluate(task: Task, logits: ArrayLike, labels: ArrayLike) -> dict[str, float]:
-    """Every metric of a task, in the task's order: the first entry is the primary score.
-
-    Args:
-        task: names the metrics.
-        logits: see `decide`.
-        labels: (n,) class indices, or numbers for a regression.
-    Returns:
-        Metric name -> score; higher is better for all of them.
-    Raises:
-        ValueError: shapes that do not match, no examples, or values that are not finite.
-
-    Example:
-        >>> from rankopt.tasks.glue import GLUE
-        >>> evaluate(GLUE["mrpc"], [[0.0, 1.0], [1.0, 0.0]], [1, 0])
-        {'accuracy': 1.0, 'f1': 1.0}
-    """
-    predictions, references = decide(task, logits), np.asarray(labels)
-    return {name: METRICS[name](predictions, references) for name in task.metrics}
 
 
 def _pair(predictions: Array, references: Array) -> tuple[Array, Array]:

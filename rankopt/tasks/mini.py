@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 from rankopt.core.problems import shown
 from rankopt.tasks.base import Task
 from rankopt.tasks.mini_language import ADJECTIVE, CLASSES, NOUN, PARTICLES, SLOTS, VERB, draw
+from rankopt.tasks.problems.classification import Classification
+from rankopt.tasks.problems.regression import Regression
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -66,7 +68,7 @@ class Mini(Task):
         start, stop = SPLITS[split]
         texts, labels = zip(*_examples(self)[start:stop], strict=True)
         columns = dict(zip(self.columns, zip(*texts, strict=True), strict=True))
-        kinds = dict.fromkeys(self.columns, Value("string")) | {"label": Value("int64" if self.labels else "float32")}
+        kinds = dict.fromkeys(self.columns, Value("string")) | {"label": Value(self.problem.label_type)}
         return Dataset.from_dict(columns | {"label": labels}, features=Features(kinds))
 
 
@@ -176,28 +178,28 @@ MINI: dict[str, Task] = {
         Mini(
             name="mini-cola",
             columns=("sentence",),
-            labels=("unacceptable", "acceptable"),
+            problem=Classification(("unacceptable", "acceptable")),
             metrics=("matthews",),
             example=acceptability,
         ),
         Mini(
             name="mini-sst2",
             columns=("sentence",),
-            labels=("negative", "positive"),
+            problem=Classification(("negative", "positive")),
             metrics=("accuracy",),
             example=sentiment,
         ),
         Mini(
             name="mini-rte",
             columns=("sentence1", "sentence2"),
-            labels=("entailment", "not_entailment"),
+            problem=Classification(("entailment", "not_entailment")),
             metrics=("accuracy",),
             example=entailment,
         ),
         Mini(
             name="mini-stsb",
             columns=("sentence1", "sentence2"),
-            labels=(),
+            problem=Regression(),
             metrics=("pearson", "spearman"),
             example=similarity,
         ),

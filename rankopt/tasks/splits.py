@@ -114,11 +114,12 @@ def _cut(task: Task, everything: Dataset, order: NDArray[Any], size: int | None)
     if size is None:
         size = max(1, min(rows // SEARCH_SHARE, SEARCH_MOST))
     _require("search_examples", size, rows - 1, f"{task.name} has {rows} training rows")
-    if not task.labels:
+    strata = task.problem.strata(everything.with_format("arrow")[:]["label"].to_numpy())
+    if strata is None:
         return order[:size], order[size:]
-    labels = everything.with_format("arrow")[:]["label"].to_numpy()[order]
+    labels = strata[order]
     # Largest remainders in integers: shares are rounded down, and the missing rows go to the largest remainders.
-    quotas, rests = np.divmod(np.bincount(labels, minlength=len(task.labels)) * size, rows)
+    quotas, rests = np.divmod(np.bincount(labels) * size, rows)
     quotas[np.argsort(-rests, kind="stable")[: size - quotas.sum()]] += 1
     chosen = np.zeros(rows, dtype=bool)
     for label, quota in enumerate(quotas):

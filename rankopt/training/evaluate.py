@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from rankopt.allocators.base import Look
 from rankopt.core.pattern import RankPattern
@@ -15,8 +14,7 @@ from rankopt.core.result import Observer, Progress
 from rankopt.lowrank.layers import apply_pattern, shapes_of
 from rankopt.tasks.base import Task
 from rankopt.tasks.encode import Encoded, collate
-from rankopt.tasks.metrics import evaluate
-from rankopt.training.loss import total_loss
+from rankopt.tasks.problems.base import Answers, Problem
 from rankopt.training.model import Adapted
 
 Batch = dict[str, torch.Tensor]
@@ -55,10 +53,10 @@ class Looks:
         began = self.clock()
         self.batches = self.batches or list(batches(self.adapted, self.data, self.batch_size))
         apply_pattern(self.adapted.layers, pattern)
-        logits = _logits(self.adapted, self.batches, self.data, self.precision, self.on_batch)
-        labels = torch.from_numpy(self.data.labels)
-        loss = float(total_loss(torch.from_numpy(logits), labels)) / len(self.data)
-        score = evaluate(self.task, logits, self.data.labels)[self.task.metrics[0]]
+        problem, labels = self.task.problem, self.data.labels
+        answers = _answers(self.adapted, problem, self.batches, self.data, self.precision, self.on_batch)
+        loss = problem.mean_loss(answers, labels)
+        score = self.task.scores(answers, labels)[self.task.metrics[0]]
         self.seen.append((pattern.parameters(shapes_of(self.adapted.layers)), score))
         self.seconds += self.clock() - began
         self.observe(Progress(len(self.seen), len(self.seen), "look", {"loss": loss, "score": score}))
@@ -66,12 +64,14 @@ class Looks:
 
 
 def predict(
-    adapted: Adapted, data: Encoded, batch_size: int, precision: str, on_batch: Callable[[], None] = lambda: None
-) -> NDArray[np.float32]:
-    """The model's logits for every example, `(n, outputs)`, in the order of the data.
+    adapted: Adapted, problem: Problem, data: Encoded, batch_size: int, precision: str,
+    on_batch: Callable[[], None] = lambda: None,
+) -> Answers:  # fmt: skip
+    """The model's answers for every example, in the order of the data.
 
     Args:
         adapted: the model, with the current pattern.
+        problem: says what is kept of the outputs.
         data: encoded examples.
         batch_size: examples per forward pass.
         precision: "fp32" or "bf16" autocast.
@@ -79,7 +79,7 @@ def predict(
     Raises:
         FloatingPointError: an output is not finite.
     """
-    return _logits(adapted, batches(adapted, data, batch_size), data, precision, on_batch)
+    return _answers(adapted, problem, batches(adapted, data, batch_size), data, precision, on_batch)
 
 
 def batches(adapted: Adapted, data: Encoded, batch_size: int) -> Iterator[Batch]:
@@ -92,17 +92,20 @@ def batches(adapted: Adapted, data: Encoded, batch_size: int) -> Iterator[Batch]
 
 
 @torch.no_grad()
-def _logits(
-    adapted: Adapted, given: Iterator[Batch] | list[Batch], data: Encoded, precision: str, on_batch: Callable[[], None]
-) -> NDArray[np.float32]:
+def _answers(
+    adapted: Adapted, problem: Problem, given: Iterator[Batch] | list[Batch], data: Encoded, precision: str,
+    on_batch: Callable[[], None],
+) -> Answers:  # fmt: skip
     net = adapted.net.eval()
     device = next(net.parameters()).device
     chunks = []
     for batch in given:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            chunks.append(net(**batch).logits.float().cpu())
+            logits = net(**batch).logits.float()
+        chunks.append({field: value.cpu() for field, value in problem.answers(logits).items()})
         on_batch()
-    logits: NDArray[np.float32] = torch.cat(chunks).numpy()
-    if not np.isfinite(logits).all():
+    answers: Answers = {field: torch.cat([chunk[field] for chunk in chunks]).numpy() for field in chunks[0]}
+    if not all(np.isfinite(values).all() for values in answers.values()):
         raise FloatingPointError(f"the trained model's outputs are not finite for {len(data)} held-out examples")
-    return logits[np.argsort(np.argsort(data.lengths, kind="stable"), kind="stable")]
+    order = np.argsort(np.argsort(data.lengths, kind="stable"), kind="stable")
+    return {field: values[order] for field, values in answers.items()}

@@ -78,7 +78,7 @@ def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) ->
     Raises:
         ValueError: one line when the model or tokenizer cannot be read, or a target matches nothing.
     """
-    base = _base(spec.name, spec.revision, max(1, len(task.labels)))
+    base = _base(spec.name, spec.revision, task.problem.outputs)
     # everything is copied but the frozen weights, which no trial changes
     net: nn.Module = copy.deepcopy(
         base.net, {id(p): p for name, p in base.net.named_parameters() if not _within(name, base.head)}

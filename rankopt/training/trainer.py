@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
@@ -21,9 +20,9 @@ from rankopt.core.seeds import stream
 from rankopt.core.trial_spec import TrainingSpec
 from rankopt.lowrank.layers import apply_pattern
 from rankopt.tasks.encode import Encoded, collate
+from rankopt.tasks.problems.base import Problem
 from rankopt.training.callback import AllocatorCallback
 from rankopt.training.checkpoint import ADAPTER, load_network, save_network, seal
-from rankopt.training.loss import total_loss
 from rankopt.training.model import Adapted
 
 
@@ -46,10 +45,10 @@ class TrialTrainer(Trainer):
     """
 
     def __init__(
-        self, adapted: Adapted, data: Encoded, spec: TrainingSpec, steps: int, seed: int, folder: Path,
-        callback: AllocatorCallback, backward: Callable[[], None] = lambda: None,
+        self, adapted: Adapted, problem: Problem, data: Encoded, spec: TrainingSpec, steps: int, seed: int,
+        folder: Path, callback: AllocatorCallback, backward: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        self.adapted, self.spec, self.folder, self.events = adapted, spec, folder, callback
+        self.adapted, self.problem, self.spec, self.folder, self.events = adapted, problem, spec, folder, callback
         self.backward = backward
         super().__init__(
             model=adapted.net,
@@ -77,7 +76,7 @@ class TrialTrainer(Trainer):
         """
         logits = outputs.logits.float()
         examples = float(num_items_in_batch) if num_items_in_batch is not None else float(len(labels))
-        task = total_loss(logits, labels) / examples
+        task = self.problem.loss(logits, labels) / examples
         if passes := self.events.allocator.passes(self.events.state, self.events.layers):
             others = [self._pass(one, logits.detach(), labels) / examples for one in passes]
             task = torch.stack([task, *others]).mean()
@@ -103,12 +102,8 @@ class TrialTrainer(Trainer):
         for name, layer in layers.items():
             layer.mask(masks[name])
         if not one.taught:
-            return total_loss(logits, labels)
-        if labels.is_floating_point():
-            return functional.mse_loss(logits, teacher, reduction="sum")
-        return functional.kl_div(
-            logits.log_softmax(-1), teacher.log_softmax(-1), reduction="sum", log_target=True
-        )  # fmt: skip
+            return self.problem.loss(logits, labels)
+        return self.problem.distillation(logits, teacher)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """The Trainer's schedule, or two of them in sequence where the allocator restarts it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +29,7 @@ from rankopt.lowrank.export import export_peft
 from rankopt.lowrank.layers import apply_pattern, shapes_of
 from rankopt.tasks import TASKS
 from rankopt.tasks.base import Task
-from rankopt.tasks.metrics import evaluate
+from rankopt.tasks.problems.base import Answers
 from rankopt.training.callback import AllocatorCallback
 from rankopt.training.checkpoint import latest, load_network, step_of
 from rankopt.training.data import Data, load_data
@@ -201,8 +200,8 @@ def build_trainer(
         checkpoint_steps, scored=evaluated, score=partial(_interim, prepared), clock=lane.clock,
     )  # fmt: skip
     return TrialTrainer(
-        prepared.adapted, prepared.data.train, prepared.spec.training, steps, prepared.spec.seed,
-        folder / "checkpoints", callback, lane.backward,
+        prepared.adapted, prepared.task.problem, prepared.data.train, prepared.spec.training, steps,
+        prepared.spec.seed, folder / "checkpoints", callback, lane.backward,
     )  # fmt: skip
 
 
@@ -249,10 +248,10 @@ def score(
         if label == "budget" and restarted:  # the trial's own point is the network before the restart
             _export(prepared, own, folder / "recovered")
             load_network(prepared.adapted, folder / "checkpoints")
-        logits = _logits(prepared, pattern, check)
-        predictions |= {f"logits/{label}/{name}": values for name, values in logits.items()}
+        answers = _answers(prepared, pattern, check)
+        predictions |= {f"{key}/{label}/{split}": v for split, fields in answers.items() for key, v in fields.items()}
         adapter = "recovered" if restarted and label != "budget" else "adapter"
-        point = _point(prepared, label, pattern, logits, adapter)
+        point = _point(prepared, label, pattern, answers, adapter)
         points.append(point.model_copy(update=origins.get(label, {})))
         value = points[-1].search[prepared.task.metrics[0]]
         observe(Progress(len(points), len(cuts) + 1, "evaluate", {"score": value}))
@@ -291,26 +290,27 @@ def _probe(prepared: Prepared) -> TrainingProbe:
 def _interim(prepared: Prepared, pattern: RankPattern) -> dict[str, float]:
     """The score on the search split during training, the parameters kept, and the score's largest standard error."""
     how, task, split = prepared.spec.training, prepared.task, prepared.data.held_out["search"]
-    scores = evaluate(task, predict(prepared.adapted, split, how.eval_batch_size, how.precision), split.labels)
+    answers = predict(prepared.adapted, task.problem, split, how.eval_batch_size, how.precision)
+    scores = task.scores(answers, split.labels)
     parameters = pattern.parameters(shapes_of(prepared.adapted.layers))
-    error = 0.5 / math.sqrt(len(split))  # of an accuracy, at most
+    error = task.problem.standard_error(len(split))
     return {"score": scores[task.metrics[0]], "parameters": parameters, "error": error}
 
 
-def _logits(prepared: Prepared, pattern: RankPattern, check: Callable[[], None]) -> dict[str, Any]:
-    """The logits of every held-out split under a pattern, which stays applied."""
+def _answers(prepared: Prepared, pattern: RankPattern, check: Callable[[], None]) -> dict[str, Answers]:
+    """The answers for every held-out split under a pattern, which stays applied."""
     how, held_out = prepared.spec.training, prepared.data.held_out
     apply_pattern(prepared.adapted.layers, pattern)
-    logits = {
-        split: predict(prepared.adapted, split, how.eval_batch_size, how.precision, check)
+    answers = {
+        split: predict(prepared.adapted, prepared.task.problem, split, how.eval_batch_size, how.precision, check)
         for split in dict.fromkeys(held_out.values())  # one pass where two names share a split
     }
-    return {name: logits[split] for name, split in held_out.items()}
+    return {name: answers[split] for name, split in held_out.items()}
 
 
-def _point(prepared: Prepared, label: str, pattern: RankPattern, logits: dict[str, Any], adapter: str) -> Point:
+def _point(prepared: Prepared, label: str, pattern: RankPattern, answers: dict[str, Answers], adapter: str) -> Point:
     held_out = prepared.data.held_out
-    scores = {name: evaluate(prepared.task, logits[name], split.labels) for name, split in held_out.items()}
+    scores = {name: prepared.task.scores(answers[name], split.labels) for name, split in held_out.items()}
     kept = pattern.parameters(shapes_of(prepared.adapted.layers))
     return Point(label=label, pattern=pattern, kept=kept, search=scores.pop("search"), report=scores, adapter=adapter)
 

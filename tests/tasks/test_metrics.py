@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rankopt.tasks.glue import GLUE
-from rankopt.tasks.metrics import METRICS, decide, evaluate
+from rankopt.tasks.metrics import METRICS
 
 CORRELATIONS = ("matthews", "pearson", "spearman")
 
@@ -120,37 +119,3 @@ def test_what_cannot_be_scored_is_refused(name: str, predictions: Any, reference
     with pytest.raises(ValueError, match=words) as raised:
         METRICS[name](np.array(predictions), np.array(references))
     assert "\n" not in str(raised.value)
-
-
-def test_decide() -> None:
-    assert decide(GLUE["mnli"], np.eye(3, dtype=np.float32)).tolist() == [0, 1, 2]
-    assert decide(GLUE["mnli"], np.eye(3, dtype=np.float32)).dtype == np.int64
-    for shape in ((4,), (4, 1)):
-        numbers = decide(GLUE["stsb"], np.arange(4, dtype=np.float32).reshape(shape))
-        assert numbers.tolist() == [0, 1, 2, 3]
-        assert numbers.dtype == np.float64
-
-
-@pytest.mark.parametrize(
-    ("task", "logits", "words"),
-    [
-        ("mnli", np.zeros((4, 2)), r"mnli must have the shape \(examples, 3\), got \(4, 2\)"),
-        ("stsb", np.zeros((4, 2)), r"\(examples, 1\)"),
-        ("cola", np.zeros(4), r"\(examples, 2\)"),
-        ("cola", np.full((4, 2), np.nan), "cola must be finite, got 8 of 8"),
-    ],
-)
-def test_decide_refuses(task: str, logits: NDArray[Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        decide(GLUE[task], logits)
-
-
-@pytest.mark.parametrize("name", GLUE)
-def test_a_perfect_model_has_every_score_one(name: str) -> None:
-    task = GLUE[name]
-    labels = np.arange(12) % len(task.labels) if task.labels else np.linspace(0, 5, 12)
-    logits = np.eye(len(task.labels))[labels] if task.labels else labels[:, None]
-    scores = evaluate(task, logits, labels)
-    assert list(scores) == list(task.metrics)
-    assert scores == pytest.approx(dict.fromkeys(task.metrics, 1.0))
-    assert all(type(score) is float for score in scores.values())

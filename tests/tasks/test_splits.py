@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from rankopt.tasks.base import Task
 from rankopt.tasks.glue import GLUE
+from rankopt.tasks.problems import Classification, Regression
 from rankopt.tasks.splits import Splits, read_splits
 
 REAL = Path(__file__).parents[2].parent / "shared" / "glue"
@@ -36,13 +37,17 @@ class Invented(Task):
 
 def classes(values: Any) -> Invented:
     return Invented(
-        name="invented", columns=("text",), labels=("a", "b", "c"), metrics=("accuracy",), values=tuple(values)
+        name="invented",
+        columns=("text",),
+        problem=Classification(("a", "b", "c")),
+        metrics=("accuracy",),
+        values=tuple(values),
     )
 
 
 def regression(count: int) -> Invented:
     values = tuple(i / 4 for i in range(count))
-    return Invented(name="invented", columns=("text",), labels=(), metrics=("pearson",), values=values)
+    return Invented(name="invented", columns=("text",), problem=Regression(), metrics=("pearson",), values=values)
 
 
 def texts(data: Dataset) -> list[str]:

@@ -1,0 +1,100 @@
+"""What a problem is: everything about a task that depends on what is predicted."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Answers = dict[str, NDArray[Any]]
+"""What is kept of a model's outputs: field -> one row per example, in the order of the data."""
+
+
+class Problem(ABC):
+    """What is predicted. A frozen value: members are dataclasses.
+
+    Attributes:
+        name: the registered name.
+        task_type: PEFT's name for it, written into exported adapters.
+        auto_class: transformers' class that loads its models.
+        label_type: dtype of an example's label.
+        labels: class names in the order of their integer label; empty unless classes are predicted.
+    """
+
+    name: ClassVar[str]
+    task_type: ClassVar[str]
+    auto_class: ClassVar[str]
+    label_type: ClassVar[str]
+    labels: tuple[str, ...] = ()
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """The number of outputs of the model's head."""
+
+    def strata(self, labels: NDArray[Any]) -> NDArray[np.int64] | None:
+        """The class of every example where a split is to keep the shares of classes, else None."""
+        return None
+
+    @abstractmethod
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The training loss, summed over the batch.
+
+        Args:
+            logits: the model's float32 outputs.
+            labels: of the batch, on the same device.
+        """
+
+    @abstractmethod
+    def distillation(self, logits: Tensor, teacher: Tensor) -> Tensor:
+        """The loss of outputs against those of a teacher, summed over the batch."""
+
+    @abstractmethod
+    def answers(self, logits: Tensor) -> dict[str, Tensor]:
+        """What is kept of a batch's outputs for scores and later statistics: field -> one row per example."""
+
+    @abstractmethod
+    def mean_loss(self, answers: Answers, labels: NDArray[Any]) -> float:
+        """The loss per example of a whole split."""
+
+    @abstractmethod
+    def scores(self, metrics: Sequence[str], answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
+        """The metrics of a whole split, in the order given; the first is the primary one.
+
+        Raises:
+            ValueError: shapes that do not fit, no example, or values that are not finite.
+        """
+
+    def standard_error(self, examples: int) -> float:
+        """The largest standard error that the primary metric can have on so many examples, roughly."""
+        return 0.5 / float(np.sqrt(examples))
+
+
+def finite(values: NDArray[Any], shape: tuple[int | None, ...]) -> NDArray[np.float64]:
+    """Outputs in double precision.
+
+    Args:
+        values: a model's outputs.
+        shape: what it must be; None for any size.
+    Raises:
+        ValueError: another shape, or an output that is not finite (a diverged model has no score).
+    """
+    outputs = np.asarray(values, dtype=np.float64)
+    fits = outputs.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, outputs.shape, strict=True))
+    if not fits:
+        wanted = ", ".join("examples" if size is None else str(size) for size in shape)
+        raise ValueError(f"logits must have the shape ({wanted}), got {outputs.shape}")
+    if bad := int(np.count_nonzero(~np.isfinite(outputs))):
+        raise ValueError(f"logits must be finite, got {bad} of {outputs.size} that are not: the model diverged")
+    return outputs
+
+
+def computed(metrics: Sequence[str], table: Mapping[str, Any], *sides: NDArray[Any]) -> dict[str, float]:
+    """Metrics by name from a table of functions of predictions and references."""
+    return {name: table[name](*sides) for name in metrics}
