@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rankopt.allocators.base import LayerPass
 from rankopt.lowrank.layers import Layers
 from rankopt.tasks.encode import Encoded, collate
-from rankopt.training.loss import total_loss
+from rankopt.tasks.problems.base import Problem
 from rankopt.training.model import Adapted
 from rankopt.training.order import Order
 
@@ -30,6 +30,7 @@ class TrainingProbe:
     Args:
         net: the model.
         layers: its adapted layers.
+        problem: says what the loss is.
         batches: returns the training batches, `labels` included, on the model's device, from the first one.
         precision: "fp32" or "bf16" autocast.
     Attributes:
@@ -45,7 +46,8 @@ class TrainingProbe:
         ...         return type("Output", (), {"logits": self.fc(x)})
         >>> net = Net()
         >>> batch = {"x": torch.ones(4, 3), "labels": torch.tensor([0, 1, 0, 1])}
-        >>> probe = TrainingProbe(net, {"fc": net.fc}, lambda: [batch, batch])
+        >>> from rankopt.tasks.problems import Classification
+        >>> probe = TrainingProbe(net, {"fc": net.fc}, Classification(("no", "yes")), lambda: [batch, batch])
         >>> [tuple(inputs["fc"].shape) for inputs in probe.inputs(2)]
         [(4, 3), (4, 3)]
         >>> [tuple(seen["fc"].weight_gradient().shape) for seen in probe.gradients(1)]
@@ -55,9 +57,10 @@ class TrainingProbe:
     """
 
     def __init__(
-        self, net: nn.Module, layers: Layers, batches: Callable[[], Iterable[Batch]], precision: str = "fp32"
-    ) -> None:
-        self.net, self.layers, self.batches, self.precision = net, layers, batches, precision
+        self, net: nn.Module, layers: Layers, problem: Problem, batches: Callable[[], Iterable[Batch]],
+        precision: str = "fp32",
+    ) -> None:  # fmt: skip
+        self.net, self.layers, self.problem, self.batches, self.precision = net, layers, problem, batches, precision
         self.batches_read = self.passes = 0
 
     def inputs(self, batches: int) -> Iterator[dict[str, Tensor]]:
@@ -71,7 +74,7 @@ class TrainingProbe:
         for batch in self._first(batches):
             with self._recording() as (inputs, outputs), torch.enable_grad():
                 labels = batch["labels"]
-                loss = total_loss(self._logits(batch).float(), labels) / len(labels)
+                loss = self.problem.loss(self._logits(batch).float(), labels) / len(labels)
                 flat = list(itertools.chain.from_iterable(outputs.values()))
                 found = iter(torch.autograd.grad(loss, flat, allow_unused=True))
                 slopes = {

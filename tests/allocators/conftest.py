@@ -24,6 +24,7 @@ from rankopt.lowrank.layers import Layers, apply_pattern, pattern_of
 from rankopt.lowrank.linear import LowRankLinear
 from rankopt.lowrank.scale import Scale
 from rankopt.training.callback import reset_moments
+from rankopt.tasks.problems import Classification
 from rankopt.training.probe import TrainingProbe
 
 TARGETS = ["query", "intermediate.dense", "layer.1.output.dense"]
@@ -97,7 +98,11 @@ class Training:
     def prepare(self) -> Training:
         """Let the allocator look at the training data, once, before step 1."""
         if not self.trace:
-            self.allocator.prepare(self.state, self.layers, TrainingProbe(self.model, self.layers, batches))
+            self.allocator.prepare(
+                self.state,
+                self.layers,
+                TrainingProbe(self.model, self.layers, Classification(("low", "high")), batches),
+            )
             self.trace = [self.allocator.allocated(self.state, self.layers)]
         return self
 

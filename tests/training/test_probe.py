@@ -19,7 +19,10 @@ Spec = Callable[..., Any]
 def probe_of(prepared: Prepared) -> TrainingProbe:
     adapted = prepared.adapted
     return TrainingProbe(
-        adapted.net, adapted.layers, lambda: training_batches(adapted, prepared.data.train, prepared.order)
+        adapted.net,
+        adapted.layers,
+        prepared.task.problem,
+        lambda: training_batches(adapted, prepared.data.train, prepared.order),
     )
 
 
