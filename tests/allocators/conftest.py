@@ -23,8 +23,8 @@ from rankopt.lowrank.inject import inject, target_names
 from rankopt.lowrank.layers import Layers, apply_pattern, pattern_of
 from rankopt.lowrank.linear import LowRankLinear
 from rankopt.lowrank.scale import Scale
-from rankopt.training.callback import reset_moments
 from rankopt.tasks.problems import Classification
+from rankopt.training.callback import reset_moments
 from rankopt.training.probe import TrainingProbe
 
 TARGETS = ["query", "intermediate.dense", "layer.1.output.dense"]
