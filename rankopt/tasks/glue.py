@@ -183,11 +183,23 @@ GLUE: dict[str, Task] = {
     task.name: task
     for task in (
         # Warstadt et al. 2018
-        GlueTask(name="cola", columns=("sentence",), problem=Classification(("unacceptable", "acceptable")), metrics=("matthews",)),
+        GlueTask(
+            name="cola",
+            columns=("sentence",),
+            problem=Classification(("unacceptable", "acceptable")),
+            metrics=("matthews",),
+        ),
         # Socher et al. 2013
-        GlueTask(name="sst2", columns=("sentence",), problem=Classification(("negative", "positive")), metrics=("accuracy",)),
+        GlueTask(
+            name="sst2", columns=("sentence",), problem=Classification(("negative", "positive")), metrics=("accuracy",)
+        ),
         # Dolan and Brockett 2005
-        GlueTask(name="mrpc", columns=_PAIR, problem=Classification(("not_equivalent", "equivalent")), metrics=("accuracy", "f1")),
+        GlueTask(
+            name="mrpc",
+            columns=_PAIR,
+            problem=Classification(("not_equivalent", "equivalent")),
+            metrics=("accuracy", "f1"),
+        ),
         # Cer et al. 2017
         GlueTask(name="stsb", columns=_PAIR, problem=Regression(), metrics=("pearson", "spearman")),
         # Iyer et al. 2017
@@ -213,9 +225,13 @@ GLUE: dict[str, Task] = {
             metrics=("accuracy",),
         ),
         # Dagan et al. 2006 and its three successors
-        GlueTask(name="rte", columns=_PAIR, problem=Classification(("entailment", "not_entailment")), metrics=("accuracy",)),
+        GlueTask(
+            name="rte", columns=_PAIR, problem=Classification(("entailment", "not_entailment")), metrics=("accuracy",)
+        ),
         # Levesque et al. 2011. Its validation sentences occur in its training set with the opposite label: a model that
         # fits the training set scores below the majority class (56 %). Most papers leave the task out.
-        GlueTask(name="wnli", columns=_PAIR, problem=Classification(("not_entailment", "entailment")), metrics=("accuracy",)),
+        GlueTask(
+            name="wnli", columns=_PAIR, problem=Classification(("not_entailment", "entailment")), metrics=("accuracy",)
+        ),
     )
 }
