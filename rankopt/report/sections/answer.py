@@ -14,10 +14,14 @@ SENTENCES = 8
 """With more pairs of setting and budget than this, only the smallest budget of each setting gets a sentence."""
 
 VERDICTS = {
+    "no shared seed": "no seed is shared, so it cannot be tested",
     "one seed": "one shared seed allows no test",
-    "same difference at every seed": "the same difference at every seed, which allows no test",
-    "below detectable": "no difference of a size that this many seeds could detect",
-    "not significant": "not significant after Holm's correction",
+    "equal at every seed": "the scores are equal at every seed",
+    "same difference at every seed": "it is the same at every seed, which allows no test",
+    "better": "significantly better",
+    "worse": "significantly worse",
+    "below detectable": "too small for this many seeds to detect",
+    "not significant": "not significant",
 }
 
 
@@ -116,29 +120,39 @@ def _sentence(evidence: Evidence, setting: str, budget: float) -> str:
     control = rows[rows["name"] == CONTROL]
     where = f"On {setting} at mean rank {budget:g}" if budget == budget else f"On {setting}"
     if contenders.empty:
-        return f"{where}, {_subject(evidence, control.iloc[0])}; there is no other allocator to compare with."
+        row = control.iloc[0]
+        return (
+            f"{where}, {_scored(evidence, row)}; there is no other allocator to compare with.{_best_of(evidence, row)}"
+        )
     best = contenders.iloc[0]
-    subject = _subject(evidence, best)
     if control.empty or budget != budget:
-        return f"{where}, {subject}; there is no {CONTROL} trial at the same budget to compare with."
+        return (
+            f"{where}, {_scored(evidence, best)}; there is no {CONTROL} trial at the same budget to compare with."
+            f"{_best_of(evidence, best)}"
+        )
     found = at(evidence.comparisons, setting, budget)
     result = found[found["allocator"] == best["allocator"]].iloc[0]
-    return f"{where}, {subject} against {_subject(evidence, control.iloc[0])}: {_verdict(result)}."
+    return (
+        f"{where}, {_scored(evidence, best)} against {_scored(evidence, control.iloc[0])}. {_verdict(result)}"
+        f"{_best_of(evidence, best)}{_best_of(evidence, control.iloc[0])}"
+    )
 
 
-def _subject(evidence: Evidence, row: Any) -> str:
-    """An allocator's best configuration, and of how many it is the best."""
+def _best_of(evidence: Evidence, row: Any) -> str:
+    """A sentence on how many configurations of the allocator were compared, if several were."""
     tried = at(evidence.averages, row["setting"], row["budget"])
     tried = tried[tried["allocator"] == row["allocator"]]
-    best_of = f", the best of {len(tried):,} configurations on the search split," if len(tried) > 1 else ""
-    return f"{_scored(evidence, row)}{best_of}"
+    if len(tried) < 2:
+        return ""
+    return f" This configuration of {row['allocator']} is the best of {len(tried):,} on the search split."
 
 
 def _scored(evidence: Evidence, row: Any) -> str:
-    words = evidence.words(row)
-    name = f"{row['allocator']} with {words}" if words else row["allocator"]
+    label, words = str(row["allocator"]), evidence.words(row)
+    if words:
+        label = f"{label[:-1]}, {words})" if label.endswith(")") else f"{label} ({words})"
     score = with_error(row["score"], row["error"])
-    return f"{name}: {score} ({row['kept']:,.0f} parameters, {plural(int(row['n']), 'seed')})"
+    return f"{label} {score} ({row['kept']:,.0f} parameters, {plural(int(row['n']), 'seed')})"
 
 
 def _repeated(evidence: Evidence) -> bool:
@@ -146,7 +160,11 @@ def _repeated(evidence: Evidence) -> bool:
 
 
 def _verdict(row: Any) -> str:
-    numbers = f"paired difference {row['difference']:+.3f}"
+    """A sentence on the paired difference; empty parts are left out where no test was possible."""
+    verdict = VERDICTS.get(row["verdict"], row["verdict"])
+    if row["n"] == 0:
+        return f"Paired difference: {verdict}."
+    test = ""
     if row["p_holm"] == row["p_holm"]:
-        numbers += f", p = {row['p_holm']:.2g} after Holm's correction, smallest detectable {row['detectable']:.3f}"
-    return f"{VERDICTS.get(row['verdict'], row['verdict'])} ({numbers})"
+        test = f" (p = {row['p_holm']:.2g} after Holm's correction; smallest detectable {row['detectable']:.3f})"
+    return f"Paired difference {row['difference']:+.3f}: {verdict}{test}."

@@ -8,7 +8,7 @@ from rankopt.analysis.frame import CONTROL
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import plural
+from rankopt.report.formatting import METRICS, plural
 
 COLUMNS = {
     "setting": "task",
@@ -45,10 +45,10 @@ class Comparison(Section):
 
 def _table(evidence: Evidence, rows: pd.DataFrame) -> Table:
     frame = rows[list(COLUMNS)].rename(columns=COLUMNS)
-    for column, key in (("configuration", "key"), (f"{CONTROL} configuration", "control_key")):
+    for column, key in ((f"{CONTROL} configuration", "control_key"), ("configuration", "key")):
         words = [evidence.words(row, key) for _, row in rows.iterrows()]
         if any(words):
-            frame[column] = words
+            frame.insert(3, column, words)
     return Table(frame, FORMATS)
 
 
@@ -68,7 +68,7 @@ def _text(rows: pd.DataFrame) -> str:
 
 def _chart(evidence: Evidence, rows: pd.DataFrame) -> Chart:
     panels = tuple(_panel(evidence, setting, group) for setting, group in rows.groupby("setting", sort=True))
-    caption = f"Mean paired difference to {CONTROL} with its 95% t-interval; positive is better."
+    caption = f"Mean paired difference of report scores to {CONTROL}, with its 95% t-interval; positive is better."
     if rows["low"].isna().any():
         caption += " A marker without a bar has one shared seed, so its interval is unknown."
     return Chart("differences", f"Differences to {CONTROL}", caption, panels)
@@ -87,6 +87,7 @@ def _panel(evidence: Evidence, setting: str, rows: pd.DataFrame) -> Curves:
         ]
         x, error = tuple(own["difference"]), tuple((own["high"] - own["low"]) / 2)
         series.append(Series(allocator, evidence.styles[allocator], "interval", x, tuple(y), error, tuple(hover)))
+    metric = evidence.averages.loc[evidence.averages["setting"] == setting, "metric"].iloc[0]
     ticks = tuple((float(index), f"rank {budget:g}") for index, budget in enumerate(budgets))
     y_axis = Axis("", ticks=ticks, limits=(len(budgets) - 0.5, -0.5))
-    return Curves(setting, tuple(series), Axis(f"difference in {evidence.metric(setting)}"), y_axis)
+    return Curves(setting, tuple(series), Axis(f"difference in {METRICS.get(metric, metric)}"), y_axis)

@@ -15,7 +15,7 @@ from rankopt.report.evidence import Evidence
 from rankopt.report.formatting import plural
 from rankopt.report.palette import COLOURS, NEUTRAL, styles
 
-HYPERVOLUME = "hypervolume (mean best score over budgets)"
+HYPERVOLUME = "hypervolume"
 HYPERVOLUME_CAPTION = (
     "Hypervolume of the results so far: the area that they dominate up to full rank everywhere and down to score 0, "
     "divided by the parameters of full rank. This is the best search score within a budget, averaged over all budgets. "

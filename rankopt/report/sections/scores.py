@@ -48,6 +48,6 @@ def _averages(evidence: Evidence, rows: pd.DataFrame, title: str) -> Table:
     frame = rows[list(AVERAGES)].rename(columns=AVERAGES)
     words = [evidence.words(row) for _, row in rows.iterrows()]
     if any(words):
-        frame["configuration"] = words
+        frame.insert(2, "configuration", words)
         frame["key"] = rows["key"]
     return Table(frame, FORMATS, title, long=len(rows) > LONG)

@@ -18,7 +18,7 @@ def test_the_answer_is_computed(study: StudySpec, results: list[TrialResult]) ->
     answer = Answer().block(evidence)
     assert len(answer.bullets) == 4  # two tasks at two budgets
     scores = evidence.chosen.set_index(["setting", "budget", "allocator"])["score"]
-    assert f"uniform: {scores['mini-rte', 4.0, 'uniform']:.3f} ±" in answer.bullets[-1]
+    assert f"uniform {scores['mini-rte', 4.0, 'uniform']:.3f} ±" in answer.bullets[-1]
     assert "at mean rank 4" in answer.bullets[-1]
 
 
@@ -49,8 +49,8 @@ def test_every_dimension_is_named(study: StudySpec, allocators: list[str]) -> No
     evidence = Evidence.of(grid, made, {})
     for _, row in evidence.chosen.iterrows():
         steps = evidence.by_key[row["key"]].spec["training"]["steps"]
-        assert f"{row['allocator']} with steps {steps}: {row['score']:.3f}" in sentence
-    assert sentence.count("the best of 3 configurations on the search split") == len(allocators)
+        assert f"{row['allocator']} (steps {steps}) {row['score']:.3f}" in sentence
+    assert sentence.count("is the best of 3 on the search split") == len(allocators)
 
 
 def test_only_failures(study: StudySpec, results: list[TrialResult]) -> None:
@@ -90,9 +90,9 @@ def test_what_a_search_found(study: StudySpec) -> None:
     front = evidence.front("mini-cola")
     assert len(front) > 1
     (sentence,) = found["answer"].bullets
-    assert "the best of 14 configurations on the search split is uniform with lr" in sentence
+    assert "the best of 14 configurations on the search split is uniform (lr" in sentence
     assert f"{front.iloc[-1]['kept']:,.0f} parameters" in sentence
-    assert f"the Pareto front has {len(front)}, the cheapest of which is uniform with lr" in sentence
+    assert f"the Pareto front has {len(front)}, the cheapest of which is uniform (lr" in sentence
     rates = {f"lr {trial.training.lr:.3g}" for trial in made if trial.key in set(front["key"])}
     assert set(found["scores"].tables[0].frame["configuration"]) == rates
     (chart,) = found["ranks"].charts
