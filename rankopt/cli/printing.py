@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Any, NoReturn
 
 Rows = list[dict[str, Any]]
+NUMBER = r"[-+]?[\d,.]*(e[-+]?\d+)?%?"
 
 
 def short(value: Any) -> Any:
@@ -33,17 +35,66 @@ def duration(seconds: float) -> str:
 
 
 def table(rows: Rows, title: str) -> None:
-    """Print rows as a table; numeric columns are right-aligned."""
-    from rich.markup import escape
-    from rich.table import Table
+    """Print rows as a table that fits the console; no word is broken.
 
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for column in rows[0] if rows else ["nothing"]:
-        numeric = bool(rows) and all(isinstance(row[column], int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else escape(str(value)) for value in row.values()))
-    console().print(table)
+    Cells wrap between words. If that is too wide, columns of one value move into a line above the table. If that is
+    still too wide, every row is printed as lines of name and value.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    screen = console()
+    texts = [[f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows]
+    names = list(rows[0]) if rows else ["nothing"]
+    widths = _widths([names, *texts], screen.width)
+    if widths is None and len(texts) > 1:
+        columns = dict(zip(names, zip(*texts, strict=True), strict=True))
+        same = {name: values[0] for name, values in columns.items() if len(set(values)) == 1}
+        varied = [name for name in names if name not in same]
+        fewer = [list(row) for row in zip(*(columns[name] for name in varied), strict=True)]
+        if widths := _widths([varied, *fewer], screen.width):
+            title += "\nin all rows: " + "; ".join(f"{name} {value}" for name, value in same.items() if value)
+            names, texts = varied, fewer
+    screen.print(Text(title, style="italic"))
+    if widths is None:
+        _print_records(screen, names, texts)
+        return
+    gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= screen.width else 1
+    found = Table(box=None, header_style="bold", pad_edge=False, padding=(0, gap, 0, 0))
+    for index, (name, width) in enumerate(zip(names, widths, strict=True)):
+        numeric = bool(texts) and all(re.fullmatch(NUMBER, row[index]) for row in texts)
+        found.add_column(Text(name), justify="right" if numeric else "left", width=width, overflow="fold")
+    for row in texts:
+        found.add_row(*map(Text, row))
+    screen.print(found)
+
+
+def _print_records(screen: Any, names: list[str], texts: list[list[str]]) -> None:
+    """Print every row as lines of name and value, rows separated by blank lines."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for row in texts:
+        found = Table.grid(padding=(0, 1))
+        for name, value in zip(names, row, strict=True):
+            found.add_row(Text(name, style="bold"), Text(value))
+        screen.print(found)
+        screen.print()
+
+
+def _widths(texts: list[list[str]], most: int) -> list[int] | None:
+    """The width of every column so that a table fits, or None if that would break a word."""
+    from rich.cells import cell_len
+
+    columns = list(zip(*texts, strict=True))
+    widths = [max(map(cell_len, column)) for column in columns]
+    least = [max((cell_len(word) for cell in column for word in cell.split()), default=0) for column in columns]
+    room = most - (len(columns) - 1)  # at least one space between columns
+    if sum(least) > room:
+        return None
+    while sum(widths) > room:
+        widths[max(range(len(widths)), key=lambda n: widths[n] - least[n])] -= 1
+    return widths
 
 
 def console(stderr: bool = False) -> Any:

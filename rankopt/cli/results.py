@@ -13,6 +13,9 @@ from rankopt.cli.options import RUNS, Artifacts, Json, Runs, Storage, Study, ope
 from rankopt.cli.results_file import report_files
 from rankopt.core.folders import absent_path
 
+HEADERS = {"search": "search score", "report": "report score", "mean_rank": "mean rank"}
+"""Column -> its printed header; every score names its split."""
+
 
 def show(
     study: Study, storage: Storage = None, directory: Runs = RUNS, as_json: Json = False
@@ -34,7 +37,7 @@ def show(
 
     formats = {"kept": ",", "search": ".4f", "report": ".4f"}
     rows = [
-        {name: _cell(printing.short(value), formats.get(name, "")) for name, value in row.items()}
+        {HEADERS.get(name, name): _cell(printing.short(value), formats.get(name, "")) for name, value in row.items()}
         for row in overview(spec, results, counted)
     ]
     printing.table(rows, f"{spec.name}: {printing.counts(store.counts())}")
@@ -114,7 +117,9 @@ def best(
         print(json.dumps([{**row, "pattern": pattern} for row, pattern in zip(rows, patterns, strict=True)], indent=2))
         return
     formats = {"kept": ",.0f", "mean_rank": ".2f", "search": ".4f", "report": ".4f"}
-    shown = [{name: format(value, formats.get(name, "")) for name, value in row.items()} for row in rows]
+    shown = [
+        {HEADERS.get(name, name): _cell(value, formats.get(name, "")) for name, value in row.items()} for row in rows
+    ]
     printing.table(shown, f"{spec.name}: best {'front' if budget is None else f'within {budget:,} parameters'}")
     for row, pattern in zip(rows, patterns, strict=True) if budget is not None else ():
         printing.table([{"layer": name, "rank": rank} for name, rank in pattern.items()], f"ranks of {row['key']}")
