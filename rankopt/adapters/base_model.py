@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -39,6 +42,7 @@ def load_base(model: str, source: Adapter) -> nn.Module:
     transformers.utils.logging.disable_progress_bar()
     saved = dict(carried_weights(source))
     try:
+        _refuse_unsafe_files(Path(model))
         config = transformers.AutoConfig.from_pretrained(model, trust_remote_code=False)
         named = AUTO.get(source.config.task_type or "") or next(iter(config.architectures or ()), "AutoModel")
         kind = getattr(transformers, named, None)
@@ -57,9 +61,25 @@ def load_base(model: str, source: Adapter) -> nn.Module:
         )
         if lacking := sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])} - set(saved)):
             raise ValueError(f"its weights lack {lacking[0]} in the shape that its config requires")
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"--model must be a model's folder or hub id, got {model!r} (its pickled weights hold other objects than "
+            "tensors, or are cut off)"
+        ) from None
     except Exception as error:  # transformers raises many kinds of errors for damaged folders
         raise ValueError(f"--model must be a model's folder or hub id, got {model!r} ({first_line(error)})") from None
     return cast(nn.Module, loaded.eval())
+
+
+def _refuse_unsafe_files(folder: Path) -> None:
+    """Refuse a folder with pipes or devices, or with an index of weights that names files outside of it."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if not (path.is_file() or path.is_dir()):
+            raise ValueError(f"{path.name} must be an ordinary file")
+        if path.name.endswith(".index.json"):
+            shards = json.loads(path.read_text(encoding="utf-8")).get("weight_map", {}).values()
+            if outside := [name for name in shards if Path(name).name != name]:
+                raise ValueError(f"{path.name} must name files of this folder, got {str(outside[0])[:80]!r}")
 
 
 def _labels(kind: Any, config: Any, saved: Mapping[str, Tensor]) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from rankopt.adapters.adapter import Adapter
+from rankopt.adapters.config import LARGEST
 from rankopt.adapters.module import Module
 from rankopt.lowrank.files import ends_another, full_names
 from rankopt.lowrank.peft_loader import expected_tensors
@@ -77,11 +79,14 @@ def base_model_type(source: Adapter) -> str | None:
     base = source.config.base_model_name_or_path
     if not base:
         return None
+    file = Path(base, "config.json")
+    if Path(base).is_dir() and not (file.is_file() and file.stat().st_size <= LARGEST):
+        return None
     from transformers import PretrainedConfig  # slow to import
 
     try:
         data, _ = PretrainedConfig.get_config_dict(base, local_files_only=True)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     kind = data.get("model_type")
     return kind if isinstance(kind, str) else None

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
+from rankopt.adapters.calibrate import moments_of
 from rankopt.adapters.merge_into_base import merge_into_base
 
 
@@ -131,3 +135,100 @@ def test_trainable_tokens(tmp_path: Path, stock: Any) -> None:
     with pytest.raises(ValueError, match=r"trainable_token_indices cannot be merged here; load the adapter with PEFT"):
         merge_into_base(tmp_path / "a", str(tmp_path / "base"), tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
+
+
+CODE = "open({mark!r}, 'w')\nfrom transformers import LlamaConfig as Config, LlamaForCausalLM as Model\n"
+
+
+class Trap:
+    """Opens a file when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = str(mark)
+
+    def __reduce__(self) -> Any:
+        return (open, (self.mark, "w"))
+
+
+def own_code(base: Path, mark: Path) -> None:
+    (base / "evil.py").write_text(CODE.format(mark=str(mark)))
+    config = json.loads((base / "config.json").read_text()) | {"model_type": "evil"}
+    config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    (base / "config.json").write_text(json.dumps(config))
+
+
+def pickled(base: Path, mark: Path) -> None:
+    (base / "model.safetensors").unlink()
+    torch.save({"lm_head.weight": Trap(mark)}, base / "pytorch_model.bin")
+
+
+def raw_pickle(base: Path, mark: Path) -> None:
+    (base / "model.safetensors").unlink()
+    (base / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(mark)))
+
+
+def outside(base: Path, mark: Path) -> None:
+    shard = (base / "model.safetensors").rename(base.parent / "outside.safetensors")
+    names = dict.fromkeys(load_file(shard), "../outside.safetensors")
+    (base / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+
+
+def device(base: Path, mark: Path) -> None:
+    (base / "config.json").unlink()
+    (base / "config.json").symlink_to("/dev/zero")
+
+
+def pipe(base: Path, mark: Path) -> None:
+    (base / "model.safetensors").unlink()
+    os.mkfifo(base / "model.safetensors")
+
+
+def linked(base: Path, mark: Path) -> None:
+    (base / "config.json").unlink()
+    (base / "config.json").symlink_to("/etc/passwd")
+
+
+HOSTILE: dict[Callable[[Path, Path], None], str] = {
+    own_code: "contains custom code",
+    pickled: "its pickled weights hold other objects than tensors, or are cut off",
+    raw_pickle: "its pickled weights hold other objects than tensors, or are cut off",
+    outside: "must name files of this folder, got '../outside.safetensors'",
+    device: "config.json must be an ordinary file",
+    pipe: "model.safetensors must be an ordinary file",
+    linked: "not a valid JSON file",
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("attack", HOSTILE, ids=lambda attack: attack.__name__)
+def test_hostile_base_models(
+    attack: Callable[[Path, Path], None], adapter_of: Callable[..., Path], tmp_path: Path, stock: Any
+) -> None:
+    """Custom code, pickles, files outside of the folder and special files: one line, and no code runs."""
+    adapter, base, mark = adapter_of("all of Llama"), tmp_path / "base", tmp_path / "mark"
+    stock.build("llama").save_pretrained(base)
+    attack(base, mark)
+    before = sorted(tmp_path.iterdir())
+    (tmp_path / "base" / "t.txt").write_text("a\n")
+    for run in (
+        lambda: merge_into_base(adapter, str(base), tmp_path / "merged"),
+        lambda: moments_of(adapter, str(base), base / "t.txt"),
+    ):
+        with pytest.raises(ValueError, match=r"--model must be a model's folder or hub id, got .* \(.*") as caught:
+            run()
+        assert HOSTILE[attack] in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+        assert "\x1b" not in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == before
+    assert not mark.exists()
+
+
+def test_custom_code_of_a_known_model_is_ignored(adapter_of: Callable[..., Path], tmp_path: Path, stock: Any) -> None:
+    """A Llama whose config also names custom code is merged with transformers' own class."""
+    stock.build("llama").save_pretrained(tmp_path / "base")
+    own_code(tmp_path / "base", tmp_path / "mark")
+    config = json.loads((tmp_path / "base" / "config.json").read_text()) | {"model_type": "llama"}
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    merge_into_base(adapter_of("all of Llama"), str(tmp_path / "base"), tmp_path / "merged")
+    assert not (tmp_path / "mark").exists()
+    assert not [*(tmp_path / "merged").glob("*.py")]

@@ -101,6 +101,25 @@ def test_the_base_may_be_elsewhere(adapter_of: Callable[..., Path]) -> None:
         assert fields["target_modules"] == ["query", "value"] or set(fields["target_modules"]) == {"query", "value"}
 
 
+@pytest.mark.timeout(60)
+def test_a_hostile_base_model_path(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
+    """The config of the named base model is read at most, not followed to a device, and its code is not run."""
+    folder, mark = adapter_of("plain"), tmp_path / "mark"
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").symlink_to("/dev/zero")
+    configure(folder, base_model_name_or_path=str(tmp_path / "base"))
+    assert base_model_type(read_adapter(folder)) is None
+    (tmp_path / "base" / "config.json").unlink()
+    (tmp_path / "base" / "config.json").write_text("[" * 100_000)
+    assert base_model_type(read_adapter(folder)) is None
+    (tmp_path / "base" / "evil.py").write_text(f"open({str(mark)!r}, 'w')")
+    config = {"model_type": "roberta", "auto_map": {"AutoConfig": "evil.Config"}}
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    configure(folder, auto_mapping={"base_model_class": "Evil", "parent_library": "evil"})
+    rankopt.compress(folder, tmp_path / "b", energy=0.5)
+    assert not mark.exists()
+
+
 def test_the_own_targets_are_kept_or_replaced(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
     """Targets that select exactly the stored modules stay; others are replaced by full names."""
     folder = adapter_of("plain")
