@@ -1,145 +1,141 @@
-"""What a study's trials say about themselves: their attributes, which are tries of one proposal, and what became of it.
+"""Attempts at a study's trials: their attributes, and what follows from them. Pure functions on Optuna's frozen trials.
 
-A trial that died or was given back is followed by a copy, which carries the number of the trial that it continues. So a
-proposal is a trial and its copies, and the number of a proposal does not depend on who died on the way.
+A trial of a grid, named by its key, has one or more attempts, and so has a proposal of a search, named by the number of
+its first attempt. Each attempt is one trial of Optuna.
 """
 
 from __future__ import annotations
 
 import itertools
-import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-import psutil
 from optuna.trial import FrozenTrial, TrialState
 
 SPEC, KEY, RESULT, WORKER, INTERRUPTED, PLAN = "spec", "key", "result", "worker", "interrupted", "plan"
 ORIGIN = "origin"
-"""Number of the trial that a copy continues."""
-ALONE = "alone"
-"""The number of the training that was begun while none of another trial was in the process: a worker that dies in it
-dies of it."""
-INDEX = "index"
-"""How many proposals were made before a search's trial."""
+"""On a later attempt at a proposal: the number of its first attempt."""
 CONTINUES = "continues"
-"""Number of the try that a copy was made of."""
-DROPPED = "dropped"
-"""Why a trial was put aside untouched: another worker has it, or it is not wanted. It counts for nothing."""
+"""On a later attempt: the number of the attempt that it repeats or continues."""
+SKIPPED = "dropped"
+"""Why an attempt was closed untouched: "duplicate", "not planned" or "not wanted". It counts for nothing."""
+ALONE = "alone"
+"""Index of the training during which no other trial was in the process; a crash is attributed to that training."""
 INTERIM = "interim"
-"""What a trial showed at its evaluations while it trained."""
+"""Scores at the evaluations during training."""
 
-Fate = Literal["complete", "pruned", "failed", "running", "waiting"]
-
-
-def this_worker() -> dict[str, Any]:
-    """Who runs a trial: enough to see from the same machine whether it still lives."""
-    me = psutil.Process()
-    return {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time()}
+AttemptState = Literal["waiting", "running", "complete", "pruned", "failed", "lost", "interrupted", "skipped"]
+ProposalState = Literal["waiting", "running", "complete", "pruned", "failed"]
+Group = Sequence[FrozenTrial]
+"""The attempts at one trial or proposal, in order, without the skipped ones."""
 
 
-def is_alive(worker: dict[str, Any]) -> bool:
-    """Whether a worker of this machine still runs."""
-    try:
-        process = psutil.Process(worker["pid"])
-        return bool(abs(process.create_time() - worker["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+def result_slot(index: int) -> str:
+    """The attribute that holds the result of a trial's training `index`; there is one unless the study repeats."""
+    return RESULT if index == 0 else f"{RESULT}:{index}"
 
 
-def result_slot(place: int) -> str:
-    """The attribute with the result of a trial's training number `place`; there is one, unless the study repeats."""
-    return RESULT if place == 0 else f"{RESULT}:{place}"
+def recorded(attempt: FrozenTrial) -> list[dict[str, Any]]:
+    """The results of an attempt's trainings so far, in order, as plain data."""
+    slots = itertools.takewhile(attempt.user_attrs.__contains__, map(result_slot, itertools.count()))
+    return [attempt.user_attrs[slot] for slot in slots]
 
 
-def recorded(trial: FrozenTrial) -> list[dict[str, Any]]:
-    """The results of a trial's trainings so far, in order, as plain data."""
-    slots = itertools.takewhile(trial.user_attrs.__contains__, map(result_slot, itertools.count()))
-    return [trial.user_attrs[slot] for slot in slots]
+def counted(attempt: FrozenTrial) -> list[dict[str, Any]]:
+    """The results that count in a search: all of a complete attempt, the failure of a failed one."""
+    found = recorded(attempt)
+    return found if attempt.state == TrialState.COMPLETE else [result for result in found if is_failure(result)]
 
 
-def settled(trial: FrozenTrial) -> list[dict[str, Any]]:
-    """The results of a search's trial that count: all of a complete one, the failure of a failed one."""
-    found = recorded(trial)
-    return found if trial.state == TrialState.COMPLETE else [result for result in found if result["status"] == "failed"]
+def is_failure(result: Any) -> bool:
+    """Whether a recorded result is that of a failed training."""
+    return isinstance(result, dict) and result.get("status") == "failed"
 
 
-def keys(trial: FrozenTrial) -> list[str]:
-    """The keys of a trial's trainings so far, the first of which it has before it is trained."""
-    first = [trial.user_attrs[KEY]] if KEY in trial.user_attrs else []
-    return list(dict.fromkeys([*first, *(result["key"] for result in recorded(trial))]))
+def keys(attempt: FrozenTrial) -> list[str]:
+    """The keys of an attempt's trainings so far; the first is known before it is trained."""
+    first = [attempt.user_attrs[KEY]] if KEY in attempt.user_attrs else []
+    later = [result["key"] for result in recorded(attempt) if isinstance(result, dict) and "key" in result]
+    return list(dict.fromkeys([*first, *later]))
 
 
-def origin(trial: FrozenTrial) -> int:
-    """The number of the proposal that a trial is a try of."""
-    return int(trial.user_attrs.get(ORIGIN, trial.number))
+def origin(attempt: FrozenTrial) -> int:
+    """The number of the first attempt at the same proposal."""
+    return int(attempt.user_attrs.get(ORIGIN, attempt.number))
 
 
-def is_open(trial: FrozenTrial) -> bool:
-    """Whether a trial waits or runs."""
-    return trial.state in (TrialState.WAITING, TrialState.RUNNING)
+def by_key(attempts: Iterable[FrozenTrial]) -> dict[str, list[FrozenTrial]]:
+    """The attempts at each trial of a grid."""
+    groups: dict[str, list[FrozenTrial]] = {}
+    for attempt in attempts:
+        if KEY in attempt.user_attrs and SKIPPED not in attempt.user_attrs:
+            groups.setdefault(attempt.user_attrs[KEY], []).append(attempt)
+    return groups
 
 
-def proposal_index(trials: Iterable[FrozenTrial], number: int) -> int:
-    """How many proposals were made before the trial of a number.
-
-    One that died before it had a spec is none, so that the next one takes its place; but a place that was handed out
-    after it stays taken.
-
-    Args:
-        trials: of a study, in order.
-        number: of the trial that asks.
-    """
-    index = 0
-    for trial in trials:
-        void = DROPPED in trial.user_attrs or (trial.state == TrialState.FAIL and KEY not in trial.user_attrs)
-        if trial.number < number and origin(trial) == trial.number and not void:
-            index = int(trial.user_attrs.get(INDEX, index)) + 1
-    return index
+def by_origin(attempts: Iterable[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
+    """The attempts at each proposal of a search."""
+    groups: dict[int, list[FrozenTrial]] = {}
+    for attempt in attempts:
+        if SKIPPED not in attempt.user_attrs:
+            groups.setdefault(origin(attempt), []).append(attempt)
+    return dict(sorted(groups.items()))
 
 
-def fates(trials: Iterable[FrozenTrial]) -> dict[int, Fate]:
-    """What became of every proposal that still counts: the number of its first trial -> the fate of its last try."""
-    found: dict[int, Fate] = {}
-    for trial in trials:
-        fate = _fate(trial)
-        if fate and found.get(origin(trial)) not in ("complete", "pruned"):
-            found[origin(trial)] = fate
-    return found
-
-
-def has_failed(trial: FrozenTrial) -> bool:
-    """Whether a failure is recorded; else it died, perhaps with its result recorded, or was given back."""
-    return trial.state == TrialState.FAIL and any(result["status"] == "failed" for result in recorded(trial))
-
-
-def _fate(trial: FrozenTrial) -> Fate | None:
-    if DROPPED in trial.user_attrs:
-        return None
-    match trial.state:
+def attempt_state(attempt: FrozenTrial) -> AttemptState:
+    """The state of one attempt; one that ended without an outcome was lost with its worker, or interrupted."""
+    if SKIPPED in attempt.user_attrs:
+        return "skipped"
+    match attempt.state:
+        case TrialState.WAITING:
+            return "waiting"
+        case TrialState.RUNNING:
+            return "running"
         case TrialState.COMPLETE:
             return "complete"
         case TrialState.PRUNED:
             return "pruned"
-        case TrialState.RUNNING:
-            return "running"
-        case TrialState.WAITING:
-            return "waiting"
-        case _:  # without a failure on record it died or was given back, and waits for its copy
-            return "failed" if has_failed(trial) else "waiting" if KEY in trial.user_attrs else None
+    if any(is_failure(result) for result in recorded(attempt)):
+        return "failed"
+    return "interrupted" if INTERRUPTED in attempt.user_attrs else "lost"
 
 
-def orphans(trials: Iterable[FrozenTrial], proposal: Callable[[FrozenTrial], str | int]) -> list[FrozenTrial]:
-    """Trials that died or were given back and that no later try continues: who was to queue a copy died too.
+def proposal_state(group: Group) -> ProposalState:
+    """The state of a trial or proposal, given its attempts."""
+    states = [attempt_state(attempt) for attempt in group]
+    state: ProposalState
+    for state in ("complete", "pruned", "running", "waiting"):
+        if state in states:
+            return state
+    return "failed" if states[-1] == "failed" else "waiting"
 
-    Args:
-        trials: of a study, in order.
-        proposal: what tries of one proposal share.
+
+def unfinished(group: Group) -> FrozenTrial | None:
+    """The attempt that must be requeued: the last one was lost or interrupted, and no other is open or has finished."""
+    if {"complete", "pruned", "running", "waiting"} & {attempt_state(attempt) for attempt in group}:
+        return None
+    return None if attempt_state(group[-1]) == "failed" else group[-1]
+
+
+def is_duplicate(attempt: FrozenTrial, group: Group) -> bool:
+    """Whether another attempt has done, does or failed the same work.
+
+    Two workers may requeue the same lost attempt. The first of the two attempts counts; a failure from before the
+    requeueing does not make an attempt a duplicate, because it was requeued on purpose.
     """
-    last: dict[str | int, FrozenTrial] = {}
-    for trial in trials:
-        group = proposal(trial)
-        going_on = group in last and last[group].state != TrialState.FAIL  # whatever became of a twin of it
-        if KEY in trial.user_attrs and DROPPED not in trial.user_attrs and not going_on:
-            last[group] = trial
-    return [trial for trial in last.values() if trial.state == TrialState.FAIL and not has_failed(trial)]
+    since = attempt.user_attrs.get(CONTINUES, -1)
+    for other in group:
+        match attempt_state(other):
+            case "complete" | "pruned":
+                return True
+            case "running" if other.number < attempt.number:
+                return True
+            case "failed" if other.number > since:
+                return True
+    return False
+
+
+def crashes(group: Group, index: int) -> list[FrozenTrial]:
+    """The attempts that were lost during training `index`."""
+    lost = (attempt for attempt in group if attempt_state(attempt) == "lost")
+    return [attempt for attempt in lost if len(recorded(attempt)) == index]

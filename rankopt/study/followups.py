@@ -7,6 +7,7 @@ from typing import Any
 
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.plan import validated
+from rankopt.study.queue import enqueue
 from rankopt.study.storage import StudyStore
 
 
@@ -27,4 +28,4 @@ def follow(store: StudyStore, trials: Sequence[tuple[dict[str, Any], TrialSpec]]
         result = results.get(spec.key)
         if result is not None and result.status == "complete":
             wanted += [(point, validated(study.trial(point))) for point in store.search.follow(assignment, result)]
-    return store.enqueue(wanted)
+    return enqueue(store, wanted)

@@ -20,7 +20,9 @@ from rankopt.study.events import WorkerStopped
 from rankopt.study.followups import follow
 from rankopt.study.job import Job, RunOptions
 from rankopt.study.progress import Display
-from rankopt.study.storage import RETRIES, StudyStore
+from rankopt.study.queue import enqueue, retry_failed
+from rankopt.study.recovery import RETRIES, recover
+from rankopt.study.storage import StudyStore
 from rankopt.study.tracking import check_wandb_mode, publish_study
 from rankopt.study.worker_pool import WorkerPool
 
@@ -79,11 +81,11 @@ def run_study(
     else:
         store.create(spec)
         keep(spec, folder)  # now that it is accepted
-    store.recover()
+    recover(store)
     added = 0
     if trials is not None and store.search.trials is None:
-        added = follow(store, trials) if store.search.follows else store.enqueue(trials)
-    retried = store.retry_failed() if options.retry_failed else 0
+        added = follow(store, trials) if store.search.follows else enqueue(store, trials)
+    retried = retry_failed(store) if options.retry_failed else 0
     before = store.counts()
     with Display(console, folder / "log.txt", before) as display:
         planned = f"{store.search.trials or len(store.plan())} trials"

@@ -14,7 +14,7 @@ import pytest
 
 from rankopt.core.study_file import StudyFile
 from rankopt.core.trial_spec import TrialSpec, content_hash, decode
-from rankopt.study import contents
+from rankopt.study import contents, queue
 from rankopt.study.plan import validated_trials
 from rankopt.study.preflight import preflight
 
@@ -130,7 +130,7 @@ def test_a_waiting_trial_follows_its_folders(
         found = preflight(file, validated_trials(file))
         store = open_store()
         store.create(found.study)
-        return store, store.enqueue(found.trials)
+        return store, queue.enqueue(store, found.trials)
 
     assert enqueue(folders)[1] == 1
     there = moved(folders)

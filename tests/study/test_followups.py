@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from rankopt.analysis.oneshot import oneshot
-from rankopt.study.attempts import DROPPED, KEY, RESULT, SPEC
+from rankopt.study.attempts import KEY, RESULT, SKIPPED, SPEC
 from rankopt.study.export import export_adapter
 from rankopt.study.followups import follow
 from rankopt.study.storage import StudyStore
@@ -93,6 +93,6 @@ def test_what_fell_between_a_result_and_its_queue_is_made_up_for(shot: Path, ran
     assert follow(store) == 0
     waiting = store.trials(TrialState.WAITING)
     assert {trial.user_attrs[SPEC]["allocator"]["name"] for trial in waiting} == {"uniform"}
-    assert not any(RESULT in trial.user_attrs or DROPPED in trial.user_attrs for trial in waiting)
+    assert not any(RESULT in trial.user_attrs or SKIPPED in trial.user_attrs for trial in waiting)
     done = rankopt("run", "shot.yaml", "--set", "search.retrain=[uniform]", "--wandb", "disabled", cwd=folder)
     assert done.stdout.splitlines()[-1].startswith("4 complete, 0 failed, 0 running, 0 waiting")

@@ -23,6 +23,8 @@ from rankopt.core.study_spec import StudySpec
 from rankopt.study import database as database_module
 from rankopt.study.events import Event, Message, WorkerStopped
 from rankopt.study.job import Job, RunOptions
+from rankopt.study.queue import take
+from rankopt.study.recovery import recover
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
@@ -186,7 +188,7 @@ def test_patience_ends(
     StudyStore(url, "tiny", tmp_path).create(study)
     work(Job(0, "tiny", RunOptions(url, tmp_path, heartbeat=1, grace=2)), events.append)
     assert isinstance(events[-1], WorkerStopped)
-    assert events[-1].text.startswith("the storage failed (")
+    assert events[-1].text.startswith("storage error (")
     assert "\n" not in events[-1].text
     door.mend()
     store = StudyStore(url, "tiny", tmp_path, heartbeat=1, grace=2)
@@ -230,7 +232,7 @@ def test_a_lost_answer_makes_nothing_twice(url: str, study: StudySpec, tmp_path:
         return calls
 
     once_lost("_create_new_trial")
-    trial = store.study.ask()
+    trial = take(store)
     assert len(store.trials()) == 1
     calls = once_lost("set_trial_state_values")
     store.study.tell(trial, state=TrialState.FAIL)
@@ -245,14 +247,14 @@ def test_an_outage_is_no_death(url: str, study: StudySpec, tmp_path: Path) -> No
     """Another machine's trial whose heartbeat fell into the gap: nobody takes it up until it could send one again."""
     store = StudyStore(url, "tiny", tmp_path, heartbeat=1, grace=2, patience=5)
     store.create(study)
-    trial = store.study.ask()
+    trial = take(store)
     store.storage.record_heartbeat(trial._trial_id)
     store.storage.set_trial_user_attr(trial._trial_id, "worker", {"host": "elsewhere", "pid": 1, "started": 0.0})
     time.sleep(3.5)
-    store.storage.back_since = time.monotonic()
-    store.recover()
+    store.connector.back_since = time.monotonic()
+    recover(store)
     fail_stale_trials(store.study)  # what Optuna does by itself before every trial
     assert store.trials()[0].state == TrialState.RUNNING
     time.sleep(2.1)
-    store.recover()
+    recover(store)
     assert store.trials()[0].state == TrialState.FAIL

@@ -186,10 +186,10 @@ def test_a_trial_that_kills_its_companions(
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     assert "2 complete, 1 failed" in done.stdout
-    assert "its worker died: tried again alone" in done.stdout
+    assert "its worker crashed: trying again alone" in done.stdout
     failed = [result for result in store_in(tmp_path).results() if result.status == "failed"]
     assert [(result.spec["seed"], result.reason) for result in failed] == [
-        (1, "its worker died 4 times (killed, or out of memory)")
+        (1, "its worker crashed 4 times (killed, or out of memory)")
     ]
 
 
@@ -279,7 +279,7 @@ def test_a_full_disk(
     done = rankopt(*words, cwd=tmp_path)
     assert done.returncode == 3, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
-    assert "free or mend it and run again" in line
+    assert "fix it and run again" in line
     assert str(small_disk) in line
     store = StudyStore(sqlite_url(tmp_path), "tiny", small_disk / "tiny")
     store.open()

@@ -19,21 +19,21 @@ from rankopt.analysis.search import best
 from rankopt.core.study_spec import StudySpec
 from rankopt.study.attempts import (
     ALONE,
-    DROPPED,
     INTERIM,
     KEY,
     ORIGIN,
     RESULT,
+    SKIPPED,
     SPEC,
     WORKER,
-    proposal_index,
     recorded,
-    this_worker,
 )  # fmt: skip
 from rankopt.study.events import Event, TrialAdvanced, TrialEnded, TrialStarted
 from rankopt.study.export import export_adapter
 from rankopt.study.job import Job, RunOptions
-from rankopt.study.objective import Objective, TrialFailedError
+from rankopt.study.process import this_process
+from rankopt.study.queue import propose, retry_failed, skip_reason, take
+from rankopt.study.recovery import recover
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
 from rankopt.study.worker import work
@@ -139,7 +139,7 @@ def test_an_interrupted_search_is_the_uninterrupted_one(search_in: Run, search: 
     for attempt in range(6):
         store, _ = search_in("broken", search, stand_in=interrupted, **more)
         if attempt == 1:
-            store.study.ask().set_user_attr(WORKER, this_worker() | {"started": 0.0})
+            take(store).set_user_attr(WORKER, this_process() | {"started": 0.0})
     assert store.counts()["complete"] == 10
     assert len(store.trials()) > 12
     assert specs(store) == specs(straight)
@@ -190,25 +190,30 @@ def test_a_search_that_only_fails_gives_up(search_in: Run) -> None:
 
     store, _ = search_in("a", {"name": "tpe", "trials": 3}, stand_in=fail)
     assert store.counts() == {"complete": 0, "pruned": 0, "failed": 10, "running": 0, "waiting": 0}
-    assert store.retry_failed() == 10
+    assert retry_failed(store) == 10
     store, _ = search_in("a", {"name": "tpe", "trials": 3})
     assert store.counts() == {"complete": 10, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
 
 
-def test_more_asks_than_wanted_are_dropped(search_in: Run) -> None:
-    """Workers that saw the same gap fill it once."""
+def test_surplus_proposals_are_skipped(search_in: Run) -> None:
+    """Workers that all saw one missing proposal queue several; the first is trained, the others count for nothing."""
     store, _ = search_in("a", {"name": "random", "trials": 2})
     store.search = store.search.model_copy(update={"trials": 3})
     for _ in range(3):
-        store.study.ask()
-    running = store.trials(TrialState.RUNNING)
+        propose(store)
+    attempts = [store.frozen(trial) for trial in iter(lambda: take(store), None)]
     assert store.counts()["waiting"] == 0
-    assert [proposal_index(store.trials(), trial.number) for trial in running] == [2, 3, 4]
+    assert [skip_reason(store, attempt) for attempt in attempts] == ["", "not wanted", "not wanted"]
+    store, _ = search_in("b", {"name": "random", "trials": 2})
+    propose(store)
+    assert search_in("b", {"name": "random", "trials": 2})[1] == []
+    assert store.trials()[-1].user_attrs[SKIPPED] == "not wanted"
+    assert store.counts() == {"complete": 2, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
 
 
-def test_a_search_waits_for_what_fell(search_in: Run) -> None:
-    """A trial that was closed and never queued again, because who closed it died too, is made up for before anything
-    else is proposed, so that the sequence stays that of the uninterrupted search."""
+def test_a_search_waits_for_lost_attempts(search_in: Run) -> None:
+    """An attempt that was closed and not requeued, because that worker crashed too, is requeued before anything else is
+    proposed, so the sequence stays that of the uninterrupted search."""
     search = {"name": "tpe", "startup": 2, "trials": 6}
     straight, _ = search_in("straight", search)
     count = 0
@@ -221,31 +226,16 @@ def test_a_search_waits_for_what_fell(search_in: Run) -> None:
             raise InterruptedTrialError
 
     store, _ = search_in("broken", search, stand_in=interrupted)
-    store.study.tell(store.study.ask(), state=TrialState.FAIL)
+    store.study.tell(take(store), state=TrialState.FAIL)
     assert [trial.state.name for trial in store.trials()] == ["COMPLETE"] * 2 + ["FAIL"] * 2
     store, _ = search_in("broken", search, heartbeat=1)
     assert specs(store) == specs(straight)
 
 
-def test_a_surplus_ask_trains_nothing(search_in: Run) -> None:
-    """The gap that a worker saw was filled by another one before it asked: its trial is dropped, and counts nowhere."""
-    store, _ = search_in("a", {"name": "random", "trials": 2})
-    surplus = store.study.ask()
-    job = Job(0, "tiny", RunOptions(store.url, store.folder))
-    objective = Objective(job, store, store.spec(), None, lambda event: None, lambda: False)  # type: ignore[arg-type]
-    with pytest.raises(TrialFailedError):
-        objective(surplus)
-    store.study.tell(surplus, state=TrialState.FAIL)
-    assert store.trials()[-1].user_attrs[DROPPED] == "not wanted"
-    assert store.counts() == {"complete": 2, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
-
-
 def test_scores_of_two_tasks_are_not_compared(search_in: Run, tmp_path: Path) -> None:
     """Accuracy would beat Matthews every time: which of a study's tasks an adapter is for, its user says."""
     store, _ = search_in("a", {"name": "random", "trials": 2}, repeat={"task.name": ["mini-cola", "mini-rte"]})
-    with pytest.raises(
-        ValueError, match="--trial is required, because scores on mini-cola and mini-rte cannot be compared"
-    ):
+    with pytest.raises(ValueError, match="--trial is required, because scores on mini-cola and mini-rte cannot"):
         export_adapter(store, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -340,7 +330,7 @@ def test_a_dominated_trial_is_stopped(search_in: Run) -> None:
     assert [trial.state.name for trial in store.trials()] == expected
     assert "PRUNED" in expected
     assert all(len(trial.user_attrs[INTERIM]) == 2 for trial in store.trials(TrialState.PRUNED))
-    assert all(DROPPED not in trial.user_attrs for trial in store.trials())
+    assert all(SKIPPED not in trial.user_attrs for trial in store.trials())
 
 
 def test_a_copy_continues_its_original(search_in: Run) -> None:
@@ -451,29 +441,30 @@ def test_a_failure_at_a_repeat_is_told_as_that_training(search_in: Run, result: 
     assert sum(one.status == "complete" for one in store.results(planned=False)) == 2 * len(failed)
 
     again: list[tuple[float, int]] = []
-    assert store.retry_failed() == len(failed)
-    assert store.retry_failed() == 0  # they are queued already
+    assert retry_failed(store) == len(failed)
+    assert retry_failed(store) == 0  # they are queued already
     store, _ = search_in("a", {"name": "random", "trials": 1}, LR, noisy(result, again), **SEEDS)
     assert [seed for _, seed in again] == [2, 3, 4] * len(failed)
     assert store.counts()["complete"] == len(failed)
 
-    trial = store.study.ask()
+    propose(store)
+    trial = take(store)
     first = next(one for one in store.study.trials if one.state == TrialState.FAIL)
     for name in (SPEC, KEY, RESULT):
         trial.set_user_attr(name, first.user_attrs[name])
-    dead = died(store, 4)
+    dead = crashed(store, 4)
     assert [one["status"] for one in recorded(dead)] == ["complete", "failed"]
     assert recorded(dead)[1]["spec"]["seed"] == 1
-    assert "died 4 times" in recorded(dead)[1]["reason"]
+    assert "crashed 4 times" in recorded(dead)[1]["reason"]
 
 
-def died(store: StudyStore, times: int) -> Any:
-    """The last trial, after its worker has died, and then that of its copy, and so on."""
+def crashed(store: StudyStore, times: int) -> Any:
+    """The last attempt, after its worker crashed, and then that of the next attempt, and so on."""
     for _ in range(times):
         running = store.trials()[-1]
         store.storage.set_trial_user_attr(running._trial_id, ALONE, len(recorded(running)))
-        store.storage.set_trial_state_values(running._trial_id, TrialState.FAIL)
-        store._revive(store.study, running)
+        store.storage.set_trial_user_attr(running._trial_id, WORKER, this_process() | {"started": 0.0})
+        recover(store)
         if store.trials()[-1].state == TrialState.WAITING:
             store.storage.set_trial_state_values(store.trials()[-1]._trial_id, TrialState.RUNNING)
     return store.trials()[-1]
@@ -484,10 +475,11 @@ def test_deaths_after_the_last_result_lose_nothing(search_in: Run, result: Run, 
     """Where all results are on record there is nothing left to fail: the trial is only to be closed."""
     store, _ = search_in("a", {"name": "random", "trials": 1}, LR, noisy(result, []), **more)
     (done,) = store.trials()
-    trial = store.study.ask()
+    propose(store)
+    trial = take(store)
     for name, value in done.user_attrs.items():
         trial.set_user_attr(name, value)
-    last = died(store, 6)
+    last = crashed(store, 6)
     assert len(recorded(last)) == len(recorded(done))
     assert all(one["status"] == "complete" for one in recorded(last))
 
@@ -511,17 +503,18 @@ def test_what_is_taken_home_is_the_best_by_its_mean(search_in: Run, result: Run)
     assert (row["n"], round(row["search"], 4)) == (5, 0.52)
 
 
-@pytest.mark.parametrize("moment", ["made", "proposed"])
-def test_a_worker_that_dies_while_it_asks_leaves_no_gap(search_in: Run, moment: str) -> None:
-    """Killed between a trial's row and its spec: the next worker sees at once that it is dead, and takes its place."""
+@pytest.mark.parametrize("moment", ["queued", "taken"])
+def test_a_worker_that_crashes_while_it_proposes_leaves_no_gap(search_in: Run, moment: str) -> None:
+    """Killed before a proposal is sampled: the next worker notices at once, and samples it in the same way."""
     code = f"""
 import os, pathlib, sys
-from rankopt.study.proposals import ProposalSampler
+from rankopt.study.queue import propose, take
 from rankopt.study.storage import StudyStore
 store = StudyStore(sys.argv[1], "tiny", pathlib.Path(sys.argv[2]))
 store.open()
-store.study.sampler = ProposalSampler(store.search, store.trials)
-store.study._storage.create_new_trial(store.study._study_id) if {moment == "made"} else store.study.ask()
+propose(store)
+if {moment == "taken"}:
+    take(store)
 os._exit(9)
 """
     nsga2 = {"name": "nsga2", "population": 3}
@@ -529,10 +522,10 @@ os._exit(9)
     broken, _ = search_in("broken", {**nsga2, "trials": 4})
     done = subprocess.run([sys.executable, "-c", code, sqlite_url(broken.folder), str(broken.folder)], check=False)
     assert done.returncode == 9
-    (dead,) = broken.trials(TrialState.RUNNING)
-    assert WORKER in dead.user_attrs
+    lost = broken.trials(TrialState.RUNNING)
+    assert len(lost) == (moment == "taken")
     broken, _ = search_in("broken", {**nsga2, "trials": 8})
-    assert [trial.number for trial in broken.trials(TrialState.FAIL)] == [dead.number]
+    assert [attempt.number for attempt in broken.trials(TrialState.FAIL)] == [attempt.number for attempt in lost]
     assert specs(broken) == specs(straight)
 
 

@@ -21,9 +21,11 @@ from rankopt.core.result import Progress, TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.attempts import KEY
+from rankopt.study.early_stopping import EarlyStopping
 from rankopt.study.events import Event
 from rankopt.study.job import Job, RunOptions
 from rankopt.study.objective import Objective
+from rankopt.study.queue import enqueue
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
 from rankopt.study.worker import work
@@ -123,7 +125,7 @@ def test_a_lane_that_dies_takes_the_worker_with_it(
     study, trials = study_of({"seed": [0, 1, 2, 3]})
     store = open_store()
     store.create(study)
-    store.enqueue(trials)
+    enqueue(store, trials)
     call = Objective.__call__
 
     def broken(self: Objective, trial: Any) -> Any:
@@ -158,7 +160,7 @@ def test_trials_are_in_lanes_of_one_process(
     study, trials = study_of()
     store = open_store()
     store.create(study)
-    store.enqueue(trials)
+    enqueue(store, trials)
     work(Job(0, "tiny", RunOptions(sqlite_url(tmp_path), tmp_path, together=3)), lambda event: None)
     assert store.counts()["complete"] == 3
     assert max(sizes) == 3
@@ -179,11 +181,11 @@ def test_a_pruned_search(
         }
     )  # fmt: skip
 
-    def judge(self: Objective, trial: optuna.Trial, progress: Progress, label: str) -> None:
-        if trial.number % 3 == 1:
+    def evaluated(self: EarlyStopping, progress: Progress) -> None:
+        if self.trial.number % 3 == 1:
             raise optuna.TrialPruned
 
-    monkeypatch.setattr(Objective, "_judge", judge)
+    monkeypatch.setattr(EarlyStopping, "evaluated", evaluated)
     store = open_store()
     store.create(study)
     work(Job(0, "tiny", RunOptions(sqlite_url(tmp_path), tmp_path, together=3)), lambda event: None)

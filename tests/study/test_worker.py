@@ -13,7 +13,8 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from rankopt.core.result import Progress, TrialResult
-from rankopt.study.attempts import DROPPED, INTERRUPTED, KEY, RESULT, WORKER, recorded, this_worker
+from rankopt.study import recovery
+from rankopt.study.attempts import INTERRUPTED, KEY, RESULT, SKIPPED, WORKER, recorded
 from rankopt.study.events import (
     Event,
     LogMessage,
@@ -24,6 +25,8 @@ from rankopt.study.events import (
     WorkerStopped,
 )
 from rankopt.study.job import Job, RunOptions
+from rankopt.study.process import this_process
+from rankopt.study.queue import enqueue, requeue, retry_failed, take
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
 from rankopt.study.worker import work
@@ -45,7 +48,7 @@ def queue(open_store: Callable[..., StudyStore], study_of: Run) -> Callable[...,
         study, trials = study_of(space, **more)
         store = open_store()
         store.create(study)
-        store.enqueue(trials)
+        enqueue(store, trials)
         return store
 
     return make
@@ -141,7 +144,7 @@ def test_a_full_disk_is_not_the_trials_fault(queue: Run, work_through: Run) -> N
 
     events = work_through(full)
     assert kinds(events) == [TrialStarted, WorkerStopped]
-    assert events[-1].text == "No space left on device (/x/checkpoint); free or mend it and run again"
+    assert events[-1].text == "No space left on device (/x/checkpoint); fix it and run again"
     assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 3}
     assert (store.folder / "trials" / store.trials()[0].user_attrs[KEY] / "adapter").exists()
     work_through()
@@ -149,8 +152,7 @@ def test_a_full_disk_is_not_the_trials_fault(queue: Run, work_through: Run) -> N
 
 
 def test_a_storage_that_fails_is_one_line(queue: Run, work_through: Run, tmp_path: Path) -> None:
-    """A database that fails while a trial runs stops the worker with a line and no traceback; mended,
-    the study is whole."""
+    """A database that fails while a trial runs stops the worker with one line; once it works, the study completes."""
     store = queue()
     other = sqlite3.connect(tmp_path / "study.db")
 
@@ -160,7 +162,7 @@ def test_a_storage_that_fails_is_one_line(queue: Run, work_through: Run, tmp_pat
 
     events = work_through(break_it)
     assert kinds(events) == [TrialStarted, WorkerStopped]
-    assert events[-1].text == "the storage failed (no such table: trial_user_attributes); mend it and run again"
+    assert events[-1].text == "storage error (no such table: trial_user_attributes): fix it and run again"
     other.execute("ALTER TABLE elsewhere RENAME TO trial_user_attributes")
     other.commit()
     dead = store.trials(TrialState.RUNNING)[0]
@@ -169,8 +171,8 @@ def test_a_storage_that_fails_is_one_line(queue: Run, work_through: Run, tmp_pat
     assert store.counts() == {"complete": 3, "failed": 0, "running": 0, "waiting": 0}
 
 
-def test_an_interruption_gives_the_trial_back(queue: Run, work_through: Run) -> None:
-    """SIGTERM reaches the trial through `stop`; the trial waits again, first come first served, and the worker ends."""
+def test_an_interrupted_trial_is_requeued(queue: Run, work_through: Run) -> None:
+    """SIGTERM reaches the trial through `stop`; the trial waits again, and the worker ends."""
     store = queue()
 
     def interrupted(spec: Any, stop: Run) -> Any:
@@ -188,19 +190,18 @@ def test_an_interruption_gives_the_trial_back(queue: Run, work_through: Run) -> 
     assert store.counts()["complete"] == 3
 
 
-def test_a_trial_given_back_can_be_taken_at_once(queue: Run, work_through: Run, monkeypatch: Any) -> None:
-    """Another worker that takes the copy before the first one's trial is closed runs it, and does not drop it as a twin
-    of one that is still running."""
+def test_an_interrupted_trial_can_be_taken_at_once(queue: Run, work_through: Run, monkeypatch: Any) -> None:
+    """Another worker that takes the next attempt at once runs it, and does not skip it as a duplicate."""
     store = queue({"seed": [0]})
-    requeue, nested = StudyStore.requeue, []
+    nested = []
 
-    def requeue_and_run(self: StudyStore, trial: Any) -> None:
-        requeue(self, trial)
-        monkeypatch.setattr(StudyStore, "requeue", requeue)
+    def requeue_and_run(store: StudyStore, trial: Any) -> None:
+        requeue(store, trial)
+        monkeypatch.setattr(recovery, "requeue", requeue)
         monkeypatch.setattr("time.sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))  # no second look
         nested.extend(work_through())
 
-    monkeypatch.setattr(StudyStore, "requeue", requeue_and_run)
+    monkeypatch.setattr(recovery, "requeue", requeue_and_run)
 
     def interrupted(spec: Any, stop: Run) -> Any:
         raise InterruptedTrialError
@@ -210,46 +211,48 @@ def test_a_trial_given_back_can_be_taken_at_once(queue: Run, work_through: Run, 
     assert store.counts() == {"complete": 1, "failed": 0, "running": 0, "waiting": 0}
 
 
-def test_twins_are_run_once(queue: Run, work_through: Run) -> None:
-    """Two waiting copies of a key (two stores that queued at the same moment) are one trial."""
+def test_duplicates_are_trained_once(queue: Run, work_through: Run) -> None:
+    """Two waiting attempts at one key (two stores that queued at the same moment) are one trial."""
     store = queue({"seed": [0]})
     store.study.enqueue_trial({}, user_attrs=store.trials()[0].user_attrs)
     assert kinds(work_through()) == [TrialStarted, TrialEnded]
     assert [trial.state.name for trial in store.trials()] == ["COMPLETE", "FAIL"]
 
 
-def test_a_twin_of_what_failed_is_not_run(queue: Run, work_through: Run) -> None:
-    """Two workers queued again what fell, and the first of the copies has failed since."""
+def test_a_duplicate_of_a_failure_is_skipped(queue: Run, work_through: Run) -> None:
+    """Two workers requeued the same lost attempt, and the first of the two attempts has failed since."""
     store = queue({"seed": [0]})
-    store.requeue(store.trials()[0])
-    store.requeue(store.trials()[0])
-    store.study.tell(store.study.ask(), state=TrialState.FAIL)
+    store.study.tell(take(store), state=TrialState.FAIL)
+    requeue(store, store.trials()[0])
+    requeue(store, store.trials()[0])
 
     def fail(spec: Any, stop: Any) -> None:
         raise ValueError("the loss became nan")
 
     assert kinds(work_through(fail)).count(TrialStarted) == 1
     assert [len(recorded(trial)) for trial in store.trials()] == [0, 1, 0]
-    assert DROPPED in store.trials()[2].user_attrs
-    assert store.retry_failed() == 1
+    assert SKIPPED in store.trials()[2].user_attrs
+    assert retry_failed(store) == 1
     assert kinds(work_through(fail)).count(TrialStarted) == 1, "which is another matter"
 
 
-def test_a_twin_that_another_worker_runs_is_left_to_it(queue: Run, work_through: Run, monkeypatch: Any) -> None:
-    """While the earlier copy runs elsewhere the later one is dropped, not run beside it."""
+def test_a_duplicate_of_a_running_attempt_is_skipped(queue: Run, work_through: Run, monkeypatch: Any) -> None:
+    """The later attempt does not train beside the earlier one."""
     store = queue({"seed": [0]})
     attrs = dict(store.trials()[0].user_attrs)
     number = store.trials()[0]._trial_id
     store.storage.set_trial_state_values(number, TrialState.RUNNING)
-    store.storage.set_trial_user_attr(number, WORKER, this_worker())
+    store.storage.set_trial_user_attr(number, WORKER, this_process())
     store.study.enqueue_trial({}, user_attrs=attrs)
     monkeypatch.setattr("time.sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))  # one look is enough
     assert kinds(work_through()) == []
     assert [trial.state.name for trial in store.trials()] == ["RUNNING", "FAIL"]
 
 
-def test_a_twin_that_is_already_complete_is_enough(queue: Run, work_through: Run, result: Run, study_of: Run) -> None:
-    """Also when the complete copy is the later one."""
+def test_a_duplicate_of_a_complete_attempt_is_skipped(
+    queue: Run, work_through: Run, result: Run, study_of: Run
+) -> None:
+    """Also when the complete attempt is the later one."""
     store = queue({"seed": [0]})
     made = result(study_of({"seed": [0]})[1][0][1])
     attrs = store.trials()[0].user_attrs | {RESULT: made.model_dump(mode="json")}
@@ -258,23 +261,23 @@ def test_a_twin_that_is_already_complete_is_enough(queue: Run, work_through: Run
     assert [trial.state.name for trial in store.trials()] == ["FAIL", "COMPLETE"]
 
 
-def test_what_the_study_no_longer_plans_is_not_run(queue: Run, work_through: Run, study_of: Run) -> None:
-    """After a grid was narrowed only its own trials run; widened again, the dropped ones come back."""
+def test_trials_outside_the_plan_are_skipped(queue: Run, work_through: Run, study_of: Run) -> None:
+    """After a grid was narrowed only its own trials run; widened again, the skipped ones come back."""
     store = queue({"seed": [0, 1, 2, 3]})
     study, trials = study_of({"seed": [2]})
     store.create(study)
-    assert store.enqueue(trials) == 0
+    assert enqueue(store, trials) == 0
     assert [event.label[-1] for event in work_through() if isinstance(event, TrialEnded)] == ["2"]
     assert store.counts() == {"complete": 1, "failed": 0, "running": 0, "waiting": 0}
     study, trials = study_of({"seed": [0, 1, 2, 3]})
     store.create(study)
-    assert store.enqueue(trials) == 3
+    assert enqueue(store, trials) == 3
     work_through()
     assert store.counts()["complete"] == 4
 
 
-def test_progress_is_told_in_moderation(queue: Run, work_through: Run) -> None:
-    """Five thousand quick steps are not five thousand messages, and the last one is among them."""
+def test_progress_events_are_rare(queue: Run, work_through: Run) -> None:
+    """Five thousand quick steps send few events, and the last step sends one."""
     queue({"seed": [0]})
     steps = [event.progress.step for event in work_through(steps=5000) if isinstance(event, TrialAdvanced)]
     assert steps[-1] == 5000
@@ -296,7 +299,7 @@ def test_a_corrupt_checkpoint_loses_nothing(queue: Run, work_through: Run, tmp_p
 
 
 def test_an_unforeseen_error_keeps_the_checkpoints(queue: Run, work_through: Run, tmp_path: Path) -> None:
-    """So that a second try need not begin anew."""
+    """So that another attempt continues from them."""
     queue({"seed": [0]})
 
     def crash(spec: Any, stop: Run) -> Any:
@@ -306,15 +309,15 @@ def test_an_unforeseen_error_keeps_the_checkpoints(queue: Run, work_through: Run
     assert len(list((tmp_path / "trials").iterdir())) == 1
 
 
-def test_a_result_recorded_before_a_death_is_not_made_again(queue: Run, work_through: Run, result: Run) -> None:
-    """A worker that died between recording a result and closing its trial: the next one closes it, trains nothing."""
+def test_a_result_recorded_before_a_crash_is_kept(queue: Run, work_through: Run, result: Run) -> None:
+    """A worker crashed between recording a result and closing its attempt: the next one trains nothing."""
     store = queue({"seed": [0]})
-    trial = store.study.ask()
+    trial = take(store)
     from rankopt.core.trial_spec import TrialSpec, decode
 
     spec = decode(TrialSpec, trial.user_attrs["spec"])
     trial.set_user_attr(RESULT, result(spec, 0.75).model_dump(mode="json"))
-    trial.set_user_attr(WORKER, {**this_worker(), "pid": 2**22 + 1})
+    trial.set_user_attr(WORKER, {**this_process(), "pid": 2**22 + 1})
     assert kinds(work_through()) == []
     assert store.counts() == {"complete": 1, "failed": 0, "running": 0, "waiting": 0}
     assert store.trials(TrialState.COMPLETE)[0].values[0] == 0.75

@@ -1,0 +1,92 @@
+"""Reading what a study's storage holds: a record that cannot be read is one line that says which, and what to do."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from pydantic import ValidationError
+
+from rankopt.core.problems import problems
+from rankopt.core.result import TrialResult
+from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import decode
+
+
+def read_study(name: str, data: Any) -> StudySpec:
+    """The spec of a stored study.
+
+    Raises:
+        ValueError: it is damaged, or another version of rankopt wrote it; one line.
+    """
+    try:
+        return decode(StudySpec, data)
+    except ValidationError as error:
+        raise ValueError(
+            f"the spec of study {name!r} in the storage cannot be read ({problems(error, StudySpec)[0]}): another "
+            "version of rankopt wrote it, or it is damaged; use that version, or run the study under another name"
+        ) from None
+
+
+def read_result(attempt: int, data: Any) -> TrialResult:
+    """A stored result.
+
+    Args:
+        attempt: Optuna's number of the attempt that recorded it.
+        data: the record, as plain data.
+    Raises:
+        ValueError: it is damaged, or another version of rankopt wrote it; one line.
+    """
+    try:
+        result = TrialResult.model_validate_json(json.dumps(data))
+        _check(result)
+    except ValueError as error:
+        fault = problems(error, TrialResult)[0] if isinstance(error, ValidationError) else error
+        raise ValueError(
+            f"the result of attempt {attempt} in the storage cannot be read and is left out ({fault}): another version "
+            "of rankopt wrote it, or it is damaged; use that version, or remove it (rankopt delete) and run again"
+        ) from None
+    return result
+
+
+def _check(result: TrialResult) -> None:
+    """Refuse a complete result without points, or with a score that is missing or not a number."""
+    if result.status == "failed":
+        return
+    if not result.points or not result.metrics:
+        raise ValueError("points must not be empty in a complete result")
+    for point in result.points:
+        for name, scores in {"search": point.search, **point.report}.items():
+            if not math.isfinite(scores.get(result.metrics[0], math.nan)):
+                raise ValueError(f"point {point.label!r} must have a finite {result.metrics[0]} on split {name!r}")
+
+
+def check_same_search(stored: StudySpec, spec: StudySpec) -> None:
+    """Refuse to continue a search under another spec.
+
+    Raises:
+        ValueError: one line that names the first field that differs.
+    """
+    if stored.listed and stored.search.name == spec.search.name:
+        return
+    before, now = stored.portable(), spec.portable()
+    for data in (before, now):
+        del data["description"], data["wandb"]
+        data["search"].pop("trials", None)
+    for field in before:
+        if before[field] != now[field]:
+            raise ValueError(
+                f"{field} must stay that of the stored study {spec.name!r}, because a search learns from its earlier "
+                "trials (only search.trials may change); choose another name for a new search"
+            )
+
+
+def shown(value: Any) -> Any:
+    """A value as an attribute of an attempt: a mapping with a name becomes that name with its options."""
+    if isinstance(value, str | int | float | None):
+        return value
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        options = ", ".join(f"{key}={item}" for key, item in value.items() if key != "name")
+        return f"{value['name']}({options})" if options else value["name"]
+    return json.dumps(value)
