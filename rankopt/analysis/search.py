@@ -33,11 +33,13 @@ class SearchRecord:
         proposals: of a search, in order; a repeated proposal has the same keys.
         importances: question -> dimension -> share, see `study.dimension_importance`; may be empty.
         plan: keys of the planned trials of a study without proposals; may be empty.
+        unreadable: one line per stored record that cannot be read: which one, why, and what to do.
     """
 
     proposals: Sequence[Proposal] = ()
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     plan: Sequence[str] = ()
+    unreadable: Sequence[str] = ()
 
 
 ELSEWHERE = ("seed", "budget")

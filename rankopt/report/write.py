@@ -30,9 +30,9 @@ def write_report(
     Returns:
         The path of `index.html`.
     Raises:
-        ValueError: there are no results.
+        ValueError: the study has no stored results.
     """
-    if not results:
+    if not results and not (search and search.unreadable):
         raise ValueError(f"study {study.name!r} has no results yet: run rankopt run {study.name} first")
     # pandas, matplotlib and plotly are slow to import, which `rankopt --help` must not wait for
     from rankopt.report.encode import csv_cell

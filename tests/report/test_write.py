@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rankopt.analysis.search import SearchRecord
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.report import write_report
@@ -94,6 +95,13 @@ def test_no_results_is_one_clear_line(study: StudySpec, tmp_path: Path) -> None:
         write_report(study, [], tmp_path / "report")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "report").exists()
+
+
+def test_only_unreadable_records_still_give_a_report(study: StudySpec, tmp_path: Path) -> None:
+    """It says what is wrong with them."""
+    page = write_report(study, [], tmp_path, search=SearchRecord(unreadable=["attempt 3: broken"]))
+    assert "attempt 3: broken" in page.read_text()
+    assert "attempt 3: broken" in (tmp_path / "report.md").read_text()
 
 
 def test_importing_report_loads_no_plotting_library() -> None:

@@ -41,6 +41,10 @@ class Failures(Section):
         if evidence.unplanned:
             scores = (_score(result) for result in evidence.unplanned)
             tables.append(Table(_table(evidence.unplanned, "result", scores), title="Results outside the plan"))
+        if unreadable := evidence.search.unreadable:
+            bullets.append(f"{plural(len(unreadable), 'stored record')} cannot be read: listed below and left out.")
+            lines = pd.DataFrame({"problem": list(unreadable)})
+            tables.append(Table(lines, title="Unreadable records"))
         if notes:
             rows = [(note, number) for note, number in sorted(notes.items())]
             tables.append(Table(pd.DataFrame(rows, columns=["note", "trials"]), title="Notes on trials"))

@@ -75,3 +75,13 @@ def test_a_damaged_point_is_a_failure(study: StudySpec, field: str) -> None:
     point = bad.own.model_copy(update={field: nan[field]})
     found = blocks(study, [good, bad.model_copy(update={"points": (point,)})])
     assert list(found["failures"].tables[0].frame["key"]) == [bad.key]
+
+
+def test_unreadable_records_are_listed(study: StudySpec) -> None:
+    """The report is made of the others, or of none."""
+    record = SearchRecord(unreadable=["the result of attempt 3 cannot be read (points is required)"])
+    for results in (make(trials(study)[:2]), []):
+        block = blocks(study, results, record)["failures"]
+        assert "1 stored record cannot be read: listed below and left out." in block.bullets
+        (table,) = (table.frame for table in block.tables if table.title == "Unreadable records")
+        assert list(table["problem"]) == list(record.unreadable)
