@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from rankopt.adapters.adapter import Adapter, read_adapter
-from rankopt.adapters.base_model import add_updates, load_base
+from rankopt.adapters.add_updates import add_updates
+from rankopt.adapters.base_model import load_base
 from rankopt.core.problems import first_line
 
 TEXTS, TOKENS = 128, 512

@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from rankopt.adapters.adapter import Adapter, read_adapter
-from rankopt.adapters.base_model import add_updates, load_base
+from rankopt.adapters.add_updates import add_updates
+from rankopt.adapters.base_model import load_base
 from rankopt.adapters.compress import refuse_base_changes
 from rankopt.adapters.verify_merge import verify_merge
 from rankopt.adapters.write import Written

@@ -106,25 +106,6 @@ def test_the_number_of_labels_is_that_of_the_saved_head(labels: int, family: str
     torch.testing.assert_close(answer, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_resized_vocabulary(tmp_path: Path, stock: Any) -> None:
-    """The message says how to resize the base model."""
-    from peft import LoraConfig, get_peft_model
-
-    base = stock.build("llama")
-    base.save_pretrained(tmp_path / "base")
-    base.resize_token_embeddings(53, mean_resizing=False)
-    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
-    model.save_pretrained(str(tmp_path / "a"), save_embedding_layers=True)
-    with pytest.raises(ValueError, match=r"model\.resize_token_embeddings\(53\), save that model") as caught:
-        merge_into_base(tmp_path / "a", str(tmp_path / "base"), tmp_path / "merged")
-    assert len(str(caught.value).splitlines()) == 1
-    stock.build("llama").resize_token_embeddings(53, mean_resizing=False)
-    resized = stock.build("llama")
-    resized.resize_token_embeddings(53, mean_resizing=False)
-    resized.save_pretrained(tmp_path / "resized")
-    merge_into_base(tmp_path / "a", str(tmp_path / "resized"), tmp_path / "merged")
-
-
 def test_trainable_tokens(tmp_path: Path, stock: Any) -> None:
     """Rows of an embedding that PEFT trains cannot be merged; the message says what can."""
     from peft import LoraConfig, get_peft_model

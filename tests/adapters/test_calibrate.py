@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import rankopt
 from rankopt.adapters.adapter import Factors, read_adapter
-from rankopt.adapters.base_model import add_updates
+from rankopt.adapters.add_updates import add_updates
 from rankopt.adapters.calibrate import longest_input, moments, moments_of
 from rankopt.adapters.truncate import truncate, truncate_weighted
 

@@ -73,7 +73,7 @@ def test_tied_embeddings(case: str, tmp_path: Path, stock: Any) -> None:
 def test_the_check_notices_a_shared_weight(tmp_path: Path, stock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without untying, the check fails: it does not repeat the copy into a shared weight."""
     tied_adapter(TIED["both are trained"], tmp_path, stock)
-    monkeypatch.setattr("rankopt.adapters.base_model._untie", lambda *_: False)
+    monkeypatch.setattr("rankopt.adapters.add_updates._untie", lambda *_: False)
     with pytest.raises(OSError, match="of the merged model differs from the intended value"):
         merge_into_base(tmp_path / "a", str(tmp_path / "base"), tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
