@@ -8,7 +8,11 @@ from rankopt.allocators.base import Allocator
 from rankopt.allocators.dora_dynamic import DoRADynamic
 from rankopt.allocators.dylora import DyLoRA
 from rankopt.allocators.elalora import ElaLoRA
+from rankopt.allocators.eva import EVA
+from rankopt.allocators.fisher import Fisher
 from rankopt.allocators.flexlora import FlexLoRA
+from rankopt.allocators.gora import GoRA
+from rankopt.allocators.loradrop import LoRADrop
 from rankopt.allocators.matryoshka import Matryoshka
 from rankopt.allocators.nested import Nested
 from rankopt.allocators.profile import Profile
@@ -26,6 +30,10 @@ ALLOCATORS: dict[str, type[Allocator]] = {
     "random": Random,
     "ramp": Ramp,
     "profile": Profile,
+    "eva": EVA,
+    "fisher": Fisher,
+    "gora": GoRA,
+    "loradrop": LoRADrop,
     "adalora": AdaLoRA,
     "dora_dynamic": DoRADynamic,
     "elalora": ElaLoRA,

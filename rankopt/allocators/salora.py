@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from rankopt.allocators.adam import adam
 from rankopt.allocators.base import Allocator, State, init_lora, steps_of
 from rankopt.allocators.gates import generous_rank, settle
 from rankopt.allocators.hard_concrete import mean_gate, open_probability, sample, slope
@@ -126,13 +127,6 @@ class SaLoRA(Allocator):
 
 def _set_gates(layer: LowRankLinear, gates: Tensor) -> None:
     layer.g[: len(gates)] = gates.to(layer.g.device)
-
-
-def adam(values: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step: int, lr: float) -> None:
-    """One step of Adam (0.9, 0.999, 1e-8) on values that the trial's optimiser does not hold, in place."""
-    mean.lerp_(gradient, 0.1)
-    square.lerp_(gradient.square(), 0.001)
-    values -= lr * (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
 
 
 def _offset() -> Tensor:

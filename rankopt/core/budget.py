@@ -108,24 +108,31 @@ class Budget(BaseModel):
                 left -= cost
         return keep
 
-    def share(self, weights: Mapping[str, float], shapes: Shapes, max_rank: int) -> RankPattern:
+    def share(self, weights: Mapping[str, float], shapes: Shapes, max_rank: int, min_rank: int = 0) -> RankPattern:
         """Ranks in proportion to weights, as closely as integer ranks and the budget allow.
 
         Uses the highest-averages rule of Sainte-Lague: component i of layer k has importance `w_k / (2 i + 1)`, and
         `select` does the rest. With equal weights, ranks differ by at most one while another rank for all layers fits.
 
         Args:
-            weights: one positive number per layer.
+            weights: one number per layer, at least zero.
             shapes: the layers' shapes.
             max_rank: upper limit of each rank.
+            min_rank: rank that every layer gets first, as far as the budget goes.
         Example:
             >>> shapes = {"a": Shape(4, 4), "b": Shape(4, 4)}
             >>> Budget(ranks=8).share({"a": 1.0, "b": 3.0}, shapes, 16)
             RankPattern({'a': 2, 'b': 6})
+            >>> Budget(ranks=8).share({"a": 1.0, "b": 99.0}, shapes, 16, min_rank=2)
+            RankPattern({'a': 2, 'b': 6})
         """
+        first = (1 + max(weights.values(), default=0.0)) * (min_rank + 1)  # over (index + 1): still above every weight
         importance = {
             # times the cost, because `select` divides by it: weights are about ranks, also for a parameter budget
-            name: [weight * self.cost(shapes[name]) / (2 * index + 1) for index in range(max_rank)]
+            name: [
+                self.cost(shapes[name]) * (first / (index + 1) if index < min_rank else weight / (2 * index + 1))
+                for index in range(max_rank)
+            ]
             for name, weight in weights.items()
         }
         return RankPattern({name: sum(kept) for name, kept in self.select(importance, shapes).items()})

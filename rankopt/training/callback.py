@@ -176,6 +176,11 @@ class AllocatorCallback(TrainerCallback):
         self._saved = time.perf_counter()
         return True
 
+    def peak(self) -> RankPattern:
+        """The pattern of the record with the most parameters."""
+        patterns = [RankPattern(dict(zip(self.layers, event["ranks"], strict=True))) for event in self.ranks]
+        return max(patterns, key=lambda pattern: pattern.parameters(self.shapes))
+
     def trace(self) -> tuple[tuple[RankEvent, ...], tuple[LossEvent, ...]]:
         """The record, thinned to about `EVENTS` events including the first and the last."""
         events = self.ranks

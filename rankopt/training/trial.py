@@ -81,6 +81,7 @@ class Trained:
 
     Attributes:
         state: the allocator's state after the last step.
+        peak: the largest pattern, in parameters, that was active.
         ranks: the active ranks over time.
         losses: the training loss over time.
         seconds: wall seconds, evaluations excluded.
@@ -88,6 +89,7 @@ class Trained:
     """
 
     state: State
+    peak: RankPattern
     ranks: tuple[RankEvent, ...]
     losses: tuple[LossEvent, ...]
     seconds: float
@@ -180,7 +182,7 @@ def train(
     if events.stopped:
         raise InterruptedTrialError
     ranks, losses = events.trace()
-    return Trained(events.state, ranks, losses, events.seconds, events.preparation)
+    return Trained(events.state, events.peak(), ranks, losses, events.seconds, events.preparation)
 
 
 def build_trainer(
@@ -324,13 +326,11 @@ def _export(prepared: Prepared, pattern: RankPattern, folder: Path) -> None:
 
 def _parameters(prepared: Prepared, trained: Trained, kept: int) -> Parameters:
     adapted, shapes = prepared.adapted, shapes_of(prepared.adapted.layers)
-    opened = RankPattern({name: layer.initial for name, layer in adapted.layers.items()})
-    patterns = [opened, *(RankPattern(dict(zip(shapes, event.ranks, strict=True))) for event in trained.ranks)]
     gated = any(layer.g.requires_grad for layer in adapted.layers.values())
     return Parameters(
         base=adapted.base_parameters,
         head=adapted.head_parameters,
-        trained=max(pattern.parameters(shapes) + gated * pattern.total for pattern in patterns),
+        trained=trained.peak.parameters(shapes) + gated * trained.peak.total,
         kept=kept,
     )
 

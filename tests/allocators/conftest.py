@@ -61,6 +61,11 @@ def batches() -> Iterator[dict[str, Tensor]]:
         yield {"input_ids": IDS[rows], "labels": LABELS[rows]}
 
 
+def probe(training: Training) -> TrainingProbe:
+    """What `prepare` is handed."""
+    return TrainingProbe(training.model, training.layers, Classification(("low", "high")), batches)
+
+
 class Training:
     """One training of the tiny model under one allocator, step by step.
 
@@ -98,11 +103,7 @@ class Training:
     def prepare(self) -> Training:
         """Let the allocator look at the training data, once, before step 1."""
         if not self.trace:
-            self.allocator.prepare(
-                self.state,
-                self.layers,
-                TrainingProbe(self.model, self.layers, Classification(("low", "high")), batches),
-            )
+            self.allocator.prepare(self.state, self.layers, probe(self))
             self.trace = [self.allocator.allocated(self.state, self.layers)]
         return self
 
@@ -211,6 +212,8 @@ def lab() -> SimpleNamespace:
         after_optimizer=after_optimizer,
         base_model=base_model,
         logits=logits,
+        batches=batches,
+        probe=probe,
         inject=adapted,
         MAX_RANK=MAX_RANK,
         HEAD=HEAD,
