@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 
 demo: $(VENV)/ready
 	$(BIN)/rankopt run studies/quickstart.yaml --workers $(WORKERS)
-	@$(BIN)/rankopt report quickstart
-	@echo "open reports/quickstart/index.html"
+	@$(BIN)/rankopt report quickstart --out runs/quickstart/report
+	@echo "open runs/quickstart/report/index.html"
 
 test: check
 	$(BIN)/pytest -m "not slow"
