@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rankopt.cli import printing
+
 if TYPE_CHECKING:
     from rankopt.core.study_file import StudyFile
     from rankopt.core.study_spec import StudySpec
@@ -115,7 +117,9 @@ def open_store(
         )
     if storage:
         refuse_missing_file(storage)
-    store = StudyStore(storage or sqlite_url(folder), name, folder, artifacts=artifact_location(artifacts))
+    store = StudyStore(
+        storage or sqlite_url(folder), name, folder, artifacts=artifact_location(artifacts), say=printing.warn
+    )
     return store, store.open()
 
 

@@ -105,6 +105,11 @@ def console(stderr: bool = False) -> Any:
     return Console(stderr=stderr, width=width)
 
 
+def warn(text: str) -> None:
+    """Print a line on stderr, prefixed with the program's name."""
+    print(f"rankopt: {text}", file=sys.stderr)
+
+
 def fail(code: int, text: str) -> NoReturn:
     """Print an error, each line prefixed with the program's name, and exit with a code."""
     for line in text.splitlines() or [""]:

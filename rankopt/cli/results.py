@@ -72,12 +72,14 @@ def report(
     from rankopt.report import write_report
     from rankopt.study.dimension_importance import importances
 
-    record = SearchRecord(plan=store.plan())
-    if not spec.listed:
-        record = SearchRecord([Proposal(*row) for row in store.proposals()], importances(store, spec))
-    results = store.results(planned=not spec.listed)
-    folder = out or Path("reports") / spec.name
-    print(write_report(spec, results, folder, counts=store.counts(), search=record))
+    results, counts = store.results(planned=not spec.listed), store.counts()
+    record = SearchRecord(
+        [] if spec.listed else [Proposal(*row) for row in store.proposals()],
+        {} if spec.listed else importances(store, spec),
+        store.plan() if spec.listed else (),
+        sorted(store.reported),
+    )
+    print(write_report(spec, results, out or Path("reports") / spec.name, counts=counts, search=record))
 
 
 def best(

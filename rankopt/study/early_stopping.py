@@ -51,14 +51,14 @@ class EarlyStopping:
         else:
             worse = self._report(mine.score, mine.evaluation)
         if worse:
-            raise optuna.TrialPruned(f"pruned at evaluation {mine.evaluation}: score {mine.score:.4f}")
+            raise optuna.TrialPruned(f"pruned at evaluation {mine.evaluation}: search score {mine.score:.4f}")
 
     def trained(self, scores: list[float], last: bool) -> None:
         """Record the score of one of several trainings, where the pruner compares trainings."""
         if self.pruner is None or self.pruner.evaluations:
             return
         if self._report(scores[-1], len(scores)) and not last:
-            raise optuna.TrialPruned(f"pruned after {len(scores)} trainings: mean score {fmean(scores):.4f}")
+            raise optuna.TrialPruned(f"pruned after {len(scores)} trainings: mean search score {fmean(scores):.4f}")
 
     def constrain(self, parameters: float) -> float:
         """Tell the sampler by how much the attempt exceeds the study's constraint, if there is one; also returned."""

@@ -15,6 +15,7 @@ import optuna
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
+from rankopt.analysis.search import configuration
 from rankopt.core.problems import problems
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.study_spec import StudySpec
@@ -79,7 +80,7 @@ class Objective:
         trainings = self.study.trainings(self._spec(trial))
         results: list[TrialResult] = []
         for index, spec in enumerate(trainings):
-            self.label = trial_label(spec)
+            self.label = trial_label(self.study, spec)
             last = index + 1 == len(trainings)
             result = self._known(trial, index, spec, last) or self._train(trial, index, spec, last, stopping)
             if result.status == "failed":
@@ -204,7 +205,7 @@ class Objective:
             self._say(trial, f"failed: {result.reason}", over=self.store.search.trials is None)
         else:
             score, kept = result.score("search"), result.own.kept
-            self._say(trial, f"{result.metrics[0]} {score:.4f}, {kept:,} parameters", over=last)
+            self._say(trial, f"search {result.metrics[0]} {score:.4f}, {kept:,} parameters", over=last)
 
     def _say(self, trial: optuna.Trial, text: str, *, over: bool) -> None:
         """Report the outcome of a training, and whether its trial is over."""
@@ -215,16 +216,19 @@ class Objective:
         return self.job.options.folder / "trials" / spec.key
 
 
-def trial_label(spec: TrialSpec) -> str:
-    """A trial in a few words.
+def trial_label(study: StudySpec, spec: TrialSpec) -> str:
+    """A trial in a few words: task, allocator, budget, seed, and its values in the study's other dimensions.
 
     Example:
-        >>> trial_label(decode(TrialSpec, {"task": {"name": "rte"}, "allocator": {"name": "static"}}))
-        'rte static seed 0'
+        >>> base = {"task": {"name": "rte"}, "allocator": {"name": "static"}}
+        >>> study = StudySpec(name="s", base=base, space={"training.steps": [100, 200]})
+        >>> trial_label(study, study.trial({"training.steps": 100}))
+        'rte static seed 0, steps 100'
     """
     budget = spec.budget
     amount = ""
     if budget:
         name = next(name for name in ("mean_rank", "ranks", "parameters") if getattr(budget, name) is not None)
         amount = f" {name.replace('_', ' ')} {getattr(budget, name):g}"
-    return f"{spec.task.name} {spec.allocator.name}{amount} seed {spec.seed}"
+    words = configuration(study, spec.plain)
+    return f"{spec.task.name} {spec.allocator.name}{amount} seed {spec.seed}{f', {words}' if words else ''}"

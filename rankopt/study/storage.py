@@ -79,7 +79,7 @@ class StudyStore:
         self.storage, self.connector = open_database(
             url, patience=patience, known=known, say=say, heartbeat_interval=heartbeat, grace_period=grace
         )
-        self._reported: set[str] = set()
+        self.reported: set[str] = set()
 
     def exists(self) -> bool:
         """Whether the storage holds a study of this name."""
@@ -166,9 +166,9 @@ class StudyStore:
                 self._report(f"attempt {number} in the storage is damaged and left out ({error})")
 
     def _report(self, problem: str) -> None:
-        """Tell the user once about a record that cannot be read."""
-        if problem not in self._reported:
-            self._reported.add(problem)
+        """Tell the user once about a record that cannot be read; `reported` has all of them."""
+        if problem not in self.reported:
+            self.reported.add(problem)
             self.say(problem)
 
     def frozen(self, trial: optuna.Trial) -> FrozenTrial:

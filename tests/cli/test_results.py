@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,41 @@ def test_report(finished: tuple[Path, Any], here: Rankopt, fresh: Callable[..., 
     again = fresh("report", "tiny", "--out", tmp_path / "again", cwd=finished[0])
     assert again.code == 0
     assert not again.imported & {"torch", "transformers", "datasets", "peft"}
+
+
+def test_a_record_that_cannot_be_read(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:
+    """It hides no other result: it is reported on stderr, and listed by the report."""
+    shutil.copytree(finished[0] / "runs", tmp_path / "runs")
+    with sqlite3.connect(tmp_path / "runs" / "tiny" / "study.db") as database:
+        rows = "SELECT trial_user_attribute_id FROM trial_user_attributes WHERE key = 'result' LIMIT 1"
+        (found,) = database.execute(rows).fetchone()
+        database.execute(
+            "UPDATE trial_user_attributes SET value_json = ? WHERE trial_user_attribute_id = ?",
+            ('{"key": "0", "from a later version": 1}', found),
+        )
+    done = here("report", "tiny", "--out", tmp_path / "page", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'page' / 'index.html'}\n"
+    (line,) = done.stderr.splitlines()
+    text = (tmp_path / "page" / "report.md").read_text()
+    assert "1 stored record cannot be read" in text
+    assert "attempt" in line
+    assert "1 of 4 planned trials has no complete result" in text
+    assert len(json.loads(here("show", "tiny", "--json", cwd=tmp_path).stdout)["results"]) == 3
+
+
+def test_results_of_an_earlier_plan(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:
+    """After the plan has changed, `show` marks the results that no longer belong to it, and the report counts them."""
+    shutil.copytree(finished[0], tmp_path / "copy")
+    folder = tmp_path / "copy"
+    done = here("run", "tiny.yaml", "--set", "seed=[1]", "--wandb", "disabled", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    shown = here("show", "tiny", cwd=folder).stdout
+    assert shown.count("complete, not in the plan") == 2
+    data = json.loads(here("show", "tiny", "--json", cwd=folder).stdout)
+    assert {result["spec"].get("seed", 0) for result in data["results"] if result["key"] in data["not_counted"]} == {0}
+    assert here("report", "tiny", "--out", "page", cwd=folder).returncode == 0
+    assert "2 results outside the study's plan" in (folder / "page" / "report.md").read_text()
 
 
 def test_export(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path, tiny_model: Path) -> None:
