@@ -1,1 +1,1 @@
-"""Tools for any LoRA adapter: analyse, compress, merge, convert. Nothing in an adapter is ever executed."""
+"""Tools for any LoRA adapter: analyze, compress, merge, convert. Code in an adapter is never executed."""

@@ -111,6 +111,9 @@ def carried_weights(source: Adapter) -> Iterator[tuple[str, Tensor]]:
                 f"{source.folder}: trainable_token_indices cannot be merged here; load the adapter with PEFT and call "
                 "merge_and_unload()"
             )
-        if ".lora_" in name:
+        plain = name.replace(".modules_to_save.", ".").replace(".original_module.", ".")
+        if plain != name and PREFIX + plain in source.stored:
+            continue  # PEFT stores trained embeddings up to three times
+        if ".lora_" in name or plain != name:
             raise ValueError(f"{source.folder}: {name!r} cannot be merged into a base model")
         yield name, source.tensor(key)

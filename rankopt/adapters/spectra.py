@@ -107,6 +107,7 @@ class Spectrum:
             "adapter": str(self.adapter.folder),
             "kind": config.kind,
             "base_model": config.base_model_name_or_path,
+            "repairs": list(self.adapter.repairs),
             "parameters": self.adapter.parameters,
             "energy": self.total,
             "modules": [

@@ -39,6 +39,8 @@ def verify_merge(source: Adapter, base: nn.Module, merged: nn.Module, folder: Pa
     of_modules = [key for module in source.modules.values() for key in module.attached if ".base_layer." in key]
     for key in (*source.carried, *of_modules):
         name = key.replace("base_model.model.", "", 1).replace(".base_layer.", ".")
+        if ".modules_to_save." in name or ".original_module." in name:
+            continue
         prefixes = [name[:end] for end, character in enumerate(name) if character == "."]
         kept_apart = any(prefix.endswith(entry) for prefix in prefixes for entry in saved)
         (own if kept_apart else loaded)[name] = source.tensor(key)

@@ -39,7 +39,7 @@ TIED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def tied_adapter(options: dict[str, Any], tmp_path: Path, stock: Any) -> Any:
+def tied_adapter(options: dict[str, Any], tmp_path: Path, stock: Any, embeddings: bool = False) -> Any:
     """An adapter in `tmp_path / "a"` for a Llama with tied embeddings in `tmp_path / "base"`; returns PEFT's model."""
     from peft import LoraConfig, get_peft_model
     from tiny_models import tiny_config
@@ -51,16 +51,17 @@ def tied_adapter(options: dict[str, Any], tmp_path: Path, stock: Any) -> Any:
     base.save_pretrained(tmp_path / "base")
     model = get_peft_model(base, LoraConfig(r=2, task_type="CAUSAL_LM", **options)).eval()
     stock.randomise(model, 3)
-    model.save_pretrained(str(tmp_path / "a"), save_embedding_layers=False)
+    model.save_pretrained(str(tmp_path / "a"), save_embedding_layers=embeddings)
     fresh = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     return PeftModel.from_pretrained(fresh, str(tmp_path / "a")).eval()
 
 
 @pytest.mark.filterwarnings("ignore")  # PEFT warns about tied weights
 @pytest.mark.parametrize("case", TIED)
-def test_tied_embeddings(case: str, tmp_path: Path, stock: Any) -> None:
+@pytest.mark.parametrize("embeddings", [False, True], ids=["", "with saved embeddings"])
+def test_tied_embeddings(embeddings: bool, case: str, tmp_path: Path, stock: Any) -> None:
     """A base model with tied embeddings: the merged model's logits are those of PEFT's adapter."""
-    expected = stock.logits(tied_adapter(TIED[case], tmp_path, stock))
+    expected = stock.logits(tied_adapter(TIED[case], tmp_path, stock, embeddings))
     done = merge_into_base(tmp_path / "a", str(tmp_path / "base"), tmp_path / "merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     torch.testing.assert_close(stock.logits(merged), expected, atol=1e-5, rtol=1e-5)

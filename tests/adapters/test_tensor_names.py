@@ -65,7 +65,7 @@ def test_repaired_everywhere(case: str, adapter_of: Callable[..., Path], tmp_pat
     base = stock.logits(stock.build("roberta"))
     assert (expected - base).abs().max() > 0.01, "the test could not fail"
     assert set(rankopt.spectrum(bad).modules) == set(rankopt.spectrum(good).modules)
-    assert note in " ".join(read_adapter(bad).repairs)
+    assert note in " ".join(rankopt.spectrum(bad).to_json()["repairs"])
 
     assert note in " ".join(rankopt.compress(bad, tmp_path / "small", energy=1.0).notes)
     assert note in " ".join(convert(bad, tmp_path / "plain").notes)
