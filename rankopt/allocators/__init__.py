@@ -12,6 +12,7 @@ from rankopt.allocators.eva import EVA
 from rankopt.allocators.fisher import Fisher
 from rankopt.allocators.flexlora import FlexLoRA
 from rankopt.allocators.gora import GoRA
+from rankopt.allocators.l0 import L0
 from rankopt.allocators.loradrop import LoRADrop
 from rankopt.allocators.matryoshka import Matryoshka
 from rankopt.allocators.nested import Nested
@@ -39,6 +40,7 @@ ALLOCATORS: dict[str, type[Allocator]] = {
     "elalora": ElaLoRA,
     "flexlora": FlexLoRA,
     "sora": SoRA,
+    "l0": L0,
     "salora": SaLoRA,
     "dylora": DyLoRA,
     "matryoshka": Matryoshka,

@@ -37,6 +37,7 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "elalora": [{"interval": 2, "most": 1, "candidates": 1}, {"warmup": 0, "final": 0, "orthogonality": 0.0}],
     "flexlora": [{"interval": 2, "most": 1}, {"warmup": 0, "final": 0, "orthogonality": 0.0}],
     "sora": [{"initial": 2.5, "warmup": 0.0, "final": 0.0}, {"xi": 0.01, "l1": 0.0}],
+    "l0": [{"final": 6, "weight": 0.0}, {"open": 0.5, "weight": 5.0}],
     "salora": [{"final": 6, "initial": 2.5}, {"open": 0.5, "multiplier_lr": 5.0}],
     "matryoshka": [{"ranks": (1,)}],
     "dylora": [{"frozen": False, "draw": "layer"}, {"r_min": 2, "draw": "layer"}],

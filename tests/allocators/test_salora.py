@@ -60,12 +60,3 @@ def test_the_pattern_is_fixed_in_the_final_phase(lab: Any) -> None:
     for name, layer in training.layers.items():
         assert torch.equal(layer.m, masks[name])
         assert torch.equal(training.state["log_alpha"][name], gates[name])
-
-
-def test_draws_depend_on_seed_step_and_layer(lab: Any) -> None:
-    one = lab.Training(SaLoRA(), Budget(mean_rank=2))
-    draws = []
-    for step in (1, 2):
-        one.allocator.before_step(one.state, one.layers, step)
-        draws += [noise.tolist() for noise in one.state["noise"].values()]
-    assert len({tuple(draw) for draw in draws}) == len(draws)
