@@ -10,7 +10,7 @@ import typer
 
 from rankopt.cli import printing
 from rankopt.cli.options import RUNS, Artifacts, Json, Runs, Storage, Study, open_store
-from rankopt.cli.results_file import report_files
+from rankopt.cli.results_file import From, report_files
 from rankopt.core.folders import absent_path
 
 HEADERS = {"search": "search score", "report": "report score", "mean_rank": "mean rank"}
@@ -51,10 +51,7 @@ def report(
     study: Annotated[
         str | None, typer.Argument(metavar="[STUDY]", help="A study file or a study's name; optional with --from.")
     ] = None,
-    files: Annotated[
-        list[Path] | None,
-        typer.Option("--from", metavar="FILE", help="Report this results file, without a storage; repeatable."),
-    ] = None,
+    files: From = None,
     storage: Storage = None,
     directory: Runs = RUNS,
     out: Annotated[

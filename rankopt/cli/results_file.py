@@ -2,37 +2,103 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rankopt.cli.options import RUNS, Runs, Storage, Study, open_store, study_file
+from rankopt.cli.options import RUNS, Artifacts, Runs, Storage, open_store, study_file
+from rankopt.core.folders import absent_path, new_file, new_folder
 
 if TYPE_CHECKING:
     from rankopt.core.study_spec import StudySpec
-    from rankopt.study.results_file import Merged, Reading
+    from rankopt.study.results_file import AnyRecord, Merged, Reading
 
 app = typer.Typer(help="Export results to a file that travels, or import them.", no_args_is_help=True)
+From = Annotated[
+    list[Path] | None, typer.Option("--from", metavar="FILE", help="Read this results file, no storage; repeatable.")
+]
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Results files.")]
 
 
 @app.command("export")
 def export(
-    study: Study,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Write this file; an existing one is replaced.")],
+    out: Annotated[
+        Path, typer.Option(metavar="PATH", help="Write this file (peft: create this folder); a file is replaced.")
+    ],
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="A study file or a study's name; optional with --from.")
+    ] = None,
+    files: From = None,
+    form: Annotated[
+        Literal["results", "rows", "bencheval", "peft"],
+        typer.Option(
+            "--format",
+            help="results: everything, one trial a line. rows: a table for `rankopt blackbox`. bencheval: a CSV of "
+            "method, task, seed and metric_error. peft: a folder in the layout of PEFT's method comparison.",
+        ),
+    ] = "results",
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="Include each trial's predictions (results only).")
+    ] = False,
     storage: Storage = None,
     directory: Runs = RUNS,
+    artifacts: Artifacts = None,
 ) -> None:
-    """Write the results of a study to a file: JSON Lines, one trial a line."""
-    store, _ = open_store(study, storage, directory)
-    from rankopt.study.results_file import write_results
-    from rankopt.study.transfer import store_records
+    """Write the results of a study, or of results files, to a file that needs no storage.
 
-    records = store_records(store)
-    write_results(records, out)
-    print(f"{out}: {len(records) - 1} results")
+    A results file has the study's spec and every trial's spec, scores, pattern, cost and environment, also of failed
+    trials. It has no adapters; `rankopt export` writes one.
+    """
+    if form == "peft":
+        absent_path(out)
+    if files:
+        reading, merged, _ = merged_files(files, study, directory)
+        records = merged.records
+        tell(reading, merged)
+    else:
+        if study is None:
+            raise ValueError("results export needs a STUDY, or results files: --from results.jsonl")
+        from rankopt.study.results_file import Reading
+        from rankopt.study.transfer import store_records
+
+        store, _ = open_store(study, storage, directory, artifacts)
+        records, reading = store_records(store, predictions=predictions), Reading()
+    print(_write(records, out, form, predictions))
+    finish(reading)
+
+
+def _write(records: list[AnyRecord], out: Path, form: str, predictions: bool) -> str:
+    """Write records in a form; returns a line that says what was written."""
+    from rankopt.study.results_file import TrialRecord, write_results
+
+    trials = [record for record in records if isinstance(record, TrialRecord)]
+    planned = [record.value for record in trials if record.planned]
+    if form == "results":
+        write_results(records, out)
+        without = sum(record.predictions is None and record.result.status == "complete" for record in trials)
+        return f"{out}: {len(trials)} results" + (f", {without} without predictions" if predictions and without else "")
+    if form == "rows":
+        from rankopt.analysis.blackbox import rows_of
+
+        rows = rows_of(planned)
+        write_results(rows, out)
+        return f"{out}: {len(rows)} rows"
+    from rankopt.analysis import exports
+
+    if form == "bencheval":
+        from rankopt.analysis.frame import tidy
+
+        table = exports.bencheval_rows(tidy(planned))
+        new_file(out, table.to_csv(index=False, lineterminator="\n"))
+        return f"{out}: {len(table)} rows, {exports.missing_rows(table)} combinations of method, task and seed missing"
+    with new_folder(out) as draft:
+        for name, content in map(exports.peft_run, planned):
+            (draft / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+    return f"{out}: {len(planned)} runs"
 
 
 @app.command("import")
@@ -68,11 +134,10 @@ def import_(
     else:
         store.create(spec)
         keep(spec, folder)
-    before = len(store.results(planned=False))
-    merged = add_records(store, reading.entries)
-    after = len(store.results(planned=False))
-    print(f"study {spec.name}: {after - before} results added, {merged.duplicates} there already, {after} in all")
-    tell(reading, merged)
+    done = add_records(store, reading.entries)
+    there = done.merged.duplicates
+    print(f"study {spec.name}: {done.trials} results added, {there} there already, {len(done.merged.trials)} in all")
+    tell(reading, done.merged, done.problems)
     finish(reading)
 
 
@@ -82,10 +147,13 @@ def report_files(files: list[Path], study: str | None, directory: Path, out: Pat
     from rankopt.analysis.search import Proposal, SearchRecord
     from rankopt.report import write_report
 
-    results = merged.results()
-    record = SearchRecord(plan=[result.key for result in results])
-    if not spec.listed:
-        record = SearchRecord([Proposal(proposal.keys, proposal.state) for proposal in merged.proposals])
+    plan = [result.key for result in merged.results()]
+    if spec.listed:
+        record = SearchRecord(plan=plan, unreadable=reading.problems)
+    else:
+        proposals = [Proposal(proposal.keys, proposal.state) for proposal in merged.proposals]
+        record = SearchRecord(proposals, unreadable=reading.problems)
+    results = merged.results(planned=not spec.listed)  # a report of a grid marks what is outside its plan
     tell(reading, merged)
     print(write_report(spec, results, out or Path("reports") / spec.name, search=record))
     finish(reading)
@@ -108,9 +176,9 @@ def merged_files(files: list[Path], study: str | None, directory: Path) -> tuple
     return reading, merged, merged.spec()
 
 
-def tell(reading: Reading, merged: Merged) -> None:
+def tell(reading: Reading, merged: Merged, more: Sequence[str] = ()) -> None:
     """Print the problems and conflicts of results files to stderr."""
-    for line in (*reading.problems, *merged.conflicts):
+    for line in (*reading.problems, *merged.conflicts, *more):
         print(f"rankopt: {line}", file=sys.stderr)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,6 +55,12 @@ def run(
     grace: Grace = 90,
     artifacts: Artifacts = None,
     together: Together = 1,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write this results file after every trial; results that it has are not run again."
+        ),
+    ] = None,
 ) -> None:
     """Run a study. To resume, run it again: finished trials are skipped, interrupted ones continue."""
     file = study_file(study, sets, directory)
@@ -78,6 +85,7 @@ def run(
         artifacts=artifact_location(artifacts),
         together=together,
         retry_failed=retry_failed,
+        results=results,
     )
     outcome = run_study(found.study, found.trials, options, console=console, pool=pool)
     _finish(outcome, file.study.name, console)

@@ -27,6 +27,7 @@ class RunOptions:
         artifacts: a folder or bucket for adapters and predictions; None for the study's folder.
         together: number of trials that each worker trains jointly.
         retry_failed: requeue failed trials before the workers start.
+        results: results file to read first and to write after every trial; None for none.
     """
 
     url: str
@@ -38,6 +39,7 @@ class RunOptions:
     artifacts: str | None = None
     together: int = 1
     retry_failed: bool = False
+    results: Path | None = None
 
 
 @dataclass(frozen=True)

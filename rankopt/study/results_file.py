@@ -38,6 +38,8 @@ SCHEMA = 1
 """The version of the format. Readers refuse lines of a later version."""
 KEY = "[0-9a-f]{12}"
 Key = Annotated[str, Field(pattern=f"^{KEY}$")]
+Note = Annotated[str, Field(pattern=r"^\w+:generation$")]
+"""The sampler's only note that travels: others hold pickles, which a file from a stranger must not bring."""
 CURE = "export it again, or delete the line"
 
 
@@ -188,7 +190,7 @@ class ProposalRecord(Record):
     keys: tuple[Key, ...] = Field(min_length=1)
     spec: dict[str, Any]
     params: dict[str, str | int | float | bool | None] = Field(default={})
-    generation: dict[str, int] = Field(default={})
+    generation: dict[Note, Annotated[int, Field(strict=True)]] = Field(default={})
     interim: tuple[tuple[float, ...], ...] = ()
     reported: dict[int, float] = Field(default={})
 
@@ -207,6 +209,13 @@ class Entry(NamedTuple):
 
     source: str
     record: AnyRecord
+
+
+class TrialEntry(NamedTuple):
+    """An `Entry` of a trial."""
+
+    source: str
+    record: TrialRecord
 
 
 @dataclass(frozen=True)
@@ -319,7 +328,7 @@ class Merged:
     """
 
     studies: dict[str, StudyRecord]
-    trials: dict[str, Entry]
+    trials: dict[str, TrialEntry]
     proposals: list[ProposalRecord]
     duplicates: int
     conflicts: list[str]
@@ -329,10 +338,9 @@ class Merged:
         """All records."""
         return [*self.studies.values(), *(entry.record for entry in self.trials.values()), *self.proposals]
 
-    def results(self) -> list[TrialResult]:
-        """The planned results."""
-        records = [entry.record for entry in self.trials.values()]
-        return [record.value for record in records if isinstance(record, TrialRecord) and record.planned]
+    def results(self, *, planned: bool = True) -> list[TrialResult]:
+        """The planned results, or all."""
+        return [entry.record.value for entry in self.trials.values() if entry.record.planned or not planned]
 
     def spec(self) -> StudySpec:
         """The one study of the records; studies that differ only in listed values of their space are united.
@@ -374,21 +382,20 @@ def merge(entries: Sequence[Entry]) -> Merged:
         if isinstance(record, StudyRecord):
             merged.studies.setdefault(record.study, record)
         elif isinstance(record, TrialRecord):
-            duplicates += _merge_trial(merged, entry, record)
+            duplicates += _merge_trial(merged, TrialEntry(entry.source, record))
     proposals, more = _merged_proposals(entries)
     return Merged(merged.studies, merged.trials, proposals, duplicates + more, merged.conflicts)
 
 
-def _merge_trial(merged: Merged, entry: Entry, record: TrialRecord) -> bool:
+def _merge_trial(merged: Merged, entry: TrialEntry) -> bool:
     """Add a trial; returns whether it is a duplicate."""
-    key = record.result.key
+    key = entry.record.result.key
     known = merged.trials.get(key)
     if known is None:
         merged.trials[key] = entry
         return False
-    assert isinstance(known.record, TrialRecord)
-    mine, other = known.record.result, record.result
-    kept, planned = known, known.record.planned or record.planned
+    mine, other = known.record.result, entry.record.result
+    kept, planned = known, known.record.planned or entry.record.planned
     if mine.status == "failed" and other.status == "complete":
         kept = entry
     elif mine.status == other.status == "complete" and mine.points != other.points:
@@ -396,7 +403,7 @@ def _merge_trial(merged: Merged, entry: Entry, record: TrialRecord) -> bool:
             f"trial {key}: {entry.source} has search score {other.score('search'):.6g}, {known.source} has "
             f"{mine.score('search'):.6g}; kept {known.source}, which comes first"
         )
-    merged.trials[key] = Entry(kept.source, kept.record.model_copy(update={"planned": planned}))
+    merged.trials[key] = TrialEntry(kept.source, kept.record.model_copy(update={"planned": planned}))
     return mine.status == other.status and mine.points == other.points
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import queue
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from rankopt.core.problems import first_line
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.core.yaml import write
-from rankopt.study.database import PATIENCE
-from rankopt.study.events import WorkerStopped
+from rankopt.study.database import PATIENCE, is_storage_error
+from rankopt.study.events import TrialEnded, WorkerStopped
 from rankopt.study.followups import follow
 from rankopt.study.job import Job, RunOptions
 from rankopt.study.progress import Display
@@ -24,6 +25,7 @@ from rankopt.study.queue import enqueue, retry_failed
 from rankopt.study.recovery import RETRIES, recover
 from rankopt.study.storage import StudyStore
 from rankopt.study.tracking import check_wandb_mode, publish_study
+from rankopt.study.transfer import record_results, resume_from
 from rankopt.study.worker_pool import WorkerPool
 
 RESTARTS = RETRIES + 2
@@ -65,8 +67,8 @@ def run_study(
         console: progress goes there.
         pool: the workers; those left over are dismissed once the others have their jobs.
     Raises:
-        ValueError: the storage cannot be opened, or wandb is missing.
-        OSError: the folder cannot be written.
+        ValueError: the storage cannot be opened, wandb is missing, or the results file is damaged.
+        OSError: the folder or the results file cannot be written.
     """
     folder, wandb = options.folder, options.wandb
     check_wandb_mode(wandb)
@@ -81,6 +83,9 @@ def run_study(
     else:
         store.create(spec)
         keep(spec, folder)  # now that it is accepted
+    if options.results:
+        resume_from(store, options.results)
+        record_results(store, options.results)  # now, because an unwritable file must not show after hours
     recover(store)
     added = 0
     if trials is not None and store.search.trials is None:
@@ -96,7 +101,8 @@ def run_study(
         left = before["waiting"] + before["running"]
         needed = pool.count if store.search.follows else min(pool.count, -(-left // options.together))
         jobs = [Job(slot, spec.name, options, pool.threads) for slot in range(needed if left else 0)]
-        interrupted, refusal = _run_workers(pool, jobs, display)
+        interrupted, refusal = _run_workers(pool, jobs, display, lambda: _record(store, options.results, display))
+        refusal = _record(store, options.results, display) or refusal
         counts = store.counts()
         interrupted |= not refusal and counts["waiting"] + counts["running"] > 0  # somebody stopped a worker itself
         found, wanted = counts["complete"] + counts.get("pruned", 0), store.search.trials or 0
@@ -119,8 +125,27 @@ def keep(spec: StudySpec, folder: Path) -> None:
     )
 
 
-def _run_workers(pool: WorkerPool, jobs: list[Job], display: Display) -> tuple[bool, str]:
-    """Give the workers their jobs and follow them to their end: (interrupted, refusal)."""
+def _record(store: StudyStore, path: Path | None, display: Display) -> str:
+    """Write the results file, if there is one; a failure does not stop the study. Returns what failed, or ""."""
+    if path is None:
+        return ""
+    try:
+        record_results(store, path)
+    except Exception as error:
+        if not isinstance(error, OSError) and not is_storage_error(error):
+            raise
+        problem = f"{path} could not be written ({first_line(error)}); no result is lost: run again to write it"
+        display.say(problem)
+        return problem
+    return ""
+
+
+def _run_workers(pool: WorkerPool, jobs: list[Job], display: Display, record: Callable[[], object]) -> tuple[bool, str]:
+    """Give the workers their jobs and follow them to their end: (interrupted, refusal).
+
+    Args:
+        record: called after every trial.
+    """
     processes = {job.slot: pool.begin(job) for job in jobs}
     pool.dismiss()
     restarts = dict.fromkeys(processes, 0)
@@ -132,6 +157,8 @@ def _run_workers(pool: WorkerPool, jobs: list[Job], display: Display) -> tuple[b
                 event = pool.events.get(timeout=0.05)
                 refusal = event.text if isinstance(event, WorkerStopped) else refusal
                 display.show(event)
+                if isinstance(event, TrialEnded):
+                    record()
             except queue.Empty:
                 pass
             except KeyboardInterrupt:

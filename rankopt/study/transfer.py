@@ -1,53 +1,268 @@
-"""Results between a study's storage and records of results files."""
+"""Results between a study's storage and results files."""
 
 from __future__ import annotations
 
+import io
+import json
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
 
-from optuna.trial import TrialState, create_trial
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rankopt.core.result import TrialResult
+from rankopt.core.space import Dimension, IntRange, dimensions
 from rankopt.core.study_spec import StudySpec
-from rankopt.study.attempts import KEY, PLAN, RESULT, SPEC
-from rankopt.study.results_file import AnyRecord, Entry, Merged, StudyRecord, TrialRecord, merge
+from rankopt.study.attempts import (
+    INTERIM,
+    KEY,
+    PLAN,
+    RESULT,
+    SKIPPED,
+    SPEC,
+    Group,
+    attempt_state,
+    keys,
+    proposal_state,
+    recorded,
+    result_slot,
+)
+from rankopt.study.records import check_same_search, shown
+from rankopt.study.results_file import (
+    AnyRecord,
+    Entry,
+    Merged,
+    ProposalRecord,
+    StudyRecord,
+    TrialRecord,
+    merge,
+    read_results,
+    write_results,
+)
 from rankopt.study.storage import StudyStore
 
 STORAGE = "the storage"
+STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
-def store_records(store: StudyStore) -> list[AnyRecord]:
-    """The records of a study: its spec and one result per key."""
-    study = StudyRecord.of(store.spec())
-    planned = {result.key for result in store.results()}
-    results = store.results(planned=False)
-    return [study, *(TrialRecord.of(study.study, result, planned=result.key in planned) for result in results)]
+@dataclass(frozen=True)
+class Added:
+    """What an import did.
 
-
-def add_records(store: StudyStore, entries: Sequence[Entry]) -> Merged:
-    """Add the results of files to an open study; those that it has are kept.
-
-    Returns:
-        The study's records merged with those of the files; its `added` results are in the storage now.
+    Attributes:
+        merged: the records of the storage and of the files.
+        trials: number of results added.
+        problems: one line per proposal that was left out.
     """
-    if store.search.trials is not None:
-        raise ValueError("results of a search cannot be imported yet; report them with rankopt report --from FILE")
+
+    merged: Merged
+    trials: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def store_records(store: StudyStore, *, predictions: bool = False) -> list[AnyRecord]:
+    """The records of a study: its spec, one result per key, and the finished proposals of a search."""
+    spec = store.spec()
+    study = StudyRecord.of(spec)
+    proposals = _proposals(store, study.study, len(spec.repeats()))
+    planned = {key for each in proposals if each.state != "pruned" for key in each.keys}
+    if store.search.trials is None:
+        planned = set(store.plan())
+    return [
+        study,
+        *(
+            TrialRecord.of(
+                study.study,
+                result,
+                planned=result.key in planned,
+                predictions=_predictions(store, result) if predictions else None,
+            )
+            for result in store.results(planned=False)
+        ),
+        *proposals,
+    ]
+
+
+def add_records(store: StudyStore, entries: Sequence[Entry]) -> Added:
+    """Add the results of files to an open study; `Merged` has the rules, and the storage comes first.
+
+    Raises:
+        ValueError: the study is a search, and the files hold proposals of another search.
+    """
     own = [Entry(STORAGE, record) for record in store_records(store)]
     merged = merge([*own, *entries])
-    added = [entry.record for entry in merged.trials.values() if entry.source != STORAGE]
-    spec, plan = store.spec(), store.plan()
-    for record in added:
-        assert isinstance(record, TrialRecord)
-        _add(store, spec, record.value)
-    new = [r.result.key for r in added if isinstance(r, TrialRecord) and r.planned and r.result.key not in plan]
-    store.study.set_user_attr(PLAN, [*plan, *new])
-    return merged
+    new = {key: entry.record for key, entry in merged.trials.items() if entry.source != STORAGE}
+    if store.search.trials is None:
+        for record in new.values():
+            _add_trial(store, record)
+        plan = store.plan()
+        store.study.set_user_attr(PLAN, list(dict.fromkeys([*plan, *(k for k, r in new.items() if r.planned)])))
+        return Added(merged, len(new))
+    for entry in entries:
+        if isinstance(entry.record, StudyRecord):
+            check_same_search(store.spec(), entry.record.value.model_copy(update={"name": store.name}))
+    problems = []
+    used: set[str] = set()
+    before = sum(isinstance(entry.record, ProposalRecord) for entry in own)
+    for proposal in merged.proposals[before:]:
+        try:
+            _add_proposal(store, proposal, merged)
+            used.update(proposal.keys)
+        except ValueError as error:
+            problems.append(f"proposal {proposal.keys[0]} is left out: {error}")
+    for key, record in new.items():
+        if key not in used:  # its proposal is unknown; a search that proposes the same trial uses the result
+            _add_trial(store, record, {SKIPPED: "imported"})
+    return Added(merged, len(new), problems)
 
 
-def _add(store: StudyStore, spec: StudySpec, result: TrialResult) -> None:
-    attrs = {SPEC: result.spec, KEY: result.key, RESULT: result.model_dump(mode="json")}
-    if result.status == "failed":
-        store.study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attrs))
+def resume_from(store: StudyStore, path: Path) -> None:
+    """Add the results of a file that `record_results` will replace; without a file do nothing.
+
+    Raises:
+        ValueError: a line is damaged, or the file holds results of another study; replacing it would lose them.
+    """
+    if not path.exists():
         return
-    named = {"score": result.score("search"), "parameters": float(result.own.kept)}
-    values = [named[name] for name in spec.objectives]
-    store.study.add_trial(create_trial(state=TrialState.COMPLETE, values=values, user_attrs=attrs))
+    reading = read_results([path])
+    others = {e.record.value.name for e in reading.entries if isinstance(e.record, StudyRecord)} - {store.name}
+    lines = reading.problems or [f"{path} must hold results of study {store.name!r}, got {', '.join(sorted(others))}"]
+    if reading.problems or others:
+        raise ValueError("\n".join([*lines, f"--results would replace {path}: correct it, or name another file"]))
+    add_records(store, reading.entries)
+
+
+def record_results(store: StudyStore, path: Path) -> None:
+    """Write a study's results file."""
+    write_results(store_records(store), path)
+
+
+def _proposals(store: StudyStore, study: str, trainings: int) -> list[ProposalRecord]:
+    if store.search.trials is None:
+        return []
+    found: list[ProposalRecord] = []
+    for group in store.groups().values():
+        attempt, state = _outcome(group, trainings)
+        if state in STATES and KEY in attempt.user_attrs:
+            generation = {k: v for k, v in attempt.system_attrs.items() if k.endswith(":generation")}
+            found.append(
+                ProposalRecord(
+                    study=study,
+                    number=len(found),
+                    state=state,
+                    keys=tuple(keys(attempt)),
+                    spec=attempt.user_attrs[SPEC],
+                    params=attempt.params,
+                    generation={k: v for k, v in generation.items() if type(v) is int},
+                    interim=tuple(map(tuple, attempt.user_attrs.get(INTERIM, []))),
+                    reported=attempt.intermediate_values,
+                )
+            )
+    return found
+
+
+def _outcome(group: Group, trainings: int) -> tuple[FrozenTrial, str]:
+    """The attempt that decides the state of a proposal, and the state; a recorded result counts at once."""
+    for attempt in group:
+        results = recorded(attempt)
+        if len(results) == trainings and all(result["status"] == "complete" for result in results):
+            return attempt, "complete"
+    state = proposal_state(group)
+    return next((attempt for attempt in group if attempt_state(attempt) == state), group[-1]), state
+
+
+def _predictions(store: StudyStore, result: TrialResult) -> bytes | None:
+    """The bytes of a trial's predictions, if they are stored."""
+    attempts = [attempt for attempt in store.trials() if result.key in keys(attempt)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "predictions.npz")
+        try:
+            store.download(attempts, f"{result.key}-{path.name}", path)
+        except ValueError:
+            return None
+        return path.read_bytes()
+
+
+def _add_trial(store: StudyStore, record: TrialRecord, more: dict[str, Any] | None = None) -> None:
+    result = record.value
+    attrs = {SPEC: result.spec, KEY: result.key, RESULT: result.model_dump(mode="json"), **(more or {})}
+    closed = result.status == "failed" or bool(more)
+    store.study.add_trial(
+        create_trial(
+            state=TrialState.FAIL if closed else TrialState.COMPLETE,
+            values=None if closed else _values(store.spec(), [result]),
+            user_attrs=attrs,
+            system_attrs=_artifacts(store, [record]),
+        )
+    )
+
+
+def _add_proposal(store: StudyStore, proposal: ProposalRecord, merged: Merged) -> None:
+    """Add a proposal with its results.
+
+    Raises:
+        ValueError: a result is missing, or its parameters are not in the space.
+    """
+    records = [merged.trials[key].record for key in proposal.keys if key in merged.trials]
+    results = [record.value for record in records]
+    spec = store.spec()
+    if proposal.state == "complete" and len(results) != len(spec.repeats()):
+        raise ValueError(f"it must have {len(spec.repeats())} results, got {len(results)}")
+    space = dimensions(spec.space)
+    if unknown := proposal.params.keys() - space.keys():
+        raise ValueError(f"{', '.join(sorted(unknown))} is no dimension of the space")
+    attrs: dict[str, Any] = {SPEC: proposal.spec, KEY: proposal.keys[0]}
+    attrs |= {result_slot(index): result.model_dump(mode="json") for index, result in enumerate(results)}
+    if proposal.interim:
+        attrs[INTERIM] = [list(scores) for scores in proposal.interim]
+    limit = spec.constraints.get("parameters")
+    kept = [float(result.own.kept) for result in results if result.points]
+    kept += [scores[1] for scores in proposal.interim if len(scores) > 1]
+    attempt = create_trial(  # refuses a value outside its dimension
+        state=STATES[proposal.state],
+        values=_values(spec, results) if proposal.state == "complete" else None,
+        params=dict(proposal.params),
+        distributions={name: distribution(space[name]) for name in proposal.params},
+        user_attrs=attrs,
+        system_attrs={**proposal.generation, **_artifacts(store, records)},
+        intermediate_values=dict(proposal.reported),
+        constraints={"parameters": max(kept) - limit} if limit is not None and kept else None,
+    )
+    store.study.add_trial(attempt)
+
+
+def _artifacts(store: StudyStore, records: Sequence[TrialRecord]) -> dict[str, str]:
+    """Store the predictions of some results; returns the system attributes by which Optuna finds them.
+
+    Optuna's own upload needs an attempt that is not closed yet; a crash before it is closed would leave it open.
+    """
+    found = {}
+    for record in records:
+        if record.predictions:
+            name, number = f"{record.result.key}-predictions.npz", record.predictions.sha256[:32]
+            store.artifacts().write(number, io.BytesIO(record.predictions.data))
+            meta = {"artifact_id": number, "filename": name, "mimetype": "application/octet-stream", "encoding": None}
+            found[f"artifacts:{number}"] = json.dumps(meta)
+    return found
+
+
+def _values(spec: StudySpec, results: Sequence[TrialResult]) -> list[float]:
+    """What Optuna is told of a complete trial: means over its trainings."""
+    named = {
+        "score": fmean(result.score("search") for result in results),
+        "parameters": fmean(result.own.kept for result in results),
+    }
+    return [named[name] for name in spec.objectives]
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """Optuna's form of a dimension, as `proposals.propose` suggests it."""
+    if isinstance(dimension, list):
+        return CategoricalDistribution([shown(value) for value in dimension])
+    if isinstance(dimension, IntRange):
+        return IntDistribution(*dimension.bounds, log=dimension.log, step=dimension.step)
+    return FloatDistribution(*dimension.bounds, log=dimension.log)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import plain_environment
 
 from rankopt.core.yaml import write
+from rankopt.study.results_file import TrialRecord, read_results
 
 # the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -100,3 +106,117 @@ def test_report_needs_a_study_or_a_file(here: Rankopt, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (
         2, "rankopt: a results file must be given, got none.jsonl: No such file or directory\n"
     )  # fmt: skip
+
+
+def test_run_keeps_a_results_file(
+    tiny_trial: Callable[..., dict[str, Any]], rankopt: Rankopt, here: Rankopt, tmp_path: Path
+) -> None:
+    """Killed in the middle, it leaves a valid file; on another machine, without the storage, the rest is run."""
+    base = tiny_trial(training={"steps": 40, "batch_size": 16, "lr": 5e-3})
+    write({"name": "kept", "base": base, "space": {"seed": [0, 1, 2, 3]}}, tmp_path / "kept.yaml")
+    command = [sys.executable, "-m", "rankopt", "run", "kept.yaml", "--wandb", "disabled", "--results", "out/r.jsonl"]
+    path = tmp_path / "out" / "r.jsonl"
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=plain_environment(), stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            for _ in range(2400):
+                done = len(path.read_bytes().splitlines()) - 1 if path.exists() else 0
+                if done >= 2 or process.poll() is not None:
+                    break
+                time.sleep(0.1)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert 2 <= done < 4, (tmp_path / "log").read_text()
+    assert [file.name for file in path.parent.iterdir() if not file.name.startswith(".")] == ["r.jsonl"]
+    reading = read_results([path])
+    assert reading.problems == []
+    recorded = [entry.record for entry in reading.entries if isinstance(entry.record, TrialRecord)]
+    assert len(recorded) >= 2
+    assert all(record.result.status == "complete" and record.planned for record in recorded)
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(tmp_path / "kept.yaml", other)
+    shutil.copy(path, other)
+    ended = rankopt("run", "kept.yaml", "--wandb", "disabled", "--results", "r.jsonl", cwd=other)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"study kept: 4 trials, {4 - len(recorded)} new, {len(recorded)} complete" in ended.stdout
+    exported = here("results", "export", "kept", "--out", "again.jsonl", cwd=other)
+    assert exported.stdout == "again.jsonl: 4 results\n"
+    assert (other / "again.jsonl").read_bytes() == (other / "r.jsonl").read_bytes()
+
+
+def test_a_results_file_that_would_lose_results_is_refused(
+    halves: tuple[Path, Path], rankopt: Rankopt, tmp_path: Path
+) -> None:
+    """`run --results` reads the file before it replaces it; nothing is trained and the file stays as it is."""
+    shutil.copy(halves[0] / "half.yaml", tmp_path)
+    text = (halves[0] / "results.jsonl").read_text() + "{\n"
+    (tmp_path / "r.jsonl").write_text(text)
+    done = rankopt("run", "half.yaml", "--wandb", "disabled", "--results", "r.jsonl", cwd=tmp_path)
+    assert done.returncode == 2
+    first, second = done.stderr.splitlines()[-2:]
+    assert first.startswith("rankopt: r.jsonl:3: must be a JSON object")
+    assert second == "rankopt: --results would replace r.jsonl: correct it, or name another file"
+    assert (tmp_path / "r.jsonl").read_text() == text
+
+
+def test_other_forms(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:
+    """Rows for bencheval, runs for PEFT's comparison, and rows for `rankopt blackbox`, from a results file alone."""
+    assert here("results", "export", "tiny", "--out", tmp_path / "r.jsonl", cwd=finished[0]).returncode == 0
+    done = here("results", "export", "--from", "r.jsonl", "--format", "bencheval", "--out", "b.csv", cwd=tmp_path)
+    assert done.stdout == "b.csv: 4 rows, 0 combinations of method, task and seed missing\n"
+    header = (tmp_path / "b.csv").read_text().splitlines()[0]
+    assert header == "method,task,seed,metric_error,metric,time_train_s,time_infer_s,parameters"
+    done = here("results", "export", "--from", "r.jsonl", "--format", "peft", "--out", "runs", cwd=tmp_path)
+    assert done.stdout == "runs: 4 runs\n"
+    assert len(list((tmp_path / "runs").glob("*.json"))) == 4
+    done = here("results", "export", "--from", "r.jsonl", "--format", "rows", "--out", "t.jsonl", cwd=tmp_path)
+    assert done.returncode == 0
+    assert here("blackbox", "t.jsonl", "--trials", 2, "--replays", 1, cwd=tmp_path).returncode == 0
+    done = here("results", "export", "--from", "r.jsonl", "--out", "same.jsonl", cwd=tmp_path)
+    assert (tmp_path / "same.jsonl").read_bytes() == (tmp_path / "r.jsonl").read_bytes()
+    done = here("results", "export", "--out", "x.jsonl", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2, "rankopt: results export needs a STUDY, or results files: --from results.jsonl\n"
+    )  # fmt: skip
+
+
+def test_predictions_in_the_file(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:
+    """They are the bytes of the stored artifact, and are stored again by an import."""
+    import numpy as np
+
+    done = here("results", "export", "tiny", "--predictions", "--out", tmp_path / "r.jsonl", cwd=finished[0])
+    assert done.stdout.endswith(": 4 results\n")
+    record = next(e.record for e in read_results([tmp_path / "r.jsonl"]).entries if isinstance(e.record, TrialRecord))
+    assert record.predictions is not None
+    (tmp_path / "p.npz").write_bytes(record.predictions.data)
+    assert "labels/search" in np.load(tmp_path / "p.npz")
+    assert here("results", "import", "r.jsonl", cwd=tmp_path).returncode == 0
+    done = here("results", "export", "tiny", "--predictions", "--out", "again.jsonl", cwd=tmp_path)
+    assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "r.jsonl").read_bytes()
+
+
+def test_a_search_travels(searched: Path, here: Rankopt, fresh: Callable[..., Any], tmp_path: Path) -> None:
+    """Its proposals are in the report of the file, and a new storage shows what the old one shows."""
+    assert here("results", "export", "look", "--out", tmp_path / "r.jsonl", cwd=searched).returncode == 0
+    done = fresh("report", "--from", "r.jsonl", "--out", "page", cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    assert not done.imported & {"optuna", "torch"}
+    assert "10 proposals: 10 complete." in (tmp_path / "page" / "report.md").read_text()
+    done = here("results", "import", "r.jsonl", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for command in ("best", "importance"):
+        old, new = (here(command, "look", "--json", cwd=folder).stdout for folder in (searched, tmp_path))
+        assert old == new
+    assert "10 complete, 0 pruned" in here("show", "look", cwd=tmp_path).stdout
+
+
+def test_no_path_of_the_machine(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:
+    assert here("results", "export", "tiny", "--out", tmp_path / "r.jsonl", cwd=finished[0]).returncode == 0
+    text = (tmp_path / "r.jsonl").read_text()
+    assert '"data_dir"' in text
+    assert str(tmp_path.parent) not in text
+    assert "/tmp/" not in text
