@@ -62,9 +62,9 @@ def pruners() -> Rows:
 def layers(model: str, target_modules: str) -> Rows:
     """The layers of a model that would be adapted, with their shapes."""
     from rankopt.core.trial_spec import ModelSpec
-    from rankopt.training.model import meta_layers
+    from rankopt.training.skeleton import skeleton_of
 
-    layers, _ = meta_layers(ModelSpec(name=model, target_modules=target_modules), "unit")
+    layers = skeleton_of(ModelSpec(name=model, target_modules=target_modules), "unit").layers
     return [
         {"layer": name, "in": layer.shape.fan_in, "out": layer.shape.fan_out, "cost of a component": layer.shape.cost}
         for name, layer in layers.items()

@@ -15,7 +15,7 @@ from rankopt.core.trial_spec import ModelSpec, TaskSpec, TrainingSpec, TrialSpec
 from rankopt.study.contents import local_contents
 
 if TYPE_CHECKING:
-    from rankopt.lowrank.layers import Layers
+    from rankopt.training.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
@@ -74,20 +74,16 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> Pr
     for number, (assignment, spec) in enumerate(trials):
         field: Location = ("task", "data_dir" if spec.task.data_dir else "name")  # for a message that names no field
         try:
-            steps, tokens, longest = _training_size(spec.task, spec.model, spec.training)
+            steps, tokens = _training_size(spec.task, spec.model, spec.training)
             field = ("model", "name")
-            layers, weights = _layers(spec.model)
-            if (limit := _position_limit(spec.model)) and longest > limit:
-                raise ValueError(
-                    f"task.max_length must be at most {limit}, the number of positions of {spec.model.name!r}, "
-                    f"got {spec.task.max_length}"
-                )
+            skeleton = _skeleton(spec.model)
+            _check_batch(spec.task, spec.model)
             field = ("allocator",)
             start = (content_hash(spec.model_dump(mode="json", include={"allocator", "budget", "model"})), steps)
             if start not in started:
-                build_allocator(spec).start(layers, absolute_budget(spec, layers), steps, spec.seed)
+                build_allocator(spec).start(skeleton.layers, absolute_budget(spec, skeleton.layers), steps, spec.seed)
                 started.add(start)
-            planned.append(PlannedTrial(assignment, spec, steps, tokens, 4.0 * weights * tokens))
+            planned.append(PlannedTrial(assignment, spec, steps, tokens, 4.0 * skeleton.multiplied * tokens))
         except ValueError as error:
             if number and file.sampled and field == ("allocator",):
                 unfit.append(str(error))  # the budget cannot be met at this point; the search records such a failure
@@ -124,29 +120,30 @@ def seconds_per_flop(precision: str = "fp32", seconds: float = 0.3) -> float:
 
 
 @cache
-def _layers(spec: ModelSpec) -> tuple[Layers, int]:
-    from rankopt.training.model import meta_layers
+def _skeleton(spec: ModelSpec) -> Skeleton:
+    from rankopt.training.skeleton import skeleton_of
 
-    return meta_layers(spec, "unit")
-
-
-@cache
-def _position_limit(spec: ModelSpec) -> int | None:
-    from rankopt.training.model import longest_input
-
-    return longest_input(spec)
+    return skeleton_of(spec, "unit")
 
 
 @cache
-def _training_size(task: TaskSpec, model: ModelSpec, training: TrainingSpec) -> tuple[int, int, int]:
-    """Optimiser steps and padded tokens of a training, and the length of the longest example of any split."""
+def _check_batch(task: TaskSpec, model: ModelSpec) -> None:
     from rankopt.training.data import load_data
-    from rankopt.training.model import load_tokenizer
+    from rankopt.training.dry_run import check_batch
+    from rankopt.training.pretrained import load_tokenizer
+
+    check_batch(model, load_data(task, load_tokenizer(model.name, model.revision)), task.max_length)
+
+
+@cache
+def _training_size(task: TaskSpec, model: ModelSpec, training: TrainingSpec) -> tuple[int, int]:
+    """Optimiser steps and padded tokens of a training."""
+    from rankopt.training.data import load_data
     from rankopt.training.order import Order, total_steps
+    from rankopt.training.pretrained import load_tokenizer
 
     data = load_data(task, load_tokenizer(model.name, model.revision))
     lengths = data.train.lengths
-    longest = max(int(part.lengths.max()) for part in (data.train, *data.held_out.values()))
     steps = total_steps(training.epochs, training.steps, len(lengths), training.batch_size, training.accumulation)
     order = Order(lengths, training.batch_size, 0, training.group_by_length)
-    return steps, order.count(steps, training.accumulation)[1], longest
+    return steps, order.count(steps, training.accumulation)[1]

@@ -67,7 +67,7 @@ def predict(
     adapted: Adapted, problem: Problem, data: Encoded, batch_size: int, precision: str,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Answers:  # fmt: skip
-    """The model's answers for every example, in the order of the data.
+    """The model's answers for every example, in the order of the data and of the task's labels.
 
     Args:
         adapted: the model, with the current pattern.
@@ -101,7 +101,7 @@ def _answers(
     chunks = []
     for batch in given:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            logits = net(**batch).logits.float()
+            logits = adapted.in_task_order(net(**batch).logits).float()
         chunks.append({field: value.cpu() for field, value in problem.answers(logits).items()})
         on_batch()
     answers: Answers = {field: torch.cat([chunk[field] for chunk in chunks]).numpy() for field in chunks[0]}

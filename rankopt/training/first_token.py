@@ -32,17 +32,13 @@ def keep_first_token(net: PreTrainedModel, head: Sequence[str]) -> bool:
     # BigBird pads its input to whole blocks and removes that padding after its last block
     if not outputs or getattr(net.config, "block_size", None):
         return False
-    own = {id(p) for part in head for p in net.get_submodule(part).parameters()}
-    probe = copy.deepcopy(net, cast(Any, {id(p): p for p in net.parameters() if id(p) not in own})).eval()
     generator = torch.Generator().manual_seed(0)
     try:
         ids = torch.randint(0, int(net.config.vocab_size), (2, 7), generator=generator)
         mask = torch.ones_like(ids)
         ids[1, 4:], mask[1, 4:] = int(net.config.pad_token_id or 0), 0
+        probe = with_random_head(net, head)
         with torch.no_grad():
-            for part in head:  # zero weights would hide every difference
-                for parameter in probe.get_submodule(part).parameters():
-                    parameter.normal_(generator=generator)
             whole = probe(input_ids=ids, attention_mask=mask).logits
             probe.get_submodule(outputs[-1]).register_forward_pre_hook(_first)
             cut = probe(input_ids=ids, attention_mask=mask).logits
@@ -54,7 +50,17 @@ def keep_first_token(net: PreTrainedModel, head: Sequence[str]) -> bool:
     return True
 
 
+@torch.no_grad()
+def with_random_head(net: PreTrainedModel, head: Sequence[str]) -> Any:
+    """A copy in evaluation mode over the same frozen weights; zero weights in its head would hide differences."""
+    own = {id(p) for part in head for p in net.get_submodule(part).parameters()}
+    probe = copy.deepcopy(net, cast(Any, {id(p): p for p in net.parameters() if id(p) not in own})).eval()
+    generator = torch.Generator().manual_seed(0)
+    for part in head:
+        for parameter in probe.get_submodule(part).parameters():
+            parameter.normal_(generator=generator)
+    return probe
+
+
 def _first(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(
-        x[:, :1].contiguous() for x in inputs
-    )  # a view would keep the whole tensor alive for the backward pass
+    return tuple(x[:, :1].contiguous() for x in inputs)  # a view would keep the whole tensor alive

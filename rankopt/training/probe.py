@@ -33,6 +33,7 @@ class TrainingProbe:
         problem: says what the loss is.
         batches: returns the training batches, `labels` included, on the model's device, from the first one.
         precision: "fp32" or "bf16" autocast.
+        in_task_order: sorts the logits by the task's labels.
     Attributes:
         batches_read: the largest number of batches read at once.
         passes: forward passes and backward passes.
@@ -58,9 +59,10 @@ class TrainingProbe:
 
     def __init__(
         self, net: nn.Module, layers: Layers, problem: Problem, batches: Callable[[], Iterable[Batch]],
-        precision: str = "fp32",
+        precision: str = "fp32", in_task_order: Callable[[Tensor], Tensor] = lambda logits: logits,
     ) -> None:  # fmt: skip
         self.net, self.layers, self.problem, self.batches, self.precision = net, layers, problem, batches, precision
+        self.in_task_order = in_task_order
         self.batches_read = self.passes = 0
 
     def inputs(self, batches: int) -> Iterator[dict[str, Tensor]]:
@@ -94,7 +96,7 @@ class TrainingProbe:
         device = next(iter(inputs.values())).device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
             logits: Tensor = type(self.net).forward(self.net, **inputs).logits
-        return logits
+        return self.in_task_order(logits)
 
     @contextmanager
     def _recording(self) -> Iterator[tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]]:

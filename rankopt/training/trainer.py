@@ -74,7 +74,7 @@ class TrialTrainer(Trainer):
         Raises:
             NonFiniteLossError: before any weight changes.
         """
-        logits = outputs.logits.float()
+        logits = self.adapted.in_task_order(outputs.logits.float())
         examples = float(num_items_in_batch) if num_items_in_batch is not None else float(len(labels))
         task = self.problem.loss(logits, labels) / examples
         if passes := self.events.allocator.passes(self.events.state, self.events.layers):
@@ -98,7 +98,7 @@ class TrialTrainer(Trainer):
         net, kind = self.adapted.net, self.args.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self.spec.precision == "bf16"):
             # not the lane's forward: this pass is never joined with other trials
-            logits = type(net).forward(net, **self.inputs).logits.float()
+            logits = self.adapted.in_task_order(type(net).forward(net, **self.inputs).logits.float())
         for name, layer in layers.items():
             layer.mask(masks[name])
         if not one.taught:

@@ -36,8 +36,9 @@ from rankopt.training.data import Data, load_data
 from rankopt.training.environment import environment
 from rankopt.training.evaluate import Looks, predict
 from rankopt.training.lane import Lane
-from rankopt.training.model import Adapted, load_adapted, model_source
+from rankopt.training.model import Adapted, load_adapted
 from rankopt.training.order import Order, total_steps
+from rankopt.training.pretrained import model_source
 from rankopt.training.probe import TrainingProbe, training_batches
 from rankopt.training.trainer import NonFiniteLossError, TrialTrainer
 
@@ -268,7 +269,7 @@ def score(
         losses=trained.losses,
         looks=tuple(looks.seen),
         measured=trained.state.get("measured", {}),
-        notes=tuple(trained.state.get("notes", ())),
+        notes=(*prepared.adapted.notes, *trained.state.get("notes", ())),
         parameters=_parameters(prepared, trained, points[-1].kept),
         cost=Cost(
             train_seconds=trained.seconds,
@@ -286,7 +287,9 @@ def score(
 def _probe(prepared: Prepared) -> TrainingProbe:
     adapted, precision = prepared.adapted, prepared.spec.training.precision
     batches = partial(training_batches, adapted, prepared.data.train, prepared.order)
-    return TrainingProbe(adapted.net, adapted.layers, prepared.task.problem, batches, precision)
+    return TrainingProbe(
+        adapted.net, adapted.layers, prepared.task.problem, batches, precision, adapted.in_task_order
+    )
 
 
 def _interim(prepared: Prepared, pattern: RankPattern) -> dict[str, float]:
@@ -322,6 +325,8 @@ def _export(prepared: Prepared, pattern: RankPattern, folder: Path) -> None:
     apply_pattern(adapted.layers, pattern)
     base = model_source(model.name)
     export_peft(adapted.layers, adapted.net, folder, head=adapted.head, base_model=base, revision=model.revision)
+    config: Any = adapted.net.config
+    config.save_pretrained(folder)  # number and names of the labels, and the pad token, which PEFT does not keep
 
 
 def _parameters(prepared: Prepared, trained: Trained, kept: int) -> Parameters:

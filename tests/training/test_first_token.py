@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig
 from rankopt.lowrank.inject import inject, target_names
 from rankopt.lowrank.scale import Scale
 from rankopt.training.first_token import keep_first_token
-from rankopt.training.model import head_of
+from rankopt.training.pretrained import head_of
 
 SIZE: dict[str, Any] = {"num_hidden_layers": 3, "pad_token_id": 0, **NO_DROPOUT}
 BATCH = {

@@ -19,7 +19,9 @@ from transformers import (
 from rankopt.core.trial_spec import ModelSpec
 from rankopt.tasks.glue import GLUE
 from rankopt.training.evaluate import predict
-from rankopt.training.model import Adapted, load_adapted, load_tokenizer, meta_layers
+from rankopt.training.model import Adapted, load_adapted
+from rankopt.training.pretrained import load_tokenizer
+from rankopt.training.skeleton import skeleton_of
 
 FAMILIES: dict[str, Callable[[], Any]] = {
     "bert": lambda: tiny_config("bert"),
@@ -83,7 +85,8 @@ def test_the_head_of_every_family(family: str, checkpoint: Callable[..., Path], 
 def test_layers_can_be_named_from_the_config_alone(family: str, checkpoint: Callable[..., Path]) -> None:
     """The dry layers of a preflight have the names and shapes of the real ones, and hold no storage."""
     folder = checkpoint(family)
-    dry, weights = meta_layers(ModelSpec(name=str(folder), max_rank=2), "unit")
+    skeleton = skeleton_of(ModelSpec(name=str(folder), max_rank=2), "unit")
+    dry, weights = skeleton.layers, skeleton.multiplied
     assert {n: layer.shape for n, layer in dry.items()} == {n: layer.shape for n, layer in load(folder).layers.items()}
     assert all(layer.A.is_meta for layer in dry.values())
     assert weights >= sum(layer.shape.fan_in * layer.shape.fan_out for layer in dry.values())
@@ -205,7 +208,7 @@ def test_a_model_that_cannot_be_read_is_one_line(case: str, checkpoint: Callable
     if case not in ("no weights", "cut weights"):
         spec = ModelSpec(name=str(folder), max_rank=2)
         with pytest.raises(ValueError, match=r"model\.name must be a local folder"):
-            load_tokenizer(spec.name) if case == "no tokenizer" else meta_layers(spec, "unit")
+            load_tokenizer(spec.name) if case == "no tokenizer" else skeleton_of(spec, "unit")
 
 
 def test_an_unknown_target_is_one_line(checkpoint: Callable[..., Path]) -> None:
@@ -214,7 +217,7 @@ def test_an_unknown_target_is_one_line(checkpoint: Callable[..., Path]) -> None:
     with pytest.raises(ValueError, match="'qery' matches no linear map; did you mean 'query'"):
         load_adapted(spec, "unit", GLUE["sst2"], 0)
     with pytest.raises(ValueError, match="'qery' matches no linear map; did you mean 'query'"):
-        meta_layers(spec, "unit")
+        skeleton_of(spec, "unit")
 
 
 def test_trials_share_the_frozen_weights_and_nothing_else(checkpoint: Callable[..., Path]) -> None:

@@ -11,6 +11,7 @@ target modules, and start, fail, stop and end independently. One thread runs at 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +57,8 @@ class JointTraining:
     def _stack_of(self, adapted: Adapted) -> Stack:
         """The joint model for equal frozen weights, config, target modules and head."""
         net: Any = adapted.net
-        key = (net.config.to_json_string(), adapted.fingerprint, tuple(adapted.layers), adapted.head)
+        config = {key: value for key, value in net.config.to_dict().items() if key not in ("id2label", "label2id")}
+        key = (json.dumps(config, default=str), adapted.fingerprint, tuple(adapted.layers), adapted.head)
         stack = self._stacks.get(key) or Stack(adapted)
         self._stacks[key] = stack
         return stack

@@ -15,8 +15,8 @@ from trial_results import alone_and_jointly
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.training.data import load_data
 from rankopt.training.joint.joint_training import run_trials
-from rankopt.training.model import load_tokenizer
 from rankopt.training.order import Order
+from rankopt.training.pretrained import load_tokenizer
 
 Spec = Callable[..., TrialSpec]
 

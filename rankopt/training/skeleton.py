@@ -1,0 +1,65 @@
+"""A model made from its config alone, without weights: the layers that a plan needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from rankopt.core.trial_spec import ModelSpec
+from rankopt.lowrank.inject import inject, linear_names, target_names
+from rankopt.lowrank.layers import Layers
+from rankopt.lowrank.scale import Scale, ScalePolicy
+from rankopt.training.pretrained import UNREADABLE, head_of, model_source, unreadable
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A model without storage.
+
+    Attributes:
+        layers: the layers that would be adapted; an allocator's `start` can be tried on them.
+        multiplied: number of weights in the backbone's linear maps, with which every token is multiplied.
+        covered: number of weights in the adapted maps.
+        block_weights: number of weights in all matrices of the backbone except the embeddings.
+    """
+
+    layers: Layers
+    multiplied: int
+    covered: int
+    block_weights: int
+
+
+def skeleton_of(spec: ModelSpec, policy: ScalePolicy) -> Skeleton:
+    """The layers of a model, from its config.
+
+    Raises:
+        ValueError: as `load_adapted`.
+    """
+    with torch.device("meta"):
+        net = model_from_config(spec)
+    head = head_of(net, set())
+    names = target_names(net, spec.target_modules, head)
+    sizes = {name: cast(Tensor, net.get_submodule(name).weight).numel() for name in linear_names(net, head)}
+    blocks = _block_weights(net, head)
+    layers = inject(net, names, spec.max_rank, Scale(policy, 1.0))
+    return Skeleton(layers, sum(sizes.values()), sum(sizes[name] for name in names), blocks)
+
+
+def model_from_config(spec: ModelSpec) -> Any:
+    """A sequence classifier with initial weights, on torch's default device."""
+    try:
+        config = AutoConfig.from_pretrained(model_source(spec.name), revision=spec.revision)
+        net: Any = AutoModelForSequenceClassification.from_config(config)
+    except UNREADABLE as error:
+        raise unreadable(spec.name, error) from None
+    return net
+
+
+def _block_weights(net: nn.Module, head: tuple[str, ...]) -> int:
+    outside = {id(p) for part in head for p in net.get_submodule(part).parameters()}
+    outside |= {id(module.weight) for module in net.modules() if isinstance(module, nn.Embedding)}
+    return sum(p.numel() for p in net.parameters() if p.ndim > 1 and id(p) not in outside)
