@@ -25,11 +25,30 @@ RENAMED = {
     },
 }  # fmt: skip
 OWN: dict[str, dict[str, Any]] = {
+    "bart": {
+        "num_hidden_layers": None,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 24,
+        "decoder_ffn_dim": 24,
+        "hidden_size": None,
+        "d_model": 16,
+        "intermediate_size": None,
+        "num_attention_heads": None,
+        "eos_token_id": 3,
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "decoder_start_token_id": 3,
+    },
+    "mixtral": {"num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 4},
+    "xlnet": {"max_position_embeddings": None, "d_head": 8, "d_inner": 24, "intermediate_size": None},
     "albert": {"embedding_size": 16},
     "canine": {"vocab_size": None},
     "deberta-v2": {"relative_attention": True, "position_buckets": 8},
     "electra": {"embedding_size": 16},
-    "gpt2": {"n_inner": None},
+    "gpt2": {"n_inner": None, "bos_token_id": 2, "eos_token_id": 3},
 }
 
 

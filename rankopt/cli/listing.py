@@ -59,16 +59,17 @@ def pruners() -> Rows:
     return [{"name": name, "what": summary(kind)} for name, kind in PRUNERS.items()]
 
 
-def layers(model: str, target_modules: str) -> Rows:
-    """The layers of a model that would be adapted, with their shapes."""
+def layers(model: str, target_modules: str) -> tuple[Rows, float]:
+    """The layers of a model that would be adapted, with their shapes, and the share of the block weights in them."""
     from rankopt.core.trial_spec import ModelSpec
     from rankopt.training.skeleton import skeleton_of
 
-    layers = skeleton_of(ModelSpec(name=model, target_modules=target_modules), "unit").layers
-    return [
+    skeleton = skeleton_of(ModelSpec(name=model, target_modules=target_modules), "unit")
+    rows = [
         {"layer": name, "in": layer.shape.fan_in, "out": layer.shape.fan_out, "cost of a component": layer.shape.cost}
-        for name, layer in layers.items()
+        for name, layer in skeleton.layers.items()
     ]
+    return rows, skeleton.coverage
 
 
 TABLES = {"allocators": allocators, "tasks": tasks, "searches": searches, "pruners": pruners}
@@ -92,8 +93,13 @@ def list_(
 
         print(json.dumps(as_rows(), indent=2) if as_json else as_markdown() if markdown else as_text())
         return
-    rows = layers(model, target_modules) if what == "layers" else TABLES[what]()
+    title = what
+    if what == "layers":
+        rows, coverage = layers(model, target_modules)
+        title = f"layers: {coverage:.0%} of the model's block weights"
+    else:
+        rows = TABLES[what]()
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
-        printing.table(rows, what)
+        printing.table(rows, title)

@@ -187,6 +187,9 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
         f"at least {total} of training on this machine (estimated from a timed matrix product, "
         "without evaluation and overhead)"
     )
+    coverage = {trial.spec.model.name: trial.coverage for trial in sorted(planned, key=lambda trial: -trial.coverage)}
+    for name, covered in coverage.items():
+        print(f"adapters are on {covered:.0%} of the block weights of {name}")
 
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:

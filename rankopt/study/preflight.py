@@ -29,6 +29,7 @@ class PlannedTrial:
         tokens: training tokens that pass through the model, padding included.
         flops: floating-point operations of the training, about `4 * weights * tokens` (a frozen weight is multiplied
             once in the forward and once in the backward pass).
+        coverage: share of the model's block weights that are in adapted maps.
     """
 
     assignment: Assignment
@@ -36,6 +37,7 @@ class PlannedTrial:
     steps: int
     tokens: int
     flops: float
+    coverage: float
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> Pr
             if start not in started:
                 build_allocator(spec).start(skeleton.layers, absolute_budget(spec, skeleton.layers), steps, spec.seed)
                 started.add(start)
-            planned.append(PlannedTrial(assignment, spec, steps, tokens, 4.0 * skeleton.multiplied * tokens))
+            flops = 4.0 * skeleton.multiplied * tokens
+            planned.append(PlannedTrial(assignment, spec, steps, tokens, flops, skeleton.coverage))
         except ValueError as error:
             if number and file.sampled and field == ("allocator",):
                 unfit.append(str(error))  # the budget cannot be met at this point; the search records such a failure

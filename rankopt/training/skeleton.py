@@ -23,14 +23,12 @@ class Skeleton:
     Attributes:
         layers: the layers that would be adapted; an allocator's `start` can be tried on them.
         multiplied: number of weights in the backbone's linear maps, with which every token is multiplied.
-        covered: number of weights in the adapted maps.
-        block_weights: number of weights in all matrices of the backbone except the embeddings.
+        coverage: share of the backbone's weights, embeddings excluded, that are in the adapted maps.
     """
 
     layers: Layers
     multiplied: int
-    covered: int
-    block_weights: int
+    coverage: float
 
 
 def skeleton_of(spec: ModelSpec, policy: ScalePolicy) -> Skeleton:
@@ -44,9 +42,9 @@ def skeleton_of(spec: ModelSpec, policy: ScalePolicy) -> Skeleton:
     head = head_of(net, set())
     names = target_names(net, spec.target_modules, head)
     sizes = {name: cast(Tensor, net.get_submodule(name).weight).numel() for name in linear_names(net, head)}
-    blocks = _block_weights(net, head)
+    coverage = sum(sizes[name] for name in names) / max(1, _block_weights(net, head))
     layers = inject(net, names, spec.max_rank, Scale(policy, 1.0))
-    return Skeleton(layers, sum(sizes.values()), sum(sizes[name] for name in names), blocks)
+    return Skeleton(layers, sum(sizes.values()), coverage)
 
 
 def model_from_config(spec: ModelSpec) -> Any:

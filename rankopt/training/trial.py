@@ -287,9 +287,7 @@ def score(
 def _probe(prepared: Prepared) -> TrainingProbe:
     adapted, precision = prepared.adapted, prepared.spec.training.precision
     batches = partial(training_batches, adapted, prepared.data.train, prepared.order)
-    return TrainingProbe(
-        adapted.net, adapted.layers, prepared.task.problem, batches, precision, adapted.in_task_order
-    )
+    return TrainingProbe(adapted.net, adapted.layers, prepared.task.problem, batches, precision, adapted.in_task_order)
 
 
 def _interim(prepared: Prepared, pattern: RankPattern) -> dict[str, float]:

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
+from tiny_models import tiny_config
+from transformers import AutoModel
 
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.tasks.encode import Encoded
@@ -42,7 +45,6 @@ def prepare(tmp_path: Path) -> Callable[[TrialSpec], Training]:
 def snapshot() -> Callable[[Any], Any]:
     """A deep copy of anything made of mappings, sequences and tensors, tensors as (dtype, shape, bytes): equality of
     two snapshots is equality bit for bit."""
-    import torch
 
     def copy(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
@@ -54,3 +56,17 @@ def snapshot() -> Callable[[Any], Any]:
         return value
 
     return copy
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, tiny_tokenizer: Any) -> Callable[..., Path]:
+    """Saves a random encoder of a family, or a given model, with the tokenizer; returns the folder."""
+
+    def save(family: str, model: Any = None, **saved: Any) -> Path:
+        folder = tmp_path / family
+        torch.manual_seed(1)
+        (model or AutoModel.from_config(tiny_config(family))).save_pretrained(folder, **saved)
+        tiny_tokenizer.save_pretrained(folder)
+        return folder
+
+    return save

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -138,6 +139,61 @@ def test_the_exported_adapter_is_the_scored_model(
     assert np.abs(logits - saved).max() < 1e-5
     if result.own.pattern.total:
         assert np.abs(plain - saved).max() > 1e-3, "the adapter must matter for this test to prove something"
+
+
+def test_a_fine_tuned_head_in_another_label_order(tiny_spec: Spec, tiny_model: Path, tmp_path: Path) -> None:
+    """Training, scores and the exported adapter agree with the names in the checkpoint's config."""
+    import pandas as pd
+    from peft import PeftModel
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    order = {0: "POSITIVE", 1: "NEGATIVE"}
+    base, folder = tmp_path / "base", tmp_path / "trial"
+    names = {"id2label": order, "label2id": {name: index for index, name in order.items()}}
+    AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=2, **names).save_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.save_pretrained(base)
+    spec = tiny_spec(model__name=str(base), training__steps=80, training__lr=1e-2)
+    result = run_trial(spec, folder)
+    assert result.score("report") > 0.8
+    # as a user does: the names are those of the checkpoint, and of the config beside the adapter
+    rows = pd.read_parquet(Path(spec.task.data_dir) / "sst2" / "validation.parquet")
+    inputs = tokenizer(rows["sentence"].tolist(), padding=True, return_tensors="pt")
+    for config in (AutoConfig.from_pretrained(base), AutoConfig.from_pretrained(folder / "adapter")):
+        assert config.id2label == order
+        model = PeftModel.from_pretrained(
+            AutoModelForSequenceClassification.from_pretrained(base, config=config), folder / "adapter"
+        )
+        with torch.no_grad():
+            logits = model.eval()(**inputs).logits.numpy()
+        answers = [config.id2label[index].lower() for index in logits.argmax(1)]
+        expected = ["positive" if label else "negative" for label in rows["label"]]
+        assert np.mean([a == b for a, b in zip(answers, expected, strict=True)]) == result.score("report")
+    saved = np.load(folder / "predictions.npz")["logits/budget/validation"]
+    assert np.abs(saved - logits[:, [1, 0]]).max() < 1e-5, "predictions are in the task's order"
+
+
+def test_a_decoder_without_a_pad_token(tiny_spec: Spec, tiny_tokenizer: Any, tmp_path: Path) -> None:
+    """The config beside the adapter has the pad token and the labels, so that a padded batch runs; a note says so."""
+    from peft import PeftModel
+    from tiny_models import tiny_config
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+
+    base, folder = tmp_path / "base", tmp_path / "trial"
+    AutoModel.from_config(tiny_config("gpt2", vocab_size=len(tiny_tokenizer))).save_pretrained(base)
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.pad_token, tokenizer.eos_token = None, "[SEP]"
+    tokenizer.save_pretrained(base)
+    result = run_trial(tiny_spec(model__name=str(base), training__steps=4), folder)
+    assert any("pad_token_id was not set" in note and "config.json" in note for note in result.notes)
+    config = AutoConfig.from_pretrained(folder / "adapter")
+    assert config.pad_token_id == 3
+    assert config.id2label == {0: "negative", 1: "positive"}
+    model = PeftModel.from_pretrained(
+        AutoModelForSequenceClassification.from_pretrained(base, config=config), folder / "adapter"
+    )
+    ids = torch.tensor([[2, 5, 6, 3], [2, 7, 3, 3]])
+    assert model(input_ids=ids, attention_mask=torch.tensor([[1] * 4, [1, 1, 1, 0]])).logits.shape == (2, 2)
 
 
 def test_what_came_before_a_restart_is_kept(

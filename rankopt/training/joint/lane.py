@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +117,10 @@ class JointLane(Lane):
     def advance(self, states: dict[str, Tensor]) -> None:
         """Set the trial's generators to states that `rewind` returned."""
         self._random.states = states
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> JointLane:
+        """A copy of a model, such as the one an export is checked with, refers to the same lane."""
+        return self
 
     @property
     def _random(self) -> RandomStates:
