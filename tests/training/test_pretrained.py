@@ -74,7 +74,7 @@ def test_gpt2_pads_with_its_end_of_text(tmp_path: Path, tiny_tokenizer: Any, tin
 
     rows = Dataset.from_dict({"sentence": ["warm", "dull cold road song film", "flat coat"], "label": [1, 0, 0]})
     data = encode(GLUE["sst2"], rows, adapted.tokenizer, 16)
-    together, alone = predict(adapted, data, 8, "fp32"), predict(adapted, data, 1, "fp32")
+    together, alone = (predict(adapted, GLUE["sst2"].problem, data, size, "fp32")["logits"] for size in (8, 1))
     assert abs(together - alone).max() < 1e-5
 
 
