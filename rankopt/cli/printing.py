@@ -7,6 +7,8 @@ import re
 import sys
 from typing import Any, NoReturn
 
+from rankopt.core.text import visible
+
 Rows = list[dict[str, Any]]
 NUMBER = r"[-+]?[\d,.]*(e[-+]?\d+)?%?"
 
@@ -44,7 +46,10 @@ def table(rows: Rows, title: str) -> None:
     from rich.text import Text
 
     screen = console()
-    texts = [[f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows]
+    title = visible(title)
+    texts = [
+        [f"{value:,}" if isinstance(value, int) else visible(str(value)) for value in row.values()] for row in rows
+    ]
     names = list(rows[0]) if rows else ["nothing"]
     widths = _widths([names, *texts], screen.width)
     if widths is None and len(texts) > 1:
@@ -107,11 +112,11 @@ def console(stderr: bool = False) -> Any:
 
 def warn(text: str) -> None:
     """Print a line on stderr, prefixed with the program's name."""
-    print(f"rankopt: {text}", file=sys.stderr)
+    print(f"rankopt: {visible(text)}", file=sys.stderr)
 
 
 def fail(code: int, text: str) -> NoReturn:
     """Print an error, each line prefixed with the program's name, and exit with a code."""
     for line in text.splitlines() or [""]:
-        print(f"rankopt: {line}", file=sys.stderr)
+        warn(line)
     sys.exit(code)

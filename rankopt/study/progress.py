@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from rankopt.core.text import visible
 from rankopt.study.events import (
     Event,
     LogMessage,
@@ -98,12 +99,12 @@ class Display:
 
     def say(self, line: str) -> None:
         """Print a line and write it to the log."""
-        self.console.print(line, highlight=False, markup=False, soft_wrap=not self.console.is_terminal)
+        self.console.print(visible(line), highlight=False, markup=False, soft_wrap=not self.console.is_terminal)
         self._write(line)
 
     def show(self, event: Event) -> None:
         """Show an event of a worker."""
-        name = event.subject
+        name = visible(event.subject)
         match event:
             case TrialStarted():
                 self._start(event.worker, name)
@@ -158,5 +159,5 @@ class Display:
         )  # fmt: skip
 
     def _write(self, line: str) -> None:
-        self.log.write(f"{datetime.now().isoformat(timespec='seconds')} {line}\n")
+        self.log.write(f"{datetime.now().isoformat(timespec='seconds')} {visible(line)}\n")
         self.log.flush()

@@ -94,3 +94,15 @@ def test_fail(capsys: pytest.CaptureFixture[str]) -> None:
         printing.fail(3, "one\ntwo")
     assert caught.value.code == 3
     assert capsys.readouterr().err == "rankopt: one\nrankopt: two\n"
+
+
+def test_no_escape_sequence_reaches_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither from a cell of a table nor from an error, whose texts may come from files and models."""
+    hostile = "\x1b[2J\x1b]0;title\x07text\x9b31m"
+    assert "\x1b" not in "".join(printed([{"key": "k", "status": hostile}], 80, monkeypatch))
+    printing.warn(hostile)
+    with pytest.raises(SystemExit):
+        printing.fail(2, hostile)
+    assert capsys.readouterr().err == "rankopt: text31m\nrankopt: text31m\n"

@@ -173,3 +173,12 @@ def test_time_left_excludes_earlier_runs(tmp_path: Path) -> None:
 def test_markup_in_a_label_is_printed(tmp_path: Path) -> None:
     """A name with square brackets is neither interpreted nor an error."""
     assert "trial 11 [red]x[/]" in frame(tmp_path, 120, TrialStarted(1, 11, "[red]x[/]"))[2]
+
+
+def test_no_escape_sequence_reaches_console_or_log(tmp_path: Path) -> None:
+    """Labels and failure texts may come from files and models."""
+    hostile = (TrialStarted(0, 3, "a\x1b[2Jb"), TrialEnded(0, 3, "a\x1b[2Jb", text="failed: \x1b[31mred\x07"))
+    for text in shown(tmp_path, *hostile):
+        assert "\x1b" not in text
+        assert "\x07" not in text
+        assert "trial 3 ab: failed: red" in text
