@@ -45,8 +45,10 @@ def main() -> None:
     """The console script: prints errors on one line each and exits with a code."""
     try:
         app(standalone_mode=True)
-    except KeyboardInterrupt:
-        fail(130, "interrupted")
+    except SystemExit as end:
+        if end.__context__ and isinstance(end.__context__.__cause__, KeyboardInterrupt):
+            fail(130, "interrupted")  # typer exits with this code without a word
+        raise
     except ValueError as error:
         fail(2, str(error))
     except OSError as error:

@@ -7,12 +7,14 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import traceback
 from contextlib import contextmanager, suppress
 from threading import Event as Flag
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from rankopt.core.memory import OUT_OF_MEMORY, is_out_of_memory
 from rankopt.study.events import Event
 from rankopt.study.job import Job
 
@@ -68,7 +70,8 @@ class WorkerPool:
         except (EOFError, OSError):
             worker.process.join()
             code = worker.process.exitcode
-            raise ChildProcessError(f"the process that checks the study died (exit {code}): nothing was run") from None
+            reason = "ran out of memory" if code == OUT_OF_MEMORY else f"died (exit {code})"
+            raise ChildProcessError(f"the process that checks the study {reason}: nothing was run") from None
         result: T
         error: BaseException | None
         result, error = pickle.loads(answer)
@@ -104,15 +107,20 @@ def _wait(line: Connection, tell: Callable[[Event], None], asked: bool) -> None:
     working = Flag()
     Thread(target=_end_with_parent, args=(working,), daemon=True).start()
     try:
-        job = _until_job(line, asked)
-    except (EOFError, ConnectionError):  # no job will come
-        return
-    working.set()
-    from rankopt.study.worker import work
+        try:
+            job = _until_job(line, asked)
+        except (EOFError, ConnectionError):  # no job will come
+            return
+        working.set()
+        from rankopt.study.worker import work
 
-    gc.freeze()
-    gc.enable()
-    work(job, tell)
+        gc.freeze()
+        gc.enable()
+        work(job, tell)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        sys.exit(OUT_OF_MEMORY)  # the parent process says so; a traceback would not help
     gc.freeze()  # or the interpreter looks for cycles before it ends
 
 
