@@ -10,6 +10,22 @@ from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore, GCSArt
 DRIVERS = {"s3": "boto3", "gs": "google-cloud-storage"}
 
 
+class WholeFiles(FileSystemArtifactStore):
+    """An artifact store in a folder. A file is whole or absent, even if its writer crashes."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(base_path=folder)
+        self.folder = Path(folder)
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        super().write(f"{artifact_id}.draft", content_body)
+        (self.folder / f"{artifact_id}.draft").replace(self.folder / artifact_id)
+
+    def remove(self, artifact_id: str) -> None:
+        (self.folder / f"{artifact_id}.draft").unlink(missing_ok=True)
+        super().remove(artifact_id)
+
+
 class PrefixedStore:
     """An artifact store that puts a prefix before every name, so that studies can share a bucket.
 
@@ -43,7 +59,7 @@ def artifact_store(location: str) -> Any:
     scheme, separator, rest = location.partition("://")
     if not separator:
         Path(location).mkdir(parents=True, exist_ok=True)
-        return FileSystemArtifactStore(base_path=location)
+        return WholeFiles(location)
     bucket, _, prefix = rest.partition("/")
     if scheme not in DRIVERS or not bucket:
         raise ValueError(f"--artifacts must be a folder, s3://bucket/prefix or gs://bucket/prefix, got {location!r}")

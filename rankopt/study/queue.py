@@ -81,8 +81,8 @@ def take(store: StudyStore) -> optuna.Trial | None:
         except UpdateFinishedTrialError:
             continue
         if taken:
+            store.storage.record_heartbeat(attempt._trial_id)  # first: without one it would never count as lost
             store.storage.set_trial_user_attr(attempt._trial_id, WORKER, this_process())
-            store.storage.record_heartbeat(attempt._trial_id)
             if store.search.trials is not None:
                 store.study.sampler = store.search.sampler(list(store.groups()).index(origin(attempt)))
             return optuna.Trial(store.study, attempt._trial_id)

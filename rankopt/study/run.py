@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.core.yaml import write
+from rankopt.study.attempts import keys, proposal_state
 from rankopt.study.database import PATIENCE, is_storage_error
 from rankopt.study.events import TrialEnded, WorkerStopped
 from rankopt.study.followups import follow
@@ -87,6 +89,7 @@ def run_study(
         resume_from(store, options.results)
         record_results(store, options.results)  # now, because an unwritable file must not show after hours
     recover(store)
+    _remove_leftovers(store)
     added = 0
     if trials is not None and store.search.trials is None:
         added = follow(store, trials) if store.search.follows else enqueue(store, trials)
@@ -103,6 +106,7 @@ def run_study(
         jobs = [Job(slot, spec.name, options, pool.threads) for slot in range(needed if left else 0)]
         interrupted, refusal = _run_workers(pool, jobs, display, lambda: _record(store, options.results, display))
         refusal = _record(store, options.results, display) or refusal
+        _remove_leftovers(store)
         counts = store.counts()
         interrupted |= not refusal and counts["waiting"] + counts["running"] > 0  # somebody stopped a worker itself
         found, wanted = counts["complete"] + counts.get("pruned", 0), store.search.trials or 0
@@ -116,6 +120,18 @@ def run_study(
             except Exception as error:  # a mirror must not break the study
                 display.say(f"W&B has no run of the study: {type(error).__name__}: {error}")
     return outcome
+
+
+def _remove_leftovers(store: StudyStore) -> None:
+    """Remove what crashes leave of finished trials: their folders, and artifacts of lost attempts."""
+    groups = list(store.groups().values())
+    finished = [group for group in groups if proposal_state(group) in ("complete", "pruned")]
+    needed = {key for group in groups if group not in finished for attempt in group for key in keys(attempt)}
+    for group in finished:
+        for key in {key for attempt in group for key in keys(attempt)} - needed:
+            shutil.rmtree(store.folder / "trials" / key, ignore_errors=True)
+        if len(group) > 1:
+            store.remove_superseded(group)
 
 
 def keep(spec: StudySpec, folder: Path) -> None:

@@ -262,22 +262,43 @@ class StudyStore:
         Raises:
             ValueError: no attempt recorded it, or its bytes are missing.
         """
-        newest = sorted(attempts, key=lambda t: (attempt_state(t) == "complete", t.number), reverse=True)
-        found = [
-            meta for t in newest for meta in get_all_artifact_meta(t, storage=self.storage) if meta.filename == name
-        ]
-        for meta in found:
-            with tempfile.TemporaryDirectory(dir=path.parent) as folder, suppress(ArtifactNotFound):
-                draft = Path(folder, name)
-                download_artifact(artifact_store=self.artifacts(), file_path=str(draft), artifact_id=meta.artifact_id)
-                if draft.suffix != ".zip" or is_zipfile(draft):  # else it was cut off
-                    draft.replace(path)
-                    return
+        found = self._artifacts_of(attempts).get(name, [])
+        for artifact in found:
+            if self._fetch(artifact, name, path):
+                return
         raise ValueError(
             f"artifact {name!r} must be in {self.artifact_location}, "
             + ("where its bytes are missing or cut off" if found else "but no attempt recorded it")
             + "; remove the trial (rankopt delete) and run the study again"
         )
+
+    def remove_superseded(self, attempts: Group) -> None:
+        """Remove the artifacts that attempts at a finished trial stored beside those that are used."""
+        store = self.artifacts()
+        with tempfile.TemporaryDirectory() as folder:
+            for name, found in self._artifacts_of(attempts).items():
+                used = next((one for one in found if self._fetch(one, name, Path(folder, name))), None)
+                for artifact in found if used else []:
+                    with suppress(ArtifactNotFound):
+                        store.remove(artifact) if artifact != used else None
+
+    def _artifacts_of(self, attempts: Iterable[FrozenTrial]) -> dict[str, list[str]]:
+        """File name -> ids of the artifacts of that name, those of the newest complete attempt first."""
+        found: dict[str, list[str]] = {}
+        for attempt in sorted(attempts, key=lambda t: (attempt_state(t) == "complete", t.number), reverse=True):
+            for meta in get_all_artifact_meta(attempt, storage=self.storage):
+                found.setdefault(meta.filename, []).append(meta.artifact_id)
+        return found
+
+    def _fetch(self, artifact: str, name: str, path: Path) -> bool:
+        """Download one artifact; whether its bytes are there, and whole as far as a zip tells."""
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder, suppress(ArtifactNotFound):
+            draft = Path(folder, name)
+            download_artifact(artifact_store=self.artifacts(), file_path=str(draft), artifact_id=artifact)
+            if draft.suffix != ".zip" or is_zipfile(draft):
+                draft.replace(path)
+                return True
+        return False
 
     def artifacts(self) -> Any:
         """The artifact store."""

@@ -13,17 +13,18 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from optuna.storages import RDBStorage, fail_stale_trials
-from optuna.trial import TrialState, create_trial
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests are no package; the script beside them shares this module
 from postgres import SERVER, database, why_not
 
 from rankopt.core.study_spec import StudySpec
 from rankopt.study import database as database_module
+from rankopt.study.attempts import origin
 from rankopt.study.events import Event, Message, WorkerStopped
 from rankopt.study.job import Job, RunOptions
-from rankopt.study.queue import take
+from rankopt.study.queue import propose, take
 from rankopt.study.recovery import recover
 from rankopt.study.storage import StudyStore
 from rankopt.study.worker import work
@@ -211,49 +212,46 @@ def test_a_wrong_address_is_refused_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - began < 10
 
 
-def test_a_lost_answer_makes_nothing_twice(url: str, study: StudySpec, tmp_path: Path, monkeypatch: Any) -> None:
-    """The server carries a call out and dies before it says so; the call is made again: one trial, ended once."""
-    monkeypatch.setattr(database_module, "PAUSE", 0.01)
-    store = StudyStore(url, "tiny", tmp_path, patience=5, say=lambda text: None)
+@pytest.mark.parametrize("method", ["_create_new_trial", "set_trial_state_values", "set_trial_user_attr"])
+def test_a_lost_answer_counts_nothing_twice(
+    method: str, url: str, study: StudySpec, stand_in: Run, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """The server carries a call out and breaks the connection before it answers, again and again: every trial is
+    complete once, and none is trained twice."""
+    calls: list[str] = []
+    stand_in(lambda spec: calls.append(spec.key))
+    store = StudyStore(url, "tiny", tmp_path)
     store.create(study)
-    lost = sqlalchemy.exc.OperationalError("INSERT", {}, Exception("server closed the connection unexpectedly"))
+    real, count = getattr(RDBStorage, method), 0
 
-    def once_lost(name: str) -> list[int]:
-        real, calls = getattr(RDBStorage, name), [0]
+    def sometimes_lost(self: Any, *args: Any, **options: Any) -> Any:
+        nonlocal count
+        count += 1
+        answer = real(self, *args, **options)
+        if count % 13 == 0:
+            broken = Exception("server closed the connection unexpectedly")
+            raise sqlalchemy.exc.OperationalError("UPDATE", {}, broken, connection_invalidated=True)
+        return answer
 
-        def call(self: Any, *args: Any, **options: Any) -> Any:
-            answer = real(self, *args, **options)
-            calls[0] += 1
-            if calls[0] == 1:
-                raise lost
-            return answer
-
-        monkeypatch.setattr(RDBStorage, name, call)
-        return calls
-
-    once_lost("_create_new_trial")
-    trial = take(store)
-    assert len(store.trials()) == 1
-    calls = once_lost("set_trial_state_values")
-    store.study.tell(trial, state=TrialState.FAIL)
-    assert calls == [1]
-    assert [one.state.name for one in store.trials()] == ["FAIL"]
-    once_lost("_create_new_trial")
-    store.study.add_trial(create_trial(state=TrialState.WAITING))
-    assert len(store.trials(TrialState.WAITING)) == 1
+    monkeypatch.setattr(RDBStorage, method, sometimes_lost)
+    work(Job(0, "tiny", RunOptions(url, tmp_path, heartbeat=1, grace=2)), lambda event: None)
+    assert store.counts() == {"complete": 12, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
+    complete = [origin(attempt) for attempt in store.trials(TrialState.COMPLETE)]
+    assert len(complete) == len(set(complete)) == len(store.results()) == 12
+    assert len(calls) == len(set(calls)) == 12
 
 
 def test_an_outage_is_no_death(url: str, study: StudySpec, tmp_path: Path) -> None:
     """Another machine's trial whose heartbeat fell into the gap: nobody takes it up until it could send one again."""
     store = StudyStore(url, "tiny", tmp_path, heartbeat=1, grace=2, patience=5)
     store.create(study)
+    propose(store)
     trial = take(store)
     store.storage.record_heartbeat(trial._trial_id)
     store.storage.set_trial_user_attr(trial._trial_id, "worker", {"host": "elsewhere", "pid": 1, "started": 0.0})
     time.sleep(3.5)
     store.connector.back_since = time.monotonic()
     recover(store)
-    fail_stale_trials(store.study)  # what Optuna does by itself before every trial
     assert store.trials()[0].state == TrialState.RUNNING
     time.sleep(2.1)
     recover(store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,6 @@ def test_a_study_without_a_spec(open_store: Open) -> None:
 
 def test_artifacts(open_store: Open, study_of: Study, tmp_path: Path) -> None:
     """A file and a folder come back as they were, the folder as a zip; a missing one is a line."""
-    import zipfile
 
     study, trials = study_of({"seed": [0]})
     store = created(open_store, study)
@@ -146,3 +146,33 @@ def test_the_dashboard_opens_the_storage(open_store: Open, study_of: Study, resu
     assert len(detail["trials"]) == 3
     assert key in json.dumps(detail["trials"][0]["user_attrs"])
     assert detail["objective_names"] == ["score", "parameters"]
+
+
+def test_an_artifact_that_was_cut_off_is_not_taken(open_store: Open, study_of: Study, tmp_path: Path) -> None:
+    """A crash during an upload leaves a record without bytes, or half a file. The complete attempt's artifact is taken,
+    and is the only one left after the run."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    enqueue(store, trials)
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "weights").write_bytes(b"abc")
+    for state in ("lost without bytes", "lost with half a file", "complete"):
+        trial = take(store)
+        before = {path.name for path in (tmp_path / "artifacts").glob("*")}
+        store.upload(trial, tmp_path / "adapter", "key")
+        (stored,) = (path for path in (tmp_path / "artifacts").iterdir() if path.name not in before)
+        if state == "complete":
+            store.study.tell(trial, [0.5, 24])
+        else:
+            stored.unlink() if "without" in state else stored.write_bytes(stored.read_bytes()[:20])
+            store.study.tell(trial, state=TrialState.FAIL)
+            requeue(store, store.frozen(trial))
+    attempts = store.trials()
+    store.download(attempts, "key-adapter.zip", tmp_path / "back.zip")
+    assert zipfile.ZipFile(tmp_path / "back.zip").read("weights") == b"abc"
+    store.remove_superseded(attempts)
+    assert len(list((tmp_path / "artifacts").iterdir())) == 1
+    (artifact,) = (tmp_path / "artifacts").iterdir()
+    artifact.unlink()
+    with pytest.raises(ValueError, match=r"artifact 'key-adapter.zip' must be in .*, where its bytes are missing"):
+        store.download(attempts, "key-adapter.zip", tmp_path / "back.zip")
