@@ -69,6 +69,23 @@ def load_base(model: str, source: Adapter) -> nn.Module:
     return cast(nn.Module, loaded.eval())
 
 
+def load_tokenizer(model: str) -> Any:
+    """Load the tokenizer of a base model; no hub code is run.
+
+    Raises:
+        ValueError: the reason alone.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(first_line(error)) from None
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # made by transformers for a folder without a tokenizer
+        raise ValueError("its vocabulary has no words")
+    return tokenizer
+
+
 def _refuse_unsafe_files(folder: Path) -> None:
     """Refuse a folder with pipes or devices, or with an index of weights that names files outside of it."""
     for path in folder.iterdir() if folder.is_dir() else ():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rankopt.adapters.adapter import Adapter, read_adapter
 from rankopt.adapters.add_updates import add_updates
-from rankopt.adapters.base_model import load_base
+from rankopt.adapters.base_model import load_base, load_tokenizer
 from rankopt.core.problems import first_line
 
 TEXTS, TOKENS = 128, 512
@@ -35,18 +35,14 @@ def moments_of(adapter: str | Path | Adapter, model: str, data: Path) -> dict[st
     Raises:
         ValueError: wrong texts, a model that does not fit the adapter, or a model that cannot run on text alone.
     """
-    from transformers import AutoTokenizer
-
     source = read_adapter(adapter)
     texts = list(islice(_texts(data), TEXTS))
     base = load_base(model, source)
     add_updates(source, base)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
-        raise ValueError(
-            f"--model must have a tokenizer for --calibrate, got {model!r} ({first_line(error)})"
-        ) from None
+        tokenizer = load_tokenizer(model)
+    except ValueError as error:
+        raise ValueError(f"--model must have a tokenizer for --calibrate, got {model!r} ({error})") from None
     longest = max(texts, key=len)
 
     @torch.no_grad()

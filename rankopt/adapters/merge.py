@@ -65,7 +65,7 @@ def merge_adapters(
         written = verify(draft, updates, tensors)
         meant = ((name, 1.0, _total(sources, shares, name)) for name in names)
         error, relative_error = difference(meant, written)
-        notes = [repair for source in sources for repair in source.repairs]
+        notes = list(dict.fromkeys(repair for source in sources for repair in source.repairs))
         if sources[0].carried:
             notes.append("all other tensors (such as a head) are taken from the first adapter")
         terms = (f"{share:g} x {source.folder.name}" for share, source in zip(shares, sources, strict=True))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rankopt.adapters.adapter import Adapter, read_adapter
 from rankopt.adapters.add_updates import add_updates
-from rankopt.adapters.base_model import load_base
+from rankopt.adapters.base_model import load_base, load_tokenizer
 from rankopt.adapters.compress import refuse_base_changes
 from rankopt.adapters.verify_merge import verify_merge
 from rankopt.adapters.write import Written
@@ -94,12 +94,10 @@ def _loaded(kind: Any, folder: Path) -> Any:
 def _tokenizer(model: str, source: Adapter, config: Any) -> tuple[Any, list[str]]:
     """The base model's tokenizer, and remarks. A classifier without a padding token gets one, as it needs it for
     batches."""
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
-        return None, [f"no tokenizer was saved, because the base model's cannot be loaded ({first_line(error)})"]
+        tokenizer = load_tokenizer(model)
+    except ValueError as error:
+        return None, [f"no tokenizer was saved, because the base model's cannot be loaded ({error})"]
     if source.config.task_type != "SEQ_CLS" or config.get_text_config().pad_token_id is not None:
         return tokenizer, []
     if tokenizer.pad_token is None:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
+from rankopt.adapters.base_model import load_tokenizer
 from rankopt.adapters.calibrate import moments_of
 from rankopt.adapters.merge_into_base import merge_into_base
 
@@ -213,3 +214,15 @@ def test_custom_code_of_a_known_model_is_ignored(adapter_of: Callable[..., Path]
     merge_into_base(adapter_of("all of Llama"), str(tmp_path / "base"), tmp_path / "merged")
     assert not (tmp_path / "mark").exists()
     assert not [*(tmp_path / "merged").glob("*.py")]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "roberta"])
+def test_a_folder_without_a_tokenizer(family: str, adapter_of: Callable[..., Path], tmp_path: Path, stock: Any) -> None:
+    """transformers makes an empty tokenizer for some of them; it is not saved with a merged model."""
+    case = {"gpt2": "fan_in_fan_out", "llama": "all of Llama", "roberta": "plain"}[family]
+    stock.build(family).save_pretrained(tmp_path / "base")
+    with pytest.raises(ValueError):  # noqa: PT011 - the reason varies
+        load_tokenizer(str(tmp_path / "base"))
+    done = merge_into_base(adapter_of(case), str(tmp_path / "base"), tmp_path / "merged")
+    assert any(note.startswith("no tokenizer was saved") for note in done.notes)
+    assert not [*(tmp_path / "merged").glob("*tokenizer*")]

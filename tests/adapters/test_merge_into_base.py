@@ -96,7 +96,7 @@ def test_a_full_disk_at_the_tokenizer(
             raise OSError(28, "No space left on device")
 
     stock.build("llama").save_pretrained(tmp_path / "base")
-    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_, **__: Tokenizer())
+    monkeypatch.setattr("rankopt.adapters.merge_into_base.load_tokenizer", lambda _: Tokenizer())
     with pytest.raises(OSError, match="No space left"):
         merge_into_base(adapter_of("all of Llama"), str(tmp_path / "base"), tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
