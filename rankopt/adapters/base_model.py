@@ -79,8 +79,10 @@ def load_tokenizer(model: str) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
+    except ImportError as error:  # names the package to install
         raise ValueError(first_line(error)) from None
+    except (OSError, ValueError):
+        raise ValueError("its tokenizer files are missing or cannot be read") from None
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # made by transformers for a folder without a tokenizer
         raise ValueError("its vocabulary has no words")
     return tokenizer
