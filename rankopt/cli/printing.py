@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 from rankopt.core.text import visible
 
+LONGEST = 1000
+"""Characters of a line of an error message."""
 Rows = list[dict[str, Any]]
 NUMBER = r"[-+]?[\d,.]*(e[-+]?\d+)?%?"
 
@@ -115,8 +117,13 @@ def warn(text: str) -> None:
     print(f"rankopt: {visible(text)}", file=sys.stderr)
 
 
+def shortened(line: str) -> str:
+    """A line of at most about 1,000 characters: its start and its end, which says what to do."""
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+
+
 def fail(code: int, text: str) -> NoReturn:
     """Print an error, each line prefixed with the program's name, and exit with a code."""
     for line in text.splitlines() or [""]:
-        warn(line)
+        warn(shortened(line))
     sys.exit(code)

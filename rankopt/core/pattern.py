@@ -123,7 +123,7 @@ def longest_globs(globs: Mapping[str, V], names: list[str], default: V) -> dict[
     for glob, value in sorted(globs.items(), key=lambda item: (len(item[0]), item[0])):
         hits = [name for name in names if fnmatchcase(name, glob)]
         if not hits:
-            example = f"; a layer is called {names[0]!r}" if names else ""
+            example = f", for example {names[0]!r}" if names else ""
             raise ValueError(f"the glob {shown(glob)} matches no adapted layer{example}")
         values.update(dict.fromkeys(hits, value))
     return values

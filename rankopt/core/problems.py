@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from rankopt.core.text import printable
+
 Location = tuple[str | int, ...]
 """Keys and indices that lead to a value."""
 LONGEST = 120
@@ -53,13 +55,13 @@ class InvalidSpecError(ValueError):
 
 
 def cut(text: str) -> str:
-    """Shorten a text for a message.
+    """Shorten a text for a message, and make it printable.
 
     Example:
         >>> cut("x" * 3000)[-24:]
         'xx... (3,000 characters)'
     """
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 20]}... ({len(text):,} characters)"
+    return printable(text if len(text) <= LONGEST else f"{text[: LONGEST - 20]}... ({len(text):,} characters)")
 
 
 def shown(value: Any) -> str:
@@ -87,7 +89,7 @@ def first_line(error: BaseException) -> str:
         >>> first_line(ValueError("bad\\nworse")), first_line(EOFError())
         ('bad', 'EOFError')
     """
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return printable(next(iter(str(error).strip().splitlines()), type(error).__name__))
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -101,7 +103,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if found := close_match(name, names):
         return f"; did you mean {found!r}?"
     more = f" and {len(names) - 12} more" if len(names) > 13 else ""
-    return f"; valid: {', '.join(names[:12] if more else names)}{more}"
+    return printable(f"; valid: {', '.join(names[:12] if more else names)}{more}")
 
 
 def close_match(name: str, valid: Iterable[str]) -> str | None:

@@ -94,14 +94,33 @@ class StudyFile:
                     location = (table, path, *item, *problem.location[len(parts) :])
         return self.at(location, problem.message)
 
+    def hidden_problems(self) -> Iterator[str]:
+        """Problems of base values that no trial uses, because a dimension replaces them; one line each."""
+        try:
+            decode(TrialSpec, self.study.base)
+        except ValidationError as error:
+            for entry, problem in zip(error.errors(include_url=False), problems(error, TrialSpec), strict=True):
+                if entry["type"] not in ("missing", "value_error"):  # these depend on what the dimensions set
+                    yield self.at(("base", *problem.location), problem.message)
+
     def at(self, location: Location, message: str) -> str:
         """A message about a value of the study as one line: the file and line number, or the override that set it."""
+        location = self._with_dotted_keys(location)
         for prefix, text in self.overridden.items():
             inside = location[: len(prefix)] == prefix
             around = len(location) > 1 and prefix[: len(location)] == location  # the override broke an outer mapping
             if inside or around:
                 return f"--set {cut(text)}: {dotted(location)} {message}"
         return f"{self.document.path}:{self.document.line(location)}: {Problem(location, message)}"
+
+    def _with_dotted_keys(self, location: Location) -> Location:
+        """The keys of `space` and `repeat` are dotted paths: `space`, `training`, `lr` is `space`, `training.lr`."""
+        table, *rest = location or ("",)
+        if table in TABLES and isinstance(found := self.document.data.get(str(table)), dict):
+            for end in range(len(rest), 1, -1):
+                if (key := ".".join(map(str, rest[:end]))) in found:
+                    return (table, key, *rest[end:])
+        return location
 
     def _refuse_too_many(self) -> None:
         count = math.prod(len(values) for values in self.study.space.values() if isinstance(values, list))

@@ -21,3 +21,13 @@ def visible(text: str) -> str:
         'red'
     """
     return _HIDDEN.sub("", text)
+
+
+def printable(text: str) -> str:
+    """Escape line breaks, terminal codes and other characters that are not printable.
+
+    Example:
+        >>> printable("\\x1b[31mred")
+        '\\\\x1b[31mred'
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

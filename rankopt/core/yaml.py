@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ruamel.yaml.constructor import ConstructorError, RoundTripConstructor
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scalarbool import ScalarBoolean
+from ruamel.yaml.scanner import RoundTripScanner
 
 from rankopt.core.folders import new_file
 from rankopt.core.problems import Location, cut, first_line, shown
@@ -91,11 +93,12 @@ def _plain(node: Any, location: Location, error: Callable[[Location, str], Value
     if isinstance(node, dict):
         plain: dict[str, Any] = {}
         for key, value in node.items():
+            inside: Any = (*location, key)
             if isinstance(key, list | tuple | Mapping):
-                raise error(location, f"a key must be a string, got {_type_name(key)}")
+                raise error(inside, f"a key must be a string, got {_type_name(key)}")
             if str(key) in plain:
-                raise error((*location, key), f"the key {shown(str(key))} appears twice")
-            plain[str(key)] = _plain(value, (*location, key), error, seen)
+                raise error(inside, f"the key {shown(str(key))} appears twice")
+            plain[str(key)] = _plain(value, inside, error, seen)
         return plain
     if isinstance(node, list):
         return [_plain(value, (*location, index), error, seen) for index, value in enumerate(node)]
@@ -119,17 +122,36 @@ class _UnreadableError(ValueError):
         super().__init__(message)
 
 
+class _Scanner(RoundTripScanner):
+    """Stops at the depth limit; otherwise 1,000 opening brackets are scanned, in quadratic time, before parsing."""
+
+    def fetch_flow_collection_start(self, *args: Any, **options: Any) -> None:
+        if self.flow_level > DEEPEST:
+            raise MaxDepthExceededError(problem_mark=self.reader.get_mark())
+        super().fetch_flow_collection_start(*args, **options)
+
+
 class _Constructor(RoundTripConstructor):
-    """Gives every error of a value its line: `!!float abc` and `2026-13-45` fail in Python's own conversions."""
+    """Gives every error its line: `!!float abc`, `2026-13-45` and `[[]]: 1` fail in Python's own conversions."""
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
-        try:
+        with _located(node):
             return super().construct_object(node, deep)
-        except YAMLError:
-            raise
-        except Exception as error:
-            problem = first_line(error).partition("; use sys.")[0]  # without Python's advice to programmers
-            raise ConstructorError(None, None, problem, node.start_mark) from None
+
+    def construct_mapping(self, node: Any, maptyp: Any, deep: bool = False) -> Any:  # type: ignore[override]
+        with _located(node):
+            return super().construct_mapping(node, maptyp, deep)
+
+
+@contextmanager
+def _located(node: Any) -> Iterator[None]:
+    try:
+        yield
+    except YAMLError:
+        raise
+    except Exception as error:
+        problem = first_line(error).partition("; use sys.")[0]  # without Python's advice to programmers
+        raise ConstructorError(None, None, problem, node.start_mark) from None
 
 
 def _read(path: Path) -> str:
@@ -153,7 +175,7 @@ def _read(path: Path) -> str:
 def _parse(text: str) -> Any:
     yaml = YAML(typ="rt")
     yaml.max_depth = DEEPEST
-    yaml.Constructor = _Constructor
+    yaml.Scanner, yaml.Constructor = _Scanner, _Constructor
     yaml.composer.warn_double_anchors = False  # YAML 1.2 allows an anchor to be redefined
     try:
         return yaml.load(text)

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rankopt.core.problems import InvalidSpecError, Problem, nearest, problem_of
+from rankopt.core.path import paths_of
+from rankopt.core.problems import InvalidSpecError, Problem, nearest, problem_of, shown
 from rankopt.core.space import Assignment
 from rankopt.core.study_file import StudyFile, check_options
 from rankopt.core.trial_spec import Named, TrialSpec, decode
@@ -46,7 +47,7 @@ def validated_trials(file: StudyFile) -> list[tuple[Assignment, TrialSpec]]:
     pruner = file.study.search.options.get("pruner")
     prunes = pruner is not None and build_pruner(decode(Named, pruner)).evaluations > 0
     super_network = SEARCHES[file.study.search.name].super_network
-    lines, trials, seen = [], [], set()
+    lines, trials, seen = list(_hidden_problems(file)), [], set()
     for number, assignment in enumerate(file.assignments()):
         try:
             spec = validated(file.study.trial(assignment))
@@ -71,6 +72,24 @@ def validated_trials(file: StudyFile) -> list[tuple[Assignment, TrialSpec]]:
     if lines:
         raise InvalidSpecError(lines)
     return trials
+
+
+def _hidden_problems(file: StudyFile) -> Iterator[str]:
+    """Problems of the base that no trial shows, because a dimension replaces the value."""
+    from rankopt.allocators import ALLOCATORS
+
+    yield from file.hidden_problems()
+    replaced = {path for dimension in file.study.space for path in paths_of(dimension)}
+    for kind, table in (("task", TASKS), ("allocator", ALLOCATORS)):
+        given = file.study.base.get(kind)
+        if not isinstance(given, dict) or not isinstance(name := given.get("name"), str) or f"{kind}.name" in replaced:
+            continue
+        if kind in replaced and name not in table:
+            yield file.at(("base", kind, "name"), f"must be a known {kind}, got {shown(name)}{nearest(name, table)}")
+        elif kind in replaced and kind == "allocator":
+            options = {key: value for key, value in given.items() if key != "name"}
+            for problem in check_options(ALLOCATORS[name], options, "base", "allocator"):
+                yield file.at(problem.location, problem.message)
 
 
 def validated(spec: TrialSpec) -> TrialSpec:
@@ -100,7 +119,11 @@ def _validate_search(file: StudyFile) -> None:
     spec = file.study.search
     if spec.name not in SEARCHES:
         raise InvalidSpecError(
-            [file.at(("search", "name"), f"must be a known search, got {spec.name!r}{nearest(spec.name, SEARCHES)}")]
+            [
+                file.at(
+                    ("search", "name"), f"must be a known search, got {shown(spec.name)}{nearest(spec.name, SEARCHES)}"
+                )
+            ]
         )
     found = check_options(SEARCHES[spec.name], spec.options, "search")
     pruner = spec.options.get("pruner")
@@ -122,4 +145,4 @@ def _unknown_names(spec: TrialSpec, allocators: dict[str, Any]) -> Iterator[Prob
         (("allocator", "name"), spec.allocator.name, allocators),
     ):
         if name not in table:
-            yield Problem(path, f"must be a known {path[0]}, got {name!r}{nearest(name, table)}")
+            yield Problem(path, f"must be a known {path[0]}, got {shown(name)}{nearest(name, table)}")

@@ -79,6 +79,12 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> Pr
             steps, tokens = _training_size(spec.task, spec.model, spec.training)
             field = ("model", "name")
             skeleton = _skeleton(spec.model)
+            widest = max(min(layer.shape) for layer in skeleton.layers.values())
+            if spec.model.max_rank > widest:
+                raise ValueError(
+                    f"model.max_rank must be at most {widest}, the highest rank that an adapted layer of "
+                    f"{spec.model.name!r} can have, got {spec.model.max_rank}"
+                )
             _check_batch(spec.task, spec.model)
             field = ("allocator",)
             start = (content_hash(spec.model_dump(mode="json", include={"allocator", "budget", "model"})), steps)
@@ -92,7 +98,8 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> Pr
                 unfit.append(str(error))  # the budget cannot be met at this point; the search records such a failure
                 continue
             problem = problem_of(str(error))
-            lines.append(file.line(problem if problem.location else Problem(field, problem.message), assignment))
+            unnamed = Problem(field, f"cannot be used: {problem.message}")
+            lines.append(file.line(problem if problem.location else unnamed, assignment))
     if lines:
         raise InvalidSpecError(lines)
     study = file.study.model_copy(update={"contents": local_contents(spec for _, spec in trials)})

@@ -110,7 +110,7 @@ def _cut(task: Task, everything: Dataset, order: NDArray[Any], size: int | None)
     """Row numbers of the search split and of the rest, both in the order of the permutation `order`."""
     rows = len(order)
     if rows < 2:
-        raise ValueError(f"the training set of {task.name} must hold at least 2 rows to cut a search split, got {rows}")
+        raise ValueError(f"the training set of {task.name} must have at least 2 rows to cut a search split, got {rows}")
     if size is None:
         size = max(1, min(rows // SEARCH_SHARE, SEARCH_MOST))
     _require("search_examples", size, rows - 1, f"{task.name} has {rows} training rows")

@@ -11,6 +11,7 @@ import pytest
 
 from rankopt.allocators import ALLOCATORS
 from rankopt.search import SEARCHES
+from rankopt.search.pruners import PRUNERS
 from rankopt.tasks import TASKS
 
 # the package ignores this warning itself; pytest resets filters before every test
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalW
 Rankopt = Callable[..., subprocess.CompletedProcess[str]]
 
 
-TABLES = {"allocators": ALLOCATORS, "tasks": TASKS, "searches": SEARCHES}
+TABLES = {"allocators": ALLOCATORS, "tasks": TASKS, "searches": SEARCHES, "pruners": PRUNERS}
 
 
 @pytest.mark.parametrize("what", TABLES)

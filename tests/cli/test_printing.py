@@ -96,6 +96,18 @@ def test_fail(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "rankopt: one\nrankopt: two\n"
 
 
+def test_long_lines_are_shortened_in_the_middle(capsys: pytest.CaptureFixture[str]) -> None:
+    """The location of an error is at the start of its line, and what to do is at the end."""
+    assert printing.shortened("x" * printing.LONGEST) == "x" * printing.LONGEST
+    with pytest.raises(SystemExit):
+        printing.fail(2, f"s.yaml:3: {'x' * 5000}: write it shorter\nsecond")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("rankopt: s.yaml:3: x")
+    assert first.endswith("x: write it shorter")
+    assert len(first) < printing.LONGEST + 30
+    assert second == "rankopt: second"
+
+
 def test_no_escape_sequence_reaches_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,13 @@ def test_cut_keeps_short_texts() -> None:
     assert cut("x" * 121).endswith("... (121 characters)")
 
 
+@pytest.mark.parametrize("text", ["a\nb", "a\u2028b", "\x1b[31mred", "a\x00", "\u202eright to left"])
+def test_keys_cannot_break_a_line_or_colour_a_terminal(text: str) -> None:
+    assert cut(text).isprintable()
+    assert dotted(("space", text)).isprintable()
+    assert nearest("zzz", [text]).isprintable()
+
+
 def test_nearest() -> None:
     assert nearest("adalor", ["uniform", "adalora"]) == "; did you mean 'adalora'?"
     assert nearest("zzz", ["uniform", "adalora"]) == "; valid: uniform, adalora"

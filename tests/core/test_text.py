@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rankopt.core.text import visible
+from rankopt.core.text import printable, visible
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,9 @@ from rankopt.core.text import visible
 )
 def test_only_what_can_be_seen(text: str, seen: str) -> None:
     assert visible(text) == seen
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\u2028b", "\x1b[31mred", "a\x00", "\u202eright to left", "\udc80"])
+def test_printable_text_is_one_line_of_printable_characters(text: str) -> None:
+    assert printable(text).isprintable()
+    assert printable("plain é 🙂 text") == "plain é 🙂 text"

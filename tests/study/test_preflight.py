@@ -22,9 +22,9 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a missing data folder": (
         {"task__data_dir": "/no/such/folder"},
         "base.task.data_dir",
-        "/no/such/folder must exist",
+        "but /no/such/folder is not a folder",
     ),
-    "a data folder without the task": ({"task__name": "rte"}, "base.task.data_dir", "rte must exist"),
+    "a data folder without the task": ({"task__name": "rte"}, "base.task.data_dir", "rte is not a folder"),
     "a missing model": ({"model__name": "/no/model"}, "base.model.name", "must be a local folder"),
     "a target that matches nothing": (
         {"model__target_modules": ["qeury"]},
@@ -32,6 +32,11 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "'qeury' matches no linear map; did you mean 'query'?",
     ),
     "a regular expression that is none": ({"model__target_modules": "query("}, "base.model.target_modules", "'query('"),
+    "a rank that no layer can have": (
+        {"model__max_rank": 500},
+        "base.model.max_rank",
+        "must be at most 32, the highest rank that an adapted layer of",
+    ),
     "a budget beyond the layers": (
         {"budget": {"ranks": 49}},
         "base.budget",

@@ -137,3 +137,14 @@ def test_no_pad_token() -> None:
     mine.pad_token = None
     with pytest.raises(ValueError, match="must have a pad token, got none: set"):
         collate([encoded[0]], mine)
+
+
+def test_hostile_texts_are_ordinary_texts() -> None:
+    """Empty texts, 100,000 characters, control characters: every example has tokens, none is too long."""
+    texts = ["", " ", "film " * 20_000, "x" * 100_000, "a\x00b\x1b[31m", "\u202e\ufeff\u2028", "\U0001f642"]
+    encoded = encode(GLUE["sst2"], single(texts), TOKENIZER, 16)
+    assert len(encoded) == len(texts)
+    assert encoded.lengths.min() >= 1
+    assert encoded.lengths.max() == 16
+    batch = collate([encoded[i] for i in range(len(texts))], TOKENIZER)
+    assert batch["input_ids"].shape == (len(texts), 16)

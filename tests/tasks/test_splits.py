@@ -223,3 +223,13 @@ def test_report_examples_limit_the_report_split() -> None:
     assert more.fingerprint == whole.fingerprint != one.fingerprint
     paper = read_splits(task, report_examples=2, protocol="paper")
     assert texts(paper.search) == texts(two.reports["validation"])
+
+
+def test_the_smallest_training_sets() -> None:
+    """Two rows can be cut, one cannot; one class is a split like any other."""
+    splits = read_splits(classes([0, 1]))
+    assert (len(splits.train), len(splits.search)) == (1, 1)
+    with pytest.raises(ValueError, match="must have at least 2 rows to cut a search split, got 1"):
+        read_splits(classes([0]))
+    one = read_splits(classes([2] * 20))
+    assert set(one.train["label"]) == set(one.search["label"]) == {2}
