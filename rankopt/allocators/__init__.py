@@ -16,6 +16,7 @@ from rankopt.allocators.l0 import L0
 from rankopt.allocators.loradrop import LoRADrop
 from rankopt.allocators.matryoshka import Matryoshka
 from rankopt.allocators.nested import Nested
+from rankopt.allocators.prilora import PRILoRA
 from rankopt.allocators.profile import Profile
 from rankopt.allocators.ramp import Ramp
 from rankopt.allocators.random import Random
@@ -31,6 +32,7 @@ ALLOCATORS: dict[str, type[Allocator]] = {
     "random": Random,
     "ramp": Ramp,
     "profile": Profile,
+    "prilora": PRILoRA,
     "eva": EVA,
     "fisher": Fisher,
     "gora": GoRA,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rankopt.allocators.base import Allocator, State, depth_of, smallest_max_rank, start_pattern
+from rankopt.allocators.base import Allocator, State, depth_weights, smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
 from rankopt.lowrank.layers import Layers, shapes_of
 
@@ -26,16 +26,12 @@ class Ramp(Allocator):
         3.0
 
     Source: PRILoRA, Benedek and Wolf 2024 (2401.11316): rank 4 in the first layer to 12 in the last. Departures: A is
-    not pruned, and "down" is added as a control.
+    not pruned (`prilora` does so), and "down" is added as a control.
     """
 
     direction: Literal["up", "down"] = "up"
     ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 3.0
 
     def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
-        depths = {name: depth_of(name) or 0 for name in layers}
-        low, high = min(depths.values()), max(depths.values())
-        if self.direction == "down":
-            low, high = high, low
-        weights = {name: 1 + (self.ratio - 1) * (d - low) / ((high - low) or 1) for name, d in depths.items()}
+        weights = depth_weights(list(layers), self.ratio, down=self.direction == "down")
         return start_pattern(layers, budget.share(weights, shapes_of(layers), smallest_max_rank(layers)), seed)

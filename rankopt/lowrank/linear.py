@@ -42,6 +42,7 @@ class LowRankLinear(nn.Module):
         frozen: number of leading active components that are computed but get no gradient (DyLoRA).
         changed: set if factors were replaced outside the optimiser, which invalidates its moments.
         renewed: the components replaced since the optimiser's last step; their moments are reset.
+        statistics: what is collected of its passes, if anything, see `statistics.py`.
     Example:
         >>> layer = LowRankLinear(nn.Linear(4, 3), max_rank=2, scale=Scale("unit", 1.0))
         >>> layer.open(1)
@@ -72,6 +73,7 @@ class LowRankLinear(nn.Module):
         self.frozen = 0
         self.changed = False
         self.renewed: list[int] = []
+        self.statistics: Any = None
         self._unmerged: nn.Parameter | None = None
         self.train(base.training)
         self.keep(0)

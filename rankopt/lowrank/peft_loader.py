@@ -72,7 +72,9 @@ def weightless(model: nn.Module) -> nn.Module:
     for tensor in tensors:
         empty = torch.empty_like(tensor, device="meta")
         memo[id(tensor)] = nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
+    memo[id(vars(model).get("forward"))] = None  # in joint training, it leads to the scheduler and its locks
     bare = copy.deepcopy(model, memo)
+    vars(bare).pop("forward", None)
     for name, module in list(bare.named_modules()):
         if isinstance(module, LowRankLinear):
             bare.set_submodule(name, module.base)

@@ -30,7 +30,7 @@ from rankopt.allocators.base import Allocator, State
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.core.result import LossEvent, Observer, Progress, RankEvent
-from rankopt.lowrank.layers import Layers, shapes_of
+from rankopt.lowrank.layers import Layers, pattern_of, shapes_of
 from rankopt.lowrank.linear import LowRankLinear
 from rankopt.training.order import Order
 from rankopt.training.probe import TrainingProbe
@@ -85,6 +85,7 @@ class AllocatorCallback(TrainerCallback):
         self.scores: list[dict[str, Any]] = []
         self.seconds = 0.0
         self.preparation: dict[str, float] = {}
+        self.peak: dict[str, int] = {}  # the active ranks with the most parameters so far
         self.clock = clock
         self._since, self._saved = clock(), time.perf_counter()
 
@@ -93,7 +94,7 @@ class AllocatorCallback(TrainerCallback):
         self._tick()
         return {
             "losses": self.losses, "ranks": self.ranks, "sums": self.sums, "seconds": self.seconds,
-            "scores": self.scores, "preparation": self.preparation,
+            "scores": self.scores, "preparation": self.preparation, "peak": self.peak,
         }  # fmt: skip
 
     def restore(self, records: dict[str, Any]) -> None:
@@ -101,6 +102,7 @@ class AllocatorCallback(TrainerCallback):
         self.losses, self.ranks = records["losses"], records["ranks"]
         self.sums, self.seconds, self.scores = records["sums"], records["seconds"], records.get("scores", [])
         self.preparation = records.get("preparation", {})
+        self.peak = records.get("peak", {})
 
     def prepare(self, probe: TrainingProbe) -> None:
         """Call the allocator's hook before training, and count its cost."""
@@ -176,11 +178,6 @@ class AllocatorCallback(TrainerCallback):
         self._saved = time.perf_counter()
         return True
 
-    def peak(self) -> RankPattern:
-        """The pattern of the record with the most parameters."""
-        patterns = [RankPattern(dict(zip(self.layers, event["ranks"], strict=True))) for event in self.ranks]
-        return max(patterns, key=lambda pattern: pattern.parameters(self.shapes))
-
     def trace(self) -> tuple[tuple[RankEvent, ...], tuple[LossEvent, ...]]:
         """The record, thinned to about `EVENTS` events including the first and the last."""
         events = self.ranks
@@ -190,6 +187,9 @@ class AllocatorCallback(TrainerCallback):
         return tuple(RankEvent(**event) for event in events), tuple(LossEvent(**event) for event in self.losses)
 
     def _record_ranks(self, step: int) -> None:
+        active = pattern_of(self.layers)
+        if not self.peak or active.parameters(self.shapes) > RankPattern(self.peak).parameters(self.shapes):
+            self.peak = dict(active)
         pattern = self.allocator.allocated(self.state, self.layers)
         ranks = tuple(pattern[name] for name in self.layers)
         if not self.ranks or tuple(self.ranks[-1]["ranks"]) != ranks:

@@ -183,7 +183,7 @@ def train(
     if events.stopped:
         raise InterruptedTrialError
     ranks, losses = events.trace()
-    return Trained(events.state, events.peak(), ranks, losses, events.seconds, events.preparation)
+    return Trained(events.state, RankPattern(events.peak), ranks, losses, events.seconds, events.preparation)
 
 
 def build_trainer(

@@ -28,6 +28,7 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "static": [{"ranks": {"*": 1, "*.query": 3, "*layer.1.output.dense": 0}}],
     "ramp": [{"direction": "down", "ratio": 5.0}],
     "profile": [{"types": {"*": 0.5, "*.query": -1.0}, "slope": 1.5, "curvature": -0.7}],
+    "prilora": [{"interval": 3, "ratio": 2.0}, {"interval": 1, "share": 0.2}],
     "eva": [{"batches": 1, "rho": 1.0}],
     "fisher": [{"batches": 2, "least": 0}],
     "gora": [{"batches": 2, "least": 0.0, "most": 1.5}, {"batches": 1, "lr": 0.0}],

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from rankopt.lowrank.statistics import collects_statistics
 from rankopt.training.joint.process_state import RandomStates
 from rankopt.training.joint.scheduler import Scheduler, Thread
 from rankopt.training.joint.stacked_model import Stack
@@ -24,6 +25,7 @@ class PassMode(NamedTuple):
     training: bool
     gradients: bool
     autocast: torch.dtype | None
+    alone: int | None  # names the trial, where its layers collect statistics of their own passes
 
 
 class Forward(NamedTuple):
@@ -69,7 +71,9 @@ class JointLane(Lane):
         inputs.pop("num_items_in_batch", None)  # the Trainer passes it to models that compute their loss
         device = inputs["input_ids"].device.type
         autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        mode = PassMode(self.adapted.net.training, torch.is_grad_enabled(), autocast)
+        gradients = torch.is_grad_enabled()
+        alone = id(self) if gradients and collects_statistics(self.adapted.layers) else None
+        mode = PassMode(self.adapted.net.training, gradients, autocast, alone)
         request = Forward(self, mode, inputs)
         logits: Tensor = self.scheduler.ask(self.thread, request)
         if mode.gradients:

@@ -21,6 +21,9 @@ from rankopt.training.trial import InterruptedTrialError, run_trial
 
 Spec = Callable[..., TrialSpec]
 
+WATCHING = {"prilora", "increlora"}
+"""Allocators that collect statistics of a layer's passes, so that their trials run their own."""
+
 
 @pytest.mark.parametrize("name", ALLOCATORS)
 def test_every_allocator(name: str, dropping_spec: Spec, tmp_path: Path, sizes: list[tuple[bool, int]]) -> None:
@@ -39,7 +42,8 @@ def test_every_allocator(name: str, dropping_spec: Spec, tmp_path: Path, sizes: 
     alone, _ = alone_and_jointly(specs, tmp_path)
     assert all(result.status == "complete" for result in alone)
     assert len({result.losses[-1].loss for result in alone}) == 3
-    assert sizes.count((True, 3)) == 12, "all three were in every training pass"
+    joined = 0 if name in WATCHING else 12
+    assert sizes.count((True, 3)) == joined, "all three were in every training pass"
     assert (False, 3) in sizes, "and were scored together"
 
 

@@ -1,0 +1,89 @@
+"""Statistics of what passes through a layer during training, for the methods that need them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from rankopt.lowrank.layers import Layers
+from rankopt.lowrank.linear import LowRankLinear
+
+
+class Statistics(ABC):
+    """Sums over the passes of a step, padding included. `take` returns them and starts again.
+
+    Passes without gradients, such as evaluations, are left out. A trial whose layers collect statistics runs its own
+    passes in joint training.
+
+    Attributes:
+        on: whether passes are counted.
+    """
+
+    def __init__(self) -> None:
+        self.on = True
+
+    def watch(self, layer: LowRankLinear) -> None:
+        """Collect statistics of a layer from now on; at most one kind for each layer."""
+        layer.statistics = self
+        layer.register_forward_hook(self._hook)
+
+    def _hook(self, layer: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> None:
+        if self.on and torch.is_grad_enabled():
+            self.record(args[0].detach(), y)
+
+    @abstractmethod
+    def record(self, x: Tensor, y: Tensor) -> None:
+        """Add a pass: inputs `(..., in)` and outputs `(..., out)`."""
+
+
+class InputSquares(Statistics):
+    """The sum of squared inputs by feature, and the number of rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squares: Tensor | None = None
+        self.rows = 0
+
+    def record(self, x: Tensor, y: Tensor) -> None:
+        rows = x.reshape(-1, x.shape[-1]).float()
+        squares = rows.square().sum(0)
+        self.squares = squares if self.squares is None else self.squares + squares
+        self.rows += len(rows)
+
+    def take(self) -> Tensor | None:
+        """The mean squared input of every feature, `(in,)`; None without a pass."""
+        mean = None if self.squares is None else self.squares / self.rows
+        self.squares, self.rows = None, 0
+        return mean
+
+
+class WeightGradient(Statistics):
+    """The gradient of the loss with respect to the update, dL/d(dW) = sum over tokens of dL/dy x^T.
+
+    It equals the frozen weight's gradient, and costs one dense product for each layer and backward pass.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total: Tensor | None = None
+
+    def record(self, x: Tensor, y: Tensor) -> None:
+        if y.requires_grad:
+            y.register_hook(partial(self._add, x))  # type: ignore[no-untyped-call]
+
+    def _add(self, x: Tensor, dy: Tensor) -> None:
+        gradient = dy.reshape(-1, dy.shape[-1]).float().T @ x.reshape(-1, x.shape[-1]).float()
+        self.total = gradient if self.total is None else self.total + gradient
+
+    def take(self) -> Tensor | None:
+        """The gradient, `(out, in)`; None without a backward pass."""
+        total, self.total = self.total, None
+        return total
+
+
+def collects_statistics(layers: Layers) -> bool:
+    """Whether any of the layers is watched, and so cannot take part in a joint pass."""
+    return any(layer.statistics is not None for layer in layers.values())
