@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,8 +15,11 @@ from rankopt.cli.options import RUNS, Artifacts, Runs, Storage, open_store, stud
 from rankopt.core.folders import absent_path, new_file, new_folder
 
 if TYPE_CHECKING:
+    from rankopt.core.study_file import StudyFile
     from rankopt.core.study_spec import StudySpec
+    from rankopt.core.trial_spec import TrialSpec
     from rankopt.study.results_file import AnyRecord, Merged, Reading
+    from rankopt.study.storage import StudyStore
 
 app = typer.Typer(help="Export results to a file that travels, or import them.", no_args_is_help=True)
 From = Annotated[
@@ -106,7 +110,9 @@ def import_(
     files: Files,
     into: Annotated[
         str | None,
-        typer.Option(metavar="STUDY", help="Add to this study: a study file, or a name (default: as in the files)."),
+        typer.Option(
+            metavar="STUDY", help="Add all results to this study: a study file, or a name (default: the files' study)."
+        ),
     ] = None,
     storage: Storage = None,
     directory: Runs = RUNS,
@@ -117,28 +123,48 @@ def import_(
     failed one; of two results of one trial that differ, the first is kept. A damaged line is reported and skipped, and
     the exit code is 2.
     """
-    from rankopt.study.results_file import merge, read_results
+    from rankopt.study.results_file import read_results
+    from rankopt.study.transfer import add_records
 
     reading = read_results(files)
-    spec = merge(reading.entries).spec() if into is None else study_file(into, None, directory).study
+    store = _destination(reading, into, storage, directory)
+    done = add_records(store, reading.entries)
+    there = done.merged.duplicates
+    print(f"study {store.name}: {done.trials} results added, {there} there already, {len(done.merged.trials)} in all")
+    tell(reading, done.merged, done.problems)
+    finish(reading)
+
+
+def _destination(reading: Reading, into: str | None, storage: str | None, directory: Path) -> StudyStore:
+    """The open store of the study that results are imported into; created where the storage does not have it."""
+    from rankopt.study.contents import local_contents
+    from rankopt.study.results_file import merge
     from rankopt.study.run import keep
     from rankopt.study.storage import StudyStore
     from rankopt.study.storage_url import sqlite_url
-    from rankopt.study.transfer import add_records
 
-    folder = directory / spec.name
-    folder.mkdir(parents=True, exist_ok=True)
-    store = StudyStore(storage or sqlite_url(folder), spec.name, folder)
-    if store.exists():
-        spec = store.open()
-    else:
-        store.create(spec)
-        keep(spec, folder)
-    done = add_records(store, reading.entries)
-    there = done.merged.duplicates
-    print(f"study {spec.name}: {done.trials} results added, {there} there already, {len(done.merged.trials)} in all")
-    tell(reading, done.merged, done.problems)
-    finish(reading)
+    merged, file = merge(reading.entries), None
+    if into is not None and (not storage or Path(into).is_file()):
+        file = study_file(into, None, directory)
+    name = file.study.name if file else into or merged.name
+    folder = directory / name
+    if not storage:
+        folder.mkdir(parents=True, exist_ok=True)
+    store = StudyStore(storage or sqlite_url(folder), name, folder)
+    if store.exists() or (into and not file):
+        store.open()
+        return store
+    spec = merged.spec() if file is None else file.study.model_copy(update={"contents": local_contents(_trials(file))})
+    store.create(spec)
+    keep(spec, folder)
+    return store
+
+
+def _trials(file: StudyFile) -> Iterator[TrialSpec]:
+    """The valid trials of a study; of a search, examples."""
+    for assignment in file.assignments():
+        with suppress(ValueError):
+            yield file.study.trial(assignment)
 
 
 def report_files(files: list[Path], study: str | None, directory: Path, out: Path | None) -> None:

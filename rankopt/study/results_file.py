@@ -22,6 +22,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -323,7 +324,7 @@ class Merged:
         studies: hash -> record, in order.
         trials: key -> entry, in order.
         proposals: in order.
-        duplicates: number of records that another source holds too.
+        duplicates: number of results that an earlier source has too.
         conflicts: one line per result that was not kept because it differs from an earlier one.
     """
 
@@ -342,22 +343,28 @@ class Merged:
         """The planned results, or all."""
         return [entry.record.value for entry in self.trials.values() if entry.record.planned or not planned]
 
+    @property
+    def name(self) -> str:
+        """The name of the one study of the records.
+
+        Raises:
+            ValueError: there is none, or there are several.
+        """
+        names = sorted({record.value.name for record in self.studies.values()})
+        if not names:
+            raise ValueError("the results files have no study line; give the study file as well")
+        if len(names) > 1:
+            raise ValueError(f"the results files hold the studies {', '.join(names)}; give the name of one")
+        return names[0]
+
     def spec(self) -> StudySpec:
         """The one study of the records; studies that differ only in listed values of their space are united.
 
         Raises:
-            ValueError: no study, or studies that differ in more.
+            ValueError: there is none, there are several, or they differ in more.
         """
-        specs = [record.value for record in self.studies.values()]
-        if not specs:
-            raise ValueError("the results files have no study line; give the study file as well")
-        names = sorted({spec.name for spec in specs})
-        if len(names) > 1:
-            raise ValueError(f"the results files hold the studies {', '.join(names)}; give the name of one")
-        first, *others = specs
-        for other in others:
-            first = _united(first, other)
-        return first
+        _ = self.name
+        return reduce(_united, (record.value for record in self.studies.values()))
 
 
 def of_study(entries: Sequence[Entry], name: str) -> list[Entry]:
@@ -383,8 +390,7 @@ def merge(entries: Sequence[Entry]) -> Merged:
             merged.studies.setdefault(record.study, record)
         elif isinstance(record, TrialRecord):
             duplicates += _merge_trial(merged, TrialEntry(entry.source, record))
-    proposals, more = _merged_proposals(entries)
-    return Merged(merged.studies, merged.trials, proposals, duplicates + more, merged.conflicts)
+    return Merged(merged.studies, merged.trials, _merged_proposals(entries), duplicates, merged.conflicts)
 
 
 def _merge_trial(merged: Merged, entry: TrialEntry) -> bool:
@@ -407,24 +413,21 @@ def _merge_trial(merged: Merged, entry: TrialEntry) -> bool:
     return mine.status == other.status and mine.points == other.points
 
 
-def _merged_proposals(entries: Sequence[Entry]) -> tuple[list[ProposalRecord], int]:
-    """The proposals, renumbered, and how many duplicates were left out.
+def _merged_proposals(entries: Sequence[Entry]) -> list[ProposalRecord]:
+    """The proposals without duplicates, renumbered.
 
     A search may propose a point twice, so a study keeps equal proposals of different numbers; two studies that made the
     same proposals keep them once.
     """
     kept: list[ProposalRecord] = []
     made: dict[str, dict[str, set[int]]] = {}  # identity -> study -> numbers
-    duplicates = 0
     for record in (entry.record for entry in entries if isinstance(entry.record, ProposalRecord)):
         studies = made.setdefault(record.identity, {})
         most = max(map(len, studies.values()), default=0)
         studies.setdefault(record.study, set()).add(record.number)
         if len(studies[record.study]) > most:
             kept.append(record.model_copy(update={"number": len(kept)}))
-        else:
-            duplicates += 1
-    return kept, duplicates
+    return kept
 
 
 def _united(first: StudySpec, other: StudySpec) -> StudySpec:

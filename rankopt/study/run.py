@@ -12,22 +12,21 @@ from typing import Any
 
 from rich.console import Console
 
-from rankopt.core.problems import first_line
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.core.yaml import write
 from rankopt.study.attempts import keys, proposal_state
-from rankopt.study.database import PATIENCE, is_storage_error
+from rankopt.study.database import PATIENCE
 from rankopt.study.events import TrialEnded, WorkerStopped
 from rankopt.study.followups import follow
 from rankopt.study.job import Job, RunOptions
 from rankopt.study.progress import Display
 from rankopt.study.queue import enqueue, retry_failed
+from rankopt.study.recorder import ResultsRecorder
 from rankopt.study.recovery import RETRIES, recover
 from rankopt.study.storage import StudyStore
 from rankopt.study.tracking import check_wandb_mode, publish_study
-from rankopt.study.transfer import record_results, resume_from
 from rankopt.study.worker_pool import WorkerPool
 
 RESTARTS = RETRIES + 2
@@ -85,9 +84,7 @@ def run_study(
     else:
         store.create(spec)
         keep(spec, folder)  # now that it is accepted
-    if options.results:
-        resume_from(store, options.results)
-        record_results(store, options.results)  # now, because an unwritable file must not show after hours
+    record = ResultsRecorder(store, options.results)
     recover(store)
     _remove_leftovers(store)
     added = 0
@@ -104,8 +101,9 @@ def run_study(
         left = before["waiting"] + before["running"]
         needed = pool.count if store.search.follows else min(pool.count, -(-left // options.together))
         jobs = [Job(slot, spec.name, options, pool.threads) for slot in range(needed if left else 0)]
-        interrupted, refusal = _run_workers(pool, jobs, display, lambda: _record(store, options.results, display))
-        refusal = _record(store, options.results, display) or refusal
+        interrupted, refusal = _run_workers(pool, jobs, display, record)
+        problem = record(last=True)
+        refusal = refusal or problem
         _remove_leftovers(store)
         counts = store.counts()
         interrupted |= not refusal and counts["waiting"] + counts["running"] > 0  # somebody stopped a worker itself
@@ -141,26 +139,11 @@ def keep(spec: StudySpec, folder: Path) -> None:
     )
 
 
-def _record(store: StudyStore, path: Path | None, display: Display) -> str:
-    """Write the results file, if there is one; a failure does not stop the study. Returns what failed, or ""."""
-    if path is None:
-        return ""
-    try:
-        record_results(store, path)
-    except Exception as error:
-        if not isinstance(error, OSError) and not is_storage_error(error):
-            raise
-        problem = f"{path} could not be written ({first_line(error)}); no result is lost: run again to write it"
-        display.say(problem)
-        return problem
-    return ""
-
-
-def _run_workers(pool: WorkerPool, jobs: list[Job], display: Display, record: Callable[[], object]) -> tuple[bool, str]:
+def _run_workers(pool: WorkerPool, jobs: list[Job], display: Display, record: Callable[[], str]) -> tuple[bool, str]:
     """Give the workers their jobs and follow them to their end: (interrupted, refusal).
 
     Args:
-        record: called after every trial.
+        record: called after every trial; returns a problem to show, or "".
     """
     processes = {job.slot: pool.begin(job) for job in jobs}
     pool.dismiss()
@@ -173,8 +156,8 @@ def _run_workers(pool: WorkerPool, jobs: list[Job], display: Display, record: Ca
                 event = pool.events.get(timeout=0.05)
                 refusal = event.text if isinstance(event, WorkerStopped) else refusal
                 display.show(event)
-                if isinstance(event, TrialEnded):
-                    record()
+                if isinstance(event, TrialEnded) and (problem := record()):
+                    display.say(problem)
             except queue.Empty:
                 pass
             except KeyboardInterrupt:

@@ -212,6 +212,24 @@ def test_a_search_travels(searched: Path, here: Rankopt, fresh: Callable[..., An
         old, new = (here(command, "look", "--json", cwd=folder).stdout for folder in (searched, tmp_path))
         assert old == new
     assert "10 complete, 0 pruned" in here("show", "look", cwd=tmp_path).stdout
+    other = tmp_path / "other"  # a study file whose data lies elsewhere names the same search
+    other.mkdir()
+    shutil.copy(searched / "look.yaml", other)
+    done = here("results", "import", tmp_path / "r.jsonl", "--into", "look.yaml", cwd=other)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "results added, 0 there already" in done.stdout
+
+
+def test_import_into_a_name_in_a_storage(halves: tuple[Path, Path], here: Rankopt, tmp_path: Path) -> None:
+    """The name of a study in the storage is enough; one that it lacks is an error."""
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    first, second = (folder / "results.jsonl" for folder in halves)
+    assert here("results", "import", first, "--storage", url, cwd=tmp_path).returncode == 0
+    done = here("results", "import", second, "--into", "half", "--storage", url, cwd=tmp_path)
+    assert done.stdout == "study half: 1 results added, 0 there already, 2 in all\n"
+    done = here("results", "import", second, "--into", "none", "--storage", url, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "which holds: half" in done.stderr
 
 
 def test_no_path_of_the_machine(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:
