@@ -1,9 +1,9 @@
-"""AdaLoRA: start with more components than the budget, and drop the least sensitive ones as training goes on."""
+"""AdaLoRA: start with more components than the budget, and drop the least sensitive ones during training."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -24,17 +24,17 @@ from rankopt.lowrank.scale import ScalePolicy
 
 
 class AdaLoRA(Allocator):
-    """Suppress the gates of the components with the lowest sensitivity, under a budget that falls cubically.
+    """Suppress the gates of the least sensitive components, under a budget that falls cubically.
 
         S_i = s(g_i) + mean_j s(B_ji) + mean_j s(A_ij),   s(w) = Ibar(w) Ubar(w),   I(w) = |w dL/dw|
         keep the b(t) highest S over all layers;   g_i <- 0 for the others
         loss + orthogonality * mean over factors (||A A^T - I||_F, ||B^T B - I||_F)
 
-    A suppressed gate still receives gradient and may come back; the mask is set once, at the end. Gradients are those
-    of the clipped, penalised loss, taken with the weights after the step, as in the authors' code.
+    A suppressed gate still receives a gradient and may return; the mask is set once, at the end. Gradients are those of
+    the clipped loss with its penalty, multiplied by the weights after the step, as in the authors' code.
 
     Args:
-        initial: budget at the start over the budget at the end; the initial rank is rounded up, and capped at
+        initial: budget at the start over the budget at the end; the initial rank is rounded up, and at most
             `model.max_rank`.
         warmup: steps before the budget falls, t_i.
         final: steps after it has fallen, t_f.
@@ -42,16 +42,19 @@ class AdaLoRA(Allocator):
         beta1: decay of the sensitivity's mean.
         beta2: decay of its variation.
         orthogonality: weight gamma of the penalty.
+        first_step: value of t in the first step: 0 as in the authors' trainers and PEFT, or 1 as in algorithm 1.
     Example:
         >>> AdaLoRA(warmup=0.1, final=0.3).initial
         1.5
 
-    Source: Zhang et al. 2023 (2303.10512), algorithm 1, and the authors' code where the two differ: the schedule of
-    `Schedule`, un-squared norms averaged over the factors. Departures: exactly b(t) components survive a tie at the
-    threshold, where the code drops all tied ones; the scale is alpha / R without the code's 1e-5; a budget in
+    Source: Zhang et al. 2023 (2303.10512), algorithm 1, and the authors' code where the two differ: t from 0, weight
+    decay on the gates, un-squared norms averaged over the factors, and the schedule of `Schedule`. Departures from
+    both: exactly b(t) components survive a tie at the threshold, where the code drops all tied ones; the final budget
+    holds after the last step, even without a final phase; the scale is alpha / R without the code's 1e-5; a budget in
     parameters ranks components by S per parameter.
     """
 
+    decays_gates: ClassVar[bool] = True
     scales: ClassVar[frozenset[ScalePolicy]] = frozenset({"init", "rs", "unit"})
 
     initial: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.5
@@ -61,6 +64,7 @@ class AdaLoRA(Allocator):
     beta1: Decay = 0.85
     beta2: Decay = 0.85
     orthogonality: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    first_step: Literal[0, 1] = 0
 
     def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
         shapes = shapes_of(layers)
@@ -68,10 +72,10 @@ class AdaLoRA(Allocator):
         if warmup + final >= steps:
             raise ValueError(
                 f"allocator.warmup + allocator.final must be fewer than the trial's {steps} steps, "
-                f"got {warmup} + {final}; give them as fractions, or train longer"
+                f"got {warmup} + {final}; set them as fractions, or train longer"
             )
         level = sum(budget.cost(shape) for shape in shapes.values())
-        # 1.1 x 10 is 11, and not the 12 that its rounding error would make of it
+        # without the rounding error that would make 12 of 1.1 x 10
         rank = min(smallest_max_rank(layers), math.ceil(self.initial * budget.amount(shapes) / level - 1e-9))
         for name, layer in layers.items():
             init_triplets(layer, name, seed)
@@ -92,10 +96,12 @@ class AdaLoRA(Allocator):
 
     def after_step(self, state: State, layers: Layers, step: int) -> None:
         schedule = Schedule(**state["schedule"])
-        if step < schedule.steps - schedule.final:
+        t = step - 1 + self.first_step
+        if t < schedule.steps - schedule.final:
             update_sensitivity(state, layers, self.beta1, self.beta2)
-        if step > schedule.steps - schedule.final or (schedule.falling(step) and step % self.interval == 0):
-            keep = _select(state, layers, schedule.at(step))
+        last = step == schedule.steps
+        if last or t > schedule.steps - schedule.final or (schedule.falling(t) and t % self.interval == 0):
+            keep = _select(state, layers, schedule.end if last else schedule.at(t))
             suppress(layers, keep)
             state["ranks"] = {name: sum(kept) for name, kept in keep.items()}
 

@@ -106,6 +106,7 @@ class Allocator(BaseModel, ABC):
         scale: the scale policy that the method was published with.
         scales: the policies under which a change of mask keeps the trained function.
         needs_budget: whether the trial must have a budget.
+        decays_gates: whether `training.weight_decay` applies to trained gates.
         starts_as_base: whether the model computes the same as the base model before step 1.
     """
 
@@ -114,6 +115,7 @@ class Allocator(BaseModel, ABC):
     scale: ClassVar[ScalePolicy] = "init"
     scales: ClassVar[frozenset[ScalePolicy]] = frozenset({"init", "active", "rs", "unit"})
     needs_budget: ClassVar[bool] = True
+    decays_gates: ClassVar[bool] = False
     starts_as_base: ClassVar[bool] = True
 
     @classmethod

@@ -142,10 +142,10 @@ class TrialTrainer(Trainer):
             for part in self.adapted.head:
                 for parameter in self.adapted.net.get_submodule(part).parameters():
                     (matrices if parameter.ndim > 1 else vectors).append(parameter)
-            decay = self.spec.weight_decay
+            decay, allocator = self.spec.weight_decay, self.events.allocator
             groups = [
                 {"params": factors, "lr": self.spec.lr, "weight_decay": decay},
-                {"params": gates, "lr": self.spec.lr, "weight_decay": 0.0},
+                {"params": gates, "lr": self.spec.lr, "weight_decay": decay if allocator.decays_gates else 0.0},
                 {"params": matrices, "lr": head_lr, "weight_decay": decay},
                 {"params": vectors, "lr": head_lr, "weight_decay": 0.0},
             ]
