@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import errno
 
-SIGNS = ("cannot allocate memory", "can't allocate memory", "failed to map segment", "out of memory", "bad_alloc")
+SIGNS = (
+    "cannot allocate memory",
+    "can't allocate memory",
+    "failed to map segment",
+    "out of memory",
+    "bad_alloc",
+    "without exception set",
+)
 OUT_OF_MEMORY = 12
 """Exit code of a worker process that ran out of memory."""
 
