@@ -34,7 +34,15 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 for command in (
     *(authoring.init, authoring.schema, listing.list_),
     *(running.run, running.worker, running.validate, running.plan),
-    *(results.show, results.report, results.best, results.importance, results.export, blackbox.blackbox),
+    *(
+        results.show,
+        results.report,
+        results.best,
+        results.importance,
+        results.export,
+        results.delete,
+        blackbox.blackbox,
+    ),
     *(adapters.analyze, adapters.compress, adapters.merge, adapters.convert),
 ):
     app.command(command.__name__.rstrip("_"))(command)

@@ -124,6 +124,32 @@ def best(
         printing.table([{"layer": name, "rank": rank} for name, rank in pattern.items()], f"ranks of {row['key']}")
 
 
+def delete(
+    study: Study,
+    trial: Annotated[str | None, typer.Option(metavar="KEY", help="Delete the trial with this key.")] = None,
+    attempt: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Delete the trial of attempt N, which a message about it names."),
+    ] = None,
+    storage: Storage = None,
+    directory: Runs = RUNS,
+) -> None:
+    """Delete a trial's results, adapters and checkpoints.
+
+    Does not ask. A grid trains the trial again when it is run; a search makes another proposal in its place.
+    """
+    if (trial is None) == (attempt is None):
+        raise ValueError("delete needs --trial KEY or --attempt N")
+    store, _ = open_store(study, storage, directory)
+    from rankopt.study.deletion import delete_trial
+
+    done = delete_trial(store, trial, attempt)
+    names = ", ".join(done.keys) or "without a key"
+    print(
+        f"deleted trial {names}: attempts {done.attempts}, artifacts {done.artifacts}. Next: rankopt run {store.name}"
+    )
+
+
 def importance(study: Study, storage: Storage = None, directory: Runs = RUNS, as_json: Json = False) -> None:
     """Print how much each dimension of a search matters.
 

@@ -27,6 +27,7 @@ from rankopt.study.attempts import (
     SKIPPED,
     SPEC,
     WORKER,
+    by_origin,
     is_duplicate,
     is_failure,
     keys,
@@ -84,7 +85,7 @@ def take(store: StudyStore) -> optuna.Trial | None:
             store.storage.record_heartbeat(attempt._trial_id)  # first: without one it would never count as lost
             store.storage.set_trial_user_attr(attempt._trial_id, WORKER, this_process())
             if store.search.trials is not None:
-                store.study.sampler = store.search.sampler(list(store.groups()).index(origin(attempt)))
+                store.study.sampler = store.search.sampler(list(by_origin(store.all_trials())).index(origin(attempt)))
             return optuna.Trial(store.study, attempt._trial_id)
     return None
 

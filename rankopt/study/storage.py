@@ -48,6 +48,8 @@ from rankopt.study.storage_url import masked
 FAILURES = 10
 """A search gives up after as many failed proposals as it has trials, but not before this number."""
 ARTIFACTS = "artifacts"
+DELETED = "deleted"
+"""Numbers of the deleted attempts. Optuna keeps every trial, because their number is their index."""
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 # heartbeats, metric names and some samplers have been "experimental" for years; the versions are pinned and tested
 warnings.filterwarnings("ignore", category=ExperimentalWarning)
@@ -146,7 +148,12 @@ class StudyStore:
         return read_study(self.name, self.study.user_attrs[SPEC])
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """The study's attempts, of some states or all, without those that cannot be read."""
+        """The study's attempts, of some states or all, without those that were deleted or cannot be read."""
+        deleted = set(self.study.user_attrs.get(DELETED, ()))
+        return [attempt for attempt in self.all_trials(*states) if attempt.number not in deleted]
+
+    def all_trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """As `trials`, with those that were deleted."""
         try:
             return self.study.get_trials(deepcopy=False, states=states or None)
         except json.JSONDecodeError:
@@ -281,6 +288,15 @@ class StudyStore:
                 for artifact in found if used else []:
                     with suppress(ArtifactNotFound):
                         store.remove(artifact) if artifact != used else None
+
+    def remove_artifacts(self, attempts: Group) -> int:
+        """Remove all artifacts of some attempts; returns how many were there."""
+        store, removed = self.artifacts(), 0
+        for artifact in itertools.chain(*self._artifacts_of(attempts).values()):
+            with suppress(ArtifactNotFound):
+                store.remove(artifact)
+                removed += 1
+        return removed
 
     def _artifacts_of(self, attempts: Iterable[FrozenTrial]) -> dict[str, list[str]]:
         """File name -> ids of the artifacts of that name, those of the newest complete attempt first."""

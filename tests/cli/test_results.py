@@ -185,3 +185,20 @@ def test_configurations_of_a_search_are_shown(searched: Path, here: Rankopt) -> 
         assert "slope -" in here(command, "look", cwd=searched).stdout
     rows = json.loads(here("best", "look", "--json", cwd=searched).stdout)
     assert all(row["configuration"].startswith("slope ") for row in rows)
+
+
+def test_delete(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:
+    """Says what it removed; the trial is no longer shown, and its adapter is gone."""
+    shutil.copytree(finished[0] / "runs", tmp_path / "runs")
+    results = json.loads(here("show", "tiny", "--json", cwd=tmp_path).stdout)["results"]
+    key = results[0]["key"]
+    done = here("delete", "tiny", "--trial", key, cwd=tmp_path)
+    assert done.stdout == f"deleted trial {key}: attempts 1, artifacts 2. Next: rankopt run tiny\n", done.stderr
+    left = json.loads(here("show", "tiny", "--json", cwd=tmp_path).stdout)
+    assert [result["key"] for result in left["results"]] == [result["key"] for result in results[1:]]
+    assert left["counts"] == {"complete": 3, "failed": 0, "running": 0, "waiting": 1}
+    assert (
+        "--trial must be the key of a complete trial"
+        in here("export", "tiny", "--trial", key, "--out", "x", cwd=tmp_path).stderr
+    )
+    assert here("delete", "tiny", cwd=tmp_path).stderr == "rankopt: delete needs --trial KEY or --attempt N\n"
