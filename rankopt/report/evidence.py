@@ -63,12 +63,9 @@ class Evidence:
         ordered = sorted(usable, key=lambda result: (result.key, result.status == "failed", result.model_dump_json()))
         first = {result.key: result for result in reversed(ordered)}
         plan = planned_keys(study, record)
-        counted = [key for key in sorted(first) if key in plan or not plan]
-        unplanned = [key for key in sorted(first) if key not in counted]
-        return cls(
-            cleaned(study), tuple(map(first.__getitem__, counted)), counts, record, frozenset(plan),
-            tuple(map(first.__getitem__, unplanned)),
-        )  # fmt: skip
+        planned = tuple(first[key] for key in sorted(first) if key in plan or not plan)
+        unplanned = tuple(first[key] for key in sorted(first) if plan and key not in plan)
+        return cls(cleaned(study), planned, counts, record, frozenset(plan), unplanned)
 
     @cached_property
     def specs(self) -> list[TrialSpec]:

@@ -69,7 +69,10 @@ def _setup(evidence: Evidence) -> str:
     repeated = f", each trained {times} times and scored by the mean," if evidence.study.repeat else ""
     aims = " and ".join(f"{direction} {name}" for name, direction in study.objectives.items())
     bound = f", at most {study.constraints['parameters']:,} parameters kept" if study.constraints else ""
-    return f"{study.search.name} ({options}) proposed trials{repeated} to {aims} on the search split{bound}."
+    return (
+        f"The search {study.search.name} ({options}) proposed trials{repeated} to {aims}{bound}. It used the scores of "
+        "the search split."
+    )
 
 
 def _spent(evidence: Evidence) -> list[str]:
