@@ -1,4 +1,4 @@
-"""What a user would write today, the peer that rankopt's trials are timed against: Trainer + PEFT, else defaults.
+"""What a user would write today: Trainer and PEFT with defaults. The bench compares rankopt's trials with it.
 
 python tests/bench/plain.py --data FOLDER --model MODEL_FOLDER [--method adalora] [--group] ...
 
@@ -45,6 +45,8 @@ def main() -> None:
     columns = [name for name in ("sentence", "sentence1", "sentence2") if name in rows["train"].column_names]
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     rows = rows.map(lambda row: tokenizer(*(row[c] for c in columns), truncation=True, max_length=128), batched=True)
+    # evaluated as rankopt does: shortest examples first, 32 at a time
+    validation = rows["validation"].map(lambda row: {"length": len(row["input_ids"])}).sort("length")
     model = AutoModelForSequenceClassification.from_pretrained(args.model, num_labels=2, dtype="float32")
     steps = args.steps if args.steps > 0 else -(-len(rows["train"]) // 32)
     # rankopt counts the pooler to the head and leaves it frozen
@@ -69,6 +71,7 @@ def main() -> None:
             num_train_epochs=1,
             max_steps=args.steps,
             per_device_train_batch_size=32,
+            per_device_eval_batch_size=32,
             learning_rate=args.lr,
             seed=args.seed,
             report_to="none",
@@ -76,7 +79,7 @@ def main() -> None:
             train_sampling_strategy="group_by_length" if args.group else "random",
         ),
         train_dataset=rows["train"],
-        eval_dataset=rows["validation"],
+        eval_dataset=validation,
         processing_class=tokenizer,
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=lambda answer: {
