@@ -1,4 +1,4 @@
-"""rankopt: which rank should each layer get, what does it cost, and is the fancy strategy really better?"""
+"""Experiments for adaptive-rank LoRA: which rank should each layer get, what does it cost, and is it better?"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ _ADAPTERS = {"spectrum": "spectra", "compress": "compress"}
 
 
 def __getattr__(name: str) -> Any:
-    """The functions for adapters, imported when they are first asked for: torch is slow to import."""
+    """Import the functions for adapters on first use, because torch is slow to import."""
     if name in _ADAPTERS:
         return getattr(import_module(f"rankopt.adapters.{_ADAPTERS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,7 @@ from update_readme import README, updated
 
 from rankopt.core.space import dimensions
 from rankopt.core.study_file import StudyFile
+from rankopt.core.yaml import Document
 from rankopt.search import SEARCHES
 from rankopt.search.oneshot import OneShot
 from rankopt.study.plan import validated_trials
@@ -22,9 +23,17 @@ STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
 GLUE = ROOT.parent / "shared" / "glue"
 MODEL = ROOT.parent / "shared" / "models" / "minilm-l6-h384"
 
+COMPARED = Document(ROOT / "studies" / "compare_glue.yaml").data["space"]["allocator, training.lr"]
+
 needs_real_data = pytest.mark.skipif(
     not (GLUE.is_dir() and MODEL.is_dir()), reason="needs GLUE and a pretrained encoder in ../shared"
 )
+
+
+def _searches_glue(path: Path) -> bool:
+    """Whether a study is a search on a GLUE task."""
+    study = Document(path).data
+    return "trials" in study["search"] and not study["base"]["task"]["name"].startswith("mini-")
 
 
 def test_there_are_studies() -> None:
@@ -80,7 +89,7 @@ def test_the_quickstart_is_a_comparison() -> None:
 
 @needs_real_data
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["search_rte", "search_nsga2"])
+@pytest.mark.parametrize("name", [path.stem for path in STUDIES if _searches_glue(path)])
 def test_a_search_on_real_glue_can_start(name: str) -> None:
     """Every example trial of a shipped search has data, layers and a valid initial pattern."""
     sets = [f"task.data_dir={GLUE}", f"model.name={MODEL}"]
@@ -91,7 +100,7 @@ def test_a_search_on_real_glue_can_start(name: str) -> None:
 
 @needs_real_data
 @pytest.mark.slow
-@pytest.mark.parametrize("allocator", ["uniform", "adalora", "dylora", "spectral"])
+@pytest.mark.parametrize("allocator", [allocator["name"] for allocator, _ in COMPARED])
 def test_the_first_steps_on_real_glue(allocator: str, tmp_path: Path) -> None:
     """Two steps of `compare_glue` on CoLA with a real encoder: finite losses, ranks within the budget, an adapter."""
     sets = [

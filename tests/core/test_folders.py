@@ -1,4 +1,4 @@
-"""Folders and files that appear whole or not at all."""
+"""Folders and files are written atomically."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rankopt.core.folders import new_file, new_folder
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
-    """Neither the folder nor its draft."""
+    """Neither the folder nor its draft remains."""
     with pytest.raises(FileNotFoundError), new_folder(tmp_path / "a" / "out") as draft:
         (draft / "no such folder" / "half.txt").write_text("half")
     assert list((tmp_path / "a").iterdir()) == []
@@ -18,7 +18,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["there", "new/..", "file/out", "file"])
 def test_what_cannot_be_made(place: str, tmp_path: Path) -> None:
-    """A folder that exists, also by another name, and one below a file: refused, and nothing is made on the way."""
+    """An existing folder, also under another name, and a folder below a file are refused; nothing is created."""
     (tmp_path / "there").mkdir()
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="--out must"), new_folder(tmp_path / place):
@@ -27,14 +27,14 @@ def test_what_cannot_be_made(place: str, tmp_path: Path) -> None:
 
 
 def test_a_long_name(tmp_path: Path) -> None:
-    """Any name that the file system takes."""
+    """The draft needs no longer name than the folder."""
     with new_folder(tmp_path / ("y" * 250)):
         pass
     assert (tmp_path / ("y" * 250)).is_dir()
 
 
 def test_an_earlier_file_outlives_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk leaves the old text, no draft, and an error that names the file."""
+    """A full disk leaves the old file and no draft; the error names the file."""
     path = tmp_path / "page.html"
     new_file(path, "old")
 
@@ -49,9 +49,9 @@ def test_an_earlier_file_outlives_a_failure(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_above_a_link(tmp_path: Path) -> None:
-    """Above a link means above what it points to, as the file system has it; a dangling link is in the way."""
-    (tmp_path / "far" / "place").mkdir(parents=True)
-    (tmp_path / "link").symlink_to(tmp_path / "far" / "place")
+    """The parent of a link is the parent of its target; a dangling link is refused."""
+    (tmp_path / "far" / "target").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "target")
     with new_folder(tmp_path / "link" / ".." / "out"):
         pass
     assert (tmp_path / "far" / "out").is_dir()

@@ -1,4 +1,4 @@
-"""Search spaces: dimensions inside values, points, and examples of them."""
+"""Search spaces: inner dimensions, points, and example points."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = [
 
 
 def test_names() -> None:
-    """Inner dimensions are named by their field and the value that they stand in; two values of one name by index."""
+    """Inner dimensions are named by their field and the value that holds them; values of equal name by index."""
     assert set(dimensions(SPACE)) == set(NAMES)
     twins = {"allocator": [{"name": "ramp", "ratio": {"float": [1.0, k]}} for k in (2.0, 3.0)]}
     assert list(dimensions(twins)) == ["allocator", "allocator[0].ratio", "allocator[1].ratio"]
@@ -36,8 +36,8 @@ def test_names() -> None:
 
 @given(st.data())
 def test_settled_points(data: st.DataObject) -> None:
-    """Whatever is decided, a point holds one value per dimension with nothing open in it; an inner dimension is asked
-    about exactly where its value was chosen; lists that are values stay lists."""
+    """A point has one value per dimension and no undecided part. An inner dimension is decided exactly if the value
+    that holds it was chosen. Lists that are values stay lists."""
     asked = {}
 
     def decide(name: str, dimension: Any) -> Any:
@@ -57,7 +57,7 @@ def test_settled_points(data: st.DataObject) -> None:
 
 
 def test_examples_show_every_value_once() -> None:
-    """As many as values, not as combinations; each listed value and both ends of each range, inner ones too."""
+    """As many points as values; each listed value and both ends of each range, also of inner dimensions."""
     points = list(examples(SPACE))
     assert len(points) == 1 + 1 + 1 + 1 + 1 + 1
     assert points[0] == {NAMES[0]: [{"name": "uniform"}, 1e-3], "model.target_modules": ["query", "value"], "seed": 0}
@@ -78,13 +78,13 @@ def test_what_could_be() -> None:
 
 
 @pytest.mark.parametrize("value", [{"float": [2.0, 1.0]}, {"int": [0.5, 1]}, {"choice": []}, {"float": [0, 1], "x": 1}])
-def test_a_dimension_that_is_none_is_one_line(value: Any) -> None:
+def test_an_invalid_dimension_is_refused_in_one_line(value: Any) -> None:
     with pytest.raises(ValueError, match="must be a valid dimension: ") as caught:
         inner_dimension(value)
     assert "\n" not in str(caught.value)
 
 
-def test_plain_values_stand_for_themselves() -> None:
+def test_ordinary_values_are_no_dimensions() -> None:
     for value in ({"*.query": 2}, [1, 2], "int", 3, None):
         assert inner_dimension(value) is None
     assert inner_dimension({"float": [0.1, 1.0]}) == FloatRange(float=(0.1, 1.0))

@@ -1,4 +1,4 @@
-"""YAML 1.2 with places: what is read, which line it stands on, and one-line errors that name the place."""
+"""YAML 1.2: values, their line numbers, and one-line errors with file and line number."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def read(tmp_path: Path) -> Any:
     ],
 )
 def test_values(read: Any, text: str, value: Any) -> None:
-    """Numbers are numbers, words are words; what comes out is plain Python, of exactly that type."""
+    """Values have exactly the expected plain Python type."""
     found = read(f"key: {text}\n").data["key"]
     assert found == value
     assert type(found) is type(value)
@@ -122,7 +122,7 @@ def test_line(read: Any, path: Location, line: int) -> None:
         ("1: a\n'1': b\n", r":2: the key '1' appears twice"),
     ],
 )
-def test_errors_are_one_line_with_the_place(read: Any, text: str, words: str) -> None:
+def test_errors_are_one_line_with_a_line_number(read: Any, text: str, words: str) -> None:
     with pytest.raises(ValueError, match=r"study\.yaml" + words) as caught:
         read(text)
     assert "\n" not in str(caught.value)
@@ -148,7 +148,7 @@ PLAIN = st.recursive(
 
 @given(st.dictionaries(KEYS, PLAIN, min_size=1, max_size=4))
 def test_what_is_written_is_read(data: dict[str, Any]) -> None:
-    """Any plain data survives being written by a YAML library and read here, types included."""
+    """Plain data is unchanged after writing and reading, including its types."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "study.yaml"
         write(data, path)
@@ -158,7 +158,7 @@ def test_what_is_written_is_read(data: dict[str, Any]) -> None:
 
 
 def test_bombs_are_refused(tmp_path: Path) -> None:
-    """Aliases that multiply, and nesting without end, are one line and quick."""
+    """Exponentially many aliases and deep nesting are refused in one line."""
     bomb = tmp_path / "bomb.yaml"
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
@@ -173,7 +173,7 @@ def test_bombs_are_refused(tmp_path: Path) -> None:
 
 
 def test_many_writers_and_readers(tmp_path: Path) -> None:
-    """Workers of one study on a shared folder all keep it there: whoever reads meanwhile finds it whole."""
+    """Workers of one study write its file at the same time; every reader finds a complete file."""
     path = tmp_path / "study.yaml"
     data = {"name": "x", "seeds": list(range(50))}
 
