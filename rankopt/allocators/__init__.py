@@ -12,6 +12,7 @@ from rankopt.allocators.eva import EVA
 from rankopt.allocators.fisher import Fisher
 from rankopt.allocators.flexlora import FlexLoRA
 from rankopt.allocators.gora import GoRA
+from rankopt.allocators.increlora import IncreLoRA
 from rankopt.allocators.l0 import L0
 from rankopt.allocators.loradrop import LoRADrop
 from rankopt.allocators.matryoshka import Matryoshka
@@ -39,6 +40,7 @@ ALLOCATORS: dict[str, type[Allocator]] = {
     "loradrop": LoRADrop,
     "adalora": AdaLoRA,
     "dora_dynamic": DoRADynamic,
+    "increlora": IncreLoRA,
     "elalora": ElaLoRA,
     "flexlora": FlexLoRA,
     "sora": SoRA,

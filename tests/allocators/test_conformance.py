@@ -35,6 +35,7 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "loradrop": [{"batches": 2, "threshold": 0.3, "lr": 0.01}],
     "adalora": [{"interval": 3, "initial": 2.5, "warmup": 0.0, "final": 0.0}, {"orthogonality": 0.0, "final": 2}],
     "dora_dynamic": [{"interval": 3, "initial": 2.5}, {"regularisation": 0.0, "final": 2}],
+    "increlora": [{"grow": 2, "restart_warmup": 3}, {"warmup": 0, "final": 0, "interval": 2, "orthogonality": 0.0}],
     "elalora": [{"interval": 2, "most": 1, "candidates": 1}, {"warmup": 0, "final": 0, "orthogonality": 0.0}],
     "flexlora": [{"interval": 2, "most": 1}, {"warmup": 0, "final": 0, "orthogonality": 0.0}],
     "sora": [{"initial": 2.5, "warmup": 0.0, "final": 0.0}, {"xi": 0.01, "l1": 0.0}],
