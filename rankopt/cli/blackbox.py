@@ -29,9 +29,11 @@ def blackbox(
         ),
     ] = None,
     trials: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="Run N trials of a search.")] = 30,
-    replays: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Replays of a search, one per seed.")] = 10,
+    replays: Annotated[
+        int, typer.Option(min=1, max=1000, metavar="N", help="Replay each search N times, with different seeds.")
+    ] = 10,
     objectives: Annotated[
-        Literal["score", "both"], typer.Option(help="Optimise the score, or parameters too.")
+        Literal["score", "both"], typer.Option(help="Optimise the score, or the score and the parameters.")
     ] = "score",
     by: Annotated[
         Literal["configuration", "pattern"],

@@ -25,7 +25,7 @@ app = typer.Typer(help="Export results to a file that travels, or import them.",
 From = Annotated[
     list[Path] | None, typer.Option("--from", metavar="FILE", help="Read this results file, no storage; repeatable.")
 ]
-Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Results files.")]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Results files, JSON Lines.")]
 
 
 @app.command("export")
@@ -197,7 +197,8 @@ def merged_files(files: list[Path], study: str | None, directory: Path) -> tuple
 
     reading = read_results(files)
     if study is not None and Path(study).is_file():
-        return reading, merge(reading.entries), study_file(study, None, directory).study
+        merged, file = merge(reading.entries), study_file(study, None, directory)
+        return reading, merged, file.study.model_copy(update={"contents": merged.contents(_trials(file))})
     merged = merge(reading.entries if study is None else of_study(reading.entries, study))
     return reading, merged, merged.spec()
 

@@ -343,6 +343,21 @@ class Merged:
         """The planned results, or all."""
         return [entry.record.value for entry in self.trials.values() if entry.record.planned or not planned]
 
+    def contents(self, trials: Iterable[TrialSpec]) -> dict[str, dict[str, str]]:
+        """The hashes of the local folders of some trials, as the files have them for folders of the same names."""
+        known: dict[str, dict[str, str]] = {"data": {}, "model": {}}
+        for record in self.studies.values():
+            for kind, hashes in record.value.contents.items():
+                known[kind] |= hashes
+        found: dict[str, dict[str, str]] = {"data": {}, "model": {}}
+        for spec in trials:
+            task, model = f"/{spec.task.name}", spec.model.name
+            data = spec.task.data_dir or ""
+            for kind, folder, rest in (("data", data, task), ("model", model, "")):
+                if (name := PureWindowsPath(folder).name + rest) in known[kind]:
+                    found[kind][folder + rest] = known[kind][name]
+        return {kind: hashes for kind, hashes in found.items() if hashes}
+
     @property
     def name(self) -> str:
         """The name of the one study of the records.

@@ -243,7 +243,8 @@ def _artifacts(store: StudyStore, records: Sequence[TrialRecord]) -> dict[str, s
     found = {}
     for record in records:
         if record.predictions:
-            name, number = f"{record.result.key}-predictions.npz", record.predictions.sha256[:32]
+            key = record.result.key
+            name, number = f"{key}-predictions.npz", f"{key}-{record.predictions.sha256[:20]}"
             store.artifacts().write(number, io.BytesIO(record.predictions.data))
             meta = {"artifact_id": number, "filename": name, "mimetype": "application/octet-stream", "encoding": None}
             found[f"artifacts:{number}"] = json.dumps(meta)

@@ -55,6 +55,10 @@ def test_two_half_studies_end_in_one_report(
     assert "| results | 2 trials |" in text
     assert "| seeds | 0 and 1 |" in text
     assert "0 of 2 planned trials have no complete result" in text
+    both = ("--from", first, "--from", second)
+    named = here("report", halves[0] / "half.yaml", *both, "--out", "named", cwd=tmp_path)
+    assert named.returncode == 0, named.stderr
+    assert "0 of 2 planned trials have no complete result" in (tmp_path / "named" / "report.md").read_text()
     one = here("report", "--from", first, "--out", "one", cwd=tmp_path)
     assert one.returncode == 0, one.stderr
     assert "| results | 1 trial |" in (tmp_path / "one" / "report.md").read_text()

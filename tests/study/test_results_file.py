@@ -104,6 +104,20 @@ def test_local_folders_are_reduced_to_their_names() -> None:
     assert without_folders(unhashed) == unhashed  # the path is part of such a trial's key
 
 
+def test_a_study_file_gets_the_hashes_of_the_files() -> None:
+    """So that its trials have the keys of the files' trials, though its folders have other paths."""
+
+    def located(folder: str, **contents: Any) -> StudySpec:
+        base = BASE | {"task": {"name": "rte", "data_dir": f"{folder}/glue"}, "model": {"name": f"{folder}/tiny"}}
+        return StudySpec.model_validate({"name": "s", "base": base, "space": {"seed": [0]}} | contents)
+
+    hashes = {"data": {"/home/ada/glue/rte": "11"}, "model": {"/home/ada/tiny": "22"}}
+    made, written = located("/home/ada", contents=hashes), located("/mnt/bob")
+    merged = merge(entries([StudyRecord.of(made)]))
+    found = written.model_copy(update={"contents": merged.contents([written.trial({"seed": 0})])})
+    assert found.trial({"seed": 0}).key == made.trial({"seed": 0}).key != written.trial({"seed": 0}).key
+
+
 def test_folders_of_one_name_stay_apart() -> None:
     contents = {"data": {"/a/glue/rte": "11", "/b/glue/rte": "22"}}
     found = without_folders({"space": {"task.data_dir": ["/a/glue", "/b/glue"]}, "contents": contents})
