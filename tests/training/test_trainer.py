@@ -225,21 +225,6 @@ def test_dropout_does_not_move_the_order(prepare: Prepare, tiny_spec: Any) -> No
     assert len(orders[0]) >= 7
 
 
-def test_voiding_moments() -> None:
-    """Only the named parameters' moments are zeroed, the step count stays; one that was never stepped is no error."""
-    from rankopt.training.callback import zero_moments
-
-    a, b, c = (torch.nn.Parameter(torch.ones(2)) for _ in range(3))
-    optimizer = torch.optim.AdamW([a, b, c], lr=0.1)
-    (a.sum() + b.sum()).backward()
-    optimizer.step()
-    zero_moments(optimizer, [a, c])
-    assert not optimizer.state[a]["exp_avg"].any()
-    assert not optimizer.state[a]["exp_avg_sq"].any()
-    assert optimizer.state[a]["step"] == 1
-    assert optimizer.state[b]["exp_avg"].all()
-
-
 def test_moments_of_new_components() -> None:
     """First moment zero, second moment the mean of the other active components; all others keep theirs."""
     from rankopt.lowrank.linear import LowRankLinear
@@ -270,50 +255,6 @@ def test_moments_of_new_components() -> None:
                 assert torch.equal(first, old["exp_avg"].select(dim, i))
                 assert torch.equal(second, old["exp_avg_sq"].select(dim, i))
         assert now["step"] == 1
-
-
-def test_a_cut_voids_the_moments_of_the_factors_it_rewrote(prepare: Prepare, tiny_spec: Any) -> None:
-    """At spectral's cut the factors are other matrices, so their moments start anew; the head's go on, and so do all of
-    them at every other step."""
-    training = prepare(tiny_spec(allocator={"name": "spectral", "recovery": 5}, training__steps=12))
-    moments: dict[int, tuple[bool, bool]] = {}
-
-    class Spy(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            of = kwargs["optimizer"].state
-            factors = [of[p]["exp_avg"] for layer in training.adapted.layers.values() for p in (layer.A, layer.B)]
-            head = of[training.adapted.net.classifier.weight]["exp_avg"]
-            moments[state.global_step] = (any(m.any().item() for m in factors), bool(head.any()))
-
-    training.trainer.add_callback(Spy())
-    training.trainer.train()
-    assert moments == {step: (step != 7, True) for step in range(1, 13)}
-
-
-def test_when_an_allocator_is_called(prepare: Prepare, tiny_spec: Any, monkeypatch: Any) -> None:
-    """Once before and once after each optimiser step, whatever the accumulation, with steps counted from 1; after the
-    step the weights have moved and the gradients are still there."""
-    from rankopt.allocators import ALLOCATORS
-
-    calls: list[tuple[str, int]] = []
-    weights: list[Tensor] = []
-
-    def before(self: Any, state: Any, layers: Any, step: int) -> None:
-        calls.append(("before", step))
-        weights.append(next(iter(layers.values())).B.detach().clone())
-
-    def after(self: Any, state: Any, layers: Any, step: int) -> None:
-        calls.append(("after", step))
-        B = next(iter(layers.values())).B
-        assert not torch.equal(B, weights[-1])
-        assert B.grad is not None
-        assert B.grad.any()
-
-    monkeypatch.setattr(ALLOCATORS["uniform"], "before_step", before)
-    monkeypatch.setattr(ALLOCATORS["uniform"], "after_step", after)
-    how = {"steps": 7, "batch_size": 16, "accumulation": 2, "lr": 5e-3, "warmup": 0.0}
-    prepare(tiny_spec(training=how)).trainer.train()
-    assert calls == [(when, step) for step in range(1, 8) for when in ("before", "after")]
 
 
 def test_the_schedule_begins_again_where_the_allocator_asks(prepare: Prepare, tiny_spec: Any) -> None:
