@@ -11,6 +11,7 @@ from rankopt.allocators.elalora import ElaLoRA
 from rankopt.allocators.eva import EVA
 from rankopt.allocators.fisher import Fisher
 from rankopt.allocators.flexlora import FlexLoRA
+from rankopt.allocators.gelora import GeLoRA
 from rankopt.allocators.gora import GoRA
 from rankopt.allocators.increlora import IncreLoRA
 from rankopt.allocators.l0 import L0
@@ -36,6 +37,7 @@ ALLOCATORS: dict[str, type[Allocator]] = {
     "prilora": PRILoRA,
     "eva": EVA,
     "fisher": Fisher,
+    "gelora": GeLoRA,
     "gora": GoRA,
     "loradrop": LoRADrop,
     "adalora": AdaLoRA,

@@ -31,6 +31,7 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "prilora": [{"interval": 3, "ratio": 2.0}, {"interval": 1, "share": 0.2}],
     "eva": [{"batches": 1, "rho": 1.0}],
     "fisher": [{"batches": 2, "least": 0}],
+    "gelora": [{"batches": 1, "tokens": 20}],
     "gora": [{"batches": 2, "least": 0.0, "most": 1.5}, {"batches": 1, "lr": 0.0}],
     "loradrop": [{"batches": 2, "threshold": 0.3, "lr": 0.01}],
     "adalora": [{"interval": 3, "initial": 2.5, "warmup": 0.0, "final": 0.0}, {"orthogonality": 0.0, "final": 2}],
