@@ -14,8 +14,8 @@ def two_nn(X: Tensor) -> float:
     Args:
         X: `(n, width)`; of equal rows one counts. Fewer than three distinct ones have dimension 0.
     Example:
-        >>> round(two_nn(torch.rand(1000, 1, generator=torch.Generator().manual_seed(0)) * torch.ones(1, 9)), 1)
-        1.0
+        >>> round(two_nn(torch.tensor([[0.0], [1.0], [3.0]])), 2)
+        1.37
 
     Source: Facco et al. 2017, "Estimating the intrinsic dimension of datasets by a minimal neighborhood information".
     """
