@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rankopt.training.model import Adapted
 
 ADAPTER = "adapter.pt"
 SEAL = "seal.json"
+STEP = re.compile(r"checkpoint-\d+")
 
 
 class CorruptCheckpointError(OSError):
@@ -35,7 +37,8 @@ def latest(folder: Path) -> Path | None:
     Raises:
         CorruptCheckpointError: a sealed checkpoint has a missing or altered file.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=step_of)
+    # other folders, such as a copy that somebody made, are not ours to read or to delete
+    found = sorted((path for path in folder.glob("checkpoint-*") if STEP.fullmatch(path.name)), key=step_of)
     for path in found:
         if not (path / SEAL).exists():
             shutil.rmtree(path)
@@ -46,6 +49,7 @@ def latest(folder: Path) -> Path | None:
     try:
         hashes = json.loads((path / SEAL).read_text(encoding="utf-8"))
         bad = [name for name, digest in hashes.items() if not (path / name).is_file() or _sha256(path / name) != digest]
+        bad += [SEAL] * (ADAPTER not in hashes)
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
         bad = [SEAL]
     if bad:

@@ -42,7 +42,16 @@ def test_an_unsealed_one_never_was(tmp_path: Path) -> None:
     assert not torn.exists()
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "seal", "seal-bytes", "seal-list"])
+def test_a_folder_of_another_name_is_left_alone(tmp_path: Path) -> None:
+    """A copy that a user made is neither taken for a checkpoint nor deleted."""
+    checkpoint(tmp_path, 5)
+    for name in ("checkpoint-abc", "checkpoint-5-copy", "checkpoint-"):
+        (tmp_path / name).mkdir()
+    assert latest(tmp_path) == tmp_path / "checkpoint-5"
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "seal", "seal-bytes", "seal-list", "seal-empty"])
 def test_a_damaged_one_is_one_line(tmp_path: Path, damage: str) -> None:
     """A flipped bit, a cut or missing file and a mangled seal are each refused in one line: which folder, which file,
     what to do, and where the trial would then continue. Nothing is deleted."""
@@ -62,6 +71,9 @@ def test_a_damaged_one_is_one_line(tmp_path: Path, damage: str) -> None:
             (path / SEAL).write_text('{"adapter.pt": ')
         case "seal-bytes":
             (path / SEAL).write_bytes(b"\xff\xfe\x00")
+        case "seal-empty":
+            file = path / SEAL
+            file.write_text("{}")
         case "seal-list":
             (path / SEAL).write_text("[]")
     with pytest.raises(OSError, match="is corrupt") as caught:
