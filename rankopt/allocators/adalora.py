@@ -75,7 +75,7 @@ class AdaLoRA(Allocator):
                 f"got {warmup} + {final}; set them as fractions, or train longer"
             )
         level = sum(budget.cost(shape) for shape in shapes.values())
-        # without the rounding error that would make 12 of 1.1 x 10
+        # without the rounding error that would make 1.1 x 10 twelve
         rank = min(smallest_max_rank(layers), math.ceil(self.initial * budget.amount(shapes) / level - 1e-9))
         for name, layer in layers.items():
             init_triplets(layer, name, seed)

@@ -31,7 +31,7 @@ class SaLoRA(Allocator):
         open: probability of a gate at the start.
         gate_lr: learning rate of log_alpha.
         multiplier_lr: step of mu.
-        final: steps with a fixed pattern at the end, a fraction of the trial's when below 1; at least one.
+        final: steps with a fixed pattern at the end, a fraction of the trial's steps if below 1; at least one.
     Example:
         >>> SaLoRA(gate_lr=0.02).final
         0.3

@@ -31,7 +31,7 @@ class SoRA(Allocator):
     Args:
         initial: budget at the start over the budget at the end; the initial rank is rounded up, and capped at
             `model.max_rank`.
-        xi: least threshold of a step, as a fixed shrinkage.
+        xi: smallest threshold of a step.
         l1: weight of the penalty.
         warmup: steps before the budget falls.
         final: steps after it has fallen.

@@ -112,7 +112,7 @@ class Budget(BaseModel):
         """Ranks in proportion to weights, as closely as integer ranks and the budget allow.
 
         Uses the highest-averages rule of Sainte-Lague: component i of layer k has importance `w_k / (2 i + 1)`, and
-        `select` does the rest. With equal weights, ranks differ by at most one while another rank for all layers fits.
+        `select` does the rest. With equal weights, ranks differ by at most one while one more rank everywhere would fit.
 
         Args:
             weights: one number per layer, at least zero.
@@ -128,7 +128,7 @@ class Budget(BaseModel):
         """
         first = (1 + max(weights.values(), default=0.0)) * (min_rank + 1)  # over (index + 1): still above every weight
         importance = {
-            # times the cost, because `select` divides by it: weights are about ranks, also for a parameter budget
+            # times the cost, because `select` divides by it: weights set ranks, also under a parameter budget
             name: [
                 self.cost(shapes[name]) * (first / (index + 1) if index < min_rank else weight / (2 * index + 1))
                 for index in range(max_rank)

@@ -1,4 +1,4 @@
-"""The trials that a study runs because of its results."""
+"""Trials that follow from a study's results."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rankopt.study.storage import StudyStore
 
 
 def follow(store: StudyStore, trials: Sequence[tuple[dict[str, Any], TrialSpec]] | None = None) -> int:
-    """Queue what the results so far ask for, beside the combinations of the space; returns how many were added.
+    """Queue the combinations of the space and the trials that follow from the results; return how many were added.
 
-    A pure function of the study and its results, so that any worker may do it at any time, and more than once.
+    What is queued is a pure function of the study and its results, so any worker may call this at any time.
 
     Args:
-        trials: of those combinations, where they are checked already.
+        trials: the validated trials of the space; default: validate them here.
     """
     if not store.search.follows:
         return 0

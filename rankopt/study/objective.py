@@ -53,7 +53,7 @@ class Objective:
         job: the worker's job.
         store: the study, open.
         study: its spec.
-        tracker: is shown every training.
+        tracker: records every training.
         tell: receives events.
         stop: whether the worker must end.
         lane: see `LaneMaker`.
@@ -112,7 +112,7 @@ class Objective:
         trial.set_user_attr(SPEC, spec.plain)
         trial.set_user_attr(KEY, spec.key)
         while any(other.user_attrs.get(KEY) == spec.key for other in self._running_before(trial)):
-            if self.stop():  # another worker trains the same; its result will do for both
+            if self.stop():  # another worker trains the same trial; its result is reused
                 raise AttemptInterruptedError
             self.wait()
         return spec
@@ -121,8 +121,10 @@ class Objective:
         return [other for other in self.store.trials(TrialState.RUNNING) if other.number < trial.number]
 
     def _known(self, trial: optuna.Trial, index: int, spec: TrialSpec, last: bool) -> TrialResult | None:
-        """A training's result that is recorded already: by an earlier attempt, or because a search proposed the same
-        trial before. Its failure counts too then, but not for another attempt at the proposal that failed."""
+        """A result that is recorded already: by an earlier attempt, or because a search proposed the same trial before.
+
+        A failure recorded by another proposal is reused; a failure of this proposal is not, so that it can be retried.
+        """
         own = self.store.frozen(trial)
         if len(recorded(own)) > index:
             shutil.rmtree(self._folder(spec), ignore_errors=True)
@@ -143,7 +145,7 @@ class Objective:
         self, trial: optuna.Trial, index: int, spec: TrialSpec, last: bool, stopping: EarlyStopping
     ) -> TrialResult:
         """Train and score a trial, and record the result."""
-        from rankopt.training import trial as training  # slow to import, and the parent process does without it
+        from rankopt.training import trial as training  # slow to import, and the parent process does not need it
 
         folder = self._folder(spec)
         self.tell(TrialStarted(self.job.slot, trial.number, self.label))
@@ -201,7 +203,7 @@ class Objective:
 
     def _record(self, trial: optuna.Trial, index: int, result: TrialResult, last: bool) -> None:
         trial.set_user_attr(result_slot(index), result.model_dump(mode="json"))
-        if result.status == "failed":  # a search proposes another trial in its stead
+        if result.status == "failed":  # a search proposes another trial instead
             self._say(trial, f"failed: {result.reason}", over=self.store.search.trials is None)
         else:
             score, kept = result.score("search"), result.own.kept

@@ -95,14 +95,12 @@ def _close(store: StudyStore, attempt: FrozenTrial) -> bool:
 def _requeue(store: StudyStore, group: Group) -> None:
     """Queue the next attempt, or record a failure once a training crashed more than `RETRIES` times while alone.
 
-    A crash in company may be another trial's fault.
+    A crash during joint training may be another trial's fault.
     """
     attempt = group[-1]
     index = len(recorded(attempt))
     alone = sum(lost.user_attrs.get(ALONE) == index for lost in crashes(group, index))
-    trainings = (
-        store.spec().trainings(decode(TrialSpec, attempt.user_attrs[SPEC])) if SPEC in attempt.user_attrs else []
-    )
+    trainings = _trainings(store, attempt) if SPEC in attempt.user_attrs else []
     if alone <= RETRIES or index == len(trainings):  # all results recorded: only closing is left
         requeue(store, attempt)
         return

@@ -1,4 +1,4 @@
-"""Running a study: queue its trials, start the workers, show how far they are."""
+"""Run a study: queue its trials, start the workers, show their progress."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from rankopt.study.tracking import check_wandb_mode, publish_study
 from rankopt.study.worker_pool import WorkerPool
 
 RESTARTS = RETRIES + 2
-"""How often a worker that died is started again: one trial kills it once in company, `RETRIES` + 1 times alone."""
+"""How often a crashed worker is restarted: one trial can crash it once jointly and `RETRIES` + 1 times alone."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Outcome:
 
     Attributes:
         counts: trials of the plan that are complete, failed, running, waiting.
-        interrupted: somebody asked it to stop.
+        interrupted: the user stopped it.
         refusal: why a worker could not go on, or "".
         results: of the plan's trials.
     """
@@ -58,15 +58,15 @@ def run_study(
     console: Console,
     pool: WorkerPool,
 ) -> Outcome:
-    """Run whatever of a study is not yet done. Running it again resumes, and repeats nothing.
+    """Run the unfinished trials of a study. Running it again resumes it and repeats nothing.
 
     Args:
         spec: the study.
-        trials: its trials, checked, each with its point of the space; of a search, which proposes its own, none are
-            queued. None joins a study that somebody else runs, and changes nothing about it.
-        options: where and how.
-        console: progress goes there.
-        pool: the workers; those left over are dismissed once the others have their jobs.
+        trials: its validated trials, each with its point of the space; a search queues none of them. If None, join
+            the stored study without changing it.
+        options: of the run.
+        console: shows the progress.
+        pool: the workers; the surplus ones are dismissed.
     Raises:
         ValueError: the storage cannot be opened, wandb is missing, or the results file is damaged.
         OSError: the folder or the results file cannot be written.
@@ -97,7 +97,7 @@ def run_study(
         planned += f", {added} new" if store.search.trials is None else f" by {spec.search.name}"
         display.say(f"study {spec.name}: {planned}, {before['complete']} complete")
         if retried:
-            display.say(f"{retried} failed trials are tried again")
+            display.say(f"{retried} failed trials are requeued")
         left = before["waiting"] + before["running"]
         needed = pool.count if store.search.follows else min(pool.count, -(-left // options.together))
         jobs = [Job(slot, spec.name, options, pool.threads) for slot in range(needed if left else 0)]
@@ -116,7 +116,7 @@ def run_study(
             try:
                 publish_study(wandb, folder, spec, outcome.results)
             except Exception as error:  # a mirror must not break the study
-                display.say(f"W&B has no run of the study: {type(error).__name__}: {error}")
+                display.say(f"the study could not be published to W&B: {type(error).__name__}: {error}")
     return outcome
 
 
@@ -170,7 +170,7 @@ def _run_workers(pool: WorkerPool, jobs: list[Job], display: Display, record: Ca
                 died = process.exitcode not in (None, 0)
                 if died and not interrupts and not refusal and restarts[slot] < RESTARTS:
                     restarts[slot] += 1
-                    display.say(f"worker {slot} died (exit {process.exitcode}); its trial goes back into the queue")
+                    display.say(f"worker {slot} crashed (exit {process.exitcode}); its trial is requeued")
                     processes[slot] = pool.begin(jobs[slot])
     finally:
         signal.signal(signal.SIGTERM, previous)

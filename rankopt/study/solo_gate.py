@@ -1,4 +1,4 @@
-"""Who trains at once in a worker process: any number of trials, or one alone."""
+"""Which trials of a worker process train at the same time: any number jointly, or one alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from threading import Condition
 
 
 class SoloGate:
-    """Lets trials in, together or alone; one that is to be alone waits for those inside, and the others for it.
+    """Admits trials jointly or alone. A solo trial waits until the gate is empty; others wait until it has left.
 
     Example:
         >>> gate = SoloGate()
@@ -25,7 +25,7 @@ class SoloGate:
 
     @contextmanager
     def enter(self, alone: bool) -> Iterator[None]:
-        """Be inside, within this context."""
+        """Hold a place in the gate while the context lasts."""
         with self._changed:
             if alone:
                 self._waiting += 1

@@ -1,4 +1,4 @@
-"""Worker processes, started before their jobs are known: they import meanwhile, and one of them checks the study."""
+"""Worker processes that start before their jobs are known: they import modules, and one of them checks the study."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ T = TypeVar("T")
 
 
 class Idle(NamedTuple):
-    """A worker without a job, and the line to it."""
+    """A worker without a job, and the pipe to it."""
 
     process: BaseProcess
-    line: Connection
+    pipe: Connection
 
 
 class WorkerPool:
     """The worker processes of a run. They share the machine's cores, and end with their parent.
 
     Args:
-        count: how many at most; as many as there are cores start now, the others with their jobs.
+        count: maximum number of workers. At most one per core starts now, the others with their jobs.
     Attributes:
         count: as given.
-        threads: of each.
-        events: what they tell.
+        threads: per worker.
+        events: those of the workers.
     """
 
     def __init__(self, count: int) -> None:
@@ -54,23 +54,23 @@ class WorkerPool:
             self.idle = [self._start(asked=number == 0) for number in range(min(count, cores))]
 
     def ask(self, function: Callable[..., T], *args: Any) -> T:
-        """What a function returns or raises in the worker that gets the first job.
+        """Call a function in the worker that gets the first job; return its result or raise its error.
 
-        What it imports and reads there is imported and read for the job too, and never here: a parent needs no torch.
+        The job reuses what the function imports and reads. The parent process never imports torch.
 
         Args:
-            function: picklable, as its arguments and its result are.
+            function: picklable, like its arguments and its result.
         Raises:
-            ChildProcessError: the worker died of it.
+            ChildProcessError: the worker crashed.
         """
         worker = self.idle[0]
         try:
-            worker.line.send((function, args))
-            answer = worker.line.recv_bytes()
+            worker.pipe.send((function, args))
+            answer = worker.pipe.recv_bytes()
         except (EOFError, OSError):
             worker.process.join()
             code = worker.process.exitcode
-            reason = "ran out of memory" if code == OUT_OF_MEMORY else f"died (exit {code})"
+            reason = "ran out of memory" if code == OUT_OF_MEMORY else f"crashed (exit {code})"
             raise ChildProcessError(f"the process that checks the study {reason}: nothing was run") from None
         result: T
         error: BaseException | None
@@ -80,17 +80,17 @@ class WorkerPool:
         return result
 
     def begin(self, job: Job) -> BaseProcess:
-        """Give a job to a worker that waits, or to a new one."""
+        """Give a job to an idle worker, or to a new one."""
         if not self.idle:
             with _quiet_interrupts(self.threads):
                 self.idle.append(self._start())
         worker = self.idle.pop(0)
-        with worker.line, suppress(BrokenPipeError):  # it is dead already, as its exit code tells
-            worker.line.send(job)
+        with worker.pipe, suppress(BrokenPipeError):  # it crashed already; its exit code is read later
+            worker.pipe.send(job)
         return worker.process
 
     def dismiss(self) -> None:
-        """End the workers that still wait."""
+        """End the idle workers."""
         while self.idle:
             self.idle.pop().line.close()
 
@@ -98,12 +98,12 @@ class WorkerPool:
         theirs, ours = self.context.Pipe()
         process = self.context.Process(target=_wait, args=(theirs, self.events.put, asked), daemon=True)
         process.start()
-        theirs.close()  # or a dead worker's job would be sent to nobody
+        theirs.close()  # otherwise sending to a crashed worker would not fail
         return Idle(process, ours)
 
 
 def _wait(line: Connection, tell: Callable[[Event], None], asked: bool) -> None:
-    gc.disable()  # imports make half a million objects, which each collection would look through and none would free
+    gc.disable()  # imports allocate half a million permanent objects: collections would only cost time
     working = Flag()
     Thread(target=_end_with_parent, args=(working,), daemon=True).start()
     try:
@@ -121,11 +121,11 @@ def _wait(line: Connection, tell: Callable[[Event], None], asked: bool) -> None:
         if not is_out_of_memory(error):
             raise
         sys.exit(OUT_OF_MEMORY)  # the parent process says so; a traceback would not help
-    gc.freeze()  # or the interpreter looks for cycles before it ends
+    gc.freeze()  # skips the last garbage collection
 
 
 def _until_job(line: Connection, asked: bool) -> Job:
-    import rankopt.allocators  # all that a wrong name's answer needs
+    import rankopt.allocators  # enough to report a misspelt name at once
 
     request = line.recv() if asked else None
     while not isinstance(request, Job):
@@ -139,7 +139,7 @@ def _until_job(line: Connection, asked: bool) -> Job:
 
 
 def _end_with_parent(working: Flag) -> None:
-    """Without a parent no answer is wanted, however long it takes; a job then ends by itself, after a checkpoint."""
+    """Exit when the parent process ends, unless a job is running: that one stops by itself after a checkpoint."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -148,17 +148,17 @@ def _end_with_parent(working: Flag) -> None:
 
 
 def _answer(function: Callable[..., Any], args: Any) -> bytes:
-    """What a function returns and None, or None and what it raises, pickled."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # nobody else works yet
+    """The pickled pair (result, None) or (None, error) of a function call."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # no other worker is busy yet
     try:
         return pickle.dumps((function(*args), None))
     except Exception as error:
-        trace = traceback.format_exc()  # it does not travel
+        trace = traceback.format_exc()  # tracebacks are not pickled
         error.add_note(trace)
         try:
             answer = pickle.dumps((None, error))
             pickle.loads(answer)
-        except Exception:  # some libraries' errors cannot be made again from what they say
+        except Exception:  # errors of some libraries cannot be unpickled
             answer = pickle.dumps((None, RuntimeError(trace)))
         return answer
     finally:
@@ -167,7 +167,7 @@ def _answer(function: Callable[..., Any], args: Any) -> bytes:
 
 @contextmanager
 def _quiet_interrupts(threads: int) -> Iterator[None]:
-    """Children are born deaf to Ctrl-C, which is the parent's to handle, and with their share of the cores."""
+    """Child processes ignore SIGINT, which the parent handles, and use their share of the cores."""
     variables = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
     saved: dict[str, Any] = {name: os.environ.get(name) for name in variables}
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)

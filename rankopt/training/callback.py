@@ -50,7 +50,7 @@ class AllocatorCallback(TrainerCallback):
         state: what `allocator.start` returned; replaced when a checkpoint is loaded.
         layers: the adapted layers.
         budget: the trial's, for the unit of the recorded amounts.
-        order: the order of examples, whose epoch is set here so that a resumed run sees the same examples.
+        order: the order of examples; its epoch is set here, so that a resumed run sees the same examples.
         observe: called after every step.
         stop: asked after every step; True writes a checkpoint and ends training.
         checkpoint_steps: steps between checkpoints (default: every `SECONDS`).

@@ -71,7 +71,7 @@ def predict(
 
     Args:
         adapted: the model, with the current pattern.
-        problem: says what is kept of the outputs.
+        problem: selects what is kept of the outputs.
         data: encoded examples.
         batch_size: examples per forward pass.
         precision: "fp32" or "bf16" autocast.

@@ -28,7 +28,7 @@ class Order(Sampler[int]):
         seed: the trial's.
         group: whether to group by length.
     Attributes:
-        epoch: the only state.
+        epoch: the current one.
     """
 
     def __init__(self, lengths: NDArray[np.int64], batch_size: int, seed: int, group: bool) -> None:

@@ -147,7 +147,7 @@ def test_a_failing_trial(tiny_study: Callable[..., Path], rankopt: Callable[...,
     assert len(store.trials()) == count
     retried = rankopt("run", path, "--wandb", "disabled", "--retry-failed", cwd=tmp_path)
     assert retried.returncode == 1
-    assert "1 failed trials are tried again" in retried.stdout
+    assert "1 failed trials are requeued" in retried.stdout
     recorded = Counter(trial.user_attrs[KEY] for trial in store.trials() if RESULT in trial.user_attrs)
     assert sorted(recorded.values()) == [1, 2]
     shown = rankopt("show", "tiny", cwd=tmp_path)
@@ -204,7 +204,7 @@ def test_a_killed_worker(tiny_study: Callable[..., Path], start: Callable[..., A
     os.kill(victims[0].user_attrs[WORKER]["pid"], signal.SIGKILL)
     text, _ = run.communicate(timeout=200)
     assert run.returncode == 0, text
-    assert "died (exit -9); its trial goes back into the queue" in text
+    assert "crashed (exit -9); its trial is requeued" in text
     store = store_in(tmp_path)
     assert sorted(complete_keys(store).values()) == [1, 1, 1]
     fallen = store.trials(TrialState.FAIL)

@@ -17,7 +17,7 @@ VERDICTS = {
     "no shared seed": "no seed is shared, so it cannot be tested",
     "one seed": "one shared seed allows no test",
     "equal at every seed": "the scores are equal at every seed",
-    "same difference at every seed": "it is the same at every seed, which allows no test",
+    "same difference at every seed": "the difference is the same at every seed, so no test is possible",
     "better": "significantly better",
     "worse": "significantly worse",
     "below detectable": "too small for this many seeds to detect",
@@ -109,7 +109,7 @@ def _found(evidence: Evidence, setting: str) -> str:
         text += (
             "; it is the whole Pareto front"
             if len(front) == 1
-            else f"; the Pareto front has {len(front)}, the cheapest of which is {_scored(evidence, front.iloc[0])}"
+            else f"; the Pareto front has {len(front)} configurations, the cheapest of which is {_scored(evidence, front.iloc[0])}"
         )
     return f"{text}."
 
