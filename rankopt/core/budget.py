@@ -112,7 +112,7 @@ class Budget(BaseModel):
         """Ranks in proportion to weights, as closely as integer ranks and the budget allow.
 
         Uses the highest-averages rule of Sainte-Lague: component i of layer k has importance `w_k / (2 i + 1)`, and
-        `select` does the rest. With equal weights, ranks differ by at most one while one more rank everywhere would fit.
+        `select` does the rest. With equal weights, ranks differ by at most one while one more rank everywhere fits.
 
         Args:
             weights: one number per layer, at least zero.

@@ -92,7 +92,7 @@ class WorkerPool:
     def dismiss(self) -> None:
         """End the idle workers."""
         while self.idle:
-            self.idle.pop().line.close()
+            self.idle.pop().pipe.close()
 
     def _start(self, asked: bool = False) -> Idle:
         theirs, ours = self.context.Pipe()

@@ -85,7 +85,7 @@ def test_an_error_that_cannot_travel(tmp_path: Path) -> None:
 def test_a_worker_that_dies_of_a_question() -> None:
     """One line that says how, and no wait without end."""
     pool = WorkerPool(1)
-    with pytest.raises(ChildProcessError, match=r"died \(exit -9\): nothing was run"):
+    with pytest.raises(ChildProcessError, match=r"crashed \(exit -9\): nothing was run"):
         pool.ask(signal.raise_signal, signal.SIGKILL)
 
 

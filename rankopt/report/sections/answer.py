@@ -109,7 +109,8 @@ def _found(evidence: Evidence, setting: str) -> str:
         text += (
             "; it is the whole Pareto front"
             if len(front) == 1
-            else f"; the Pareto front has {len(front)} configurations, the cheapest of which is {_scored(evidence, front.iloc[0])}"
+            else f"; the Pareto front has {len(front)} configurations, the cheapest of which is "
+            f"{_scored(evidence, front.iloc[0])}"
         )
     return f"{text}."
 

@@ -92,7 +92,7 @@ def test_what_a_search_found(study: StudySpec) -> None:
     (sentence,) = found["answer"].bullets
     assert "the best of 14 configurations on the search split is uniform (lr" in sentence
     assert f"{front.iloc[-1]['kept']:,.0f} parameters" in sentence
-    assert f"the Pareto front has {len(front)}, the cheapest of which is uniform (lr" in sentence
+    assert f"the Pareto front has {len(front)} configurations, the cheapest of which is uniform (lr" in sentence
     rates = {f"lr {trial.training.lr:.3g}" for trial in made if trial.key in set(front["key"])}
     assert set(found["scores"].tables[0].frame["configuration"]) == rates
     (chart,) = found["ranks"].charts
