@@ -16,8 +16,8 @@ from rankopt.adapters.foreign import foreign_tensor
 from rankopt.adapters.module import Factors, Module, Stored, module_from_header
 from rankopt.adapters.source import locate, safe_file
 from rankopt.adapters.tensor_names import ATTACHED, FACTOR, repaired_names
+from rankopt.core.errors import first_line
 from rankopt.core.pattern import Shapes
-from rankopt.core.problems import first_line
 from rankopt.lowrank.files import CONFIG, PREFIX, WEIGHTS
 
 LARGEST_UPDATE = 1e150

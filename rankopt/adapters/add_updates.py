@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rankopt.adapters.adapter import Adapter
 from rankopt.adapters.base_model import carried_weights
 from rankopt.adapters.module import Module
-from rankopt.core.problems import nearest
+from rankopt.core.errors import nearest
 from rankopt.lowrank.linear import is_conv1d
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rankopt.adapters.adapter import Adapter
-from rankopt.core.problems import first_line
+from rankopt.core.errors import first_line
 from rankopt.lowrank.files import PREFIX
 
 AUTO = {

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rankopt.adapters.adapter import Adapter, read_adapter
 from rankopt.adapters.add_updates import add_updates
 from rankopt.adapters.base_model import load_base, load_tokenizer
-from rankopt.core.problems import first_line
+from rankopt.core.errors import first_line
 
 TEXTS, TOKENS = 128, 512
 """Most texts that are read, and most tokens of each."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from rankopt.core.problems import first_line, problems
+from rankopt.core.errors import first_line, violations
 from rankopt.lowrank.files import CONFIG
 from rankopt.lowrank.linear_regex import FirstMatch, linear_time_pattern
 
@@ -144,5 +144,5 @@ def read_config(folder: Path) -> AdapterConfig:
     try:
         return AdapterConfig(**data)
     except ValidationError as error:
-        lines = (f"{path}: {problem}" for problem in problems(error, AdapterConfig))
+        lines = (f"{path}: {problem}" for problem in violations(error, AdapterConfig))
         raise ValueError("\n".join(list(lines)[:8])) from None

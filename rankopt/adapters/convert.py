@@ -21,8 +21,8 @@ from rankopt.adapters.peft_check import readable_targets
 from rankopt.adapters.source import safe_file
 from rankopt.adapters.truncate import difference
 from rankopt.adapters.write import Update, Written, carried_tensors, verify, write_adapter, write_summary
+from rankopt.core.errors import first_line
 from rankopt.core.folders import new_folder
-from rankopt.core.problems import first_line
 from rankopt.importance.spectral import one_thread
 from rankopt.lowrank.files import CONFIG, WEIGHTS, write_config, write_weights
 

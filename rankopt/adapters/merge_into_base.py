@@ -17,8 +17,8 @@ from rankopt.adapters.base_model import load_base, load_tokenizer
 from rankopt.adapters.compress import refuse_base_changes
 from rankopt.adapters.verify_merge import verify_merge
 from rankopt.adapters.write import Written
+from rankopt.core.errors import first_line
 from rankopt.core.folders import new_folder
-from rankopt.core.problems import first_line
 
 
 def merge_into_base(adapter: str | Path | Adapter, model: str, out: str | Path) -> Written:

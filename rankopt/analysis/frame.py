@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from rankopt.core.problems import first_line
+from rankopt.core.errors import first_line
 from rankopt.core.result import Point, TrialResult
 from rankopt.core.trial_spec import TrialSpec, content_hash, decode
 

@@ -85,7 +85,7 @@ def list_(
 ) -> None:
     """List what a study file can name, the layers of a model that would be adapted, or every field of a study file."""
     if what not in KINDS:
-        from rankopt.core.problems import nearest
+        from rankopt.core.errors import nearest
 
         raise ValueError(f"list must be given one of {', '.join(KINDS)}, got {what!r}{nearest(what, KINDS)}")
     if what == "fields":

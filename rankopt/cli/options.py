@@ -94,7 +94,7 @@ def study_path(study: str, directory: Path) -> Path:
     kept = directory / study / "study.yaml"
     if kept.is_file():
         return kept
-    from rankopt.core.problems import nearest
+    from rankopt.core.errors import nearest
 
     known = sorted(path.parent.name for path in directory.glob("*/study.yaml"))
     hint = nearest(study, known) if known else f"; {directory}/ contains no study"

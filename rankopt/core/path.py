@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from rankopt.core.problems import FieldError, shown
+from rankopt.core.errors import FieldError, shown
 
 
 def paths_of(dimension: str) -> list[str]:

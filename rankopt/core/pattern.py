@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 
-from rankopt.core.problems import shown
+from rankopt.core.errors import shown
 
 
 class Shape(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
+from rankopt.core.errors import FieldError, Location, violations
 from rankopt.core.path import paths_of
-from rankopt.core.problems import FieldError, Location, problems
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]
@@ -121,7 +121,7 @@ def inner_dimension(value: Any) -> Dimension | None:
     try:
         dimension = INNER[keys[0]].model_validate(value)
     except ValidationError as error:
-        raise FieldError((), f"must be a valid dimension: {problems(error, INNER[keys[0]])[0]}") from None
+        raise FieldError((), f"must be a valid dimension: {violations(error, INNER[keys[0]])[0]}") from None
     return dimension.values if isinstance(dimension, InnerChoice) else dimension
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from rankopt.core.errors import FieldError, InvalidSpecError, Location, Violation, cut, dotted, shown, violations
 from rankopt.core.path import paths_of, split_path, with_path
-from rankopt.core.problems import FieldError, InvalidSpecError, Location, Problem, cut, dotted, problems, shown
 from rankopt.core.space import Assignment, could_be, dimensions, examples
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec, decode
@@ -53,7 +53,7 @@ class StudyFile:
             except ValidationError as error:
                 if number and self.sampled and not any(entry["loc"] for entry in error.errors(include_url=False)):
                     continue  # fields that contradict each other at this point only: the search records a failed trial
-                raise InvalidSpecError(self.line(p, assignment) for p in problems(error, TrialSpec)) from None
+                raise InvalidSpecError(self.line(p, assignment) for p in violations(error, TrialSpec)) from None
             except FieldError as error:
                 raise InvalidSpecError([self.at(("base", *error.location), error.message)]) from None
 
@@ -79,7 +79,7 @@ class StudyFile:
         else:
             yield from self.study.assignments()
 
-    def line(self, problem: Problem, assignment: Assignment) -> str:
+    def line(self, problem: Violation, assignment: Assignment) -> str:
         """A problem of the trial at `assignment` as one line, with the line number of the wrong value in the file."""
         location: Location = ("base", *problem.location)
         for path, value in assignment.items():
@@ -99,7 +99,7 @@ class StudyFile:
         try:
             decode(TrialSpec, self.study.base)
         except ValidationError as error:
-            for entry, problem in zip(error.errors(include_url=False), problems(error, TrialSpec), strict=True):
+            for entry, problem in zip(error.errors(include_url=False), violations(error, TrialSpec), strict=True):
                 if entry["type"] not in ("missing", "value_error"):  # these depend on what the dimensions set
                     yield self.at(("base", *problem.location), problem.message)
 
@@ -111,7 +111,7 @@ class StudyFile:
             around = len(location) > 1 and prefix[: len(location)] == location  # the override broke an outer mapping
             if inside or around:
                 return f"--set {cut(text)}: {dotted(location)} {message}"
-        return f"{self.document.path}:{self.document.line(location)}: {Problem(location, message)}"
+        return f"{self.document.path}:{self.document.line(location)}: {Violation(location, message)}"
 
     def _with_dotted_keys(self, location: Location) -> Location:
         """The keys of `space` and `repeat` are dotted paths: `space`, `training`, `lr` is `space`, `training.lr`."""
@@ -132,7 +132,7 @@ class StudyFile:
         try:
             return decode(StudySpec, data)
         except ValidationError as error:
-            raise InvalidSpecError(self.at(p.location, p.message) for p in problems(error, StudySpec)) from None
+            raise InvalidSpecError(self.at(p.location, p.message) for p in violations(error, StudySpec)) from None
 
     def _override(self, data: dict[str, Any], text: str) -> dict[str, Any]:
         path, equals, value = text.partition("=")
@@ -187,18 +187,18 @@ def _index(dimension: list[Any], value: Any) -> int:
     return next(index for index, item in enumerate(dimension) if item is value or could_be(value, item))
 
 
-def check_options(model: type[BaseModel], options: dict[str, Any], *location: str) -> list[Problem]:
+def check_options(model: type[BaseModel], options: dict[str, Any], *location: str) -> list[Violation]:
     """The problems of a registered member's own options, located below `location`."""
     outer = OUTER.get(location[0] if len(location) == 1 else "")
     misplaced = [name for name in options if outer and name in outer.model_fields and name not in model.model_fields]
     found = [
-        Problem((*location, name), f"is not an option of {location[0]}: move it one level up, beside {location[0]}")
+        Violation((*location, name), f"is not an option of {location[0]}: move it one level up, beside {location[0]}")
         for name in misplaced
     ]
     try:
         decode(model, {name: value for name, value in options.items() if name not in misplaced})
     except ValidationError as error:
-        found += [Problem((*location, *p.location), p.message) for p in problems(error, model)]
+        found += [Violation((*location, *p.location), p.message) for p in violations(error, model)]
     return found
 
 

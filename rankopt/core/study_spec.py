@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from rankopt.core.errors import FieldError, shown
 from rankopt.core.path import fields_of, paths_of, refuse_overlap, split_path, with_path
-from rankopt.core.problems import FieldError, shown
 from rankopt.core.space import Assignment, Dimension, check_inner
 from rankopt.core.trial_spec import Named, Spec, TrialSpec, decode
 

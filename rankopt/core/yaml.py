@@ -18,8 +18,8 @@ from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scalarbool import ScalarBoolean
 from ruamel.yaml.scanner import RoundTripScanner
 
+from rankopt.core.errors import Location, cut, first_line, shown
 from rankopt.core.folders import new_file
-from rankopt.core.problems import Location, cut, first_line, shown
 
 LARGEST = 1_000_000
 """Bytes of a study file."""

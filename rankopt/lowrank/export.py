@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from rankopt.core.errors import first_line
 from rankopt.core.pattern import RankPattern
-from rankopt.core.problems import first_line
 from rankopt.lowrank.files import (
     CONFIG,
     PREFIX,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rankopt.core.problems import shown
+from rankopt.core.errors import shown
 from rankopt.core.result import TrialResult
 from rankopt.core.space import dimensions
 from rankopt.core.study_spec import StudySpec, first_repeated

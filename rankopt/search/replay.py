@@ -12,7 +12,7 @@ from optuna.exceptions import ExperimentalWarning
 from pydantic import ValidationError
 
 from rankopt.analysis.blackbox import BlackBox, is_ordered
-from rankopt.core.problems import nearest, problems
+from rankopt.core.errors import nearest, violations
 from rankopt.core.seeds import stream
 from rankopt.core.trial_spec import Named, decode
 from rankopt.search import SEARCHES
@@ -50,7 +50,7 @@ def replayed_search(named: Named, trials: int, seed: int, objectives: Sequence[s
     try:
         search = decode(SEARCHES[named.name], {**named.options, "trials": trials, "seed": seed})
     except ValidationError as error:
-        raise ValueError(f"--search: {problems(error, SEARCHES[named.name])[0]}") from None
+        raise ValueError(f"--search: {violations(error, SEARCHES[named.name])[0]}") from None
     if search.single and len(objectives) > 1:
         raise ValueError(f"--objectives must be score with the search {named.name!r}, got {','.join(objectives)}")
     return search

@@ -17,7 +17,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from rankopt.core.problems import first_line
+from rankopt.core.errors import first_line
 from rankopt.study.storage_url import is_file, masked, parse_storage
 
 OPENINGS = 5

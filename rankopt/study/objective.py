@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from rankopt.analysis.search import configuration
-from rankopt.core.problems import problems
+from rankopt.core.errors import violations
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec, content_hash, decode
@@ -102,7 +102,7 @@ class Objective:
         try:
             spec = validated(self.study.with_contents(decode(TrialSpec, data)))
         except (ValidationError, InvalidTrialError) as error:
-            found = error.problems if isinstance(error, InvalidTrialError) else problems(error, TrialSpec)
+            found = error.violations if isinstance(error, InvalidTrialError) else violations(error, TrialSpec)
             self.label, key = "proposal", content_hash(data)
             trial.set_user_attr(SPEC, data)
             trial.set_user_attr(KEY, key)

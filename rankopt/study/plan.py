@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from rankopt.core.errors import InvalidSpecError, Violation, nearest, shown, violation_of
 from rankopt.core.path import paths_of
-from rankopt.core.problems import InvalidSpecError, Problem, nearest, problem_of, shown
 from rankopt.core.space import Assignment
 from rankopt.core.study_file import StudyFile, check_options
 from rankopt.core.trial_spec import Named, TrialSpec, decode
@@ -30,8 +30,8 @@ class InvalidTrialError(ValueError):
         structural: whether it stays invalid whatever the values of other dimensions.
     """
 
-    def __init__(self, problems: list[Problem], structural: bool) -> None:
-        self.problems, self.structural = problems, structural
+    def __init__(self, problems: list[Violation], structural: bool) -> None:
+        self.violations, self.structural = problems, structural
         super().__init__("; ".join(map(str, problems)))
 
 
@@ -56,16 +56,16 @@ def validated_trials(file: StudyFile) -> list[tuple[Assignment, TrialSpec]]:
         except InvalidTrialError as error:
             if number and file.sampled and not error.structural:
                 continue
-            lines += [file.line(problem, assignment) for problem in error.problems]
+            lines += [file.line(problem, assignment) for problem in error.violations]
         else:
             if prunes and not ALLOCATORS[spec.allocator.name].is_fixed():
-                problem = Problem(("allocator", "name"), NOT_FIXED.format(spec.allocator.name))
+                problem = Violation(("allocator", "name"), NOT_FIXED.format(spec.allocator.name))
                 lines.append(file.line(problem, assignment))
             if super_network and not ALLOCATORS[spec.allocator.name].trains_super_network():
                 able = ", ".join(name for name, kind in ALLOCATORS.items() if kind.trains_super_network())
                 text = f"must be an allocator that trains a super-network ({able}) under the search "
                 text += f"{file.study.search.name!r}, got {spec.allocator.name!r}"
-                lines.append(file.line(Problem(("allocator", "name"), text), assignment))
+                lines.append(file.line(Violation(("allocator", "name"), text), assignment))
             if spec.key not in seen:
                 seen.add(spec.key)
                 trials.append((assignment, spec))
@@ -109,7 +109,7 @@ def validated(spec: TrialSpec) -> TrialSpec:
     try:
         allocator = build_allocator(spec)
     except ValueError as error:
-        raise InvalidTrialError([problem_of(str(error))], structural=False) from None
+        raise InvalidTrialError([violation_of(str(error))], structural=False) from None
     options = allocator.model_dump(mode="json", exclude_defaults=True)
     return spec.model_copy(update={"allocator": type(spec.allocator)(name=spec.allocator.name, **options)})
 
@@ -135,14 +135,14 @@ def _validate_search(file: StudyFile) -> None:
     try:
         build_search(file.study).check(file.study)
     except ValueError as error:
-        problem = problem_of(str(error))
+        problem = violation_of(str(error))
         raise InvalidSpecError([file.at(problem.location, problem.message)]) from None
 
 
-def _unknown_names(spec: TrialSpec, allocators: dict[str, Any]) -> Iterator[Problem]:
+def _unknown_names(spec: TrialSpec, allocators: dict[str, Any]) -> Iterator[Violation]:
     for path, name, table in (
         (("task", "name"), spec.task.name, TASKS),
         (("allocator", "name"), spec.allocator.name, allocators),
     ):
         if name not in table:
-            yield Problem(path, f"must be a known {path[0]}, got {shown(name)}{nearest(name, table)}")
+            yield Violation(path, f"must be a known {path[0]}, got {shown(name)}{nearest(name, table)}")

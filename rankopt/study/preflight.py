@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from rankopt.core.problems import InvalidSpecError, Location, Problem, problem_of
+from rankopt.core.errors import InvalidSpecError, Location, Violation, violation_of
 from rankopt.core.space import Assignment
 from rankopt.core.study_file import StudyFile
 from rankopt.core.study_spec import StudySpec
@@ -97,8 +97,8 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> Pr
             if number and file.sampled and field == ("allocator",):
                 unfit.append(str(error))  # the budget cannot be met at this point; the search records such a failure
                 continue
-            problem = problem_of(str(error))
-            unnamed = Problem(field, f"cannot be used: {problem.message}")
+            problem = violation_of(str(error))
+            unnamed = Violation(field, f"cannot be used: {problem.message}")
             lines.append(file.line(problem if problem.location else unnamed, assignment))
     if lines:
         raise InvalidSpecError(lines)

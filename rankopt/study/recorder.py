@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from rankopt.core.problems import first_line
+from rankopt.core.errors import first_line
 from rankopt.study.database import is_storage_error
 from rankopt.study.storage import StudyStore
 from rankopt.study.transfer import record_results, resume_from

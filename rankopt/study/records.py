@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rankopt.core.problems import problems
+from rankopt.core.errors import violations
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import decode
@@ -24,7 +24,7 @@ def read_study(name: str, data: Any) -> StudySpec:
         return decode(StudySpec, data)
     except ValidationError as error:
         raise ValueError(
-            f"the spec of study {name!r} in the storage cannot be read ({problems(error, StudySpec)[0]}): another "
+            f"the spec of study {name!r} in the storage cannot be read ({violations(error, StudySpec)[0]}): another "
             "version of rankopt wrote it, or it is damaged; use that version, or run the study under another name"
         ) from None
 
@@ -42,7 +42,7 @@ def read_result(attempt: int, data: Any) -> TrialResult:
         result = TrialResult.model_validate_json(json.dumps(data))
         _check(result)
     except ValueError as error:
-        fault = problems(error, TrialResult)[0] if isinstance(error, ValidationError) else error
+        fault = violations(error, TrialResult)[0] if isinstance(error, ValidationError) else error
         raise ValueError(
             f"the result of attempt {attempt} in the storage cannot be read and is left out ({fault}): another version "
             "of rankopt wrote it, or it is damaged; use that version, or remove it (rankopt delete) and run again"

@@ -29,8 +29,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from rankopt.analysis.blackbox import Row
+from rankopt.core.errors import first_line, shown, violations
 from rankopt.core.folders import new_file
-from rankopt.core.problems import first_line, problems, shown
 from rankopt.core.result import Record, TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec, content_hash, decode
@@ -275,7 +275,7 @@ def read_line(line: bytes) -> AnyRecord:
     try:
         return KINDS[kind].model_validate_json(json.dumps(data))
     except ValidationError as error:
-        raise ValueError(f"{problems(error, KINDS[kind])[0]}; {CURE}") from None
+        raise ValueError(f"{violations(error, KINDS[kind])[0]}; {CURE}") from None
 
 
 def printable(text: str) -> str:
@@ -506,4 +506,4 @@ def _checked(model: type[BaseModel], data: Any, prefix: str = "") -> None:
     try:
         decode(model, data)
     except ValidationError as error:
-        raise ValueError(f"{prefix}{problems(error, model)[0]}") from None
+        raise ValueError(f"{prefix}{violations(error, model)[0]}") from None

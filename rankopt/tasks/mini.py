@@ -19,7 +19,7 @@ from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING
 
-from rankopt.core.problems import shown
+from rankopt.core.errors import shown
 from rankopt.tasks.base import Task
 from rankopt.tasks.mini_language import ADJECTIVE, CLASSES, NOUN, PARTICLES, SLOTS, VERB, draw
 from rankopt.tasks.problems.classification import Classification

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rankopt.core.problems import first_line
+from rankopt.core.errors import first_line
 
 Columns = dict[str, list[Any]]
 """Column name -> its values, in file order. CSV values are strings; missing values are None."""

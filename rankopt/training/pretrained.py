@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from rankopt.core.problems import first_line
+from rankopt.core.errors import first_line
 from rankopt.tasks.mini_encoder import encoder_path
 from rankopt.training.first_token import keep_first_token
 from rankopt.training.padding import padding_side

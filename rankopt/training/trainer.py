@@ -15,7 +15,7 @@ from torch.utils.data import Sampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from rankopt.allocators.base import Pass
-from rankopt.core.problems import first_line
+from rankopt.core.errors import first_line
 from rankopt.core.seeds import stream
 from rankopt.core.trial_spec import TrainingSpec
 from rankopt.lowrank.layers import apply_pattern

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rankopt.core.errors import FieldError
 from rankopt.core.path import depth_and_module, paths_of, shortest, split_path, with_path
-from rankopt.core.problems import FieldError
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankopt.core.problems import InvalidSpecError
+from rankopt.core.errors import InvalidSpecError
 from rankopt.core.study_file import StudyFile
 from rankopt.study.plan import validated_trials
 

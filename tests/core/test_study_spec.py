@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rankopt.core.problems import problems
+from rankopt.core.errors import violations
 from rankopt.core.study_spec import SearchSpec, StudySpec, first_repeated
 from rankopt.core.trial_spec import decode
 
@@ -105,7 +105,7 @@ def test_the_trial_of_a_choice() -> None:
 def test_a_bad_study_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words) as caught:
         study(**changes)
-    assert len(problems(caught.value, StudySpec)) == 1
+    assert len(violations(caught.value, StudySpec)) == 1
 
 
 def test_study_defaults_and_round_trip() -> None:
@@ -151,7 +151,7 @@ def test_what_a_refusal_says(changes: dict[str, Any], line: str) -> None:
     """The location, the rule and the value, in one line."""
     with pytest.raises(ValidationError) as caught:
         study(**changes)
-    assert [str(problem) for problem in problems(caught.value, StudySpec)] == [line]
+    assert [str(problem) for problem in violations(caught.value, StudySpec)] == [line]
 
 
 def test_first_repeated() -> None:

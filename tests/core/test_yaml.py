@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankopt.core.problems import Location
+from rankopt.core.errors import Location
 from rankopt.core.yaml import Document, write
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rankopt.core.problems import InvalidSpecError
+from rankopt.core.errors import InvalidSpecError
 from rankopt.core.study_file import StudyFile
 from rankopt.study.plan import validated_trials
 

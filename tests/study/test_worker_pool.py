@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig
 
-from rankopt.core.problems import InvalidSpecError
+from rankopt.core.errors import InvalidSpecError
 from rankopt.core.study_file import StudyFile
 from rankopt.study.job import Job, RunOptions
 from rankopt.study.worker_pool import WorkerPool

@@ -83,7 +83,7 @@ def test_a_pad_token_without_an_embedding(folder: Callable[..., ModelSpec], tiny
 
 def test_the_preflight_runs_it(tiny_study: Callable[..., Path], folder: Callable[..., ModelSpec]) -> None:
     """A study with such a model is refused before it starts, at the line of the field."""
-    from rankopt.core.problems import InvalidSpecError
+    from rankopt.core.errors import InvalidSpecError
     from rankopt.core.study_file import StudyFile
     from rankopt.study.plan import validated_trials
     from rankopt.study.preflight import preflight

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rankopt.core.problems import first_line
+from rankopt.core.errors import first_line
 from rankopt.training.joint.lane import Backward, Forward
 from rankopt.training.joint.stacked_modules import CannotStackError, Part
 

@@ -19,7 +19,7 @@ MOST = 20
 """Problems of a spec that are listed."""
 
 
-class Problem(NamedTuple):
+class Violation(NamedTuple):
     """A violated rule: where, and the rule with the value found."""
 
     location: Location
@@ -39,7 +39,7 @@ class FieldError(ValueError):
 
     def __init__(self, location: Location, message: str) -> None:
         self.location, self.message = location, message
-        super().__init__(str(Problem(location, message)))
+        super().__init__(str(Violation(location, message)))
 
 
 class InvalidSpecError(ValueError):
@@ -111,7 +111,7 @@ def close_match(name: str, valid: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name[:LONGEST], list(valid), n=1)), None)
 
 
-def problems(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
+def violations(error: ValidationError, model: type[BaseModel]) -> list[Violation]:
     """The problems in a pydantic error.
 
     Args:
@@ -121,25 +121,25 @@ def problems(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
     return [_problem(entry, model) for entry in error.errors(include_url=False)]
 
 
-def problem_of(message: str) -> Problem:
+def violation_of(message: str) -> Violation:
     """The problem that a message describes, when the message begins with the field's dotted path.
 
     Example:
-        >>> problem_of("budget.mean_rank must be at most 16, got 40").location
+        >>> violation_of("budget.mean_rank must be at most 16, got 40").location
         ('budget', 'mean_rank')
-        >>> problem_of("model.target_modules 'qeury' matches no linear map").location
+        >>> violation_of("model.target_modules 'qeury' matches no linear map").location
         ('model', 'target_modules')
     """
     named = re.match(r"([a-z_]+(?:\.[a-z_]+)+|[a-z_]+(?= must )) (.*)", message)
-    return Problem(tuple(named[1].split(".")), named[2]) if named else Problem((), message)
+    return Violation(tuple(named[1].split(".")), named[2]) if named else Violation((), message)
 
 
-def _problem(entry: Any, model: type[BaseModel]) -> Problem:
+def _problem(entry: Any, model: type[BaseModel]) -> Violation:
     location, cause = _location(entry["loc"]), entry.get("ctx", {}).get("error")
     if isinstance(cause, FieldError):
-        return Problem((*location, *cause.location), cause.message)
+        return Violation((*location, *cause.location), cause.message)
     message = _message(entry, model)
-    return Problem(location, message) if location else problem_of(message)
+    return Violation(location, message) if location else violation_of(message)
 
 
 def _message(entry: Any, model: type[BaseModel]) -> str:

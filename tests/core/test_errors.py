@@ -8,16 +8,16 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rankopt.core.problems import (
+from rankopt.core.errors import (
     MOST,
     FieldError,
     InvalidSpecError,
     cut,
     dotted,
     nearest,
-    problem_of,
-    problems,
     shown,
+    violation_of,
+    violations,
 )
 
 
@@ -57,7 +57,7 @@ class Whole(BaseModel):
 def test_one_line_per_problem(data: dict[str, Any], line: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Whole.model_validate(data)
-    assert [str(problem) for problem in problems(caught.value, Whole)] == [line]
+    assert [str(problem) for problem in violations(caught.value, Whole)] == [line]
 
 
 @pytest.mark.parametrize("value", ["x" * 3000, ["x"] * 3000, {f"k{i}": i for i in range(3000)}])
@@ -65,7 +65,7 @@ def test_values_are_shortened(value: Any) -> None:
     """However long a value, a name or a misspelling is, the line stays short."""
     with pytest.raises(ValidationError) as caught:
         Whole.model_validate({"part": {"size": value, "unit": value}, "y" * 3000: 1})
-    for problem in problems(caught.value, Whole):
+    for problem in violations(caught.value, Whole):
         assert len(str(problem)) < 400
     assert len(shown(value)) < 150
     assert len(dotted(("space", "z" * 3000))) < 150
@@ -90,9 +90,9 @@ def test_nearest() -> None:
 
 
 def test_problem_of() -> None:
-    assert problem_of("space must have a dimension").location == ("space",)
-    assert problem_of("training.lr is wrong").location == ("training", "lr")
-    assert problem_of("something else").location == ()
+    assert violation_of("space must have a dimension").location == ("space",)
+    assert violation_of("training.lr is wrong").location == ("training", "lr")
+    assert violation_of("something else").location == ()
 
 
 def test_errors_survive_pickling_and_are_at_most_twenty_lines() -> None:
