@@ -3,6 +3,7 @@
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 WORKERS ?= 2
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -14,7 +15,7 @@ demo: $(VENV)/ready
 	@echo "open runs/quickstart/report/index.html"
 
 test: check
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
 	$(BIN)/pytest -m slow
 
 # DATA: a folder of GLUE tasks as parquet files; MODEL: a folder with a BERT-shaped encoder. Three hours or more.
