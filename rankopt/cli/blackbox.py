@@ -55,7 +55,8 @@ def blackbox(
     from rankopt.analysis.blackbox import BlackBox, Row, rows_of
     from rankopt.core.trial_spec import Named, decode
     from rankopt.core.yaml import parse_value
-    from rankopt.study.results_file import merge, read_results
+    from rankopt.study.results_file import read_results
+    from rankopt.study.results_merge import merge
 
     reading = read_results(files)
     merged = merge(reading.entries)

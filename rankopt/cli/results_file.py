@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from rankopt.core.study_file import StudyFile
     from rankopt.core.study_spec import StudySpec
     from rankopt.core.trial_spec import TrialSpec
-    from rankopt.study.results_file import AnyRecord, Merged, Reading
+    from rankopt.study.results_file import Reading
+    from rankopt.study.results_merge import Merged
+    from rankopt.study.results_records import AnyRecord
     from rankopt.study.storage import StudyStore
 
 app = typer.Typer(help="Export results to a file that travels, or import them.", no_args_is_help=True)
@@ -77,7 +79,8 @@ def export(
 
 def _write(records: list[AnyRecord], out: Path, form: str, predictions: bool) -> str:
     """Write records in a form; returns a line that says what was written."""
-    from rankopt.study.results_file import TrialRecord, write_results
+    from rankopt.study.results_file import write_results
+    from rankopt.study.results_records import TrialRecord
 
     trials = [record for record in records if isinstance(record, TrialRecord)]
     planned = [record.value for record in trials if record.planned]
@@ -138,7 +141,7 @@ def import_(
 def _destination(reading: Reading, into: str | None, storage: str | None, directory: Path) -> StudyStore:
     """The open store of the study that results are imported into; created where the storage does not have it."""
     from rankopt.study.contents import local_contents
-    from rankopt.study.results_file import merge
+    from rankopt.study.results_merge import merge
     from rankopt.study.run import keep
     from rankopt.study.storage import StudyStore
     from rankopt.study.storage_url import sqlite_url
@@ -193,7 +196,8 @@ def merged_files(files: list[Path], study: str | None, directory: Path) -> tuple
         study: a study file, whose spec is used with all results; a name, to select among the files' studies; or None.
         directory: folder of the studies' folders.
     """
-    from rankopt.study.results_file import merge, of_study, read_results
+    from rankopt.study.results_file import read_results
+    from rankopt.study.results_merge import merge, of_study
 
     reading = read_results(files)
     if study is not None and Path(study).is_file():

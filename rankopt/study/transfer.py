@@ -32,17 +32,9 @@ from rankopt.study.attempts import (
     result_slot,
 )
 from rankopt.study.records import check_same_search, shown
-from rankopt.study.results_file import (
-    AnyRecord,
-    Entry,
-    Merged,
-    ProposalRecord,
-    StudyRecord,
-    TrialRecord,
-    merge,
-    read_results,
-    write_results,
-)
+from rankopt.study.results_file import read_results, write_results
+from rankopt.study.results_merge import Merged, merge
+from rankopt.study.results_records import AnyRecord, Entry, ProposalRecord, StudyRecord, TrialRecord
 from rankopt.study.storage import StudyStore
 
 STORAGE = "the storage"

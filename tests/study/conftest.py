@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from results_data import study
 
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Point, TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
+from rankopt.study.results_records import AnyRecord, StudyRecord, TrialRecord
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
 
@@ -70,3 +72,20 @@ def study_of(tiny_trial: Callable[..., dict[str, Any]]) -> Callable[..., tuple[S
 def open_store(tmp_path: Path) -> Callable[..., StudyStore]:
     """Another look at the same SQLite file."""
     return lambda name="tiny", **more: StudyStore(sqlite_url(tmp_path), name, tmp_path, **more)
+
+
+@pytest.fixture
+def records() -> list[AnyRecord]:
+    """A study of three trials: two complete, one failed."""
+    spec = study()
+    trials = [spec.trial(each) for each in spec.assignments()]
+    environment = {"torch": "2.13.0", "data": "0123abcd", "model": "4567ef01", "code": "90abcdef1234+", "device": "cpu"}
+    results = [
+        finished(trials[0], 0.5, environment=environment),
+        finished(trials[1], float(2 / 3)),
+        TrialResult(
+            key=trials[2].key, spec=trials[2].plain, status="failed", reason='out of "memory"\n\x1b[31m ü \u2028'
+        ),
+    ]
+    head = StudyRecord.of(spec)
+    return [head, *(TrialRecord.of(head.study, each, planned=index < 2) for index, each in enumerate(results))]

@@ -13,7 +13,7 @@ from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.study import recorder
 from rankopt.study.recorder import ResultsRecorder
-from rankopt.study.results_file import Entry, TrialRecord
+from rankopt.study.results_records import Entry, TrialRecord
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
 from rankopt.study.transfer import add_records
