@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, State, Steps, init_triplets, smallest_max_rank, steps_of
+from rankopt.allocators.base import Allocator, State, Steps, init_triplets, phases, smallest_max_rank
 from rankopt.allocators.gates import settle, suppress
 from rankopt.allocators.triplets import (
     Decay,
@@ -68,12 +68,7 @@ class AdaLoRA(Allocator):
 
     def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
         shapes = shapes_of(layers)
-        warmup, final = steps_of(self.warmup, steps), steps_of(self.final, steps)
-        if warmup + final >= steps:
-            raise ValueError(
-                f"allocator.warmup + allocator.final must be fewer than the trial's {steps} steps, "
-                f"got {warmup} + {final}; set them as fractions, or train longer"
-            )
+        warmup, final = phases(self.warmup, self.final, steps)
         level = sum(budget.cost(shape) for shape in shapes.values())
         # without the rounding error that would make 1.1 x 10 twelve
         rank = min(smallest_max_rank(layers), math.ceil(self.initial * budget.amount(shapes) / level - 1e-9))

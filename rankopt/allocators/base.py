@@ -96,6 +96,25 @@ def steps_of(value: float, total: int) -> int:
     return round(value * total) if value < 1 else int(value)
 
 
+def phases(warmup: float, final: float, total: int) -> tuple[int, int]:
+    """The lengths of a warm-up and a final phase in steps.
+
+    Raises:
+        ValueError: no step is left between them.
+
+    Example:
+        >>> phases(0.1, 50, 200)
+        (20, 50)
+    """
+    first, last = steps_of(warmup, total), steps_of(final, total)
+    if first + last >= total:
+        raise ValueError(
+            f"allocator.warmup + allocator.final must be fewer than the trial's {total} steps, got {first} + {last}; "
+            "set them as fractions, or train longer"
+        )
+    return first, last
+
+
 class Allocator(BaseModel, ABC):
     """Decides which components every layer keeps under a budget. Its fields are its hyper-parameters; it is frozen.
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, State, Steps, steps_of
+from rankopt.allocators.base import Allocator, State, Steps, phases
 from rankopt.allocators.gates import generous_rank, settle, suppress
 from rankopt.core.budget import Budget, Mask
 from rankopt.core.pattern import RankPattern
@@ -56,12 +56,7 @@ class DoRADynamic(Allocator):
     regularisation: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
 
     def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
-        warmup, final = steps_of(self.warmup, steps), steps_of(self.final, steps)
-        if warmup + final >= steps:
-            raise ValueError(
-                f"allocator.warmup + allocator.final must be fewer than the trial's {steps} steps, "
-                f"got {warmup} + {final}; give them as fractions, or train longer"
-            )
+        warmup, final = phases(self.warmup, self.final, steps)
         rank = generous_rank(layers, budget, self.initial)
         for name, layer in layers.items():
             init_both(layer, rank, name, seed)

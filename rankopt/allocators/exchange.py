@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from rankopt.allocators.base import State, Steps, init_triplets, smallest_max_rank, steps_of
+from rankopt.allocators.base import State, Steps, init_triplets, phases, smallest_max_rank, steps_of
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern, Shapes
 from rankopt.core.seeds import stream
@@ -27,12 +27,8 @@ def start_exchange(
     Raises:
         ValueError: when no step lies between warm-up and final phase.
     """
-    first, last = steps_of(warmup, steps), steps - steps_of(final, steps)
-    if first >= last:
-        raise ValueError(
-            f"allocator.warmup + allocator.final must be fewer than the trial's {steps} steps, "
-            f"got {first} + {steps - last}; give them as fractions, or train longer"
-        )
+    first, final = phases(warmup, final, steps)
+    last = steps - final
     pattern = budget.uniform(shapes_of(layers), smallest_max_rank(layers))
     for name, layer in layers.items():
         init_triplets(layer, name, seed)

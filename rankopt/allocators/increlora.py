@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, State, Steps, init_triplets, smallest_max_rank, steps_of
+from rankopt.allocators.base import Allocator, State, Steps, init_triplets, phases, smallest_max_rank, steps_of
 from rankopt.allocators.exchange import gains
 from rankopt.allocators.triplets import Decay, orthogonality_penalty
 from rankopt.core.budget import Budget
@@ -68,12 +68,8 @@ class IncreLoRA(Allocator):
     orthogonality: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
 
     def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
-        first, last = steps_of(self.warmup, steps), steps - steps_of(self.final, steps)
-        if first >= last:
-            raise ValueError(
-                f"allocator.warmup + allocator.final must be fewer than the trial's {steps} steps, "
-                f"got {first} + {steps - last}; give them as fractions, or train longer"
-            )
+        first, final = phases(self.warmup, self.final, steps)
+        last = steps - final
         shapes = shapes_of(layers)
         level = min(smallest_max_rank(layers), max(1, round(budget.level(shapes))))
         interval, grow = max(1, steps_of(self.interval, steps)), self.grow or max(1, round(level / 2))

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, State, Steps, init_lora, steps_of
+from rankopt.allocators.base import Allocator, State, Steps, init_lora, phases
 from rankopt.allocators.gates import generous_rank, settle
 from rankopt.core.budget import Budget, Mask, Schedule
 from rankopt.core.pattern import RankPattern
@@ -54,12 +54,7 @@ class SoRA(Allocator):
     final: Steps = 0.4
 
     def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
-        warmup, final = steps_of(self.warmup, steps), steps_of(self.final, steps)
-        if warmup + final >= steps:
-            raise ValueError(
-                f"allocator.warmup + allocator.final must be fewer than the trial's {steps} steps, "
-                f"got {warmup} + {final}; give them as fractions, or train longer"
-            )
+        warmup, final = phases(self.warmup, self.final, steps)
         shapes = shapes_of(layers)
         rank = generous_rank(layers, budget, self.initial)
         for name, layer in layers.items():

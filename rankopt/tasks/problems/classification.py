@@ -53,14 +53,6 @@ class Classification(Problem):
         student, target = logits.log_softmax(-1), teacher.log_softmax(-1)
         return functional.kl_div(student, target, reduction="sum", log_target=True)
 
-    def answers(self, logits: Tensor) -> dict[str, Tensor]:
-        return {"logits": logits}
-
-    def mean_loss(self, answers: Answers, labels: NDArray[Any]) -> float:
-        import torch
-
-        return float(self.loss(torch.from_numpy(answers["logits"]), torch.from_numpy(labels))) / len(labels)
-
     def scores(self, metrics: Sequence[str], answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
         return computed(metrics, METRICS, self.decide(answers), labels)
 

@@ -44,14 +44,6 @@ class Regression(Problem):
 
         return functional.mse_loss(logits, teacher, reduction="sum")
 
-    def answers(self, logits: Tensor) -> dict[str, Tensor]:
-        return {"logits": logits}
-
-    def mean_loss(self, answers: Answers, labels: NDArray[Any]) -> float:
-        import torch
-
-        return float(self.loss(torch.from_numpy(answers["logits"]), torch.from_numpy(labels))) / len(labels)
-
     def scores(self, metrics: Sequence[str], answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
         return computed(metrics, METRICS, self.decide(answers), labels)
 
