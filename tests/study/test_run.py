@@ -134,7 +134,8 @@ def test_results_are_those_of_the_trial_alone(finished: tuple[Path, Any], tmp_pa
 def test_a_failing_trial(tiny_study: Callable[..., Path], rankopt: Callable[..., Any], tmp_path: Path) -> None:
     """It is recorded with its reason, the others complete, the exit code is 1 and stays 1 without running anything
     again; `--retry-failed` tries the failed one only."""
-    path = tiny_study(space={"training.lr": [1e30, 5e-3]})
+    # a decay of lr * weight_decay = 1e6 per step makes the weights overflow
+    path = tiny_study(space={"training.lr, training.weight_decay": [[1000.0, 1000.0], [5e-3, 0.0]]})
     done = rankopt("run", path, "--wandb", "disabled", cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 complete, 1 failed" in done.stdout
