@@ -231,7 +231,7 @@ def test_an_interrupt(tiny_study: Callable[..., Path], start: Callable[..., Any]
     text, _ = run.communicate(timeout=60)
     assert run.returncode == 130, text
     assert "stopping after the current step" in text
-    assert "interrupted; it continues from its checkpoint when the study is run again" in text
+    assert "interrupted; run the study again to continue from its checkpoint" in text
     assert text.splitlines()[-1] == "rankopt: interrupted; run again to continue"
     assert "Traceback" not in text
     store = store_in(tmp_path)

@@ -106,7 +106,7 @@ def test_what_is_cut_off_goes_on(
         process.send_signal(how)
         said, _ = process.communicate(timeout=60)
         assert process.returncode == 130, said
-        assert said.count("interrupted; it continues from its checkpoint") == 3
+        assert said.count("interrupted; run the study again to continue from its checkpoint") == 3
     else:
         os.killpg(process.pid, how)
         process.wait(30)
