@@ -119,7 +119,7 @@ def test_a_worker_joins_by_name(searched: Path, here: Rankopt, tmp_path: Path) -
     assert (tmp_path / "runs" / "look" / "study.yaml").is_file()
     refused = here("worker", "loook", "--storage", url, "--wandb", "disabled", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "which holds: look; rankopt run makes it" in refused.stderr
+    assert "which holds: look; rankopt run creates it" in refused.stderr
 
 
 def test_a_search_that_gives_up(here: Rankopt, valid_study: Path, tmp_path: Path) -> None:

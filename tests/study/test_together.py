@@ -75,7 +75,9 @@ def test_one_that_diverges_fails_alone(
     tiny_study: Callable[..., Path], rankopt: Callable[..., Any], tmp_path: Path
 ) -> None:
     """Its failure is recorded; the others of the stack complete."""
-    path = tiny_study(space={"training.lr": [5.0e-3, 1.0e30, 1.0e-3]})
+    # a decay of lr * weight_decay = 1e6 per step makes the weights overflow
+    rates = [[5.0e-3, 0.0], [1000.0, 1000.0], [1.0e-3, 0.0]]
+    path = tiny_study(space={"training.lr, training.weight_decay": rates})
     done = rankopt("run", path, "--together", 3, "--wandb", "disabled", cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     results = store_in(tmp_path).results()

@@ -96,7 +96,7 @@ def test_everything_once(queue: Run, work_through: Run, tmp_path: Path) -> None:
         assert (tmp_path / f"{trial.number}-predictions.npz").read_text() == trial.user_attrs[KEY]
         assert trial.user_attrs[WORKER]["pid"] > 0
     assert not any((tmp_path / "trials").iterdir())
-    assert events[-1].text == "accuracy 0.5200, 24 parameters"
+    assert events[-1].text == "search accuracy 0.5200, 24 parameters"
     assert work_through() == []
 
 
