@@ -27,6 +27,8 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
     with database() as url:
         parts = sqlalchemy.make_url(url)
         secret = parts.password or PASSWORD
+        if secret in f"{parts.username} {parts.database}":
+            pytest.skip("the server's password is part of its user or database name, which may be printed")
         if request.param == "query":
             parts = parts._replace(password=None).update_query_dict({"password": secret})
         else:
