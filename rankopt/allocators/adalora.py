@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, State, Steps, init_triplets, phases, smallest_max_rank
-from rankopt.allocators.gates import settle, suppress
+from rankopt.allocators.base import Allocator, State, Steps, init_triplets, phases
+from rankopt.allocators.gates import generous_rank, settle, suppress
 from rankopt.allocators.triplets import (
     Decay,
     orthogonality_penalty,
@@ -70,8 +69,7 @@ class AdaLoRA(Allocator):
         shapes = shapes_of(layers)
         warmup, final = phases(self.warmup, self.final, steps)
         level = sum(budget.cost(shape) for shape in shapes.values())
-        # without the rounding error that would make 1.1 x 10 twelve
-        rank = min(smallest_max_rank(layers), math.ceil(self.initial * budget.amount(shapes) / level - 1e-9))
+        rank = generous_rank(layers, budget, self.initial)
         for name, layer in layers.items():
             init_triplets(layer, name, seed)
             layer.open(rank)
