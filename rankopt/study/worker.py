@@ -189,6 +189,8 @@ class _Loop:
             if alone:
                 trial.set_user_attr(ALONE, index)
             yield lane
+            if alone:  # from here on a crash may be the next solo trial's fault
+                trial.set_user_attr(ALONE, None)
 
     def _wait(self) -> None:
         recover(self.store)
