@@ -14,7 +14,7 @@ from optuna.trial import TrialState, create_trial
 
 from rankopt.core.result import Progress, TrialResult
 from rankopt.study import recovery
-from rankopt.study.attempts import INTERRUPTED, KEY, RESULT, SKIPPED, WORKER, recorded
+from rankopt.study.attempts import ALONE, INTERRUPTED, KEY, RESULT, SKIPPED, WORKER, recorded
 from rankopt.study.events import (
     Event,
     LogMessage,
@@ -98,6 +98,20 @@ def test_everything_once(queue: Run, work_through: Run, tmp_path: Path) -> None:
     assert not any((tmp_path / "trials").iterdir())
     assert events[-1].text == "search accuracy 0.5200, 24 parameters"
     assert work_through() == []
+
+
+def test_a_crash_after_a_training_is_not_attributed_to_it(queue: Run, work_through: Run) -> None:
+    """While it runs alone an attempt is marked with the index of its training; once it has left the gate, the next
+    solo trial may crash the process while this one still uploads its adapter."""
+    store = queue({"seed": [0]})
+    during = []
+
+    def look(spec: Any, stop: Run) -> None:
+        during.extend(trial.user_attrs[ALONE] for trial in store.trials())
+
+    work_through(look)
+    assert during == [0]
+    assert [trial.user_attrs[ALONE] for trial in store.trials()] == [None]
 
 
 def test_a_failure_is_recorded_and_passed_over(queue: Run, work_through: Run) -> None:
