@@ -33,7 +33,7 @@ class AdaLoRA(Allocator):
     the clipped loss with its penalty, multiplied by the weights after the step, as in the authors' code.
 
     Args:
-        initial: budget at the start over the budget at the end; the initial rank is rounded up, and at most
+        initial: initial budget divided by final budget; the initial rank is rounded up, and at most
             `model.max_rank`.
         warmup: steps before the budget falls, t_i.
         final: steps after it has fallen, t_f.

@@ -30,7 +30,7 @@ class DoRADynamic(Allocator):
     weight-decomposed adaptation of the same name (PEFT's `use_dora`).
 
     Args:
-        initial: budget at the start over the budget at the end; the initial rank is rounded up, and capped at
+        initial: initial budget divided by final budget; the initial rank is rounded up, and capped at
             `model.max_rank`.
         warmup: steps before components are dropped.
         final: steps after the last are dropped.

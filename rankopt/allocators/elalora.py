@@ -27,8 +27,7 @@ from rankopt.lowrank.scale import ScalePolicy
 
 
 class ElaLoRA(Allocator):
-    """Every `interval` steps, drop the weakest of the layers' weakest components, and grow the layers whose weakest
-    components are the strongest.
+    """Move components from layers with low-scoring ones to layers with high-scoring ones, every `interval` steps.
 
         pool = the `candidates` components of the lowest S in each layer, never a layer's last one (S as in `adalora`)
         the b(t) lowest of the pool are dropped;   the layers that hold its b(t) highest gain one component for each

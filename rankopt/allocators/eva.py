@@ -25,7 +25,7 @@ class EVA(Allocator):
 
     Args:
         batches: training batches looked at.
-        rho: a layer's highest rank over the uniform rank; at most `model.max_rank`.
+        rho: a layer's highest rank divided by the uniform rank; at most `model.max_rank`.
     Example:
         >>> EVA(batches=4).rho
         2.0

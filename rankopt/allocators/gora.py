@@ -27,8 +27,8 @@ class GoRA(Allocator):
     Args:
         batches: training batches looked at.
         lr: size of the step at the start.
-        least: a layer's lowest rank over the uniform rank, rounded down.
-        most: a layer's highest rank over the uniform rank, rounded up; at most `model.max_rank`.
+        least: a layer's lowest rank divided by the uniform rank, rounded down.
+        most: a layer's highest rank divided by the uniform rank, rounded up; at most `model.max_rank`.
     Example:
         >>> GoRA(batches=8).lr
         0.05

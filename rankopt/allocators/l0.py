@@ -26,7 +26,7 @@ class L0(Allocator):
     weight to the budget instead.
 
     Args:
-        initial: budget at the start over the budget at the end; the initial rank is rounded up, and capped at
+        initial: initial budget divided by final budget; the initial rank is rounded up, and capped at
             `model.max_rank`.
         open: probability of a gate at the start.
         gate_lr: learning rate of log_alpha.

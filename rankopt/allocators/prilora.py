@@ -22,7 +22,7 @@ class PRILoRA(Allocator):
     Zeroed entries keep training, so they may come back before the next time. Nothing is pruned at the last step.
 
     Args:
-        ratio: largest rank over smallest rank.
+        ratio: largest rank divided by smallest rank.
         interval: steps between two prunings.
         share: share of a row that is zeroed.
         beta: decay of the input norms.

@@ -20,7 +20,7 @@ class Ramp(Allocator):
 
     Args:
         direction: "up" gives the last block the largest rank, "down" the first.
-        ratio: largest rank over smallest rank.
+        ratio: largest rank divided by smallest rank.
     Example:
         >>> Ramp().ratio
         3.0

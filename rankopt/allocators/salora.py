@@ -26,7 +26,7 @@ class SaLoRA(Allocator):
     their noise and are trained like any other weight.
 
     Args:
-        initial: budget at the start over the budget at the end; the initial rank is rounded up, and capped at
+        initial: initial budget divided by final budget; the initial rank is rounded up, and capped at
             `model.max_rank`.
         open: probability of a gate at the start.
         gate_lr: learning rate of log_alpha.

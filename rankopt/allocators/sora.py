@@ -29,7 +29,7 @@ class SoRA(Allocator):
     stay there.
 
     Args:
-        initial: budget at the start over the budget at the end; the initial rank is rounded up, and capped at
+        initial: initial budget divided by final budget; the initial rank is rounded up, and capped at
             `model.max_rank`.
         xi: smallest threshold of a step.
         l1: weight of the penalty.

@@ -20,7 +20,7 @@ UNVARIED = ("seed", "task.name", "task.data_dir", "model.revision", "contents.da
 
 
 class Row(Record):
-    """One training in a black box; the public format has one row a line, see `study.results_file`.
+    """One training in a black box; the public format has one row a line, see `study.results_records`.
 
     Attributes:
         task: name of the task.
@@ -110,7 +110,7 @@ class BlackBox:
         found = {name: list(dict.fromkeys(each.get(name) for each in self.configurations)) for name in names}
         self.dimensions = {name: _in_order(values) for name, values in found.items() if len(values) > 1}
         if not self.dimensions:
-            raise ValueError("a black box must have configurations that differ, got one")
+            raise ValueError("a black box must have at least two configurations, got one")
         self._indices = [
             tuple(v.index(each.get(name)) for name, v in self.dimensions.items()) for each in self.configurations
         ]

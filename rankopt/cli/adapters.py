@@ -103,13 +103,17 @@ def merge(
     rank: Rank = None,
     uniform: Uniform = False,
 ) -> None:
-    """Merge an adapter into its base model (--model), or several adapters into one: the exact weighted sum, or with a
-    size its best approximation."""
+    """Merge an adapter into its base model (--model), or several adapters into one.
+
+    The merged adapter is the exact weighted sum. With --budget, --ratio, --energy or --rank it is the closest adapter
+    of that size.
+    """
     amounts = _amounts(budget, ratio, energy, rank)
     absent_path(out)
     if model is not None and (len(adapters) > 1 or weights or amounts or uniform):
         raise ValueError(
-            "--model takes one adapter and no size: merge several adapters first, then merge the result into the model"
+            "--model takes one adapter and no --weights, --budget, --ratio, --energy, --rank or --uniform: merge "
+            "several adapters first, then merge the result into the model"
         )
     if model is None and len(adapters) < 2:
         raise ValueError("merge needs several adapters, or one adapter and --model")

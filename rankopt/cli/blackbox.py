@@ -49,8 +49,8 @@ def blackbox(
 
     FILE is a results file, or a table of row lines. A search proposes values that the table has; a combination that it
     lacks is answered by the nearest configuration. Regret is the best mean score of the table minus the mean score of
-    the best configuration seen so far. Front is the hypervolume of all configurations seen so far, as a share of that
-    of the table.
+    the best configuration seen so far. Front is the hypervolume of all configurations seen so far, divided by
+    the table's hypervolume.
     """
     from rankopt.analysis.blackbox import BlackBox, Row, rows_of
     from rankopt.core.trial_spec import Named, decode

@@ -119,7 +119,7 @@ def best(
     shown = [
         {HEADERS.get(name, name): _cell(value, formats.get(name, "")) for name, value in row.items()} for row in rows
     ]
-    printing.table(shown, f"{spec.name}: best {'front' if budget is None else f'within {budget:,} parameters'}")
+    printing.table(shown, f"{spec.name}: {'Pareto front' if budget is None else f'best within {budget:,} parameters'}")
     for row, pattern in zip(rows, patterns, strict=True) if budget is not None else ():
         printing.table([{"layer": name, "rank": rank} for name, rank in pattern.items()], f"ranks of {row['key']}")
 
@@ -129,14 +129,15 @@ def delete(
     trial: Annotated[str | None, typer.Option(metavar="KEY", help="Delete the trial with this key.")] = None,
     attempt: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Delete the trial of attempt N, which a message about it names."),
+        typer.Option(min=0, metavar="N", help="Delete the trial of attempt N; messages about a trial give N."),
     ] = None,
     storage: Storage = None,
     directory: Runs = RUNS,
 ) -> None:
     """Delete a trial's results, adapters and checkpoints.
 
-    Does not ask. A grid trains the trial again when it is run; a search makes another proposal in its place.
+    Does not ask for confirmation. A grid trains the trial again when it is run; a search makes another proposal in its
+    place.
     """
     if (trial is None) == (attempt is None):
         raise ValueError("delete needs --trial KEY or --attempt N")

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from rankopt.study.results_records import AnyRecord
     from rankopt.study.storage import StudyStore
 
-app = typer.Typer(help="Export results to a file that travels, or import them.", no_args_is_help=True)
+app = typer.Typer(help="Export results to a portable file, or import them.", no_args_is_help=True)
 From = Annotated[
-    list[Path] | None, typer.Option("--from", metavar="FILE", help="Read this results file, no storage; repeatable.")
+    list[Path] | None,
+    typer.Option("--from", metavar="FILE", help="Read this results file instead of a storage; repeatable."),
 ]
 Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Results files, JSON Lines.")]
 

@@ -50,7 +50,7 @@ def run(
     directory: Runs = RUNS,
     wandb: Wandb = None,
     checkpoint_steps: CheckpointSteps = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry failed trials once.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Train every failed trial once more.")] = False,
     heartbeat: Heartbeat = 15,
     grace: Grace = 90,
     artifacts: Artifacts = None,
@@ -210,7 +210,10 @@ def _preflight(file: StudyFile, console: Any, call: Call = _call) -> Preflight:
     _prepare_encoder(trials, console)
     found: Preflight = call(preflight, file, trials)
     if unfit := found.unfit:
-        say(f"{len(unfit)} of {len(trials)} examples of the space cannot start; such proposals fail: {unfit[0]}")
+        say(
+            f"{len(unfit)} of {len(trials)} sampled points of the space cannot start; a proposal like them will be "
+            f"recorded as failed: {unfit[0]}"
+        )
     if any(spec.training.precision == "bf16" for _, spec in found.trials):
         ratio = call(seconds_per_flop, "bf16") / call(seconds_per_flop, "fp32")
         if ratio > 2:

@@ -33,7 +33,7 @@ def refuse_file_above(path: Path, option: str, given: Path) -> None:
         ValueError: one of its parents is a file.
     """
     if file := next((above for above in path.parents if above.exists() and not above.is_dir()), None):
-        raise ValueError(f"{option} must lie in folders, got {given}, but {file} is a file")
+        raise ValueError(f"{option} {given}: its parent {file} is a file, not a folder")
 
 
 @contextmanager

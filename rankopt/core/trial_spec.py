@@ -37,8 +37,8 @@ class TaskSpec(Spec):
             training set, at most 2,000.
         report_examples: evaluate on a fixed random subset of this size of each official validation set, for a quick
             look; default: all. Reports state it.
-        protocol: "three-splits" never uses the official validation set in a search. "paper" does, as published results
-            do, and trains on the whole training set. Reports state the protocol.
+        protocol: "three-splits" never uses the official validation set in a search. "paper" makes
+            choices on it, as most publications do, and trains on the whole training set. Reports state the protocol.
     """
 
     name: str
@@ -110,7 +110,7 @@ class TrainingSpec(Spec):
         accumulation: forward passes per optimiser step.
         lr: peak learning rate of the adapter.
         head_lr: peak learning rate of the head; default: `lr`.
-        weight_decay: of the factors and the head's matrices; gates and biases are not decayed.
+        weight_decay: AdamW's weight decay of the factors and the head's matrices; gates and biases are not decayed.
         schedule: learning rate after the warm-up.
         warmup: linear warm-up: a fraction of all steps if below 1, otherwise a number of steps.
         clip: maximum gradient norm; 0 disables clipping.

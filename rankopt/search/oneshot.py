@@ -90,7 +90,7 @@ class OneShot(Search):
         if self.levels and top % 1:
             raise ValueError(
                 f"search.levels must be left out if budget.mean_rank is not a whole number, got {top:g}: the "
-                "largest level is then the mean rank that the layers actually have"
+                "largest level then depends on the model's layers"
             )
         curve = trial.get("allocator", {}).get("curve")
         if not (curve is None or isinstance(curve, list | tuple)):

@@ -26,7 +26,7 @@ class InvalidTrialError(ValueError):
     """An invalid trial.
 
     Attributes:
-        problems: what is wrong with it.
+        violations: what is wrong with it.
         structural: whether it stays invalid whatever the values of other dimensions.
     """
 

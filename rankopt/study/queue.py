@@ -39,7 +39,7 @@ from rankopt.study.records import shown
 from rankopt.study.storage import StudyStore
 
 NOT_REPEATED = ("artifacts:", "constraints:")
-"""System attributes of Optuna that each attempt must earn itself."""
+"""System attributes of Optuna that a requeued attempt does not inherit."""
 
 
 def enqueue(store: StudyStore, specs: Iterable[tuple[dict[str, Any], TrialSpec]]) -> int:

@@ -37,7 +37,7 @@ from rankopt.study.queue import requeue
 from rankopt.study.storage import StudyStore
 
 RETRIES = 3
-"""Crashes of a training that ran alone after which it is tried once more; the next crash is a recorded failure."""
+"""Number of crashes after which a training that ran alone is still retried; one more is recorded as a failure."""
 
 
 def recover(store: StudyStore) -> bool:

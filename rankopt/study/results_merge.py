@@ -25,8 +25,8 @@ from rankopt.study.results_records import (
 class Merged:
     """Records of several sources with duplicates removed and conflicts resolved.
 
-    A complete result replaces a failed one. Of two results of one key that differ, the first source's is kept. A
-    proposal that several sources have is kept as often as the source has it that has it most often.
+    A complete result replaces a failed one. Of two results of one key that differ, the first source's is kept. If
+    several sources have the same proposal, as many copies are kept as the source with the most copies has.
 
     Attributes:
         studies: hash -> record, in order.

@@ -161,7 +161,9 @@ class TrialRecord(Record):
                         f"got {shown(scores)} at point {point.label!r}"
                     )
             if not point.report or not set(point.pattern) <= set(result.layers):
-                raise ValueError(f"result.points must have report scores and known layers, not so {point.label!r}")
+                raise ValueError(
+                    f"result.points must have report scores, and only layers of result.layers: point {point.label!r}"
+                )
         _checked(TrialSpec, result.spec, "result.spec.")
         return self
 

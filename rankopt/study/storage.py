@@ -124,8 +124,8 @@ class StudyStore:
         if not self.exists():
             names = ", ".join(optuna.get_all_study_names(self.storage)) or "none"
             raise ValueError(
-                f"study {self.name!r} must be in the storage {masked(self.url)}, which holds: {names}; "
-                "rankopt run creates it"
+                f"the storage {masked(self.url)} has no study {self.name!r} (it has: {names}); "
+                "create it with rankopt run"
             )
         self.study = optuna.load_study(storage=self.storage, study_name=self.name)
         if SPEC not in self.study.user_attrs:
@@ -207,8 +207,9 @@ class StudyStore:
         A record that cannot be read is left out, and reported once.
 
         Args:
-            planned: only keys of the current spec, and of a search neither pruned proposals nor ones that lack a
-                training: a mean over fewer seeds does not compare with one over all. Otherwise all, the others last.
+            planned: True for only the results that the current spec asks for; of a search, those of complete proposals
+                that were not pruned, because a mean over fewer seeds does not compare with one over all. False for
+                all results, the others last.
         """
         best: dict[str, TrialResult] = {}
         for attempt in self.trials():
@@ -274,8 +275,8 @@ class StudyStore:
             if self._fetch(artifact, name, path):
                 return
         raise ValueError(
-            f"artifact {name!r} must be in {self.artifact_location}, "
-            + ("where its bytes are missing or cut off" if found else "but no attempt recorded it")
+            f"artifact {name!r} is "
+            + (f"missing or incomplete in {self.artifact_location}" if found else "recorded by no attempt")
             + "; remove the trial (rankopt delete) and run the study again"
         )
 

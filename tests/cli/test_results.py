@@ -40,7 +40,7 @@ def test_show_with_a_storage_and_a_name(finished: tuple[Path, Any], here: Rankop
     assert "4 complete" in here("show", "tiny", "--storage", url, cwd=tmp_path).stdout
     done = here("show", "other", "--storage", url, cwd=tmp_path)
     assert done.returncode == 2
-    assert "which holds: tiny" in done.stderr
+    assert "(it has: tiny)" in done.stderr
 
 
 def test_report(finished: tuple[Path, Any], here: Rankopt, fresh: Callable[..., Any], tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_import_into_a_name_in_a_storage(halves: tuple[Path, Path], here: Rankop
     assert done.stdout == "study half: 1 results added, 0 there already, 2 in all\n"
     done = here("results", "import", second, "--into", "none", "--storage", url, cwd=tmp_path)
     assert done.returncode == 2
-    assert "which holds: half" in done.stderr
+    assert "(it has: half)" in done.stderr
 
 
 def test_no_path_of_the_machine(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_worker_joins_by_name(searched: Path, here: Rankopt, tmp_path: Path) -
     assert (tmp_path / "runs" / "look" / "study.yaml").is_file()
     refused = here("worker", "loook", "--storage", url, "--wandb", "disabled", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "which holds: look; rankopt run creates it" in refused.stderr
+    assert "(it has: look); create it with rankopt run" in refused.stderr
 
 
 def test_a_search_that_gives_up(here: Rankopt, valid_study: Path, tmp_path: Path) -> None:
@@ -133,7 +133,8 @@ def test_a_search_that_gives_up(here: Rankopt, valid_study: Path, tmp_path: Path
     words = ("--set", "search={name: random, trials: 2}", "--set", "space={'allocator.ranks[*.query]': {int: [1, 99]}}")
     more = ("--set", "base.allocator={name: static, ranks: {'*': 1}}", "--set", "base.budget=null")
     planned = here("plan", valid_study, *more, *words, cwd=tmp_path)
-    assert "1 of 2 examples of the space cannot start; such proposals fail: allocator.ranks" in planned.stderr
+    assert "1 of 2 sampled points of the space cannot start; a proposal like them" in planned.stderr
+    assert "will be recorded as failed: allocator.ranks" in planned.stderr
 
 
 SEARCH_PROBLEMS: dict[str, tuple[str, str]] = {

@@ -49,7 +49,7 @@ def test_a_job_without_a_question(tmp_path: Path, capfd: pytest.CaptureFixture[s
     pool = WorkerPool(1)
     process = pool.begin(Job(0, "none", RunOptions(f"sqlite:///{tmp_path / 'none.db'}", tmp_path)))
     process.join(120)
-    assert "which holds: none; rankopt run creates it" in capfd.readouterr().err
+    assert "(it has: none); create it with rankopt run" in capfd.readouterr().err
 
 
 def test_asked(tmp_path: Path) -> None:

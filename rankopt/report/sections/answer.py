@@ -75,7 +75,7 @@ def _text(evidence: Evidence) -> tuple[str, ...]:
     spread = (
         "Values are means over seeds ± one standard error."
         if _repeated(evidence)
-        else "There is one seed each, so standard errors are unknown."
+        else "Each configuration has one seed, so standard errors are unknown."
     )
     about = f"Scores: {what}. {spread}"
     if evidence.study.listed and evidence.chosen.groupby(CONDITION, dropna=False).size().max() > 2:
