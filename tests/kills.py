@@ -179,10 +179,10 @@ def outcome(folder: Path, name: str, scratch: Path) -> dict[str, Any]:
             continue
         attempts = [attempt for attempt in store.trials() if result.key in keys(attempt)]
         for adapter in sorted({point.adapter for point in result.points}):
-            store.download(attempts, f"{result.key}-{adapter}.zip", scratch / "adapter.zip")
+            store.artifacts.download(attempts, f"{result.key}-{adapter}.zip", scratch / "adapter.zip")
             with zipfile.ZipFile(scratch / "adapter.zip") as archive:
                 found[f"{result.key} {adapter}"] = {one: archive.read(one) for one in sorted(archive.namelist())}
-        store.download(attempts, f"{result.key}-predictions.npz", scratch / "predictions.npz")
+        store.artifacts.download(attempts, f"{result.key}-predictions.npz", scratch / "predictions.npz")
         with np.load(scratch / "predictions.npz") as arrays:
             found[f"{result.key} predictions"] = {one: arrays[one].tolist() for one in sorted(arrays)}
     return found

@@ -127,7 +127,7 @@ def artifact_location(artifacts: str | None) -> str | None:
     """An artifact location that is valid in every process; its driver must be installed."""
     if not artifacts:
         return None
-    from rankopt.study.artifacts import artifact_store
+    from rankopt.study.artifact_stores import artifact_store
 
     location = artifacts if "://" in artifacts else str(Path(artifacts).resolve())
     artifact_store(location)

@@ -1,70 +1,95 @@
-"""The store of trials' files: a folder or a bucket, through Optuna's artifact stores."""
+"""The files of a study's trials: adapters and predictions, as artifacts of its attempts."""
 
 from __future__ import annotations
 
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from zipfile import is_zipfile
 
-from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore, GCSArtifactStore
+import optuna
+from optuna.artifacts import download_artifact, get_all_artifact_meta, upload_artifact
+from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
 
-DRIVERS = {"s3": "boto3", "gs": "google-cloud-storage"}
-
-
-class WholeFiles(FileSystemArtifactStore):
-    """An artifact store in a folder. A file is whole or absent, even if its writer crashes."""
-
-    def __init__(self, folder: str) -> None:
-        super().__init__(base_path=folder)
-        self.folder = Path(folder)
-
-    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        super().write(f"{artifact_id}.draft", content_body)
-        (self.folder / f"{artifact_id}.draft").replace(self.folder / artifact_id)
-
-    def remove(self, artifact_id: str) -> None:
-        (self.folder / f"{artifact_id}.draft").unlink(missing_ok=True)
-        super().remove(artifact_id)
+from rankopt.study.artifact_stores import artifact_store
+from rankopt.study.attempts import Group, attempt_state
 
 
-class PrefixedStore:
-    """An artifact store that puts a prefix before every name, so that studies can share a bucket.
+class Artifacts:
+    """The artifacts of one study. The storage records their names, a folder or a bucket has their bytes.
 
     Args:
-        store: the store of the whole bucket.
-        prefix: for example `team/rankopt/`.
+        storage: where the attempts are recorded.
+        location: where the bytes are, see `artifact_stores.artifact_store`.
     """
 
-    def __init__(self, store: Any, prefix: str) -> None:
-        self.store, self.prefix = store, prefix
+    def __init__(self, storage: BaseStorage, location: str) -> None:
+        self.storage, self.location = storage, location
+        self.store = artifact_store(location)
 
-    def open_reader(self, artifact_id: str) -> BinaryIO:
-        found: BinaryIO = self.store.open_reader(self.prefix + artifact_id)
+    def upload(self, trial: optuna.Trial, path: Path, key: str) -> None:
+        """Store a file, or a folder as a zip, as an artifact of an attempt, named after the key of its training."""
+        if path.is_dir():
+            path = Path(shutil.make_archive(str(path), "zip", path))
+        path = path.rename(path.with_name(f"{key}-{path.name}"))
+        upload_artifact(artifact_store=self.store, file_path=str(path), study_or_trial=trial, storage=self.storage)
+
+    def download(self, attempts: Iterable[FrozenTrial], name: str, path: Path) -> None:
+        """Fetch an artifact by its file name from the newest attempt that stored it, a complete one first.
+
+        Optuna records an artifact before it writes the bytes, so a crash may leave a record without a whole file.
+
+        Raises:
+            ValueError: no attempt recorded it, or its bytes are missing.
+        """
+        found = self._artifacts_of(attempts).get(name, [])
+        for artifact in found:
+            if self._fetch(artifact, name, path):
+                return
+        raise ValueError(
+            f"artifact {name!r} is "
+            + (f"missing or incomplete in {self.location}" if found else "recorded by no attempt")
+            + "; remove the trial (rankopt delete) and run the study again"
+        )
+
+    def remove_superseded(self, attempts: Group) -> None:
+        """Remove the artifacts that attempts at a finished trial stored beside those that are used."""
+        store = self.store
+        with tempfile.TemporaryDirectory() as folder:
+            for name, found in self._artifacts_of(attempts).items():
+                used = next((one for one in found if self._fetch(one, name, Path(folder, name))), None)
+                for artifact in found if used else []:
+                    with suppress(ArtifactNotFound):
+                        store.remove(artifact) if artifact != used else None
+
+    def remove(self, attempts: Group) -> int:
+        """Remove all artifacts of some attempts; returns how many were there."""
+        store, removed = self.store, 0
+        for artifact in itertools.chain(*self._artifacts_of(attempts).values()):
+            with suppress(ArtifactNotFound):
+                store.remove(artifact)
+                removed += 1
+        return removed
+
+    def _artifacts_of(self, attempts: Iterable[FrozenTrial]) -> dict[str, list[str]]:
+        """File name -> ids of the artifacts of that name, those of the newest complete attempt first."""
+        found: dict[str, list[str]] = {}
+        for attempt in sorted(attempts, key=lambda t: (attempt_state(t) == "complete", t.number), reverse=True):
+            for meta in get_all_artifact_meta(attempt, storage=self.storage):
+                found.setdefault(meta.filename, []).append(meta.artifact_id)
         return found
 
-    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        self.store.write(self.prefix + artifact_id, content_body)
-
-    def remove(self, artifact_id: str) -> None:
-        self.store.remove(self.prefix + artifact_id)
-
-
-def artifact_store(location: str) -> Any:
-    """The artifact store at a location.
-
-    Args:
-        location: a folder (created if missing), `s3://bucket/prefix` or `gs://bucket/prefix`.
-    Raises:
-        ValueError: another kind of address, or a missing driver.
-    """
-    scheme, separator, rest = location.partition("://")
-    if not separator:
-        Path(location).mkdir(parents=True, exist_ok=True)
-        return WholeFiles(location)
-    bucket, _, prefix = rest.partition("/")
-    if scheme not in DRIVERS or not bucket:
-        raise ValueError(f"--artifacts must be a folder, s3://bucket/prefix or gs://bucket/prefix, got {location!r}")
-    try:
-        store = Boto3ArtifactStore(bucket) if scheme == "s3" else GCSArtifactStore(bucket)
-    except ImportError:
-        raise ValueError(f"--artifacts {location} needs a driver: pip install {DRIVERS[scheme]}") from None
-    return PrefixedStore(store, f"{prefix.rstrip('/')}/" if prefix else "")
+    def _fetch(self, artifact: str, name: str, path: Path) -> bool:
+        """Download one artifact; whether its bytes are there, and whole as far as a zip tells."""
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder, suppress(ArtifactNotFound):
+            draft = Path(folder, name)
+            download_artifact(artifact_store=self.store, file_path=str(draft), artifact_id=artifact)
+            if draft.suffix != ".zip" or is_zipfile(draft):
+                draft.replace(path)
+                return True
+        return False

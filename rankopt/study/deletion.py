@@ -58,7 +58,7 @@ def delete_trial(store: StudyStore, key: str | None = None, attempt: int | None 
     names = list(dict.fromkeys(name for one in group for name in keys(one)))
     for name in names:
         shutil.rmtree(store.folder / "trials" / name, ignore_errors=True)
-    return Deletion(names, len(group), store.remove_artifacts(group))
+    return Deletion(names, len(group), store.artifacts.remove(group))
 
 
 def _has(attempt: FrozenTrial, prefix: str) -> bool:

@@ -46,7 +46,7 @@ def export_adapter(
     attempts = [trial for trial in store.trials() if exported.result.key in keys(trial)]
     with new_folder(out) as draft, tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch, f"{exported.point.adapter}.zip")
-        store.download(attempts, f"{exported.result.key}-{archive.name}", archive)
+        store.artifacts.download(attempts, f"{exported.result.key}-{archive.name}", archive)
         shutil.unpack_archive(archive, draft)
         if exported.point != exported.result.own:
             from rankopt.lowrank.export import cut_peft  # torch is slow to import

@@ -160,8 +160,8 @@ class Objective:
                 )  # fmt: skip
             if result.status == "complete":
                 for adapter in sorted({point.adapter for point in result.points}):
-                    self.store.upload(trial, folder / adapter, spec.key)
-                self.store.upload(trial, folder / "predictions.npz", spec.key)
+                    self.store.artifacts.upload(trial, folder / adapter, spec.key)
+                self.store.artifacts.upload(trial, folder / "predictions.npz", spec.key)
         except training.InterruptedTrialError:
             raise AttemptInterruptedError from None
         except optuna.TrialPruned:

@@ -129,7 +129,7 @@ def _remove_leftovers(store: StudyStore) -> None:
         for key in {key for attempt in group for key in keys(attempt)} - needed:
             shutil.rmtree(store.folder / "trials" / key, ignore_errors=True)
         if len(group) > 1:
-            store.remove_superseded(group)
+            store.artifacts.remove_superseded(group)
 
 
 def keep(spec: StudySpec, folder: Path) -> None:

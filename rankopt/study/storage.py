@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
-import tempfile
 import warnings
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Hashable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 import optuna
-from optuna.artifacts import download_artifact, get_all_artifact_meta, upload_artifact
-from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
@@ -24,14 +18,13 @@ from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.search import build_search
 from rankopt.search.pruners import build_pruner
-from rankopt.study.artifacts import artifact_store
+from rankopt.study.artifacts import Artifacts
 from rankopt.study.attempts import (
     KEY,
     PLAN,
     SPEC,
     Group,
     ProposalState,
-    attempt_state,
     by_key,
     by_origin,
     counted,
@@ -62,7 +55,7 @@ class StudyStore:
         url: an SQLAlchemy URL, for example `sqlite:///runs/quickstart/study.db`.
         name: of the study.
         folder: of the study; artifacts lie in `folder/artifacts` unless another location is given or recorded.
-        artifacts: that location; see `artifacts.artifact_store`.
+        artifacts: that location; see `artifact_stores.artifact_store`.
         patience: seconds to wait for a server that stops answering.
         known: the server has answered before, so wait for it at the start too.
         say: told about outages and about records that cannot be read.
@@ -253,75 +246,8 @@ class StudyStore:
         wanted, failed = self.search.trials or 0, list(states.values()).count("failed")
         return 0 if failed >= max(wanted, FAILURES) else max(0, wanted - (len(states) - failed))
 
-    def upload(self, trial: optuna.Trial, path: Path, key: str) -> None:
-        """Store a file, or a folder as a zip, as an artifact of an attempt, named after the key of its training."""
-        if path.is_dir():
-            path = Path(shutil.make_archive(str(path), "zip", path))
-        path = path.rename(path.with_name(f"{key}-{path.name}"))
-        upload_artifact(
-            artifact_store=self.artifacts(), file_path=str(path), study_or_trial=trial, storage=self.storage
-        )
-
-    def download(self, attempts: Iterable[FrozenTrial], name: str, path: Path) -> None:
-        """Fetch an artifact by its file name from the newest attempt that stored it, a complete one first.
-
-        Optuna records an artifact before it writes the bytes, so a crash may leave a record without a whole file.
-
-        Raises:
-            ValueError: no attempt recorded it, or its bytes are missing.
-        """
-        found = self._artifacts_of(attempts).get(name, [])
-        for artifact in found:
-            if self._fetch(artifact, name, path):
-                return
-        raise ValueError(
-            f"artifact {name!r} is "
-            + (f"missing or incomplete in {self.artifact_location}" if found else "recorded by no attempt")
-            + "; remove the trial (rankopt delete) and run the study again"
-        )
-
-    def remove_superseded(self, attempts: Group) -> None:
-        """Remove the artifacts that attempts at a finished trial stored beside those that are used."""
-        store = self.artifacts()
-        with tempfile.TemporaryDirectory() as folder:
-            for name, found in self._artifacts_of(attempts).items():
-                used = next((one for one in found if self._fetch(one, name, Path(folder, name))), None)
-                for artifact in found if used else []:
-                    with suppress(ArtifactNotFound):
-                        store.remove(artifact) if artifact != used else None
-
-    def remove_artifacts(self, attempts: Group) -> int:
-        """Remove all artifacts of some attempts; returns how many were there."""
-        store, removed = self.artifacts(), 0
-        for artifact in itertools.chain(*self._artifacts_of(attempts).values()):
-            with suppress(ArtifactNotFound):
-                store.remove(artifact)
-                removed += 1
-        return removed
-
-    def _artifacts_of(self, attempts: Iterable[FrozenTrial]) -> dict[str, list[str]]:
-        """File name -> ids of the artifacts of that name, those of the newest complete attempt first."""
-        found: dict[str, list[str]] = {}
-        for attempt in sorted(attempts, key=lambda t: (attempt_state(t) == "complete", t.number), reverse=True):
-            for meta in get_all_artifact_meta(attempt, storage=self.storage):
-                found.setdefault(meta.filename, []).append(meta.artifact_id)
-        return found
-
-    def _fetch(self, artifact: str, name: str, path: Path) -> bool:
-        """Download one artifact; whether its bytes are there, and whole as far as a zip tells."""
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder, suppress(ArtifactNotFound):
-            draft = Path(folder, name)
-            download_artifact(artifact_store=self.artifacts(), file_path=str(draft), artifact_id=artifact)
-            if draft.suffix != ".zip" or is_zipfile(draft):
-                draft.replace(path)
-                return True
-        return False
-
-    def artifacts(self) -> Any:
-        """The artifact store."""
-        return artifact_store(self.artifact_location)
-
     @property
-    def artifact_location(self) -> str:
-        """Where artifacts lie: at the location given, else where the study says, else in the study's folder."""
-        return self.location or self.study.user_attrs.get(ARTIFACTS) or str(self.folder / "artifacts")
+    def artifacts(self) -> Artifacts:
+        """The files of the study's trials: at the location given, else where the study says, else in its folder."""
+        location = self.location or self.study.user_attrs.get(ARTIFACTS) or str(self.folder / "artifacts")
+        return Artifacts(self.storage, location)

@@ -173,7 +173,7 @@ def _predictions(store: StudyStore, result: TrialResult) -> bytes | None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "predictions.npz")
         try:
-            store.download(attempts, f"{result.key}-{path.name}", path)
+            store.artifacts.download(attempts, f"{result.key}-{path.name}", path)
         except ValueError:
             return None
         return path.read_bytes()
@@ -237,7 +237,7 @@ def _artifacts(store: StudyStore, records: Sequence[TrialRecord]) -> dict[str, s
         if record.predictions:
             key = record.result.key
             name, number = f"{key}-predictions.npz", f"{key}-{record.predictions.sha256[:20]}"
-            store.artifacts().write(number, io.BytesIO(record.predictions.data))
+            store.artifacts.store.write(number, io.BytesIO(record.predictions.data))
             meta = {"artifact_id": number, "filename": name, "mimetype": "application/octet-stream", "encoding": None}
             found[f"artifacts:{number}"] = json.dumps(meta)
     return found

@@ -1,64 +1,84 @@
-"""Artifact stores: folders, and buckets by URL."""
+"""The files of trials in a study's storage: the newest whole one is found, and only that one is kept."""
 
 from __future__ import annotations
 
-import io
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
+from optuna.trial import TrialState
+from stored_study import created
 
-from rankopt.study.artifacts import PrefixedStore, artifact_store
+from rankopt.study.queue import enqueue, requeue, take
+from rankopt.study.storage import StudyStore
 
+# the package ignores this warning itself; pytest resets filters before every test
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
-class Bucket:
-    """An object store in memory."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-
-    def open_reader(self, artifact_id: str) -> BinaryIO:
-        return io.BytesIO(self.objects[artifact_id])
-
-    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        self.objects[artifact_id] = content_body.read()
-
-    def remove(self, artifact_id: str) -> None:
-        del self.objects[artifact_id]
+Open = Callable[..., StudyStore]
+Study = Callable[..., Any]
 
 
-def test_a_missing_folder_is_created(tmp_path: Path) -> None:
-    store = artifact_store(str(tmp_path / "a" / "b"))
-    store.write("one", io.BytesIO(b"1"))
-    assert (tmp_path / "a" / "b" / "one").read_bytes() == b"1"
+def test_artifacts(open_store: Open, study_of: Study, tmp_path: Path) -> None:
+    """A file and a folder come back as they were, the folder as a zip; a missing one is a line."""
+
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    enqueue(store, trials)
+    trial = take(store)
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "weights").write_bytes(b"abc")
+    (tmp_path / "predictions.npz").write_bytes(b"xyz")
+    for name in ("adapter", "predictions.npz"):
+        store.artifacts.upload(trial, tmp_path / name, "key")
+    frozen = store.trials()[0]
+    store.artifacts.download([frozen], "key-predictions.npz", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b"xyz"
+    store.artifacts.download([frozen], "key-adapter.zip", tmp_path / "back.zip")
+    assert zipfile.ZipFile(tmp_path / "back.zip").read("weights") == b"abc"
+    with pytest.raises(ValueError, match="artifact 'nothing' is recorded by no attempt"):
+        store.artifacts.download([frozen], "nothing", tmp_path / "x")
 
 
-def test_a_prefix_separates_studies() -> None:
-    """Names in the bucket start with the prefix; callers do not see it."""
-    bucket = Bucket()
-    one, other = PrefixedStore(bucket, "one/"), PrefixedStore(bucket, "other/")
-    for store, content in ((one, b"1"), (other, b"2")):
-        store.write("name", io.BytesIO(content))
-    assert set(bucket.objects) == {"one/name", "other/name"}
-    assert one.open_reader("name").read() == b"1"
-    one.remove("name")
-    assert set(bucket.objects) == {"other/name"}
+def test_an_earlier_attempts_artifact_is_found(open_store: Open, study_of: Study, tmp_path: Path) -> None:
+    """A worker that died after storing the adapter left it with its attempt; the trial's later attempt finds it."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    enqueue(store, trials)
+    (tmp_path / "predictions.npz").write_bytes(b"xyz")
+    store.artifacts.upload(take(store), tmp_path / "predictions.npz", "key")
+    requeue(store, store.trials()[0])
+    store.artifacts.download(reversed(store.trials()), "key-predictions.npz", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b"xyz"
 
 
-@pytest.mark.parametrize("location", ["http://host/x", "s3://", "s4://bucket"])
-def test_an_invalid_address(location: str) -> None:
-    with pytest.raises(ValueError, match="--artifacts must be a folder, s3://bucket/prefix or gs://bucket/prefix"):
-        artifact_store(location)
-
-
-@pytest.mark.parametrize(("location", "driver"), [("s3://b/p", "boto3"), ("gs://b/p", "google-cloud-storage")])
-def test_a_missing_driver_is_one_line(location: str, driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names the package to install."""
-
-    def missing(*_: Any) -> Any:
-        raise ImportError("no such module")
-
-    monkeypatch.setattr("rankopt.study.artifacts.Boto3ArtifactStore", missing)
-    monkeypatch.setattr("rankopt.study.artifacts.GCSArtifactStore", missing)
-    with pytest.raises(ValueError, match=f"pip install {driver}$"):
-        artifact_store(location)
+def test_an_artifact_that_was_cut_off_is_not_taken(open_store: Open, study_of: Study, tmp_path: Path) -> None:
+    """A crash during an upload leaves a record without bytes, or half a file. The complete attempt's artifact is taken,
+    and is the only one left after the run."""
+    study, trials = study_of({"seed": [0]})
+    store = created(open_store, study)
+    enqueue(store, trials)
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "weights").write_bytes(b"abc")
+    for state in ("lost without bytes", "lost with half a file", "complete"):
+        trial = take(store)
+        before = {path.name for path in (tmp_path / "artifacts").glob("*")}
+        store.artifacts.upload(trial, tmp_path / "adapter", "key")
+        (stored,) = (path for path in (tmp_path / "artifacts").iterdir() if path.name not in before)
+        if state == "complete":
+            store.study.tell(trial, [0.5, 24])
+        else:
+            stored.unlink() if "without" in state else stored.write_bytes(stored.read_bytes()[:20])
+            store.study.tell(trial, state=TrialState.FAIL)
+            requeue(store, store.frozen(trial))
+    attempts = store.trials()
+    store.artifacts.download(attempts, "key-adapter.zip", tmp_path / "back.zip")
+    assert zipfile.ZipFile(tmp_path / "back.zip").read("weights") == b"abc"
+    store.artifacts.remove_superseded(attempts)
+    assert len(list((tmp_path / "artifacts").iterdir())) == 1
+    (artifact,) = (tmp_path / "artifacts").iterdir()
+    artifact.unlink()
+    with pytest.raises(ValueError, match=r"artifact 'key-adapter.zip' is missing or incomplete in"):
+        store.artifacts.download(attempts, "key-adapter.zip", tmp_path / "back.zip")

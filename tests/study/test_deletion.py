@@ -32,7 +32,7 @@ def store(open_store: Callable[..., StudyStore], study_of: Any, result: Callable
         trial.set_user_attr(RESULT, result(spec).model_dump(mode="json"))
         path = store.folder / "adapter.txt"
         path.write_text("weights")
-        store.upload(trial, path, spec.key)
+        store.artifacts.upload(trial, path, spec.key)
         store.study.tell(trial, [0.75, 24])
     return store
 
@@ -47,7 +47,7 @@ def test_a_deleted_trial_is_queued_again(store: StudyStore, study_of: Any) -> No
     assert not (store.folder / "trials" / first).exists()
     assert [result.key for result in store.results()] == [second]
     assert store.counts() == {"complete": 1, "failed": 0, "running": 0, "waiting": 2}
-    assert len(list(Path(store.artifact_location).iterdir())) == 1
+    assert len(list(Path(store.artifacts.location).iterdir())) == 1
     assert (enqueue(store, trials), enqueue(store, trials)) == (1, 0)
     waiting = [trial.user_attrs["key"] for trial in store.trials(TrialState.WAITING)]
     assert sorted(waiting) == sorted([first, third])

@@ -134,7 +134,7 @@ def test_a_study_on_a_server(url: str, study: StudySpec, stand_in: Run, tmp_path
     assert store.open() == study
     assert store.counts() == {"complete": 12, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
     trial = store.trials()[3]
-    store.download([trial], f"{trial.user_attrs['key']}-predictions.npz", tmp_path / "fetched")
+    store.artifacts.download([trial], f"{trial.user_attrs['key']}-predictions.npz", tmp_path / "fetched")
     assert (tmp_path / "fetched").read_text() == trial.user_attrs["key"]
     assert len(list((tmp_path / "shared").iterdir())) == 24
 

@@ -1,10 +1,9 @@
-"""A study in an Optuna storage: its spec, its results, its artifacts."""
+"""A study in an Optuna storage: its spec, its attempts and its results."""
 
 from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from optuna.trial import TrialState
 from stored_study import created, record
 
 from rankopt.study.attempts import KEY, RESULT
-from rankopt.study.queue import enqueue, requeue, retry_failed, take
+from rankopt.study.queue import enqueue, retry_failed
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
 
@@ -75,39 +74,6 @@ def test_a_study_without_a_spec(open_store: Open) -> None:
         store.open()
 
 
-def test_artifacts(open_store: Open, study_of: Study, tmp_path: Path) -> None:
-    """A file and a folder come back as they were, the folder as a zip; a missing one is a line."""
-
-    study, trials = study_of({"seed": [0]})
-    store = created(open_store, study)
-    enqueue(store, trials)
-    trial = take(store)
-    (tmp_path / "adapter").mkdir()
-    (tmp_path / "adapter" / "weights").write_bytes(b"abc")
-    (tmp_path / "predictions.npz").write_bytes(b"xyz")
-    for name in ("adapter", "predictions.npz"):
-        store.upload(trial, tmp_path / name, "key")
-    frozen = store.trials()[0]
-    store.download([frozen], "key-predictions.npz", tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == b"xyz"
-    store.download([frozen], "key-adapter.zip", tmp_path / "back.zip")
-    assert zipfile.ZipFile(tmp_path / "back.zip").read("weights") == b"abc"
-    with pytest.raises(ValueError, match=r"artifact 'nothing' must be in .*, but no attempt recorded it"):
-        store.download([frozen], "nothing", tmp_path / "x")
-
-
-def test_an_earlier_attempts_artifact_is_found(open_store: Open, study_of: Study, tmp_path: Path) -> None:
-    """A worker that died after storing the adapter left it with its attempt; the trial's later attempt finds it."""
-    study, trials = study_of({"seed": [0]})
-    store = created(open_store, study)
-    enqueue(store, trials)
-    (tmp_path / "predictions.npz").write_bytes(b"xyz")
-    store.upload(take(store), tmp_path / "predictions.npz", "key")
-    requeue(store, store.trials()[0])
-    store.download(reversed(store.trials()), "key-predictions.npz", tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == b"xyz"
-
-
 def test_a_grace_shorter_than_two_heartbeats_is_refused(open_store: Open) -> None:
     """It would declare living trials dead."""
     with pytest.raises(ValueError, match="--grace must be at least twice --heartbeat 60, got 100"):
@@ -146,33 +112,3 @@ def test_the_dashboard_opens_the_storage(open_store: Open, study_of: Study, resu
     assert len(detail["trials"]) == 3
     assert key in json.dumps(detail["trials"][0]["user_attrs"])
     assert detail["objective_names"] == ["score", "parameters"]
-
-
-def test_an_artifact_that_was_cut_off_is_not_taken(open_store: Open, study_of: Study, tmp_path: Path) -> None:
-    """A crash during an upload leaves a record without bytes, or half a file. The complete attempt's artifact is taken,
-    and is the only one left after the run."""
-    study, trials = study_of({"seed": [0]})
-    store = created(open_store, study)
-    enqueue(store, trials)
-    (tmp_path / "adapter").mkdir()
-    (tmp_path / "adapter" / "weights").write_bytes(b"abc")
-    for state in ("lost without bytes", "lost with half a file", "complete"):
-        trial = take(store)
-        before = {path.name for path in (tmp_path / "artifacts").glob("*")}
-        store.upload(trial, tmp_path / "adapter", "key")
-        (stored,) = (path for path in (tmp_path / "artifacts").iterdir() if path.name not in before)
-        if state == "complete":
-            store.study.tell(trial, [0.5, 24])
-        else:
-            stored.unlink() if "without" in state else stored.write_bytes(stored.read_bytes()[:20])
-            store.study.tell(trial, state=TrialState.FAIL)
-            requeue(store, store.frozen(trial))
-    attempts = store.trials()
-    store.download(attempts, "key-adapter.zip", tmp_path / "back.zip")
-    assert zipfile.ZipFile(tmp_path / "back.zip").read("weights") == b"abc"
-    store.remove_superseded(attempts)
-    assert len(list((tmp_path / "artifacts").iterdir())) == 1
-    (artifact,) = (tmp_path / "artifacts").iterdir()
-    artifact.unlink()
-    with pytest.raises(ValueError, match=r"artifact 'key-adapter.zip' is missing or incomplete in"):
-        store.download(attempts, "key-adapter.zip", tmp_path / "back.zip")

@@ -230,12 +230,12 @@ def test_predictions_travel_as_artifacts(stored: Callable[..., StudyStore], resu
     made = result(decode(TrialSpec, trial.user_attrs[SPEC]))
     trial.set_user_attr(result_slot(0), made.model_dump(mode="json"))
     (tmp_path / "predictions.npz").write_bytes(b"numbers")
-    here.upload(trial, tmp_path / "predictions.npz", made.key)
+    here.artifacts.upload(trial, tmp_path / "predictions.npz", made.key)
     here.study.tell(trial, [0.5, 24.0])
     records = store_records(here, predictions=True)
     add_records(there, [Entry("a:1", record) for record in records])
     attempts = [attempt for attempt in there.trials() if made.key in keys(attempt)]
-    there.download(attempts, f"{made.key}-predictions.npz", tmp_path / "out.npz")
+    there.artifacts.download(attempts, f"{made.key}-predictions.npz", tmp_path / "out.npz")
     assert (tmp_path / "out.npz").read_bytes() == b"numbers"
     assert results_text(store_records(there, predictions=True)) == results_text(records)
 

@@ -92,7 +92,7 @@ def test_everything_once(queue: Run, work_through: Run, tmp_path: Path) -> None:
     assert [trial.values for trial in trials] == [[24.0, 0.5], [24.0, 0.51], [24.0, 0.52]]
     for trial in trials:
         for name in ("predictions.npz", "adapter.zip"):
-            store.download([trial], f"{trial.user_attrs[KEY]}-{name}", tmp_path / f"{trial.number}-{name}")
+            store.artifacts.download([trial], f"{trial.user_attrs[KEY]}-{name}", tmp_path / f"{trial.number}-{name}")
         assert (tmp_path / f"{trial.number}-predictions.npz").read_text() == trial.user_attrs[KEY]
         assert trial.user_attrs[WORKER]["pid"] > 0
     assert not any((tmp_path / "trials").iterdir())
