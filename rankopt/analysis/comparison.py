@@ -1,143 +1,180 @@
-"""Means over seeds, the best configuration on the search split, and paired comparisons with the control."""
+"""Every allocator against the control: one verdict for the study, and one for every task and budget."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from rankopt.analysis.contrast import Contrast, FlipContrast, contrast
 from rankopt.analysis.frame import CONTROL
-from rankopt.analysis.statistics import SAME, Difference, holm, paired, summarize
+from rankopt.analysis.pairs import Pair, pairs
+from rankopt.analysis.statistics import NAN, SAME, Step, holm
 
 CONDITION = ["setting", "budget"]
 """Trials that agree in these columns have the same task and budget, and may be compared."""
 
+STUDY_SHARE = 0.8
+"""Share of the family-wise error rate for the verdicts on the whole study; the rest goes to tasks and budgets."""
 
-def average(points: pd.DataFrame) -> pd.DataFrame:
-    """The mean over seeds of every configuration, at the trials' own patterns.
+RANGES = {
+    "accuracy": (0.0, 1.0), "f1": (0.0, 1.0), "matthews": (-1.0, 1.0), "pearson": (-1.0, 1.0), "spearman": (-1.0, 1.0)
+}  # fmt: skip
+"""Metric -> its smallest and largest value. Differences are averaged only over tasks with such metrics."""
 
-    An allocator may have several configurations at one setting and budget (learning rates, a search's proposals). Of
-    those with the most seeds, the one with the best mean search score is `chosen`. Report scores are not used.
+STATISTICS = [
+    "n", "score", "control", "difference", "low", "high", "p", "p_holm", "level", "detectable", "detectable_low",
+    "detectable_high", "needed", "test", "collapsed", "unequal", "at_budget", "kept", "control_kept", "configurations",
+    "control_configurations", "verdict",
+]  # fmt: skip
+ARMS = ["scope", "allocator", "name", "settings", "budgets", *STATISTICS]
+CELLS = ["setting", "budget", "allocator", "name", *STATISTICS, "key", "control_key"]
+
+
+class Comparison(NamedTuple):
+    """Rows for the study as a whole (`arms`) and for every task and budget (`cells`), with the same statistics."""
+
+    arms: pd.DataFrame
+    cells: pd.DataFrame
+
+
+def compare(points: pd.DataFrame, averages: pd.DataFrame, control: str = CONTROL, alpha: float = 0.05) -> Comparison:
+    """Paired differences between every allocator and the control, at equal task, parameters and seed (see `pairs`).
+
+    For the study, differences are averaged over the budgets that both sides have at a seed; seeds are nested in tasks,
+    which have equal weight. Tests are those of `contrast`: t-tests, or sign flips. All of them
+    are one family of Holm's procedure: 80 % of the error rate goes to the verdicts on the study, 20 % to those on
+    tasks and budgets. With one task and budget the two are the same test.
 
     Args:
-        points: from `tidy`.
+        points: from `frame.tidy`.
+        averages: from `averages.average`.
+        control: label of the allocator to compare with.
+        alpha: probability of any wrong "better" or "worse".
     Returns:
-        One row per configuration: `setting`, `task`, `metric`, `split`, `allocator`, `name`, `budget`, `configuration`,
-        `key` (of the first seed), `n` (seeds), `kept`, `mean_rank`, `search`, `score` (means), `error` (standard error
-        of the score), `chosen`.
+        `arms` has one row per allocator, or one per allocator and task (`scope`) where a task's metric has no range, so
+        that tasks cannot be averaged. `cells` has one row per task, budget and allocator. Both have these columns: `n`,
+        seeds per task; means over these seeds of the quantities of `Pair.values`; `low` and `high`, the interval that
+        inverts the test at the level at which it was made (`level`); `p_holm`; `detectable`, the smallest true
+        difference with 80 % power, infinite where the metric cannot show it, with its 95 % interval; `needed`, the
+        seeds per task that detect the observed difference; `verdict`, see `verdict`.
     """
-    rows: list[dict[str, Any]] = []
-    groups = points[points["own"].astype(bool)].groupby(
-        ["setting", "allocator", "budget", "configuration"], dropna=False, sort=True
-    )
-    for (setting, allocator, budget, configuration), group in groups:
-        summary = summarize(group["score"].tolist())
-        first = group.iloc[0]
-        rows.append(
-            {
-                "setting": setting,
-                **{column: first[column] for column in ("task", "metric", "split")},
-                "allocator": allocator,
-                "name": first["name"],
-                "budget": budget,
-                "configuration": configuration,
-                "key": group.sort_values("seed")["key"].iloc[0],
-                "n": summary.n,
-                "kept": group["kept"].mean(),
-                "mean_rank": group["mean_rank"].mean(),
-                "search": group["search"].mean(),
-                "score": summary.mean,
-                "error": summary.error,
-                "chosen": False,
-            }
-        )
-    averages = pd.DataFrame(rows, columns=AVERAGES)
-    for _, group in averages.groupby(["setting", "allocator", "budget"], dropna=False):
-        best = group.sort_values(["n", "search", "configuration"], ascending=[False, False, True]).index[0]
-        averages.loc[best, "chosen"] = True
-    return averages
+    cells = pairs(points, averages, control)
+    averaged = all(cell.metric in RANGES for cell in cells)
+    groups: dict[tuple[str, str], list[Pair]] = defaultdict(list)
+    for cell in cells:
+        groups["" if averaged else cell.setting, cell.allocator].append(cell)
+    arms = [Group(group) for group in groups.values()]
+    parts = [Group([cell]) for cell in cells] if len(cells) > len(arms) else []
+    weights = [STUDY_SHARE / len(arms)] * len(arms) + [(1 - STUDY_SHARE) / len(parts)] * len(parts) if parts else None
+    outcomes = holm([one.p for one in (*arms, *parts)], alpha, weights)
+    rows = [one.row(outcome, alpha) for one, outcome in zip((*arms, *parts), outcomes, strict=True)]
+    of_arms = [
+        {"scope": scope, "allocator": allocator, "name": group[0].name, **row}
+        | {"settings": len({cell.setting for cell in group}), "budgets": len({cell.budget for cell in group})}
+        for ((scope, allocator), group), row in zip(groups.items(), rows, strict=False)
+    ]
+    # with one pair per allocator, arms and cells are in the same order
+    of_cells = [{**vars(cell), **row} for cell, row in zip(cells, rows[len(arms) :] if parts else rows, strict=True)]
+    return Comparison(pd.DataFrame(of_arms, columns=ARMS), pd.DataFrame(of_cells, columns=CELLS))
 
 
-AVERAGES = [
-    "setting", "task", "metric", "split", "allocator", "name", "budget", "configuration", "key", "n", "kept",
-    "mean_rank", "search", "score", "error", "chosen",
-]  # fmt: skip
+@dataclass(frozen=True)
+class Group:
+    """Pairs of one allocator at one or several tasks and budgets, and the contrast over them."""
+
+    pairs: Sequence[Pair]
+
+    def strata(self, quantity: str) -> list[list[float]]:
+        """For every task and seed the mean over the budgets that both sides have."""
+        found: dict[str, dict[int, list[float]]] = {}
+        for pair in self.pairs:
+            for seed, value in pair.values[quantity].items():
+                found.setdefault(pair.setting, {}).setdefault(seed, []).append(value)
+        return [[_mean(values) for _, values in sorted(seeds.items())] for seeds in found.values()]
+
+    @cached_property
+    def contrast(self) -> Contrast | None:
+        """The contrast of the differences; None without a shared seed."""
+        strata = self.strata("difference")
+        return contrast(strata, any(pair.collapsed for pair in self.pairs)) if strata else None
+
+    @property
+    def unbiased(self) -> bool:
+        """Whether configurations were chosen by other seeds than those that are reported."""
+        return all(pair.unbiased for pair in self.pairs)
+
+    @property
+    def p(self) -> float:
+        """The p-value; NaN if no test is possible."""
+        return NAN if self.contrast is None or self.contrast.constant or not self.unbiased else self.contrast.p
+
+    def mean(self, quantity: str) -> float:
+        """The mean over tasks of a quantity's mean over seeds."""
+        return _mean(map(_mean, self.strata(quantity)))
+
+    def row(self, outcome: Step, alpha: float) -> dict[str, Any]:
+        """The statistics, at the level of Holm's procedure."""
+        row: dict[str, Any] = {
+            **dict.fromkeys(STATISTICS, NAN),
+            "n": 0, "test": "", "verdict": "no shared seed", "p_holm": outcome.p, "level": outcome.level,
+            "collapsed": any(pair.collapsed for pair in self.pairs),
+            "unequal": any(pair.unequal for pair in self.pairs),
+            "configurations": max(pair.configurations for pair in self.pairs),
+            "control_configurations": max(pair.control_configurations for pair in self.pairs),
+        }  # fmt: skip
+        if self.contrast is None:
+            return row
+        row |= {quantity: self.mean(quantity) for quantity in self.pairs[0].values}
+        row |= {"n": self.contrast.n, "p": self.p}
+        if not math.isnan(self.p):
+            row |= self._tested(self.contrast, outcome.level, row["control"])
+        return row | {"verdict": verdict(self.contrast, outcome.p, row["detectable"], self.unbiased, alpha)}
+
+    def _tested(self, found: Contrast, level: float, control: float) -> dict[str, Any]:
+        """Interval and power, within what the metric can show."""
+        ranges = [RANGES.get(pair.metric, (-math.inf, math.inf)) for pair in self.pairs]
+        least, most = (_mean(ends) for ends in zip(*ranges, strict=True))
+        room = max(most - control, control - least)
+        low, high = found.interval(level)
+        detectable, surest, weakest = (size if size <= room else math.inf for size in found.detectable(level))
+        return {
+            "low": max(low, least - most), "high": min(high, most - least), "detectable": detectable,
+            "detectable_low": surest, "detectable_high": weakest,
+            "needed": found.seeds_for(found.mean, level) or NAN,
+            "test": "sign flips" if isinstance(found, FlipContrast) else "t",
+        }  # fmt: skip
 
 
-def compare(points: pd.DataFrame, averages: pd.DataFrame, control: str = CONTROL, alpha: float = 0.05) -> pd.DataFrame:
-    """Paired differences between each chosen configuration and the control, at equal setting, budget and seed.
-
-    Args:
-        points: from `tidy`.
-        averages: from `average`.
-        control: the allocator to compare with.
-        alpha: two-sided family-wise error rate after Holm's correction; the family is every row with a p-value.
-    Returns:
-        One row per setting, budget and allocator other than the control, where both have a trial: `n` shared seeds,
-        `score` and `control` (means over the shared seeds), `difference`, `low`, `high` (95 % t-interval), `p`,
-        `p_holm`, `detectable` (smallest true difference that n seeds detect with 80 % power), `verdict`, and the
-        first `key` and `control_key`.
-    """
-    chosen = averages[averages["chosen"].astype(bool)]
-    own = points[points["own"].astype(bool)]
-    seeds = {key: group.set_index("seed")["score"] for key, group in own.groupby("configuration")}
-    rows: list[dict[str, Any]] = []
-    for (setting, budget), group in chosen[chosen["budget"].notna()].groupby(CONDITION):
-        reference = group[group["name"] == control]
-        if reference.empty:
-            continue
-        control_row = reference.iloc[0]
-        base = seeds[control_row["configuration"]]
-        for row in group[group["name"] != control].itertuples():
-            pairs = pd.concat([seeds[row.configuration], base], axis=1, join="inner", keys=["score", "control"])
-            found = paired((pairs["score"] - pairs["control"]).tolist(), level=1 - alpha)
-            means = pairs.mean()
-            rows.append(
-                {
-                    "setting": setting,
-                    "budget": budget,
-                    "allocator": row.allocator,
-                    "n": found.n,
-                    "score": means["score"],
-                    "control": means["control"],
-                    "difference": found.mean,
-                    "key": row.key,
-                    "control_key": control_row["key"],
-                    **found._asdict(),
-                }
-            )
-    adjusted = holm([row["p"] for row in rows])
-    for row, p_holm in zip(rows, adjusted, strict=True):
-        found = Difference(**{field: row[field] for field in Difference._fields})
-        row |= {"p_holm": p_holm, "verdict": verdict(found, p_holm, alpha)}
-    return pd.DataFrame(rows, columns=COMPARISONS)
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
-COMPARISONS = [
-    "setting", "budget", "allocator", "n", "score", "control", "difference", "low", "high", "p", "p_holm",
-    "detectable", "verdict", "key", "control_key",
-]  # fmt: skip
+def verdict(found: Contrast, p_holm: float, detectable: float, unbiased: bool = True, alpha: float = 0.05) -> str:
+    """The conclusion of a comparison.
 
-
-def verdict(found: Difference, p_holm: float, alpha: float = 0.05) -> str:
-    """The conclusion of a paired comparison.
-
-    "below detectable" is a mean difference smaller than `detectable`; "not significant" is a larger one whose
-    p-value exceeds alpha after Holm's correction.
+    "too few seeds": no difference that the metric can show would have been detected (with 80 % power, or at all).
 
     Example:
-        >>> verdict(Difference(1, 0.02, math.nan, math.nan, math.nan, math.nan), math.nan)
+        >>> verdict(contrast([[0.02]], False), math.nan, math.nan)
         'one seed'
-        >>> verdict(Difference(5, 0.02, 0.01, 0.03, 0.004, 0.012), 0.012)
+        >>> verdict(contrast([[0.02, 0.01, 0.03]], False), 0.01, 0.03)
         'better'
     """
-    if found.n == 0:
-        return "no shared seed"
-    if found.n == 1:
-        return "one seed"
+    if found.constant:
+        if found.n == 1:
+            return "one seed"
+        return "equal at every seed" if abs(found.mean) <= SAME else "same difference at every seed"
+    if not unbiased:
+        return "chosen by the same seeds"
     if math.isnan(p_holm):
-        return "equal at every seed" if abs(found.mean) < SAME else "same difference at every seed"
-    if p_holm < alpha:
+        return "one seed"
+    if p_holm <= alpha:
         return "better" if found.mean > 0 else "worse"
-    return "below detectable" if abs(found.mean) < found.detectable else "not significant"
+    return "too few seeds" if math.isinf(detectable) else "not significant"

@@ -19,6 +19,9 @@ CONTROL = "uniform"
 BASELINES = (CONTROL, "random")
 """Allocators that use no information about layers; figures draw them in neutral colours."""
 
+CONSTANT = 1e-9
+"""Scores that differ by less are those of constant predictions."""
+
 VARIANTS = 6
 """The largest number of variants of one allocator or task that get labels of their own."""
 
@@ -40,7 +43,8 @@ def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFra
         - `configuration`: a hash of the spec without seed and data folder; rows that share it are repetitions;
         - `budget`: the uniform rank of equal cost, NaN without a budget; `seed`; `key`;
         - `point`: the label; `own`: whether it is the trial's own pattern;
-        - `kept`, `trained`, `head`: parameters; `mean_rank`;
+        - `kept`, `trained`, `head`: parameters; `mean_rank`; `component`: parameters of the largest component;
+        - `collapsed`: whether the model predicts the same for every example (see `collapsed`);
         - `score`, `search`: the primary metric on the first report split and on the search split;
         - `search:<metric>`, `<report split>:<metric>`: all metrics;
         - `train_seconds`, `evaluate_seconds`, `steps`, `tokens`, `padded_tokens`: of the whole trial.
@@ -90,7 +94,7 @@ def defect(result: TrialResult) -> str:
 
 COLUMNS = [
     "setting", "task", "model", "protocol", "allocator", "name", "configuration", "budget", "seed", "point", "own",
-    "kept", "mean_rank", "trained", "head", "metric", "split", "score", "search",
+    "kept", "mean_rank", "component", "collapsed", "trained", "head", "metric", "split", "score", "search",
     "train_seconds", "evaluate_seconds", "steps", "tokens", "padded_tokens", "key",
 ]  # fmt: skip
 
@@ -109,6 +113,8 @@ def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Fl
         "own": own,
         "kept": point.kept,
         "mean_rank": point.pattern.mean,
+        "component": max((shape.cost for shape in result.layers.values()), default=0),
+        "collapsed": collapsed(point),
         "trained": parameters.trained if parameters else None,
         "head": parameters.head if parameters else None,
         "metric": result.metrics[0],
@@ -124,6 +130,26 @@ def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Fl
         **{f"search:{metric}": value for metric, value in point.search.items()},
         **{f"{split}:{metric}": value for split, scores in point.report.items() for metric, value in scores.items()},
     }
+
+
+def collapsed(point: Point) -> bool:
+    """Whether the scores on the first report split are those of a model that predicts the same for every example.
+
+    A correlation is then exactly 0. F1 is 0 without any positive, and 2 a / (1 + a) at accuracy a with positives only.
+    Accuracy alone does not tell.
+
+    Example:
+        >>> from rankopt.core.pattern import RankPattern
+        >>> shape = {"label": "budget", "pattern": RankPattern({"a": 1}), "kept": 8, "search": {}}
+        >>> [collapsed(Point(**shape, report={"validation": scores}))
+        ...  for scores in ({"matthews": 0.0}, {"accuracy": 0.5}, {"f1": 0.8, "accuracy": 2 / 3})]
+        [True, False, True]
+    """
+    scores = next(iter(point.report.values()))
+    if any(scores.get(metric) == 0 for metric in ("matthews", "pearson", "spearman", "f1")):
+        return True
+    accuracy, f1 = scores.get("accuracy", math.nan), scores.get("f1", math.nan)
+    return abs(f1 - 2 * accuracy / (1 + accuracy)) < CONSTANT
 
 
 def _configuration(spec: TrialSpec) -> Flat:

@@ -7,7 +7,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rankopt.analysis.frame import CONTROL
 from rankopt.core.path import depth_and_module, with_path
@@ -172,19 +174,49 @@ def agreement(frame: pd.DataFrame) -> tuple[float, int]:
 
     Source: Kendall 1945, The treatment of ties in ranking problems.
     """
-    same = opposite = tied_x = tied_y = pairs = 0
+    total = sum(_counts(frame).values(), np.zeros(5))
+    return _tau(total), int(total[0])
+
+
+def agreement_interval(frame: pd.DataFrame, level: float = 0.95, draws: int = 2000) -> tuple[float, float]:
+    """The percentile interval of `agreement`'s tau when super-networks are drawn again with replacement.
+
+    Args:
+        frame: from `oneshot`.
+        level: confidence level.
+        draws: number of bootstrap samples, drawn with a fixed seed.
+    Returns:
+        NaN with fewer than two super-networks that have pairs.
+
+    Source: Efron 1979, Bootstrap methods: another look at the jackknife; super-networks are the independent units.
+    """
+    counts = np.array([one for one in _counts(frame).values() if one[0]])
+    if len(counts) < 2:
+        return math.nan, math.nan
+    chosen = np.random.default_rng(0).integers(len(counts), size=(draws, len(counts)))
+    taus = [_tau(total) for total in counts[chosen].sum(axis=1)]
+    known = [tau for tau in taus if not math.isnan(tau)]
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) if known else (math.nan, math.nan)
+    return float(low), float(high)
+
+
+def _counts(frame: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """Per super-network: pairs, concordant and discordant ones, and those tied in the first or second score only."""
+    found: dict[str, NDArray[np.float64]] = {}
     known = frame[frame["again_search"].notna()].drop_duplicates(["key", "level", "again_key"])
-    for _, group in known.groupby(["key", "level"]):
+    for (key, _), group in known.groupby(["key", "level"]):
+        counts = found.setdefault(str(key), np.zeros(5))
         scores = list(zip(group["search"], group["again_search"], strict=True))
         for (x, y), (x2, y2) in itertools.combinations(scores, 2):
-            pairs += 1
             product = (x - x2) * (y - y2)
-            same += product > 0
-            opposite += product < 0
-            tied_x += x == x2 and y != y2
-            tied_y += y == y2 and x != x2
+            counts += (1, product > 0, product < 0, x == x2 and y != y2, y == y2 and x != x2)
+    return found
+
+
+def _tau(counts: NDArray[np.float64]) -> float:
+    _, same, opposite, tied_x, tied_y = counts
     scale = math.sqrt((same + opposite + tied_x) * (same + opposite + tied_y))
-    return ((same - opposite) / scale if scale else math.nan), pairs
+    return float((same - opposite) / scale) if scale else math.nan
 
 
 def _surroundings(result: TrialResult, epochs: float | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Statistics over few seeds: means, confidence intervals, paired t-tests and the smallest detectable difference."""
+"""Statistics over few seeds: means with intervals, the power of t-tests, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 NAN = float("nan")
@@ -23,17 +24,6 @@ class Summary(NamedTuple):
     error: float
     low: float
     high: float
-
-
-class Difference(NamedTuple):
-    """A paired comparison: mean difference, confidence interval, p-value and smallest detectable difference."""
-
-    n: int
-    mean: float
-    low: float
-    high: float
-    p: float
-    detectable: float
 
 
 def summarize(values: Sequence[float], level: float = 0.95) -> Summary:
@@ -66,60 +56,33 @@ def summarize(values: Sequence[float], level: float = 0.95) -> Summary:
     return Summary(n, mean, error, mean - reach, mean + reach)
 
 
-def paired(differences: Sequence[float], level: float = 0.95) -> Difference:
-    """Paired t-test of differences within a seed, task and budget.
+def power_shift(df: float, power: float = 0.8, alpha: float = 0.05) -> float:
+    """The true mean, in standard errors, that a two-sided t-test detects with the given power.
 
-        t = mean(d) / (sd(d) / sqrt(n)),    p = 2 P(T_{n-1} > |t|)
+    Solves for delta, with T' the noncentral t distribution and c = t(df, 1 - alpha / 2):
 
-    Args:
-        differences: allocator minus control, one per shared seed.
-        level: confidence level, also of the smallest detectable difference (two-sided).
-    Returns:
-        p is NaN with fewer than two seeds, and where the difference is the same at every seed.
-    Example:
-        >>> result = paired([0.02, 0.01, 0.03])
-        >>> result.n, round(result.mean, 3), round(result.p, 4)
-        (3, 0.02, 0.0742)
-
-    Source: Student 1908; pairing by seed uses common random numbers.
-    """
-    n, mean, error, low, high = summarize(differences, level)
-    if not error > SAME:
-        return Difference(n, mean, low, high, NAN, NAN)
-    p = float(2 * stats.t.sf(abs(mean) / error, n - 1))
-    return Difference(n, mean, low, high, p, smallest_difference(error * math.sqrt(n), n, alpha=1 - level))
-
-
-def smallest_difference(sd: float, n: int, power: float = 0.8, alpha: float = 0.05) -> float:
-    """The smallest true difference that a two-sided paired t-test over n seeds detects with the given power.
-
-    Solves for d, with T' the noncentral t distribution and c = t(n - 1, 1 - alpha / 2):
-
-        P(|T'_{n-1}(d sqrt(n) / sd)| > c) = power
+        P(|T'_df(delta)| > c) = power
 
     Args:
-        sd: standard deviation of the differences (itself uncertain when estimated from few seeds).
-        n: number of shared seeds.
-        power: probability of detecting the difference.
+        df: degrees of freedom of the standard error.
+        power: probability of detecting the mean.
         alpha: probability of a false positive.
-    Returns:
-        NaN with fewer than two seeds.
     Example:
-        >>> [round(smallest_difference(0.01, n), 4) for n in (1, 2, 5, 20)]
-        [nan, 0.1155, 0.0168, 0.0066]
+        >>> [round(power_shift(df), 3) for df in (1, 4, 19)]
+        [16.334, 3.761, 2.954]
 
     Source: Cohen 1988, Statistical power analysis for the behavioral sciences, ch. 2.
     """
-    return _shift(n, power, alpha) * sd / math.sqrt(n) if n > 1 else NAN
+    return _shift(round(df, 2), power, alpha)
 
 
 @cache
-def _shift(n: int, power: float, alpha: float) -> float:
-    critical = float(stats.t.ppf(1 - alpha / 2, n - 1))
-    # T' = (z + shift) / s with s^2 ~ chi2(n - 1) / (n - 1). Given s it is normal, so the power is a mean over quantiles
-    # of s. scipy.stats.nct is NaN in the far tail, which the root finder reaches.
-    nodes, weights = np.polynomial.legendre.leggauss(400)
-    s = np.sqrt(stats.chi2.ppf((nodes + 1) / 2, n - 1) / (n - 1))
+def _shift(df: float, power: float, alpha: float) -> float:
+    critical = float(stats.t.ppf(1 - alpha / 2, df))
+    # T' = (z + shift) / s with s^2 ~ chi2(df) / df. Given s it is normal, so the power is a mean over quantiles of s.
+    # scipy.stats.nct is NaN in the far tail, which the root finder reaches.
+    nodes, weights = _nodes()
+    s = np.sqrt(stats.chi2.ppf((nodes + 1) / 2, df) / df)
 
     def missing(shift: float) -> float:
         found = special.ndtr(shift - critical * s) + special.ndtr(-shift - critical * s)
@@ -128,25 +91,63 @@ def _shift(n: int, power: float, alpha: float) -> float:
     return float(optimize.brentq(missing, 0.0, 10 * (critical + 1)))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment of a family of p-values.
+@cache
+def _nodes() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    return nodes, weights
 
-        p~_(i) = max_{j <= i} min(1, (m - j + 1) p_(j)),    p_(1) <= ... <= p_(m)
+
+def spread_interval(df: float, level: float = 0.95) -> tuple[float, float]:
+    """The interval of a standard deviation, divided by its estimate: it is uncertain with few degrees of freedom.
+
+        sqrt(df / chi2(df, (1 + level) / 2)),    sqrt(df / chi2(df, (1 - level) / 2))
+
+    Example:
+        >>> [round(factor, 2) for factor in spread_interval(4)]
+        [0.6, 2.87]
+    """
+    low, high = stats.chi2.ppf([(1 + level) / 2, (1 - level) / 2], df)
+    return math.sqrt(df / low), math.sqrt(df / high)
+
+
+class Step(NamedTuple):
+    """A test in a family: its adjusted p-value, and the level at which Holm's procedure tested it."""
+
+    p: float
+    level: float
+
+
+def holm(p_values: Sequence[float], alpha: float = 0.05, weights: Sequence[float] | None = None) -> list[Step]:
+    """Holm's step-down procedure for a family of tests, which may share the error rate unequally.
+
+        p~_(i) = max_{j <= i} min(1, W_j p_(j) / w_(j)),    W_j = w_(j) + ... + w_(m),    sorted by p / w
+
+    A rejected test has the level at its own step, alpha w_(i) / W_i, and all others have the level at the first step
+    that does not reject. An interval that inverts a test at its level excludes zero exactly where p~ <= alpha.
 
     Args:
-        p_values: one per comparison; NaN (not tested) stays NaN and is not counted in m.
+        p_values: one per test; NaN (no test was possible) stays NaN and does not belong to the family.
+        alpha: family-wise error rate.
+        weights: the tests' shares of it, positive; equal ones by default.
     Returns:
-        Adjusted p-values in the given order.
+        Adjusted p-values and levels in the given order. Without a p-value the level is that of the first step.
     Example:
-        >>> holm([0.01, 0.04, float("nan"), 0.03])
+        >>> [round(one.p, 3) for one in holm([0.01, 0.04, float("nan"), 0.03])]
         [0.03, 0.06, nan, 0.06]
 
-    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure, with its weights of section 4.
     """
-    adjusted = [NAN] * len(p_values)
-    order = sorted((index for index, p in enumerate(p_values) if not math.isnan(p)), key=lambda index: p_values[index])
-    highest = 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * p_values[index]))
-        adjusted[index] = highest
-    return adjusted
+    shares = [1.0] * len(p_values) if weights is None else list(weights)
+    order = [index for index, p in enumerate(p_values) if not math.isnan(p)]
+    order.sort(key=lambda index: p_values[index] / shares[index])
+    remaining = sum(shares[index] for index in order) or sum(shares)
+    tested = [Step(NAN, alpha * share / remaining) for share in shares]
+    highest, failed_at = 0.0, NAN
+    for index in order:
+        highest = max(highest, min(1.0, remaining * p_values[index] / shares[index]))
+        if highest > alpha and math.isnan(failed_at):
+            failed_at = remaining
+        total = remaining if math.isnan(failed_at) else failed_at
+        tested[index] = Step(highest, alpha * shares[index] / total)
+        remaining -= shares[index]
+    return tested

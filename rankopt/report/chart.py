@@ -33,6 +33,7 @@ class Series:
         error: half the length of the error bar at each point (along x for `interval`, else along y); NaN draws none.
         hover: text at each point of an interactive figure; lines are separated by line feeds.
         width: of the line, in pixels.
+        below: length of the error bar on the lower side, if that differs from `error`.
     """
 
     label: str
@@ -43,6 +44,7 @@ class Series:
     error: tuple[float, ...] = ()
     hover: tuple[str, ...] = ()
     width: float = 2.0
+    below: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

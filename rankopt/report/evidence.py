@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
-from rankopt.analysis.comparison import average, compare
+from rankopt.analysis.averages import average
+from rankopt.analysis.comparison import Comparison, compare
 from rankopt.analysis.frame import VARIANTS, defect, tidy
 from rankopt.analysis.pareto import front
 from rankopt.analysis.search import SearchRecord, configuration
@@ -83,7 +84,7 @@ class Evidence:
 
     @cached_property
     def averages(self) -> pd.DataFrame:
-        """See `rankopt.analysis.comparison.average`."""
+        """See `rankopt.analysis.averages.average`."""
         return average(self.points)
 
     @cached_property
@@ -92,7 +93,7 @@ class Evidence:
         return self.averages[self.averages["chosen"].astype(bool)]
 
     @cached_property
-    def comparisons(self) -> pd.DataFrame:
+    def comparison(self) -> Comparison:
         """See `rankopt.analysis.comparison.compare`."""
         return compare(self.points, self.averages)
 
@@ -115,7 +116,7 @@ class Evidence:
         """The values of a row's trial in the study's dimensions, except those in its setting, allocator and budget.
 
         Args:
-            row: of `averages` or `comparisons`.
+            row: of `averages` or `comparison.cells`.
             key: the column with the trial's key.
         """
         shown = [

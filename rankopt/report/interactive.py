@@ -90,6 +90,9 @@ def _trace(series: Series) -> Json:
         bars = [None if math.isnan(error) else error for error in series.error]
         key = "error_x" if series.mark == "interval" else "error_y"
         trace[key] = {"type": "data", "array": bars, "color": colour, "thickness": 1.5, "width": 4}
+        if series.below:
+            lower = [None if math.isnan(error) else error for error in series.below]
+            trace[key] |= {"symmetric": False, "arrayminus": lower}
     return trace
 
 

@@ -113,7 +113,8 @@ def _draw(ax: Any, one: Series) -> None:
     elif one.mark == "cloud":
         ax.plot(one.x, one.y, color=colour, linestyle="", marker=marker, markersize=4, alpha=0.4)
     else:
-        bars = {"xerr" if one.mark == "interval" else "yerr": one.error} if _has_bars(one) else {}
+        sides = (one.below, one.error) if one.below else one.error
+        bars = {"xerr" if one.mark == "interval" else "yerr": sides} if _has_bars(one) else {}
         line = "" if one.mark == "interval" else "-"
         ax.errorbar(one.x, one.y, **bars, color=colour, linestyle=line, marker=marker, markersize=6, linewidth=1.6)
 

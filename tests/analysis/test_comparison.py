@@ -1,70 +1,113 @@
-"""Means over seeds, the choice by search scores, paired comparisons, and their verdicts."""
+"""Comparisons: what is paired, one verdict for the study, verdicts that agree with their intervals."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 from analysis_results import trial
 
-from rankopt.analysis.comparison import average, compare, verdict
+from rankopt.analysis.averages import average
+from rankopt.analysis.comparison import RANGES, Comparison, compare
 from rankopt.analysis.frame import tidy
-from rankopt.analysis.statistics import Difference
+from rankopt.core.result import TrialResult
+from rankopt.tasks.metrics import METRICS
+
+OTHER = {"name": "adalora"}
 
 
-def test_the_choice_looks_at_the_search_split_only() -> None:
-    results = [
-        trial(0.9, search=0.5, training={"lr": 1e-3}),
-        trial(0.6, search=0.7, training={"lr": 1e-4}),
-    ]
-    averages = average(tidy(results))
-    assert averages.loc[averages["chosen"].astype(bool), "score"].tolist() == [0.6]
-
-
-def test_the_choice_prefers_configurations_with_all_their_seeds() -> None:
-    lucky = [trial(0.9, search=0.9, training={"lr": 1e-3})]
-    steady = [trial(0.6, search=0.7, training={"lr": 1e-4}, seed=seed) for seed in (0, 1)]
-    averages = average(tidy(lucky + steady))
-    assert averages.loc[averages["chosen"].astype(bool), "n"].tolist() == [2]
-
-
-def test_comparisons_pair_by_task_budget_and_seed() -> None:
-    other = {"name": "adalora"}
-    results = [
-        *(trial(0.60 + 0.01 * seed, seed=seed) for seed in (0, 1, 2)),
-        *(trial(0.63 + 0.02 * seed, seed=seed, allocator=other) for seed in (1, 2, 3)),
-        trial(0.9, allocator=other, budget={"mean_rank": 4.0}),
-        trial(0.9, allocator=other, task={"name": "cola"}),
-    ]
+def compared(results: list[TrialResult]) -> Comparison:
     points = tidy(results)
-    found = compare(points, average(points))
-    assert len(found) == 1
-    row = found.iloc[0]
-    assert (row["setting"], row["allocator"], row["n"]) == ("rte", "adalora", 2)
-    assert row["difference"] == pytest.approx(((0.65 - 0.61) + (0.67 - 0.62)) / 2)
-    assert row["p"] == row["p_holm"]
+    return compare(points, average(points))
 
 
-@pytest.mark.parametrize(
-    ("found", "p_holm", "words"),
-    [
-        (Difference(0, math.nan, math.nan, math.nan, math.nan, math.nan), math.nan, "no shared seed"),
-        (Difference(1, 0.1, math.nan, math.nan, math.nan, math.nan), math.nan, "one seed"),
-        (Difference(3, 0.0, 0.0, 0.0, math.nan, math.nan), math.nan, "equal at every seed"),
-        (Difference(3, 0.1, 0.1, 0.1, math.nan, math.nan), math.nan, "same difference at every seed"),
-        (Difference(5, -0.1, -0.2, -0.05, 0.001, 0.05), 0.01, "worse"),
-        (Difference(5, 0.01, -0.1, 0.1, 0.8, 0.05), 1.0, "below detectable"),
-        (Difference(5, 0.06, 0.0, 0.1, 0.04, 0.05), 0.4, "not significant"),
-    ],
-)
-def test_verdicts(found: Difference, p_holm: float, words: str) -> None:
-    assert verdict(found, p_holm) == words
+def several(shift: float, seeds: int = 5, noise: float = 0.01, **fields: Any) -> list[TrialResult]:
+    """Control and another allocator, at two tasks and two budgets."""
+    random = np.random.default_rng(0)
+    return [
+        trial(0.5 + shift * bool(allocator) + random.normal(0, noise), seed=seed, task={"name": task}, **more, **fields)
+        for task in ("rte", "sst2")
+        for budget in (1.0, 2.0)
+        for seed in range(seeds)
+        for allocator in (None, OTHER)
+        for more in [{"budget": {"mean_rank": budget}} | ({"allocator": OTHER} if allocator else {})]
+    ]  # fmt: skip
+
+
+def test_pairs_agree_in_task_budget_and_seed() -> None:
+    found = compared(
+        [
+            *(trial(0.60 + 0.01 * seed, seed=seed) for seed in (0, 1, 2)),
+            *(trial(0.63 + 0.02 * seed, seed=seed, allocator=OTHER) for seed in (1, 2, 3)),
+            trial(0.9, allocator=OTHER, budget={"mean_rank": 4.0}),
+            trial(0.9, allocator=OTHER, task={"name": "cola"}),
+        ]
+    )
+    (cell,) = found.cells.to_dict("records")
+    assert (cell["setting"], cell["allocator"], cell["n"]) == ("rte", "adalora", 2)
+    assert cell["difference"] == pytest.approx(((0.65 - 0.61) + (0.67 - 0.62)) / 2)
+    (arm,) = found.arms.to_dict("records")  # with one cell both are the same test
+    assert (arm["p"], arm["p_holm"], arm["verdict"]) == (cell["p"], cell["p_holm"], cell["verdict"])
+
+
+def test_the_study_has_one_verdict_per_allocator() -> None:
+    found = compared(several(0.1))
+    (arm,) = found.arms.to_dict("records")
+    assert (arm["settings"], arm["budgets"], arm["n"], arm["verdict"]) == (2, 2, 5, "better")
+    assert arm["difference"] == pytest.approx(found.cells["difference"].mean())
+    assert len(found.cells) == 4
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.01, 0.02, 0.1, -0.1])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_an_interval_and_its_verdict_agree(shift: float, seeds: int) -> None:
+    for table in compared(several(shift, seeds)):
+        for row in table.to_dict("records"):
+            excluded = row["low"] > 0 or row["high"] < 0
+            assert excluded == (row["verdict"] in ("better", "worse"))
+
+
+def test_nothing_is_printed_that_the_metric_cannot_show() -> None:
+    """With two seeds the interval of accuracy ends at -1 and 1, and no difference below 1 is detectable."""
+    for table in compared(several(0.05, seeds=2, noise=0.2)):
+        assert table["low"].min() >= -1
+        assert table["high"].max() <= 1
+        assert set(table["verdict"]) == {"too few seeds"}
+        assert all(math.isinf(size) for size in table["detectable"])
+    assert set(METRICS) >= set(RANGES)
+
+
+def test_one_seed_and_no_shared_seed() -> None:
+    (one,) = compared([trial(0.5), trial(0.6, allocator=OTHER)]).arms.to_dict("records")
+    assert (one["n"], one["difference"], one["verdict"]) == (1, pytest.approx(0.1), "one seed")
+    (none,) = compared([trial(0.5), trial(0.6, allocator=OTHER, seed=1)]).arms.to_dict("records")
+    assert (none["n"], none["verdict"]) == (0, "no shared seed")
+
+
+def test_equal_scores_allow_no_test() -> None:
+    for shift, verdict in ((0.0, "equal at every seed"), (0.125, "same difference at every seed")):
+        results = [trial(0.5, seed=seed) for seed in (0, 1, 2)]
+        results += [trial(0.5 + shift, seed=seed, allocator=OTHER) for seed in (0, 1, 2)]
+        assert set(compared(results).arms["verdict"]) == {verdict}
+
+
+def test_a_choice_among_configurations_is_counted() -> None:
+    random = np.random.default_rng(0)
+    results = [trial(random.normal(0.5, 0.01), seed=seed) for seed in range(5)]
+    results += [
+        trial(random.normal(0.5, 0.01), random.normal(0.5, 0.01), seed=seed, allocator=OTHER, training={"lr": 1e-3 * k})
+        for seed in range(5)
+        for k in (1, 2, 3)
+    ]
+    (row,) = compared(results).arms.to_dict("records")
+    assert (row["configurations"], row["control_configurations"], row["n"]) == (3, 1, 3)
 
 
 def test_rows_name_the_trials_that_were_compared() -> None:
     """The first trial of the chosen configuration and of the control's, so that a reader can tell them apart."""
     control = [trial(0.5, search=0.1 * k, training={"lr": 1e-3 * k}) for k in (1, 2)]
     other = trial(0.6, allocator={"name": "random"})
-    points = tidy([*control, other])
-    (row,) = compare(points, average(points)).to_dict("records")
+    (row,) = compared([*control, other]).cells.to_dict("records")
     assert (row["key"], row["control_key"]) == (other.key, control[1].key)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from rankopt.analysis.oneshot import agreement, oneshot
+from rankopt.analysis.oneshot import agreement, agreement_interval, oneshot
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Cost, Point, TrialResult
 
@@ -96,3 +96,15 @@ def test_a_shared_training_forms_no_pair() -> None:
     """Two sources may have found the same pattern."""
     frame = frame_of({("s", 1.0): [(0.1, 0.2), (0.1, 0.2)]}).assign(again_key="k")
     assert agreement(frame)[1] == 0
+
+
+def test_the_interval_of_tau_draws_super_networks() -> None:
+    """Two of them with opposite orders: every sample has tau 1, 0 or -1; one alone has no interval."""
+    frame = pd.DataFrame(
+        {
+            "key": ["a"] * 3 + ["b"] * 3, "level": [2.0] * 6, "search": [0.1, 0.2, 0.3] * 2,
+            "again_search": [0.1, 0.2, 0.3, 0.3, 0.2, 0.1], "again_key": list("xyzuvw"),
+        }
+    )  # fmt: skip
+    assert agreement_interval(frame) == (-1.0, 1.0)
+    assert all(math.isnan(end) for end in agreement_interval(frame[frame["key"] == "a"]))

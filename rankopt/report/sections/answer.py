@@ -4,35 +4,43 @@ from __future__ import annotations
 
 from typing import Any
 
-from rankopt.analysis.comparison import CONDITION
 from rankopt.analysis.frame import CONTROL
-from rankopt.report.base import Block, Section
+from rankopt.report.base import Block, Section, Table
+from rankopt.report.conclusion import conclusion, remarks
 from rankopt.report.evidence import Evidence, at
 from rankopt.report.formatting import joined, plural, with_error
 
 SENTENCES = 8
 """With more pairs of setting and budget than this, only the smallest budget of each setting gets a sentence."""
 
-VERDICTS = {
-    "no shared seed": "no seed is shared, so it cannot be tested",
-    "one seed": "one shared seed allows no test",
-    "equal at every seed": "the scores are equal at every seed",
-    "same difference at every seed": "the difference is the same at every seed, so no test is possible",
-    "better": "significantly better",
-    "worse": "significantly worse",
-    "below detectable": "too small for this many seeds to detect",
-    "not significant": "not significant",
-}
+COLUMNS = {
+    "scope": "task", "allocator": "allocator", "difference": f"difference to {CONTROL}", "low": "low", "high": "high",
+    "p_holm": "p (Holm)", "verdict": "verdict", "n": "seeds",
+}  # fmt: skip
+FORMATS = {f"difference to {CONTROL}": "+z.3f", "low": "+z.3f", "high": "+z.3f", "p (Holm)": ".2g"}
 
 
 class Answer(Section):
-    """What do the results show? One sentence per setting and budget, about the allocator with the best search score."""
+    """What do the results show? Best and worst allocator of a comparison, or the best configurations."""
 
     def block(self, evidence: Evidence) -> Block:
-        answer = (
-            _sentences(evidence) if evidence.study.listed else tuple(_found(evidence, s) for s in evidence.settings)
-        )
-        return Block("Answer", text=_text(evidence), bullets=answer, warnings=_warnings(evidence))
+        warnings = _warnings(evidence)
+        if not evidence.settings:
+            return Block("Answer", warnings=warnings)
+        if not evidence.study.listed:
+            found = tuple(_found(evidence, setting) for setting in evidence.settings)
+            return Block("Answer", text=(_scores(evidence),), bullets=found, warnings=warnings)
+        if text := conclusion(evidence):
+            warnings = (*warnings, *remarks(evidence))
+            return Block("Answer", text=(*text, _scores(evidence)), warnings=warnings, tables=(_table(evidence),))
+        return Block("Answer", text=(_scores(evidence),), bullets=_sentences(evidence), warnings=warnings)
+
+
+def _table(evidence: Evidence) -> Table:
+    """The verdicts for the whole study, the best allocator first."""
+    rows = evidence.comparison.arms.sort_values(["scope", "difference", "allocator"], ascending=[True, False, True])
+    frame = rows[list(COLUMNS)].rename(columns=COLUMNS)
+    return Table(frame if frame["task"].any() else frame.drop(columns="task"), FORMATS, "Verdicts")
 
 
 def _warnings(evidence: Evidence) -> tuple[str, ...]:
@@ -55,32 +63,17 @@ def _warnings(evidence: Evidence) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _text(evidence: Evidence) -> tuple[str, ...]:
-    if not evidence.settings:
-        return ()
-    rows = evidence.comparisons
-    tested = rows[rows["p_holm"].notna()]
-    family: tuple[str, ...] = ()
-    if len(tested):
-        better, worse = (int((tested["verdict"] == word).sum()) for word in ("better", "worse"))
-        family = (
-            f"Compared with {CONTROL} at equal task, budget and seeds, {better:,} of "
-            f"{plural(len(tested), 'comparison')} {'is' if better == 1 else 'are'} significantly better and {worse:,} "
-            f"{'is' if worse == 1 else 'are'} significantly worse (paired t-test, two-sided, 5% family-wise error rate "
-            "by Holm's correction).",
-        )
+def _scores(evidence: Evidence) -> str:
+    """Which scores are shown, and what their errors are."""
     metrics = {setting: evidence.metric(setting) for setting in evidence.settings}
     names = set(metrics.values())
     what = names.pop() if len(names) == 1 else "; ".join(f"{metric} ({setting})" for setting, metric in metrics.items())
     spread = (
         "Values are means over seeds ± one standard error."
-        if _repeated(evidence)
+        if evidence.chosen["n"].max() > 1
         else "Each configuration has one seed, so standard errors are unknown."
     )
-    about = f"Scores: {what}. {spread}"
-    if evidence.study.listed and evidence.chosen.groupby(CONDITION, dropna=False).size().max() > 2:
-        about += " Each sentence names the allocator with the best search score."
-    return (*family, about)
+    return f"Scores: {what}. {spread}"
 
 
 def _sentences(evidence: Evidence) -> tuple[str, ...]:
@@ -116,27 +109,13 @@ def _found(evidence: Evidence, setting: str) -> str:
 
 
 def _sentence(evidence: Evidence, setting: str, budget: float) -> str:
-    rows = at(evidence.chosen, setting, budget)
-    contenders = rows[rows["name"] != CONTROL].sort_values(["search", "allocator"], ascending=[False, True])
-    control = rows[rows["name"] == CONTROL]
+    """The best allocator by search score, where no pair can be compared."""
+    rows = at(evidence.chosen, setting, budget).sort_values(["search", "allocator"], ascending=[False, True])
     where = f"On {setting} at mean rank {budget:g}" if budget == budget else f"On {setting}"
-    if contenders.empty:
-        row = control.iloc[0]
-        return (
-            f"{where}, {_scored(evidence, row)}; there is no other allocator to compare with.{_best_of(evidence, row)}"
-        )
-    best = contenders.iloc[0]
-    if control.empty or budget != budget:
-        return (
-            f"{where}, {_scored(evidence, best)}; there is no {CONTROL} trial at the same budget to compare with."
-            f"{_best_of(evidence, best)}"
-        )
-    found = at(evidence.comparisons, setting, budget)
-    result = found[found["allocator"] == best["allocator"]].iloc[0]
-    return (
-        f"{where}, {_scored(evidence, best)} against {_scored(evidence, control.iloc[0])}. {_verdict(result)}"
-        f"{_best_of(evidence, best)}{_best_of(evidence, control.iloc[0])}"
-    )
+    others = f"there is no {CONTROL} trial at the same budget to compare with"
+    if set(rows["name"]) == {CONTROL}:
+        others = "there is no other allocator to compare with"
+    return f"{where}, {_scored(evidence, rows.iloc[0])}; {others}.{_best_of(evidence, rows.iloc[0])}"
 
 
 def _best_of(evidence: Evidence, row: Any) -> str:
@@ -154,18 +133,3 @@ def _scored(evidence: Evidence, row: Any) -> str:
         label = f"{label[:-1]}, {words})" if label.endswith(")") else f"{label} ({words})"
     score = with_error(row["score"], row["error"])
     return f"{label} {score} ({row['kept']:,.0f} parameters, {plural(int(row['n']), 'seed')})"
-
-
-def _repeated(evidence: Evidence) -> bool:
-    return bool(evidence.chosen["n"].max() > 1)
-
-
-def _verdict(row: Any) -> str:
-    """A sentence on the paired difference; empty parts are left out where no test was possible."""
-    verdict = VERDICTS.get(row["verdict"], row["verdict"])
-    if row["n"] == 0:
-        return f"Paired difference: {verdict}."
-    test = ""
-    if row["p_holm"] == row["p_holm"]:
-        test = f" (p = {row['p_holm']:.2g} after Holm's correction; smallest detectable {row['detectable']:.3f})"
-    return f"Paired difference {row['difference']:+.3f}: {verdict}{test}."

@@ -1,6 +1,8 @@
-"""Paired differences between every allocator and the control."""
+"""Paired differences between every allocator and the control: for the study, and for every task and budget."""
 
 from __future__ import annotations
+
+import math
 
 import pandas as pd
 
@@ -15,19 +17,35 @@ COLUMNS = {
     "budget": "mean rank",
     "allocator": "allocator",
     "difference": "difference",
-    "low": "95% low",
-    "high": "95% high",
+    "low": "low",
+    "high": "high",
     "verdict": "verdict",
     "p_holm": "p (Holm)",
-    "detectable": "detectable",
+    "power": "detectable",
+    "needed": "seeds needed",
+    "at_budget": "difference at equal budget",
+    "kept": "parameters",
+    "control_kept": f"{CONTROL} parameters",
     "score": "report score",
     "control": f"{CONTROL} report score",
     "n": "seeds",
+    "test": "test",
 }
 FORMATS = {
     "mean rank": "g", "report score": ".3f", f"{CONTROL} report score": ".3f", "difference": "+z.3f",
-    "95% low": "+z.3f", "95% high": "+z.3f", "p (Holm)": ".2g", "detectable": ".3f",
+    "low": "+z.3f", "high": "+z.3f", "p (Holm)": ".2g", "difference at equal budget": "+z.3f", "parameters": ",.0f",
+    f"{CONTROL} parameters": ",.0f", "seeds needed": ",.0f",
 }  # fmt: skip
+
+EXPLANATION = (
+    "Difference: mean paired difference of report scores. All verdicts of this report are one family: the probability "
+    "of any wrong one is at most 5% (Holm's correction; 80% of it for the whole study). Interval: inverts the test at "
+    "the level at which it was made, so it excludes zero exactly where the verdict is better or worse. Test: paired "
+    "t-test, with the degrees of freedom of the task with the fewest seeds; sign flips over all pairs where a training "
+    "collapsed, or where several tasks give at least nine pairs. Detectable: the smallest true difference that this "
+    "many seeds detect with 80% power, with its own 95% interval. Seeds needed: those that would detect the difference "
+    "seen here, if it is the true one. n/a: cannot be computed."
+)
 
 
 class Comparison(Section):
@@ -36,58 +54,77 @@ class Comparison(Section):
     def block(self, evidence: Evidence) -> Block | None:
         if not evidence.settings:
             return None
-        rows = evidence.comparisons
         title = f"Differences to {CONTROL}"
-        if rows.empty:
+        cells, arms = evidence.comparison.cells, evidence.comparison.arms
+        if cells.empty:
             return Block(title, text=(f"No trial has the same task and budget as a trial of {CONTROL}.",))
-        return Block(title, text=(_text(rows),), tables=(_table(evidence, rows),), charts=(_chart(evidence, rows),))
+        study = arms.assign(setting=arms["scope"].where(arms["scope"] != "", "all tasks"), budget=float("nan"))
+        tables = [Table(_frame(evidence, cells), FORMATS, "By task and budget")]
+        if len(arms) < len(cells):
+            whole = _frame(evidence, study).drop(columns=["mean rank"])
+            tables.insert(0, Table(whole, FORMATS, "The whole study"))
+        text = f"Each row pairs trials with the same task, budget and seed. {EXPLANATION}"
+        return Block(title, text=(text,), tables=tuple(tables), charts=(_chart(evidence, cells, study),))
 
 
-def _table(evidence: Evidence, rows: pd.DataFrame) -> Table:
-    frame = rows[list(COLUMNS)].rename(columns=COLUMNS)
+def _frame(evidence: Evidence, rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns that differ between rows or say something."""
+    power = [
+        "beyond the metric's range" if math.isinf(row.detectable)
+        else "n/a" if math.isnan(row.detectable)
+        else f"{row.detectable:.3f} ({_reach(row.detectable_low)} to {_reach(row.detectable_high)})"
+        for row in rows.itertuples()
+    ]  # fmt: skip
+    frame = rows.assign(power=power)[list(COLUMNS)].rename(columns=COLUMNS)
     for column, key in ((f"{CONTROL} configuration", "control_key"), ("configuration", "key")):
-        words = [evidence.words(row, key) for _, row in rows.iterrows()]
-        if any(words):
+        if key in rows and any(words := [evidence.words(row, key) for _, row in rows.iterrows()]):
             frame.insert(3, column, words)
-    return Table(frame, FORMATS)
+    same = (rows["difference"] - rows["at_budget"]).abs().fillna(0) < 1e-9
+    hidden = [COLUMNS["at_budget"]] if same.all() else []
+    if (rows["kept"] - rows["control_kept"]).abs().fillna(0).max() < 1:
+        hidden.append(COLUMNS["control_kept"])
+    return frame.drop(columns=hidden)
 
 
-def _text(rows: pd.DataFrame) -> str:
-    pairs = "Each row pairs trials with the same task, budget and seed; scores are those of the report split."
-    family = int(rows["p"].notna().sum())
-    if not family:
-        return f"{pairs} No test is possible with one shared seed or equal differences at every seed (n/a)."
-    return (
-        f"{pairs} Interval: 95% t-interval of the paired difference. p: two-sided paired t-test with Holm's correction "
-        f"over {plural(family, 'comparison')}. Detectable: the smallest true difference that this many seeds would "
-        "detect with 80% power (two-sided 5%, before correction), estimated from their own spread. Verdict: a mean "
-        'difference below it is "below detectable"; a larger one whose p exceeds 5% is "not significant". n/a: cannot '
-        "be computed with one seed or equal differences."
+def _reach(value: float) -> str:
+    return "beyond" if math.isinf(value) else f"{value:.3f}"
+
+
+def _chart(evidence: Evidence, cells: pd.DataFrame, study: pd.DataFrame) -> Chart:
+    panels = [_panel(evidence, str(setting), group) for setting, group in cells.groupby("setting", sort=True)]
+    if len(study) < len(cells):
+        panels = [*(_panel(evidence, str(name), rows) for name, rows in study.groupby("setting", sort=True)), *panels]
+    caption = (
+        f"Mean paired difference of report scores to {CONTROL}, with the interval of its test; positive is better."
     )
+    if any(math.isnan(error) for panel in panels for one in panel.series for error in one.error):
+        caption += " A marker without a bar has too few seeds for an interval."
+    return Chart("differences", f"Differences to {CONTROL}", caption, tuple(panels))
 
 
-def _chart(evidence: Evidence, rows: pd.DataFrame) -> Chart:
-    panels = tuple(_panel(evidence, setting, group) for setting, group in rows.groupby("setting", sort=True))
-    caption = f"Mean paired difference of report scores to {CONTROL}, with its 95% t-interval; positive is better."
-    if rows["low"].isna().any():
-        caption += " A marker without a bar has one shared seed, so its interval is unknown."
-    return Chart("differences", f"Differences to {CONTROL}", caption, panels)
-
-
-def _panel(evidence: Evidence, setting: str, rows: pd.DataFrame) -> Curves:
-    allocators, budgets = sorted(set(rows["allocator"])), sorted(set(rows["budget"]))
+def _panel(evidence: Evidence, title: str, rows: pd.DataFrame) -> Curves:
+    allocators, budgets = sorted(set(rows["allocator"])), sorted(set(rows["budget"].fillna(-1)))
     series = []
     for index, allocator in enumerate(allocators):
-        own = rows[rows["allocator"] == allocator].sort_values("budget")
+        own = rows[(rows["allocator"] == allocator) & rows["difference"].notna()].sort_values("budget")
         # one band of height 1 per budget, in which the allocators are stacked
-        y = [budgets.index(budget) + 0.7 * ((index + 0.5) / len(allocators) - 0.5) for budget in own["budget"]]
+        y = [
+            budgets.index(budget) + 0.7 * ((index + 0.5) / len(allocators) - 0.5) for budget in own["budget"].fillna(-1)
+        ]
         hover = [
-            f"{allocator}, mean rank {row.budget:g}\n{row.difference:+.4f} ({plural(row.n, 'seed')})\n{row.verdict}"
+            f"{allocator}{f', mean rank {row.budget:g}' if row.budget == row.budget else ''}\n{row.difference:+.3f} "
+            f"({row.low:+.3f} to {row.high:+.3f}, {plural(row.n, 'seed')})\n{row.verdict}"
             for row in own.itertuples()
         ]
-        x, error = tuple(own["difference"]), tuple((own["high"] - own["low"]) / 2)
-        series.append(Series(allocator, evidence.styles[allocator], "interval", x, tuple(y), error, tuple(hover)))
-    metric = evidence.averages.loc[evidence.averages["setting"] == setting, "metric"].iloc[0]
-    ticks = tuple((float(index), f"rank {budget:g}") for index, budget in enumerate(budgets))
+        shown = own["verdict"] != "too few seeds"
+        below = tuple((own["difference"] - own["low"]).where(shown))
+        above = tuple((own["high"] - own["difference"]).where(shown))
+        x = tuple(own["difference"])
+        series.append(
+            Series(allocator, evidence.styles[allocator], "interval", x, tuple(y), above, tuple(hover), below=below)
+        )
+    metrics = set(evidence.points.loc[evidence.points["setting"].isin([title]) | (title == "all tasks"), "metric"])
+    metric = metrics.pop() if len(metrics) == 1 else "score"
+    ticks = tuple((float(index), f"rank {budget:g}" if budget >= 0 else "") for index, budget in enumerate(budgets))
     y_axis = Axis("", ticks=ticks, limits=(len(budgets) - 0.5, -0.5))
-    return Curves(setting, tuple(series), Axis(f"difference in {METRICS.get(metric, metric)}"), y_axis)
+    return Curves(title, tuple(series), Axis(f"difference in {METRICS.get(metric, metric)}"), y_axis)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import pandas as pd
 
+from rankopt.analysis.contrast import TContrast
 from rankopt.analysis.frame import CONTROL
-from rankopt.analysis.oneshot import agreement, beside_uniform, oneshot
+from rankopt.analysis.oneshot import agreement, agreement_interval, beside_uniform, oneshot
 from rankopt.analysis.pareto import front
-from rankopt.analysis.statistics import paired, summarize
+from rankopt.analysis.statistics import holm, summarize
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
@@ -76,26 +76,40 @@ def _lines(setting: str, frame: pd.DataFrame) -> Iterator[str]:
         return
     yield _cost(setting, once, known)
     yield _correlation(setting, frame)
-    for times, words in ((1.0, "of the same cost"), (2.0, "of twice the cost, excluding uniform patterns")):
-        beside = beside_uniform(frame, times)
-        differences = [
-            f"{with_error(found.mean, found.error, sign='+')} at rank {level:g}"
-            for level, rows in beside.groupby("level")
-            if (found := summarize(rows["difference"].tolist()))
-        ]
-        if differences:
-            yield (
-                f"{setting}: report score of the curve (at every rank the pattern with the best search score) minus "
-                f"that of uniform ranks trained from scratch, {words}: {', '.join(differences)} (mean ± standard error "
-                f"of paired differences, {plural(beside['seed'].nunique(), 'seed')})."
-            )
+    yield from _beside_uniform(setting, frame)
     known = known.drop_duplicates(["key", "again_key"])  # two sources may have found one pattern
     errors = known["score"] - known["again_score"]
-    error = paired(errors.tolist())
+    found = summarize(errors.groupby(known["key"]).mean().tolist())
+    reach = f" (95% t-interval over super-networks {found.low:+.3f} to {found.high:+.3f})" if found.n > 1 else ""
     yield (
-        f"{setting}: report score of a pattern in the super-network minus that from scratch: {error.mean:+.3f} on "
-        f"average over {plural(error.n, 'pattern')}, between {errors.min():+.3f} and {errors.max():+.3f}."
+        f"{setting}: report score of a pattern in the super-network minus that from scratch: {found.mean:+.3f} on "
+        f"average over {plural(len(errors), 'pattern')}{reach}, between {errors.min():+.3f} and {errors.max():+.3f}."
     )
+
+
+def _beside_uniform(setting: str, frame: pd.DataFrame) -> Iterator[str]:
+    """The curve minus uniform ranks of the same and of twice the cost, with Holm's correction over all of them."""
+    costs = {1.0: "of the same cost", 2.0: "of twice the cost, excluding uniform patterns"}
+    differences = {
+        (times, level): TContrast([rows["difference"].tolist()])
+        for times in costs
+        for level, rows in beside_uniform(frame, times).groupby("level")
+    }
+    steps = holm([found.p for found in differences.values()])
+    for times, words in costs.items():
+        parts = []
+        for ((which, level), found), step in zip(differences.items(), steps, strict=True):
+            if which == times:
+                low, high = found.interval(step.level)
+                reach = f" ({low:+.3f} to {high:+.3f}, p = {step.p:.2g})" if step.p == step.p else ""
+                parts.append(f"{found.mean:+.3f}{reach} at rank {level:g}")
+        if parts:
+            yield (
+                f"{setting}: report score of the curve (at every rank the pattern with the best search score) minus "
+                f"that of uniform ranks trained from scratch, {words}: {', '.join(parts)}. Intervals and p-values are "
+                "those of paired t-tests over super-networks with Holm's correction over all differences of this list; "
+                "none is given for one super-network."
+            )
 
 
 def _cost(setting: str, once: pd.DataFrame, known: pd.DataFrame) -> str:
@@ -124,13 +138,16 @@ def _cost(setting: str, once: pd.DataFrame, known: pd.DataFrame) -> str:
 
 def _correlation(setting: str, frame: pd.DataFrame) -> str:
     tau, pairs = agreement(frame)
-    # as if pairs were independent coin flips; the rule of succession keeps the spread above 0 when all few pairs agree
-    coin = (pairs * (1 + tau) / 2 + 1) / (pairs + 2)
-    value = f"{tau:.2f} ± {2 * math.sqrt(coin * (1 - coin) / (pairs + 2)):.2f}" if tau == tau else "unknown"
+    low, high = agreement_interval(frame)
+    value = "unknown" if tau != tau else f"{tau:.2f}"
+    reach = (
+        f"95% bootstrap interval over super-networks {low:.2f} to {high:.2f}"
+        if low == low
+        else "no interval from one super-network"
+    )
     return (
         f"{setting}: Kendall's tau between search scores in the super-network and from scratch, over "
-        f"{plural(pairs, 'pair')} of patterns of one super-network and equal cost: {value} (one standard error, if "
-        "pairs were independent)."
+        f"{plural(pairs, 'pair')} of patterns of one super-network and equal cost: {value} ({reach})."
     )
 
 

@@ -12,7 +12,8 @@ from rankopt.core.study_spec import StudySpec
 def test_differences_are_those_of_the_report_scores(study: StudySpec, results: list[TrialResult]) -> None:
     """Mean paired difference, in the table and in the figure."""
     block = blocks(study, results)["comparison"]
-    (table,) = block.tables
+    whole, table = block.tables
+    assert len(whole.frame) == 4
     row = table.frame[(table.frame["task"] == "mini-rte") & (table.frame["allocator"] == "adalora")].iloc[0]
     assert row["difference"] == pytest.approx(row["report score"] - row["uniform report score"])
     assert row["difference"] in {x for one in series(block.charts[0], "interval") for x in one.x}
@@ -23,8 +24,8 @@ def test_one_seed(study: StudySpec) -> None:
     allocators = [{"name": name} for name in ("uniform", "random")]
     one = StudySpec(name="one", base=study.base, space={"allocator": allocators, "seed": [0]})
     block = blocks(one, make(trials(one)))["comparison"]
-    assert block.tables[0].frame["95% low"].isna().all()
-    assert "one shared seed" in block.charts[0].caption
+    assert block.tables[0].frame["low"].isna().all()
+    assert "too few seeds for an interval" in block.charts[0].caption
 
 
 def test_configurations_that_were_compared_are_named(study: StudySpec) -> None:
@@ -38,3 +39,15 @@ def test_configurations_that_were_compared_are_named(study: StudySpec) -> None:
 def test_without_a_control(study: StudySpec) -> None:
     alone = StudySpec(name="alone", base=study.base | {"allocator": {"name": "random"}}, space={"seed": [0, 1]})
     assert "No trial has the same task and budget" in blocks(alone, make(trials(alone)))["comparison"].text[0]
+
+
+def test_bars_end_at_the_interval(study: StudySpec, results: list[TrialResult]) -> None:
+    """Also where it is not symmetric, as that of sign flips."""
+    block = blocks(study, results)["comparison"]
+    found = {
+        (round(x - below, 6), round(x + above, 6))
+        for one in series(block.charts[0], "interval")
+        for x, below, above in zip(one.x, one.below, one.error, strict=True)
+    }
+    cells = block.tables[1].frame
+    assert {(round(row.low, 6), round(row.high, 6)) for row in cells.dropna(subset=["low"]).itertuples()} <= found

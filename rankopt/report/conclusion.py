@@ -1,0 +1,173 @@
+"""What a comparison shows, in sentences: best and worst, how sure that is, what to use, and what it does not show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from rankopt.analysis.frame import CONTROL
+from rankopt.report.evidence import Evidence
+from rankopt.report.formatting import METRICS, joined, plural, span, with_error
+
+RECOMMENDED = 5
+"""Seeds to run where one seed measured no spread."""
+
+UNTESTED = {
+    "one seed": "one shared seed allows no test",
+    "no shared seed": "no seed is shared, so it cannot be tested",
+    "equal at every seed": "the scores are equal at every seed",
+    "same difference at every seed": "the difference is the same at every seed, so no test is possible",
+    "chosen by the same seeds": "its configuration was chosen by the same seeds, so no test is possible",
+}
+TESTED = {
+    "better": "significantly better",
+    "worse": "significantly worse",
+    "not significant": "not significant",
+    "too few seeds": "not significant",
+}
+
+
+def conclusion(evidence: Evidence) -> tuple[str, ...]:
+    """Paragraphs for a study that compares allocators with the control; none if no pair can be compared."""
+    arms = evidence.comparison.arms
+    found: list[str] = []
+    for scope, rows in arms.groupby("scope", sort=True):
+        found += _paragraphs(evidence, str(scope), rows)
+    return (*found, _limits(evidence)) if found else ()
+
+
+def _paragraphs(evidence: Evidence, scope: str, rows: pd.DataFrame) -> Iterator[str]:
+    if sentence := _power(rows):
+        yield sentence
+    known = rows[rows["difference"].notna()].sort_values(["difference", "allocator"], ascending=[False, True])
+    if known.empty:
+        yield f"No seed is shared with {CONTROL}, so nothing can be compared."
+        return
+    best, worst = known.iloc[0], known.iloc[-1]
+    what = _metric(evidence, scope)
+    where = (
+        f"Mean over {span(int(rows['budgets'].min()), int(rows['budgets'].max()), 'budget')}, "
+        f"{scope or plural(int(rows['settings'].max()), 'task')} and "
+        f"{span(int(rows['n'].min()), int(rows['n'].max()), 'seed')}: "
+    )
+    if best["difference"] > 0:
+        text = f"Best: {best['allocator']}. {where}its {what} is {_difference(best)}."
+    else:
+        text = f"Best: {CONTROL}. {where}no allocator has a higher {what}."
+    if worst["difference"] < 0:
+        text += f" Worst: {worst['allocator']}, {_difference(worst)}."
+    elif len(known) > 1 or best["difference"] > 0:
+        text += f" Worst: {CONTROL}." if worst["difference"] > 0 else ""
+    yield text
+    yield _recommendation(evidence, rows, best)
+
+
+def _power(rows: pd.DataFrame) -> str:
+    """The sentence that no result could have been significant, where that is so."""
+    verdicts = set(rows["verdict"])
+    if verdicts == {"one seed"}:
+        return (
+            "No difference can be significant with one seed, which measures no spread: run at least "
+            f"{plural(RECOMMENDED, 'seed')}."
+        )
+    if "too few seeds" not in verdicts or verdicts & {"better", "worse", "not significant"}:
+        return ""
+    largest = rows.loc[rows["difference"].abs().idxmax()]
+    seeds = span(int(rows["n"].min()), int(rows["n"].max()), "seed")
+    needed = f"about {plural(int(largest['needed']), 'seed')}" if largest["needed"] == largest["needed"] else "more"
+    return (
+        f"No difference that the metric can show would have been significant with {seeds}: {needed} per task are "
+        "needed for the largest difference seen here (80% power)."
+    )
+
+
+def _metric(evidence: Evidence, scope: str) -> str:
+    points = evidence.points
+    names = set(points.loc[points["setting"] == scope, "metric"] if scope else points["metric"])
+    return METRICS.get(name := names.pop(), name) if len(names) == 1 else "score"
+
+
+def _difference(row: Any) -> str:
+    side = "above" if row["difference"] >= 0 else "below"
+    size = f"{abs(row['difference']):.3f} {side} {CONTROL}"
+    if row["verdict"] in UNTESTED:
+        return f"{size} ({UNTESTED[row['verdict']]})"
+    return f"{size} ({interval(row)}p = {row['p_holm']:.2g}), {TESTED[row['verdict']]}"
+
+
+def interval(row: Any) -> str:
+    """The interval of a row followed by a comma, or nothing if the metric can show no value outside it."""
+    if row["verdict"] == "too few seeds" and row["test"] == "sign flips":
+        return ""
+    return f"interval {row['low']:+.3f} to {row['high']:+.3f}, "
+
+
+def _recommendation(evidence: Evidence, rows: pd.DataFrame, best: Any) -> str:
+    """Which allocator to use with which settings, and what it costs."""
+    winner = str(best["allocator"]) if best["verdict"] == "better" else CONTROL
+    chosen = evidence.chosen[evidence.chosen["allocator"] == winner]
+    setting = str(chosen["setting"].iloc[0])
+    curve = chosen[(chosen["setting"] == setting) & chosen["budget"].notna()].sort_values("kept")
+    words = evidence.words(curve.iloc[-1])
+    text = f"Use {winner}{f' ({words})' if words else ''}"
+    if winner == CONTROL and best["difference"] > 0:
+        text += ": no allocator is significantly better than it"
+    text += f". On {setting} it reaches {joined([_scored(row) for _, row in curve.iterrows()])}."
+    seconds = evidence.chosen.groupby("allocator")["train_seconds"].mean()
+    if winner != CONTROL and seconds.get(CONTROL, 0) > 0 and not math.isnan(seconds[winner]):
+        text += f" A training takes {seconds[winner] / seconds[CONTROL]:.1f} times as long as one of {CONTROL}."
+    return text
+
+
+def _scored(row: Any) -> str:
+    return f"{with_error(row['score'], row['error'])} with {row['kept']:,.0f} parameters (mean rank {row['budget']:g})"
+
+
+def _limits(evidence: Evidence) -> str:
+    """What the study does not show."""
+    specs = evidence.specs
+    tasks, models = (sorted({getter(spec) for spec in specs}) for getter in (_task, lambda spec: spec.model_label))
+    arms = evidence.comparison.arms
+    several = int(max(arms["configurations"].max(), arms["control_configurations"].max()))
+    rates = (
+        "learning rates and other settings than those tried"
+        if several > 1
+        else "other learning rates than the one of each allocator"
+    )
+    return f"It does not show: other tasks than {joined(tasks)}, other models than {joined(models)}, {rates}."
+
+
+def _task(spec: Any) -> str:
+    return str(spec.task.name)
+
+
+def remarks(evidence: Evidence) -> tuple[str, ...]:
+    """Warnings about a comparison: collapsed trainings, choices among configurations, unequal parameters."""
+    own = evidence.points[evidence.points["own"].astype(bool)]
+    found = []
+    counts = own.groupby("allocator")["collapsed"].agg(["sum", "size"])
+    if lost := [f"{name} {row['sum']} of {row['size']}" for name, row in counts.iterrows() if row["sum"]]:
+        found.append(
+            f"Collapsed trainings, which predict the same for every example: {', '.join(lost)}. Their comparisons use "
+            "sign-flip tests, because the scores are not normal."
+        )
+    arms = evidence.comparison.arms
+    sides = {
+        CONTROL: arms["control_configurations"].max(),
+        **dict(zip(arms["allocator"], arms["configurations"], strict=True)),
+    }
+    if len(arms) and max(sides.values()) > 1:
+        each = ", ".join(f"{name} {int(number)}" for name, number in sides.items())
+        found.append(
+            f"Configurations per task and budget: {each}. Each side's best one was chosen by the search scores of the "
+            "first half of the seeds and is compared at the other seeds."
+        )
+    if unequal := sorted(set(arms.loc[arms["unequal"].astype(bool), "allocator"])):
+        found.append(
+            f"Parameters differ from those of {CONTROL}, beyond {CONTROL}'s own curve: {joined(unequal)}. These "
+            "differences are at equal budgets, not at equal parameters."
+        )
+    return tuple(found)

@@ -1,0 +1,91 @@
+"""The conclusion in sentences: best and worst, uncertainty, what to use, and what is not shown."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from synthetic_results import grid, make, trials
+
+from rankopt.core.result import Point, TrialResult
+from rankopt.core.study_spec import StudySpec
+from rankopt.report.conclusion import conclusion, remarks
+from rankopt.report.evidence import Evidence
+
+
+def evidence(study: StudySpec, results: list[TrialResult] | None = None) -> Evidence:
+    return Evidence.of(study, results or make(trials(study)), {})
+
+
+def small(**space: object) -> StudySpec:
+    names = space.pop("allocators", ("uniform", "random"))
+    allocators = [{"name": name} for name in names]  # type: ignore[attr-defined]
+    return grid(space={"task.name": ["mini-cola"], "allocator": allocators, **space})
+
+
+def moved(result: TrialResult, score: float) -> TrialResult:
+    """The result with another Matthews correlation on the report split."""
+    scores = {"validation": {"matthews": score, "accuracy": 0.6}}
+    own = Point.model_validate(result.own.model_dump() | {"report": scores})
+    return result.model_copy(update={"points": (own,)})
+
+
+def test_best_and_worst_are_named_with_their_uncertainty() -> None:
+    found = evidence(grid())
+    best, use, limits = conclusion(found)
+    arms = found.comparison.arms.set_index("allocator")
+    assert best.startswith("Best: adalora. Mean over 2 budgets, 2 tasks and 3 seeds")
+    assert f"{arms.loc['adalora', 'difference']:.3f} above uniform" in best
+    assert f"Worst: random, {-arms.loc['random', 'difference']:.3f} below uniform" in best
+    assert ("significantly" in best) == (set(arms["verdict"]) & {"better", "worse"} != set())
+    assert use.startswith("Use ")
+    assert "mini-cola and mini-rte" in limits
+
+
+def test_the_winners_settings_are_given() -> None:
+    study = small(**{"seed": list(range(5)), "allocators": ("uniform", "adalora")})
+    results = [
+        moved(
+            result, (0.8 if result.spec["allocator"]["name"] == "adalora" else 0.5) + Random(result.key).random() / 99
+        )
+        for result in make(trials(study))
+    ]
+    best, use, _ = conclusion(evidence(study, results))
+    assert "significantly better" in best
+    assert use.startswith("Use adalora. On mini-cola it reaches 0.80")
+    assert "parameters (mean rank 4)" in use
+    assert "times as long as one of uniform" in use
+
+
+def test_too_few_seeds_come_first() -> None:
+    study = small(seed=[0, 1], **{"budget.mean_rank": [2.0]})
+    results = [moved(result, 0.1 + 0.5 * ((index * 7) % 5) / 5) for index, result in enumerate(make(trials(study)))]
+    first, *_ = conclusion(evidence(study, results))
+    assert first.startswith("No difference that the metric can show would have been significant with 2 seeds")
+
+
+def test_one_seed_comes_first() -> None:
+    first, best, *_ = conclusion(evidence(small(seed=[0])))
+    assert first.startswith("No difference can be significant with one seed")
+    assert "one shared seed allows no test" in best
+
+
+def test_collapsed_trainings_are_a_warning() -> None:
+    study = small(seed=[0, 1, 2])
+    first, *others = make(trials(study))
+    found = evidence(study, [moved(first, 0.0), *others])
+    (warning,) = (text for text in remarks(found) if text.startswith("Collapsed"))
+    assert "uniform 1 of 6" in warning
+    arms = found.comparison.arms
+    assert set(arms["test"]) == {"sign flips"}
+    assert set(arms["verdict"]) == {"too few seeds"}
+
+
+def test_configurations_per_side_are_a_warning() -> None:
+    study = small(seed=[0, 1, 2], **{"training.lr": [1e-3, 2e-3]})
+    assert any("Configurations per task and budget: uniform 2, random 2" in text for text in remarks(evidence(study)))
+
+
+@pytest.mark.parametrize("name", ["uniform", "random"])
+def test_nothing_to_compare(name: str) -> None:
+    assert conclusion(evidence(small(allocators=(name,)))) == ()
