@@ -64,7 +64,7 @@ def test_a_table_that_is_no_black_box() -> None:
         BlackBox([])
     with pytest.raises(ValueError, match="rows of one task, got cola, rte"):
         BlackBox([*table(), Row(task="rte", score=0.5, parameters=1)])
-    with pytest.raises(ValueError, match="configurations that differ, got one"):
+    with pytest.raises(ValueError, match="at least two configurations, got one"):
         BlackBox(table()[:2])
 
 
