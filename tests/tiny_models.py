@@ -42,6 +42,21 @@ OWN: dict[str, dict[str, Any]] = {
         "bos_token_id": 2,
         "decoder_start_token_id": 3,
     },
+    "t5": {
+        "hidden_size": None,
+        "d_model": 16,
+        "d_kv": 8,
+        "d_ff": 24,
+        "num_hidden_layers": None,
+        "num_layers": 2,
+        "num_attention_heads": None,
+        "num_heads": 2,
+        "intermediate_size": None,
+        "max_position_embeddings": None,
+        "pad_token_id": 0,
+        "eos_token_id": 3,
+        "decoder_start_token_id": 0,
+    },
     "mixtral": {"num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 4},
     "xlnet": {"max_position_embeddings": None, "d_head": 8, "d_inner": 24, "intermediate_size": None},
     "albert": {"embedding_size": 16},
@@ -50,6 +65,10 @@ OWN: dict[str, dict[str, Any]] = {
     "electra": {"embedding_size": 16},
     "gpt2": {"n_inner": None, "bos_token_id": 2, "eos_token_id": 3},
 }
+for same, as_ in (("mt5", "t5"), ("mbart", "bart"), ("pegasus", "bart"), ("blenderbot", "bart")):
+    OWN[same] = OWN[as_]
+for same in ("gemma", "gemma2", "qwen3"):
+    OWN[same] = {"head_dim": 8, "num_key_value_heads": 1}
 
 
 def tiny_config(family: str = "bert", **changes: Any) -> Any:
@@ -65,3 +84,18 @@ def tiny_config(family: str = "bert", **changes: Any) -> Any:
     sizes = {names.get(field, field): value for field, value in SIZES.items()}
     fields = {**sizes, **OWN.get(family, {}), **changes}
     return AutoConfig.for_model(family, **{name: value for name, value in fields.items() if value is not None})
+
+
+def tiny_language_model(family: str, **changes: Any) -> Any:
+    """A random decoder or encoder-decoder with a map to its vocabulary, in evaluation mode."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    config = tiny_config(family, **{"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, **changes})
+    torch.manual_seed(0)
+    net = (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_config(config)
+    with torch.no_grad():  # the logits of initial weights differ too little
+        for parameter in net.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.3)
+    return net.eval()

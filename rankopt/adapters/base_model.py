@@ -13,15 +13,7 @@ from torch import Tensor, nn
 
 from rankopt.adapters.adapter import Adapter
 from rankopt.core.errors import first_line
-from rankopt.lowrank.files import PREFIX
-
-AUTO = {
-    "SEQ_CLS": "AutoModelForSequenceClassification",
-    "TOKEN_CLS": "AutoModelForTokenClassification",
-    "CAUSAL_LM": "AutoModelForCausalLM",
-    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
-    "QUESTION_ANS": "AutoModelForQuestionAnswering",
-}
+from rankopt.lowrank.files import AUTO_CLASS, PREFIX
 
 
 def load_base(model: str, source: Adapter) -> nn.Module:
@@ -42,9 +34,9 @@ def load_base(model: str, source: Adapter) -> nn.Module:
     try:
         _refuse_unsafe_files(Path(model))
         config = transformers.AutoConfig.from_pretrained(model, trust_remote_code=False)
-        named = AUTO.get(source.config.task_type or "") or next(iter(config.architectures or ()), "AutoModel")
+        named = AUTO_CLASS.get(source.config.task_type or "") or next(iter(config.architectures or ()), "AutoModel")
         kind = getattr(transformers, named, None)
-        known = named in (*AUTO.values(), "AutoModel")
+        known = named in (*AUTO_CLASS.values(), "AutoModel")
         if not known and not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
             raise ValueError(f"transformers has no model class {named!r}")
         if saved:

@@ -62,9 +62,11 @@ def pruners() -> Rows:
 def layers(model: str, target_modules: str) -> tuple[Rows, float]:
     """The layers of a model that would be adapted, with their shapes, and the share of the block weights in them."""
     from rankopt.core.trial_spec import ModelSpec
+    from rankopt.tasks.problems import Classification
     from rankopt.training.skeleton import skeleton_of
 
-    skeleton = skeleton_of(ModelSpec(name=model, target_modules=target_modules), "unit")
+    problem = Classification(("no", "yes"))  # the layers of a language model are the same
+    skeleton = skeleton_of(ModelSpec(name=model, target_modules=target_modules), "unit", problem)
     rows = [
         {"layer": name, "in": layer.shape.fan_in, "out": layer.shape.fan_out, "cost of a component": layer.shape.cost}
         for name, layer in skeleton.layers.items()

@@ -207,7 +207,7 @@ def _preflight(file: StudyFile, console: Any, call: Call = _call) -> Preflight:
 
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     trials = call(validated_trials, file)
-    _prepare_encoder(trials, console)
+    _prepare_embedded(trials, console)
     found: Preflight = call(preflight, file, trials)
     if unfit := found.unfit:
         say(
@@ -224,17 +224,21 @@ def _preflight(file: StudyFile, console: Any, call: Call = _call) -> Preflight:
     return found
 
 
-def _prepare_encoder(trials: Trials, console: Any) -> None:
-    """Pretrain the embedded encoder, with a progress bar, before any worker needs it."""
-    if not any(spec.model.name == "mini" for _, spec in trials):
+def _prepare_embedded(trials: Trials, console: Any) -> None:
+    """Pretrain the embedded models, with a progress bar, before any worker needs them."""
+    names = {spec.model.name for _, spec in trials} & {"mini", "mini-decoder"}
+    if not names:
         return
     from rich.progress import Progress
 
+    from rankopt.tasks.mini_decoder import decoder_path
     from rankopt.tasks.mini_encoder import encoder_path
 
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task("pretraining the embedded encoder (first use only)", total=None)
-        encoder_path(lambda step, steps: bars.update(task, completed=step, total=steps))
+    for name, make in (("mini", encoder_path), ("mini-decoder", decoder_path)):
+        if name in names:
+            with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+                task = bars.add_task(f"pretraining the embedded model {name} (first use only)", total=None)
+                make(lambda step, steps: bars.update(task, completed=step, total=steps))  # noqa: B023 called here
 
 
 def _wandb_mode(wandb: str | None) -> WandbMode:

@@ -198,12 +198,17 @@ class LowRankLinear(nn.Module):
         self.changed = True
 
     @torch.no_grad()
-    def merge(self) -> None:
-        """Add the update to a copy of the base weight, which other layers may share."""
+    def merge(self, dtype: torch.dtype | None = None) -> None:
+        """Add the update to a copy of the base weight, which other layers may share.
+
+        Args:
+            dtype: of the copy (default: the weight's).
+        """
         if self._unmerged is None:
             weight, update = cast(nn.Parameter, self.base.weight), self.update()
             update = update.T if self.transposed else update
-            self.base.weight = nn.Parameter(weight + update.to(weight.dtype), requires_grad=False)
+            total = weight + update.to(weight.dtype)
+            self.base.weight = nn.Parameter(total.to(dtype or weight.dtype), requires_grad=False)
             self._unmerged = weight
 
     def unmerge(self) -> None:

@@ -78,7 +78,7 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> Pr
         try:
             steps, tokens = _training_size(spec.task, spec.model, spec.training)
             field = ("model", "name")
-            skeleton = _skeleton(spec.model)
+            skeleton = _skeleton(spec.task.name, spec.model)
             widest = max(min(layer.shape) for layer in skeleton.layers.values())
             if spec.model.max_rank > widest:
                 raise ValueError(
@@ -130,19 +130,22 @@ def seconds_per_flop(precision: str = "fp32", seconds: float = 0.3) -> float:
 
 
 @cache
-def _skeleton(spec: ModelSpec) -> Skeleton:
+def _skeleton(task: str, model: ModelSpec) -> Skeleton:
+    from rankopt.tasks import TASKS
     from rankopt.training.skeleton import skeleton_of
 
-    return skeleton_of(spec, "unit")
+    return skeleton_of(model, "unit", TASKS[task].problem)
 
 
 @cache
 def _check_batch(task: TaskSpec, model: ModelSpec) -> None:
+    from rankopt.tasks import TASKS
     from rankopt.training.data import load_data
     from rankopt.training.dry_run import check_batch
     from rankopt.training.pretrained import load_tokenizer
 
-    check_batch(model, load_data(task, load_tokenizer(model.name, model.revision)), task.max_length)
+    data = load_data(task, load_tokenizer(model.name, model.revision))
+    check_batch(model, data, task.max_length, TASKS[task.name].problem)
 
 
 @cache

@@ -13,17 +13,20 @@ from rankopt.tasks.problems.base import Answers, Problem
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from rankopt.tasks.encode import Encoded
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
-    """A supervised text task with one or two text columns and a column `label`.
+    """A supervised text task with at most two text columns and a column `label`.
 
     Attributes:
         name: the registered name, lower case.
-        columns: names of one or two text columns; two are encoded as a pair.
+        columns: names of the text columns that a prediction is made from; two are encoded as a pair.
         problem: what is predicted.
-        metrics: names in `rankopt.tasks.metrics.METRICS`; the first is the primary one. All are maximised.
+        metrics: names in `rankopt.tasks.metrics.METRICS`; the first is the primary one.
         reports: the official evaluation splits; the first is the primary one (MNLI has two).
         version: incremented when the task's data or metric changes; stored in every result.
     """
@@ -43,6 +46,10 @@ class Task(ABC):
     def scores(self, answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
         """Every metric of a split, in the task's order: the first is the primary one."""
         return self.problem.scores(self.metrics, answers, labels)
+
+    def encode(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+        """Tokenise rows that `read` returned."""
+        return self.problem.encode(self.columns, dataset, tokenizer, max_length)
 
     def files(self, data_dir: str) -> list[Path]:
         """The files in `data_dir` that `read` reads; none for a task that is generated."""

@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rankopt.tasks.base import Task
-
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
@@ -30,13 +28,17 @@ class Encoded:
         ids: (tokens,) int32, the concatenated token ids of all examples.
         types: (tokens,) int8 segment ids, or None if the tokenizer has none.
         offsets: (n + 1,) int64.
-        labels: (n,) int64 classes, or float32 for a regression.
+        labels: (n,) int64 classes, float32 numbers, or the texts of completions (objects).
+        starts: (n,) int64, where a completion starts among the tokens of its example; None where no text is predicted.
+        shortened: number of examples whose prompt was cut.
     """
 
     ids: NDArray[np.int32]
     types: NDArray[np.int8] | None
     offsets: NDArray[np.int64]
     labels: NDArray[Any]
+    starts: NDArray[np.int64] | None = None
+    shortened: int = 0
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -47,21 +49,27 @@ class Encoded:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One unpadded example: `input_ids`, `attention_mask`, `labels`, and `token_type_ids` if there are any."""
+        """One unpadded example: `input_ids`, `attention_mask`, and `labels` or `start`; `token_type_ids` if any."""
         index = range(len(self))[index]  # handles negative and out-of-range indices like a list
         part = slice(self.offsets[index], self.offsets[index + 1])
         item: dict[str, Any] = {"input_ids": self.ids[part]}
         if self.types is not None:
             item["token_type_ids"] = self.types[part]
-        return item | {"attention_mask": np.ones(len(item["input_ids"]), np.int8), "labels": self.labels[index].item()}
+        item["attention_mask"] = np.ones(len(item["input_ids"]), np.int8)
+        if self.starts is not None:
+            return item | {"start": int(self.starts[index])}
+        return item | {"labels": self.labels[index].item()}
 
 
-def encode(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+def encode(
+    columns: Sequence[str], label_type: str, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Encoded:
     """Tokenise a split without padding; two text columns form a pair.
 
     Args:
-        task: names the text columns.
-        dataset: rows that `task.read` returned.
+        columns: the text columns.
+        label_type: dtype of the labels.
+        dataset: rows with these columns and `label`.
         tokenizer: a fast tokenizer.
         max_length: longest example in tokens, including special tokens; the longer text of a pair is truncated first.
     Returns:
@@ -73,29 +81,26 @@ def encode(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max
         >>> from datasets import Dataset
         >>> from tokenizers import Tokenizer, models, pre_tokenizers
         >>> from transformers import PreTrainedTokenizerFast
-        >>> from rankopt.tasks.glue import GLUE
         >>> words = Tokenizer(models.WordLevel({"?": 0, "good": 1, "film": 2}, unk_token="?"))
         >>> words.pre_tokenizer = pre_tokenizers.Whitespace()
         >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?", pad_token="?")
         >>> rows = Dataset.from_dict({"sentence": ["good film", "film"], "label": [1, 0]})
-        >>> encoded = encode(GLUE["sst2"], rows, tokenizer, max_length=8)
+        >>> encoded = encode(["sentence"], "int64", rows, tokenizer, max_length=8)
         >>> encoded.lengths.tolist(), encoded[0]["input_ids"].tolist(), encoded[0]["labels"]
         ([2, 1], [1, 2], 1)
         >>> collate([encoded[0], encoded[1]], tokenizer)["input_ids"].tolist()
         [[1, 2], [2, 0]]
     """
-    least = tokenizer.num_special_tokens_to_add(pair=len(task.columns) == 2) + len(task.columns)
+    least = tokenizer.num_special_tokens_to_add(pair=len(columns) == 2) + len(columns)
     if max_length < least:
-        raise ValueError(
-            f"task.max_length must be at least {least} for {task.name} with this tokenizer, got {max_length}"
-        )
+        raise ValueError(f"task.max_length must be at least {least} with this tokenizer, got {max_length}")
     ids: list[NDArray[np.int32]] = []
     types: list[NDArray[np.int8]] = []
     lengths: list[int] = []
     table = dataset.with_format("arrow")[:]  # whole columns: ten times faster than row by row
     for start in range(0, len(dataset), CHUNK):
         tokens = tokenizer(
-            *(table[column].slice(start, CHUNK).to_pylist() for column in task.columns),
+            *(table[column].slice(start, CHUNK).to_pylist() for column in columns),
             truncation=True,
             max_length=max_length,
             return_attention_mask=False,
@@ -108,7 +113,7 @@ def encode(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max
         ids=np.concatenate(ids) if ids else np.empty(0, np.int32),
         types=np.concatenate(types) if types else None,
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        labels=table["label"].to_numpy().astype(task.problem.label_type),
+        labels=table["label"].to_numpy().astype(label_type),
     )
 
 
@@ -129,17 +134,27 @@ def collate(items: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase)
     if tokenizer.pad_token_id is None:
         raise ValueError("the tokenizer must have a pad token, got none: set tokenizer.pad_token = tokenizer.eos_token")
     fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id, "attention_mask": 0}
-    width = max(len(item["input_ids"]) for item in items)
-    batch: dict[str, torch.Tensor] = {}
-    for name in items[0].keys() - {"labels"}:
-        block = np.full((len(items), width), fill[name], dtype=np.int64)
-        for row, item in zip(block, items, strict=True):
-            tokens = item[name]
-            row[width - len(tokens) if tokenizer.padding_side == "left" else 0 :][: len(tokens)] = tokens
-        batch[name] = torch.from_numpy(block)
+    left = tokenizer.padding_side == "left"
+    batch = {
+        name: padded([item[name] for item in items], fill[name], left=left) for name in items[0].keys() - {"labels"}
+    }
     labels = [item["labels"] for item in items]
     batch["labels"] = torch.tensor(labels, dtype=torch.float32 if isinstance(labels[0], float) else torch.int64)
     return batch
+
+
+def padded(rows: Sequence[Any], value: int, *, left: bool = False) -> torch.Tensor:
+    """Rows of integers as one int64 block, each filled up with `value` on one side.
+
+    Example:
+        >>> padded([[1, 2], [3]], 0).tolist(), padded([[1, 2], [3]], 0, left=True).tolist()
+        ([[1, 2], [3, 0]], [[1, 2], [0, 3]])
+    """
+    width = max(map(len, rows))
+    block = np.full((len(rows), width), value, dtype=np.int64)
+    for line, row in zip(block, rows, strict=True):
+        line[width - len(row) if left else 0 :][: len(row)] = row
+    return torch.from_numpy(block)
 
 
 def _flat(rows: list[list[int]], dtype: Any) -> NDArray[Any]:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankopt.tasks.base import Task
-from rankopt.tasks.encode import Encoded, encode
+from rankopt.tasks.encode import Encoded
 from rankopt.tasks.mini_encoder import cache_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-VERSION = 3  # increment it when `encode` or the file layout changes
+VERSION = 4  # increment it when `encode` or the file layout changes
 MOST = 1 << 30
 """Total size of the cache in bytes; the least recently used files are deleted first."""
 ABANDONED = 3600
@@ -32,24 +32,23 @@ ABANDONED = 3600
 
 
 def encode_once(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
-    """`encode` with a cache keyed by texts, labels, tokenizer and length.
+    """`Task.encode` with a cache keyed by texts, labels, tokenizer and length.
 
     Files are written atomically and verified when read; a damaged one is replaced. Nothing is cached if the folder
     cannot be written, or for a tokenizer implemented in Python, whose state cannot be hashed.
 
-    Args: see `encode`.
     Raises:
-        ValueError: see `encode`.
+        ValueError: as `Task.encode`.
     """
     if not tokenizer.is_fast:
-        return encode(task, dataset, tokenizer, max_length)
+        return task.encode(dataset, tokenizer, max_length)
     file = cache_folder() / "encoded" / f"{_key(task, dataset, tokenizer, max_length)}.npz"
     with suppress(Exception):  # a damaged file can raise anything
         found = _read(file)
         with suppress(OSError):  # the file may belong to another user
             os.utime(file)
         return found
-    encoded = encode(task, dataset, tokenizer, max_length)
+    encoded = task.encode(dataset, tokenizer, max_length)
     with suppress(OSError):
         _write(file, encoded)
         _trim(file)
@@ -59,7 +58,7 @@ def encode_once(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase
 def _key(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> str:
     digest = hashlib.sha256(_fingerprint(tokenizer))
     digest.update(
-        json.dumps([VERSION, version("tokenizers"), version("transformers"), max_length, task.problem.name]).encode()
+        json.dumps([VERSION, version("tokenizers"), version("transformers"), max_length, repr(task.problem)]).encode()
     )
     table = dataset.with_format("arrow")[:]
     for column in (*task.columns, "label"):
@@ -75,18 +74,25 @@ def _fingerprint(tokenizer: PreTrainedTokenizerBase) -> bytes:
         "truncation": tokenizer.truncation_side,
         "padding": tokenizer.model_input_names,
         "split": tokenizer.split_special_tokens,
+        "chat": tokenizer.chat_template,
+        "end": tokenizer.eos_token,
     }
     return json.dumps([type(tokenizer).__name__, content]).encode()
 
 
 def _read(file: Path) -> Encoded:
     with file.open("rb") as opened, np.load(opened) as content:  # the zip format verifies a checksum per array
-        types = content["types"]
-        return Encoded(content["ids"], types if len(types) else None, content["offsets"], content["labels"])
+        arrays = {name: content[name] for name in content.files}
+    shortened = int(arrays.pop("shortened"))
+    if "starts" in arrays:
+        arrays["labels"] = np.array(json.loads(arrays["labels"].tobytes()), dtype=object)
+    return Encoded(**{"types": None, **arrays}, shortened=shortened)
 
 
 def _write(file: Path, encoded: Encoded) -> None:
-    arrays: dict[str, Any] = {name: np.empty(0) if value is None else value for name, value in vars(encoded).items()}
+    arrays: dict[str, Any] = {name: value for name, value in vars(encoded).items() if value is not None}
+    if encoded.starts is not None:  # texts, as bytes: an array of objects could only be pickled
+        arrays["labels"] = np.frombuffer(json.dumps(encoded.labels.tolist()).encode(), np.uint8)
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as scratch:
         draft = Path(scratch, "draft.npz")

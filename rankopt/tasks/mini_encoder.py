@@ -17,6 +17,10 @@ from rankopt.tasks.mini_pretraining import CONFIG, TRAINING, pretrain
 VERSION = 1  # increment it when the pretraining code changes; constants and language are part of the hash
 
 
+Progress = Callable[[int, int], None]
+"""Called with (finished steps, all steps)."""
+
+
 def cache_folder() -> Path:
     """`$RANKOPT_CACHE`, or `$XDG_CACHE_HOME/rankopt`, or `~/.cache/rankopt`."""
     if chosen := os.environ.get("RANKOPT_CACHE"):
@@ -35,7 +39,7 @@ def recipe_hash() -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def encoder_path(progress: Callable[[int, int], None] | None = None) -> Path:
+def encoder_path(progress: Progress | None = None) -> Path:
     """The folder of the pretrained encoder, for `from_pretrained`. Pretrains it if necessary (about half a minute).
 
     Safe to call from several processes at once: one of them trains, the others wait.
@@ -47,7 +51,21 @@ def encoder_path(progress: Callable[[int, int], None] | None = None) -> Path:
     Raises:
         OSError: the cache cannot be written.
     """
-    folder = cache_folder() / f"mini-encoder-{recipe_hash()}"
+    return pretrained_once(cache_folder() / f"mini-encoder-{recipe_hash()}", pretrain, progress)
+
+
+def pretrained_once(
+    folder: Path, pretrain: Callable[[Path, Progress | None], None], progress: Progress | None = None
+) -> Path:
+    """A folder that `pretrain` fills, once for all processes.
+
+    Args:
+        folder: the finished one.
+        pretrain: writes a checkpoint and its tokenizer into an existing folder.
+        progress: handed to `pretrain`.
+    Raises:
+        OSError: the folder cannot be written.
+    """
     if _whole(folder):
         return folder
     from filelock import FileLock
@@ -56,7 +74,7 @@ def encoder_path(progress: Callable[[int, int], None] | None = None) -> Path:
     with FileLock(f"{folder}.lock"):
         if not _whole(folder):
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as scratch:
-                made = Path(scratch) / "encoder"
+                made = Path(scratch) / "model"
                 made.mkdir()
                 pretrain(made, progress)
                 shutil.rmtree(folder, ignore_errors=True)  # an incomplete folder: a cache cleaner deleted some files

@@ -63,7 +63,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def threads(number: int) -> Iterator[None]:
     """Use a fixed number of threads: more are slower for small matrices, and would change the encoder's bits."""
     import torch
 
@@ -100,7 +100,7 @@ def pretrain(folder: Path, progress: Callable[[int, int], None] | None = None) -
     reworded = (categories[:, 1 : length + 1] == categories[:, second]).float()  # (pairs, 5)
 
     steps, batch = int(TRAINING["steps"]), int(TRAINING["batch"])
-    with torch.random.fork_rng(devices=[]), torch.enable_grad(), _threads(int(TRAINING["threads"])):
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), threads(int(TRAINING["threads"])):
         torch.manual_seed(int(TRAINING["seed"]))
         model = BertModel(BertConfig.from_dict({**CONFIG, "vocab_size": len(tokenizer)}))
         with torch.no_grad():

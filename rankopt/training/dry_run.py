@@ -12,30 +12,32 @@ from torch import Tensor, nn
 
 from rankopt.core.trial_spec import ModelSpec
 from rankopt.lowrank.linear import is_conv1d
-from rankopt.tasks.encode import Encoded, collate
+from rankopt.tasks.encode import Encoded
+from rankopt.tasks.problems.base import Problem
 from rankopt.training.data import Data
 from rankopt.training.pretrained import load_tokenizer
 from rankopt.training.skeleton import model_from_config
 
 
-def check_batch(spec: ModelSpec, data: Data, max_length: int) -> None:
+def check_batch(spec: ModelSpec, data: Data, max_length: int, problem: Problem) -> None:
     """Run the longest and the shortest example as one batch through a model of zeros that has the config's shapes.
 
     Args:
         spec: the model.
         data: the task's splits, encoded by the model's tokenizer.
         max_length: the task's, for the message.
+        problem: gives the model's class and makes batches.
     Raises:
         ValueError: the model has too few positions for the longest example, or too few embeddings for a token.
     """
     tokenizer = load_tokenizer(spec.name, spec.revision)
     splits = (data.train, *data.held_out.values())
     long, short = _extreme(splits, np.argmax), _extreme(splits, np.argmin)
-    net = _zero_model(spec)
+    net = _zero_model(spec, problem)
     net.config.pad_token_id = tokenizer.pad_token_id
 
     def runs(items: list[dict[str, Any]]) -> bool:
-        batch = collate(items, tokenizer)
+        batch = problem.collate(items, tokenizer, net.config)
         try:
             with torch.no_grad():
                 net(**{key: value for key, value in batch.items() if key != "labels"})
@@ -66,10 +68,10 @@ def check_batch(spec: ModelSpec, data: Data, max_length: int) -> None:
         )
 
 
-def _zero_model(spec: ModelSpec) -> Any:
+def _zero_model(spec: ModelSpec, problem: Problem) -> Any:
     """A model whose weights are zeros without storage, and whose linear maps return zeros without arithmetic."""
     with init_empty_weights(include_buffers=False):  # buffers hold positions
-        net = model_from_config(spec).eval()
+        net = model_from_config(spec, problem).eval()
     for module in net.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             zeros = torch.zeros((), dtype=torch.float32).expand(parameter.shape)
@@ -93,7 +95,7 @@ def _extreme(splits: tuple[Encoded, ...], choose: Callable[[Any], Any]) -> dict[
 def _cut(item: dict[str, Any], length: int) -> dict[str, Any]:
     """An example with fewer tokens; its last one, which a model may require, stays."""
     return {
-        name: value if name == "labels" else np.concatenate([value[: length - 1], value[-1:]])
+        name: np.concatenate([value[: length - 1], value[-1:]]) if isinstance(value, np.ndarray) else value
         for name, value in item.items()
     }
 

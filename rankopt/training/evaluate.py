@@ -1,9 +1,9 @@
-"""Logits and scores of a trained model, in batches of similar length."""
+"""Answers and scores of a trained model, in batches of similar length."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from rankopt.core.pattern import RankPattern
 from rankopt.core.result import Observer, Progress
 from rankopt.lowrank.layers import apply_pattern, shapes_of
 from rankopt.tasks.base import Task
-from rankopt.tasks.encode import Encoded, collate
-from rankopt.tasks.problems.base import Answers, Problem
+from rankopt.tasks.encode import Encoded
+from rankopt.tasks.problems.base import Answers
+from rankopt.training.decoding import decode
 from rankopt.training.model import Adapted
 
 Batch = dict[str, torch.Tensor]
@@ -51,12 +52,14 @@ class Looks:
     def __call__(self, pattern: RankPattern) -> Look:
         """Loss and score of the model under a pattern, which stays applied."""
         began = self.clock()
-        self.batches = self.batches or list(batches(self.adapted, self.data, self.batch_size))
+        self.batches = self.batches or list(batches(self.adapted, self.task, self.data, self.batch_size))
         apply_pattern(self.adapted.layers, pattern)
-        problem, labels = self.task.problem, self.data.labels
-        answers = _answers(self.adapted, problem, self.batches, self.data, self.precision, self.on_batch)
+        problem, labels, metrics = self.task.problem, self.data.labels, self.task.metrics[:1]
+        answers = _answers(self.adapted, self.task, self.batches, self.data, self.precision, self.on_batch)
+        if problem.generates(metrics):
+            answers |= decode(self.adapted, problem, self.data, self.batch_size, self.precision, self.on_batch)
         loss = problem.mean_loss(answers, labels)
-        score = self.task.scores(answers, labels)[self.task.metrics[0]]
+        score = problem.scores(metrics, answers, labels)[metrics[0]]
         self.seen.append((pattern.parameters(shapes_of(self.adapted.layers)), score))
         self.seconds += self.clock() - began
         self.observe(Progress(len(self.seen), len(self.seen), "look", {"loss": loss, "score": score}))
@@ -64,36 +67,41 @@ class Looks:
 
 
 def predict(
-    adapted: Adapted, problem: Problem, data: Encoded, batch_size: int, precision: str,
-    on_batch: Callable[[], None] = lambda: None,
+    adapted: Adapted, task: Task, data: Encoded, batch_size: int, precision: str,
+    on_batch: Callable[[], None] = lambda: None, metrics: Sequence[str] | None = None,
 ) -> Answers:  # fmt: skip
     """The model's answers for every example, in the order of the data and of the task's labels.
 
     Args:
         adapted: the model, with the current pattern.
-        problem: selects what is kept of the outputs.
+        task: the task, whose problem selects what is kept of the outputs.
         data: encoded examples.
         batch_size: examples per forward pass.
         precision: "fp32" or "bf16" autocast.
         on_batch: called after every batch.
+        metrics: those to be scored (default: the task's); texts are decoded only if one of them reads texts.
     Raises:
         FloatingPointError: an output is not finite.
     """
-    return _answers(adapted, problem, batches(adapted, data, batch_size), data, precision, on_batch)
+    answers = _answers(adapted, task, batches(adapted, task, data, batch_size), data, precision, on_batch)
+    if task.problem.generates(task.metrics if metrics is None else metrics):
+        answers |= decode(adapted, task.problem, data, batch_size, precision, on_batch)
+    return answers
 
 
-def batches(adapted: Adapted, data: Encoded, batch_size: int) -> Iterator[Batch]:
-    """Padded batches without labels, shortest examples first, on the model's device."""
+def batches(adapted: Adapted, task: Task, data: Encoded, batch_size: int) -> Iterator[Batch]:
+    """Padded batches, shortest examples first, on the model's device."""
     device = next(adapted.net.parameters()).device
     order = np.argsort(data.lengths, kind="stable")
     for start in range(0, len(order), batch_size):
-        batch = collate([data[int(i)] for i in order[start : start + batch_size]], adapted.tokenizer)
-        yield {key: value.to(device) for key, value in batch.items() if key != "labels"}
+        items = [data[int(i)] for i in order[start : start + batch_size]]
+        batch = task.problem.collate(items, adapted.tokenizer, adapted.net.config)
+        yield {key: value.to(device) for key, value in batch.items()}
 
 
 @torch.no_grad()
 def _answers(
-    adapted: Adapted, problem: Problem, given: Iterator[Batch] | list[Batch], data: Encoded, precision: str,
+    adapted: Adapted, task: Task, given: Iterator[Batch] | list[Batch], data: Encoded, precision: str,
     on_batch: Callable[[], None],
 ) -> Answers:  # fmt: skip
     net = adapted.net.eval()
@@ -101,8 +109,10 @@ def _answers(
     chunks = []
     for batch in given:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            logits = adapted.in_task_order(net(**batch).logits).float()
-        chunks.append({field: value.cpu() for field, value in problem.answers(logits).items()})
+            inputs = {name: value for name, value in batch.items() if name != "labels"}
+            logits = adapted.in_task_order(net(**inputs).logits).float()
+        kept = task.problem.answers(logits, batch["labels"])
+        chunks.append({field: value.cpu() for field, value in kept.items()})
         on_batch()
     answers: Answers = {field: torch.cat([chunk[field] for chunk in chunks]).numpy() for field in chunks[0]}
     if not all(np.isfinite(values).all() for values in answers.values()):

@@ -67,7 +67,7 @@ def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) ->
     Raises:
         ValueError: one line when the model or tokenizer cannot be read, or a target matches nothing.
     """
-    base = load_pretrained(spec.name, spec.revision, task.problem.outputs)
+    base = load_pretrained(spec.name, spec.revision, task.problem)
     # everything is copied but the frozen weights
     net: nn.Module = copy.deepcopy(
         base.net, {id(p): p for name, p in base.net.named_parameters() if not within(name, base.head)}
@@ -77,7 +77,7 @@ def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) ->
     with torch.no_grad():
         for name in base.fresh:
             cast(Any, net)._init_weights(net.get_submodule(name))
-    names = target_names(net, spec.target_modules, base.head)
+    names = target_names(net, spec.target_modules, (*base.head, *base.fixed))
     layers = inject(net, names, spec.max_rank, Scale(policy, spec.alpha), spec.dropout)
     head_parameters = 0
     for part in base.head:

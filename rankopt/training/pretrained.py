@@ -13,14 +13,20 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rankopt.core.errors import first_line
+from rankopt.lowrank.files import AUTO_CLASS
+from rankopt.tasks.mini_decoder import decoder_path
 from rankopt.tasks.mini_encoder import encoder_path
+from rankopt.tasks.problems.base import Problem
 from rankopt.training.first_token import keep_first_token
+from rankopt.training.language_model import prepare_language_model
 from rankopt.training.padding import padding_side
 
-MINI = "mini"
+EMBEDDED = {"mini": encoder_path, "mini-decoder": decoder_path}
+"""The embedded models, which are pretrained on first use."""
+
 UNREADABLE = (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError)
 
 
@@ -32,6 +38,7 @@ class Pretrained:
         net: the model.
         tokenizer: its tokenizer, which pads on a side that changes no logit.
         head: names of the modules trained in full: those outside the backbone, and those that the checkpoint lacks.
+        fixed: names of the modules that are neither trained nor adapted: a language model's map to its vocabulary.
         fresh: names of the modules whose weights the checkpoint lacks; every trial initialises them.
         labels: output -> label of the checkpoint's own head; empty where the head is fresh or its labels have no names.
         parameters: number of frozen parameters.
@@ -42,6 +49,7 @@ class Pretrained:
     net: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     head: tuple[str, ...]
+    fixed: tuple[str, ...]
     fresh: tuple[str, ...]
     labels: Mapping[int, str]
     parameters: int
@@ -49,19 +57,19 @@ class Pretrained:
     notes: tuple[str, ...]
 
 
-def load_pretrained(name: str, revision: str | None, outputs: int) -> Pretrained:
-    """Read a checkpoint as a sequence classifier in float32. Models with other heads share the frozen weights.
+def load_pretrained(name: str, revision: str | None, problem: Problem) -> Pretrained:
+    """Read a checkpoint in float32 as a problem needs it. Models with other heads share the frozen weights.
 
     Args:
-        name: a folder, a hub name, or "mini".
+        name: a folder, a hub name, or the name of an embedded model.
         revision: of the hub.
-        outputs: number of outputs of the head.
+        problem: gives the model's class and the number of outputs of its head.
     Raises:
-        ValueError: one line when model or tokenizer cannot be read.
+        ValueError: one line when model or tokenizer cannot be read, or the model does not suit the problem.
     """
-    known = _known(name, revision)
+    known, outputs = _known(name, revision), problem.outputs
     if outputs not in known:
-        new = _read(name, revision, outputs)
+        new = _read(name, revision, problem)
         # a hub branch may have moved in the meantime
         if same := next((other for other in known.values() if other.fingerprint == new.fingerprint), None):
             _share(same, new)
@@ -70,8 +78,8 @@ def load_pretrained(name: str, revision: str | None, outputs: int) -> Pretrained
 
 
 def model_source(name: str) -> str:
-    """The folder or hub name that a model's weights come from. The embedded encoder is trained on first use."""
-    return str(encoder_path()) if name == MINI else name
+    """The folder or hub name that a model's weights come from. An embedded model is trained on first use."""
+    return str(EMBEDDED[name]()) if name in EMBEDDED else name
 
 
 @lru_cache(maxsize=2)  # one object per process, which is the key of the cached data
@@ -97,6 +105,17 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     return tokenizer
 
 
+def model_class(problem: Problem, config: Any) -> Any:
+    """transformers' class that reads a model for a problem."""
+    return getattr(transformers, AUTO_CLASS[problem.task_type(bool(config.is_encoder_decoder))])
+
+
+def vocabulary_map(net: Any) -> tuple[str, ...]:
+    """The name of the linear map from hidden states to the logits of a language model."""
+    found = net.get_output_embeddings()
+    return tuple(name for name, module in net.named_modules() if module is found)
+
+
 def head_of(net: nn.Module, missing: set[str]) -> tuple[str, ...]:
     """Names of the modules trained in full: those with weights outside the backbone, and new ones inside it.
 
@@ -117,8 +136,8 @@ def unreadable(name: str, error: Exception) -> ValueError:
     # the rule that a config violates is below the first line
     what = " ".join(str(error).split()) if isinstance(error, StrictDataclassError) else first_line(error)
     return ValueError(
-        f"model.name must be a local folder with config.json, weights and tokenizer, a hub name, or 'mini', "
-        f"got {name!r} ({what})"
+        f"model.name must be a local folder with config.json, weights and tokenizer, a hub name, "
+        f"{' or '.join(map(repr, EMBEDDED))}, got {name!r} ({what})"
     )
 
 
@@ -128,7 +147,7 @@ def within(key: str, parts: tuple[str, ...]) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _known(name: str, revision: str | None) -> dict[int, Pretrained]:
+def _known(name: str, revision: str | None) -> dict[int | None, Pretrained]:
     """What this process has read of the checkpoint it works with: number of outputs -> model."""
     return {}
 
@@ -142,15 +161,18 @@ def _share(known: Pretrained, new: Pretrained) -> None:
             setattr(new.net.get_submodule(module), name, weights[key])
 
 
-def _read(name: str, revision: str | None, outputs: int) -> Pretrained:
+def _read(name: str, revision: str | None, problem: Problem) -> Pretrained:
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     tokenizer = load_tokenizer(name, revision)
     try:
-        net, report = AutoModelForSequenceClassification.from_pretrained(
+        config = AutoConfig.from_pretrained(model_source(name), revision=revision)
+        if problem.outputs is not None:
+            config.num_labels = problem.outputs
+        net, report = model_class(problem, config).from_pretrained(
             model_source(name),
             revision=revision,
-            num_labels=outputs,
+            config=config,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # a head with another number of outputs is replaced
             output_loading_info=True,
@@ -168,18 +190,25 @@ def _read(name: str, revision: str | None, outputs: int) -> Pretrained:
         )
     net.config.pad_token_id = net.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-    head = head_of(net, set(report["missing_keys"]))
+    head, fixed = head_of(net, set(report["missing_keys"])), ()
+    if problem.outputs is None:
+        if lacking:
+            raise unreadable(name, ValueError(f"it is no language model: its weights lack {min(lacking)}"))
+        head, fixed = (), vocabulary_map(net)
+        prepare_language_model(net, tokenizer, name)
     frozen = {key: value for key, value in net.state_dict().items() if not within(key, head)}
     parameters = sum(value.numel() for value in frozen.values() if value.is_floating_point())
     fresh = tuple(sorted({key.rpartition(".")[0] for key in lacking}))
-    labels = {} if any(within(part, head) for part in fresh) else _named_labels(net.config.id2label)
-    side = padding_side(net, head, tokenizer)
-    if side != tokenizer.padding_side:
-        notes.append(f"batches are padded on the {side}: the tokenizer's side changes this model's outputs")
-        tokenizer.padding_side = side
-    keep_first_token(net, head)
+    labels: dict[int, str] = {}
+    if problem.outputs is not None:
+        labels = {} if any(within(part, head) for part in fresh) else _named_labels(net.config.id2label)
+        side = padding_side(net, head, tokenizer)
+        if side != tokenizer.padding_side:
+            notes.append(f"batches are padded on the {side}: the tokenizer's side changes this model's outputs")
+            tokenizer.padding_side = side
+        keep_first_token(net, head)
     net.requires_grad_(False)
-    return Pretrained(net, tokenizer, head, fresh, labels, parameters, _fingerprint(frozen), tuple(notes))
+    return Pretrained(net, tokenizer, head, fixed, fresh, labels, parameters, _fingerprint(frozen), tuple(notes))
 
 
 def _named_labels(labels: Mapping[int, str]) -> dict[int, str]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rankopt.allocators.base import LayerPass
 from rankopt.lowrank.layers import Layers
-from rankopt.tasks.encode import Encoded, collate
+from rankopt.tasks.encode import Encoded
 from rankopt.tasks.problems.base import Problem
 from rankopt.training.model import Adapted
 from rankopt.training.order import Order
@@ -76,7 +76,7 @@ class TrainingProbe:
         for batch in self._first(batches):
             with self._recording() as (inputs, outputs), torch.enable_grad():
                 labels = batch["labels"]
-                loss = self.problem.loss(self._logits(batch).float(), labels) / len(labels)
+                loss = self.problem.loss(self._logits(batch).float(), labels) / self.problem.items(labels)
                 flat = list(itertools.chain.from_iterable(outputs.values()))
                 found = iter(torch.autograd.grad(loss, flat, allow_unused=True))
                 slopes = {
@@ -125,14 +125,15 @@ class TrainingProbe:
             yield inputs, outputs
 
 
-def training_batches(adapted: Adapted, data: Encoded, order: Order) -> Iterator[Batch]:
+def training_batches(adapted: Adapted, problem: Problem, data: Encoded, order: Order) -> Iterator[Batch]:
     """A trial's micro-batches in its own order, one epoch after another, on the model's device."""
     device = next(adapted.net.parameters()).device
     for epoch in itertools.count():
         indices = order.indices(epoch)
         for start in range(0, len(indices), order.batch_size):
             items = [data[int(i)] for i in indices[start : start + order.batch_size]]
-            yield {key: value.to(device) for key, value in collate(items, adapted.tokenizer).items()}
+            batch = problem.collate(items, adapted.tokenizer, adapted.net.config)
+            yield {key: value.to(device) for key, value in batch.items()}
 
 
 def _same_random_numbers(net: nn.Module) -> Any:
@@ -142,9 +143,11 @@ def _same_random_numbers(net: nn.Module) -> Any:
 
 def _rows(tensors: list[Tensor], batch: Batch) -> Tensor:
     """The rows of one or several calls, `(tokens, width)`, without padding where the call has the batch's tokens."""
-    mask = batch.get("attention_mask")
+    masks = [batch[name] for name in ("attention_mask", "decoder_attention_mask") if name in batch]
     rows = []
     for x in tensors:
-        whole = mask is None or x.shape[:2] != mask.shape
-        rows.append(x.detach().reshape(-1, x.shape[-1]) if whole else x.detach()[mask.bool()])  # type: ignore[union-attr]
+        fitting = [mask.bool() for mask in masks if mask.shape == x.shape[:2]]
+        # an encoder and a decoder may have equal widths: then a row counts if it is a token of either
+        real = torch.stack(fitting).any(0) if fitting else None
+        rows.append(x.detach().reshape(-1, x.shape[-1]) if real is None else x.detach()[real])
     return torch.cat(rows).float()

@@ -7,13 +7,14 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig
 
 from rankopt.core.trial_spec import ModelSpec
 from rankopt.lowrank.inject import inject, linear_names, target_names
 from rankopt.lowrank.layers import Layers
 from rankopt.lowrank.scale import Scale, ScalePolicy
-from rankopt.training.pretrained import UNREADABLE, head_of, model_source, unreadable
+from rankopt.tasks.problems.base import Problem
+from rankopt.training.pretrained import UNREADABLE, head_of, model_class, model_source, unreadable, vocabulary_map
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,19 @@ class Skeleton:
     coverage: float
 
 
-def skeleton_of(spec: ModelSpec, policy: ScalePolicy) -> Skeleton:
+def skeleton_of(spec: ModelSpec, policy: ScalePolicy, problem: Problem) -> Skeleton:
     """The layers of a model, from its config.
 
+    Args:
+        spec: the model and its target modules.
+        policy: scale policy of the adapters.
+        problem: gives the model's class.
     Raises:
         ValueError: as `load_adapted`.
     """
     with torch.device("meta"):
-        net = model_from_config(spec)
-    head = head_of(net, set())
+        net = model_from_config(spec, problem)
+    head = vocabulary_map(net) if problem.outputs is None else head_of(net, set())
     names = target_names(net, spec.target_modules, head)
     sizes = {name: cast(Tensor, net.get_submodule(name).weight).numel() for name in linear_names(net, head)}
     coverage = sum(sizes[name] for name in names) / max(1, _block_weights(net, head))
@@ -47,11 +52,11 @@ def skeleton_of(spec: ModelSpec, policy: ScalePolicy) -> Skeleton:
     return Skeleton(layers, sum(sizes.values()), coverage)
 
 
-def model_from_config(spec: ModelSpec) -> Any:
-    """A sequence classifier with initial weights, on torch's default device."""
+def model_from_config(spec: ModelSpec, problem: Problem) -> Any:
+    """A model of the problem's class with initial weights, on torch's default device."""
     try:
         config = AutoConfig.from_pretrained(model_source(spec.name), revision=spec.revision)
-        net: Any = AutoModelForSequenceClassification.from_config(config)
+        net: Any = model_class(problem, config).from_config(config)
     except UNREADABLE as error:
         raise unreadable(spec.name, error) from None
     return net

@@ -19,7 +19,7 @@ from rankopt.core.errors import first_line
 from rankopt.core.seeds import stream
 from rankopt.core.trial_spec import TrainingSpec
 from rankopt.lowrank.layers import apply_pattern
-from rankopt.tasks.encode import Encoded, collate
+from rankopt.tasks.encode import Encoded
 from rankopt.tasks.problems.base import Problem
 from rankopt.training.callback import AllocatorCallback
 from rankopt.training.checkpoint import ADAPTER, load_network, save_network, seal
@@ -54,7 +54,7 @@ class TrialTrainer(Trainer):
             model=adapted.net,
             args=training_arguments(spec, steps, seed, folder),
             train_dataset=data,
-            data_collator=lambda items: collate(items, adapted.tokenizer),
+            data_collator=lambda items: problem.collate(items, adapted.tokenizer, adapted.net.config),
             compute_loss_func=self.loss,
             callbacks=[callback],
         )
@@ -75,13 +75,14 @@ class TrialTrainer(Trainer):
             NonFiniteLossError: before any weight changes.
         """
         logits = self.adapted.in_task_order(outputs.logits.float())
-        examples = float(num_items_in_batch) if num_items_in_batch is not None else float(len(labels))
-        task = self.problem.loss(logits, labels) / examples
+        own = float(self.problem.items(labels))
+        items = float(num_items_in_batch) if num_items_in_batch is not None else own
+        task = self.problem.loss(logits, labels) / items
         if passes := self.events.allocator.passes(self.events.state, self.events.layers):
-            others = [self._pass(one, logits.detach(), labels) / examples for one in passes]
+            others = [self._pass(one, logits.detach(), labels) / items for one in passes]
             task = torch.stack([task, *others]).mean()
         penalty = self.events.allocator.penalty(self.events.state, self.events.layers)
-        share = len(labels) / examples
+        share = own / items
         loss = task if penalty is None else task + penalty * share
         self.events.loss += float(task.detach())
         self.events.penalty += 0.0 if penalty is None else float(penalty.detach()) * share
@@ -103,7 +104,7 @@ class TrialTrainer(Trainer):
             layer.mask(masks[name])
         if not one.taught:
             return self.problem.loss(logits, labels)
-        return self.problem.distillation(logits, teacher)
+        return self.problem.distillation(logits, teacher, labels)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """The Trainer's schedule, or two of them in sequence where the allocator restarts it."""
@@ -155,6 +156,10 @@ class TrialTrainer(Trainer):
     def floating_point_ops(self, inputs: Any) -> int:
         """0: nothing reads the count, and the Trainer would visit all parameters at every step."""
         return 0
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | int | None:
+        """The number of predictions of an optimiser step: the Trainer cannot know how a problem counts them."""
+        return sum(self.problem.items(batch["labels"]) for batch in batch_samples)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return self.events.order

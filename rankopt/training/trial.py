@@ -286,18 +286,19 @@ def score(
 
 def _probe(prepared: Prepared) -> TrainingProbe:
     adapted, precision = prepared.adapted, prepared.spec.training.precision
-    batches = partial(training_batches, adapted, prepared.data.train, prepared.order)
-    return TrainingProbe(adapted.net, adapted.layers, prepared.task.problem, batches, precision, adapted.in_task_order)
+    problem = prepared.task.problem
+    batches = partial(training_batches, adapted, problem, prepared.data.train, prepared.order)
+    return TrainingProbe(adapted.net, adapted.layers, problem, batches, precision, adapted.in_task_order)
 
 
 def _interim(prepared: Prepared, pattern: RankPattern) -> dict[str, float]:
     """The score on the search split during training, the parameters kept, and the score's largest standard error."""
     how, task, split = prepared.spec.training, prepared.task, prepared.data.held_out["search"]
-    answers = predict(prepared.adapted, task.problem, split, how.eval_batch_size, how.precision)
-    scores = task.scores(answers, split.labels)
+    answers = predict(prepared.adapted, task, split, how.eval_batch_size, how.precision, metrics=task.metrics[:1])
+    score = task.problem.scores(task.metrics[:1], answers, split.labels)[task.metrics[0]]
     parameters = pattern.parameters(shapes_of(prepared.adapted.layers))
-    error = task.problem.standard_error(len(split))
-    return {"score": scores[task.metrics[0]], "parameters": parameters, "error": error}
+    error = task.problem.standard_error(task.metrics[0], answers)
+    return {"score": score, "parameters": parameters, "error": error}
 
 
 def _answers(prepared: Prepared, pattern: RankPattern, check: Callable[[], None]) -> dict[str, Answers]:
@@ -305,7 +306,7 @@ def _answers(prepared: Prepared, pattern: RankPattern, check: Callable[[], None]
     how, held_out = prepared.spec.training, prepared.data.held_out
     apply_pattern(prepared.adapted.layers, pattern)
     answers = {
-        split: predict(prepared.adapted, prepared.task.problem, split, how.eval_batch_size, how.precision, check)
+        split: predict(prepared.adapted, prepared.task, split, how.eval_batch_size, how.precision, check)
         for split in dict.fromkeys(held_out.values())  # one pass where two names share a split
     }
     return {name: answers[split] for name, split in held_out.items()}
@@ -322,9 +323,14 @@ def _export(prepared: Prepared, pattern: RankPattern, folder: Path) -> None:
     adapted, model = prepared.adapted, prepared.spec.model
     apply_pattern(adapted.layers, pattern)
     base = model_source(model.name)
-    export_peft(adapted.layers, adapted.net, folder, head=adapted.head, base_model=base, revision=model.revision)
     config: Any = adapted.net.config
-    config.save_pretrained(folder)  # number and names of the labels, and the pad token, which PEFT does not keep
+    kind = prepared.task.problem.task_type(bool(config.is_encoder_decoder))
+    export_peft(
+        adapted.layers, adapted.net, folder, head=adapted.head, base_model=base, revision=model.revision,
+        task_type=kind,
+    )  # fmt: skip
+    if adapted.head:
+        config.save_pretrained(folder)  # number and names of the labels, and the pad token, which PEFT does not keep
 
 
 def _parameters(prepared: Prepared, trained: Trained, kept: int) -> Parameters:

@@ -12,11 +12,13 @@ from tiny_models import tiny_config
 
 from rankopt.core.trial_spec import ModelSpec
 from rankopt.tasks.encode import Encoded
+from rankopt.tasks.problems import Classification
 from rankopt.training.data import Data
 from rankopt.training.dry_run import check_batch
 from rankopt.training.pretrained import load_tokenizer
 
 # longest text that runs, at 40 position embeddings: RoBERTa's begin behind the padding index
+PROBLEM = Classification(("no", "yes"))
 LIMITS = {"bert": 40, "roberta": 39, "opt": 40, "bart": 40, "openai-gpt": 40, "gpt2": 40, "distilbert": 40, "xlm": 40}
 UNLIMITED = ["llama", "bloom", "xlnet"]
 
@@ -45,25 +47,25 @@ def folder(tmp_path: Path, tiny_tokenizer: Any) -> Callable[..., ModelSpec]:
 def test_positions(family: str, folder: Callable[..., ModelSpec]) -> None:
     """The longest text that runs is found by running it, whatever the family calls its positions."""
     spec, limit = folder(family), LIMITS[family]
-    check_batch(spec, data_of([limit, 4]), 64)
+    check_batch(spec, data_of([limit, 4]), 64, PROBLEM)
     message = rf"task\.max_length must be at most {limit}, the number of positions of .*, got 64"
     for length in (limit + 1, 64):
         with pytest.raises(ValueError, match=message):
-            check_batch(spec, data_of([4, length]), 64)
+            check_batch(spec, data_of([4, length]), 64, PROBLEM)
 
 
 @pytest.mark.parametrize("family", UNLIMITED)
 def test_no_positions(family: str, folder: Callable[..., ModelSpec]) -> None:
     """Models with relative positions take any length."""
-    check_batch(folder(family), data_of([300, 4]), 300)
+    check_batch(folder(family), data_of([300, 4]), 300, PROBLEM)
 
 
 def test_a_token_without_an_embedding(folder: Callable[..., ModelSpec]) -> None:
     """A tokenizer with more tokens than the model has embeddings is named, with the token."""
     spec = folder("llama", vocab_size=9)
-    check_batch(spec, data_of([6, 4], largest=8), 8)
+    check_batch(spec, data_of([6, 4], largest=8), 8, PROBLEM)
     with pytest.raises(ValueError, match=r"model\.name must have an embedding for every token .* token 12 \('"):
-        check_batch(spec, data_of([6, 4], largest=12), 8)
+        check_batch(spec, data_of([6, 4], largest=12), 8, PROBLEM)
 
 
 def test_a_pad_token_without_an_embedding(folder: Callable[..., ModelSpec], tiny_tokenizer: Any) -> None:
@@ -76,9 +78,9 @@ def test_a_pad_token_without_an_embedding(folder: Callable[..., ModelSpec], tiny
     tokenizer.save_pretrained(spec.name)
     load_tokenizer.cache_clear()
     assert load_tokenizer(spec.name).pad_token_id == len(tiny_tokenizer)
-    check_batch(spec, data_of([6, 6]), 8)
+    check_batch(spec, data_of([6, 6]), 8, PROBLEM)
     with pytest.raises(ValueError, match=r"must have an embedding for its pad token '<pad>' .*tokenizer_config\.json"):
-        check_batch(spec, data_of([6, 4]), 8)
+        check_batch(spec, data_of([6, 4]), 8, PROBLEM)
 
 
 def test_the_preflight_runs_it(tiny_study: Callable[..., Path], folder: Callable[..., ModelSpec]) -> None:

@@ -14,11 +14,11 @@ from rankopt.training.trial import prepare
 def test_answers_are_in_the_order_of_the_data(tiny_spec: Any) -> None:
     """Batches hold the shortest examples first; answers are those of single examples, in the data's order."""
     prepared = prepare(tiny_spec())
-    split, problem = prepared.data.held_out["search"], prepared.task.problem
-    widths = [batch["input_ids"].shape[1] for batch in batches(prepared.adapted, split, 5)]
+    split = prepared.data.held_out["search"]
+    widths = [batch["input_ids"].shape[1] for batch in batches(prepared.adapted, prepared.task, split, 5)]
     assert widths == sorted(widths)
     assert len(set(widths)) > 1
-    one, many = (predict(prepared.adapted, problem, split, size, "fp32")["logits"] for size in (1, 5))
+    one, many = (predict(prepared.adapted, prepared.task, split, size, "fp32")["logits"] for size in (1, 5))
     assert np.abs(one - many).max() < 1e-5
     net: Any = prepared.adapted.net
     import torch
@@ -36,6 +36,6 @@ def test_every_batch_is_reported(tiny_spec: Any) -> None:
         layer.keep(0)
     calls: list[int] = []
     split = prepared.data.held_out["search"]
-    predict(prepared.adapted, prepared.task.problem, split, 10, "fp32", lambda: calls.append(1))
+    predict(prepared.adapted, prepared.task, split, 10, "fp32", lambda: calls.append(1))
     assert len(calls) == 3
     assert RankPattern(dict.fromkeys(prepared.adapted.layers, 0)).total == 0

@@ -93,7 +93,7 @@ def test_an_unknown_target_is_one_line(checkpoint: Callable[..., Path]) -> None:
     with pytest.raises(ValueError, match="'qery' matches no linear map; did you mean 'query'"):
         load_adapted(spec, "unit", GLUE["sst2"], 0)
     with pytest.raises(ValueError, match="'qery' matches no linear map; did you mean 'query'"):
-        skeleton_of(spec, "unit")
+        skeleton_of(spec, "unit", GLUE["sst2"].problem)
 
 
 def test_trials_share_only_the_frozen_weights(checkpoint: Callable[..., Path]) -> None:

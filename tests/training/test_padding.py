@@ -57,7 +57,7 @@ def test_logits_do_not_depend_on_the_batch(
     adapted = load_adapted(ModelSpec(name=str(checkpoint(family, side)), max_rank=2), "unit", GLUE["sst2"], 0)
     assert adapted.tokenizer.padding_side == CASES[family, side]
     data = load_data(tiny_spec().task, adapted.tokenizer).held_out["search"]
-    alone, together = (predict(adapted, GLUE["sst2"].problem, data, size, "fp32")["logits"] for size in (1, 24))
+    alone, together = (predict(adapted, GLUE["sst2"], data, size, "fp32")["logits"] for size in (1, 24))
     assert alone.std() > 1e-3
     assert abs(alone - together).max() < 1e-4 * max(1.0, abs(alone).max())
     noted = any("padded on the" in note for note in adapted.notes)

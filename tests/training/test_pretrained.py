@@ -70,11 +70,9 @@ def test_gpt2_pads_with_its_end_of_text(tmp_path: Path, tiny_tokenizer: Any, tin
     assert adapted.net.config.pad_token_id == 3  # type: ignore[union-attr]
     from datasets import Dataset
 
-    from rankopt.tasks.encode import encode
-
     rows = Dataset.from_dict({"sentence": ["warm", "dull cold road song film", "flat coat"], "label": [1, 0, 0]})
-    data = encode(GLUE["sst2"], rows, adapted.tokenizer, 16)
-    together, alone = (predict(adapted, GLUE["sst2"].problem, data, size, "fp32")["logits"] for size in (8, 1))
+    data = GLUE["sst2"].encode(rows, adapted.tokenizer, 16)
+    together, alone = (predict(adapted, GLUE["sst2"], data, size, "fp32")["logits"] for size in (8, 1))
     assert abs(together - alone).max() < 1e-5
 
 
@@ -109,7 +107,7 @@ def test_a_model_that_cannot_be_read_is_one_line(case: str, checkpoint: Callable
     if case not in ("no weights", "cut weights"):
         spec = ModelSpec(name=str(folder), max_rank=2)
         with pytest.raises(ValueError, match=r"model\.name must be a local folder"):
-            load_tokenizer(spec.name) if case == "no tokenizer" else skeleton_of(spec, "unit")
+            load_tokenizer(spec.name) if case == "no tokenizer" else skeleton_of(spec, "unit", GLUE["sst2"].problem)
 
 
 def test_a_tokenizer_that_cannot_pad(checkpoint: Callable[..., Path]) -> None:

@@ -22,7 +22,7 @@ def probe_of(prepared: Prepared) -> TrainingProbe:
         adapted.net,
         adapted.layers,
         prepared.task.problem,
-        lambda: training_batches(adapted, prepared.data.train, prepared.order),
+        lambda: training_batches(adapted, prepared.task.problem, prepared.data.train, prepared.order),
     )
 
 
@@ -44,7 +44,7 @@ def test_batches_are_those_of_training(tiny_spec: Spec, tmp_path: Path) -> None:
 
     trainer.data_collator = watch
     trainer.train()
-    stream = training_batches(prepared.adapted, prepared.data.train, prepared.order)
+    stream = training_batches(prepared.adapted, prepared.task.problem, prepared.data.train, prepared.order)
     assert [next(stream)["input_ids"].tolist() for _ in range(6)] == seen[:6]
     assert len(seen) == 6, "three micro-batches in each of two epochs"
 
@@ -55,7 +55,7 @@ def test_inputs(tiny_spec: Spec) -> None:
     net: Any = prepared.adapted.net
     name = next(name for name in prepared.adapted.layers if name.endswith("layer.0.attention.self.query"))
     found = [inputs[name] for inputs in probe_of(prepared).inputs(2)]
-    stream = training_batches(prepared.adapted, prepared.data.train, prepared.order)
+    stream = training_batches(prepared.adapted, prepared.task.problem, prepared.data.train, prepared.order)
     for rows in found:
         batch = next(stream)
         embedded = net.eval().bert.embeddings(batch["input_ids"], batch.get("token_type_ids"))
@@ -73,7 +73,7 @@ def test_gradients(task: str, rank: int, tiny_spec: Spec) -> None:
         for layer in prepared.adapted.layers.values():
             layer.B.normal_(generator=torch.Generator().manual_seed(0))
     (seen,) = probe_of(prepared).gradients(1)
-    batch = next(training_batches(prepared.adapted, prepared.data.train, prepared.order))
+    batch = next(training_batches(prepared.adapted, prepared.task.problem, prepared.data.train, prepared.order))
     weights = {name: layer.base.weight.requires_grad_() for name, layer in prepared.adapted.layers.items()}
     for layer in prepared.adapted.layers.values():
         layer.forward = plain(layer)

@@ -30,7 +30,7 @@ def load(folder: Path, **more: Any) -> Adapted:
 def test_layers(family: str, checkpoint: Callable[..., Path]) -> None:
     """Layers without storage have the names and shapes of the real ones."""
     folder = checkpoint(family)
-    skeleton = skeleton_of(ModelSpec(name=str(folder), max_rank=2), "unit")
+    skeleton = skeleton_of(ModelSpec(name=str(folder), max_rank=2), "unit", GLUE["sst2"].problem)
     dry, weights = skeleton.layers, skeleton.multiplied
     assert {n: layer.shape for n, layer in dry.items()} == {n: layer.shape for n, layer in load(folder).layers.items()}
     assert all(layer.A.is_meta for layer in dry.values())
@@ -49,5 +49,7 @@ def test_layers(family: str, checkpoint: Callable[..., Path]) -> None:
 def test_coverage(family: str, targets: Any, coverage: float, checkpoint: Callable[..., Path]) -> None:
     """The share of the block weights in adapted maps; fused experts are not linear maps."""
     folder = checkpoint(family, AutoModel.from_config(tiny_config(family)))
-    found = skeleton_of(ModelSpec(name=str(folder), target_modules=targets, max_rank=2), "unit").coverage
+    found = skeleton_of(
+        ModelSpec(name=str(folder), target_modules=targets, max_rank=2), "unit", GLUE["sst2"].problem
+    ).coverage
     assert found == pytest.approx(coverage, abs=0.01)

@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from rankopt.tasks.encode import Encoded
 
 Answers = dict[str, NDArray[Any]]
 """What is kept of a model's outputs: field -> one row per example, in the order of the data."""
@@ -21,22 +25,48 @@ class Problem(ABC):
 
     Attributes:
         name: the registered name.
-        task_type: PEFT's name for it, written into exported adapters.
-        auto_class: transformers' class that loads its models.
         label_type: dtype of an example's label.
         labels: class names in the order of their integer label; empty unless classes are predicted.
     """
 
     name: ClassVar[str]
-    task_type: ClassVar[str]
-    auto_class: ClassVar[str]
     label_type: ClassVar[str]
     labels: tuple[str, ...] = ()
 
     @property
     @abstractmethod
-    def outputs(self) -> int:
-        """The number of outputs of the model's head."""
+    def outputs(self) -> int | None:
+        """The number of outputs of a head that is trained; None where the model's own output map is used as it is."""
+
+    def task_type(self, encoder_decoder: bool) -> str:
+        """PEFT's name for it, which decides the model class and is written into exported adapters.
+
+        Args:
+            encoder_decoder: whether the model is one.
+        """
+        return "SEQ_CLS"
+
+    def encode(
+        self, columns: Sequence[str], dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
+    ) -> Encoded:
+        """Tokenise a split, see `rankopt.tasks.encode.encode`."""
+        from rankopt.tasks.encode import encode
+
+        return encode(columns, self.label_type, dataset, tokenizer, max_length)
+
+    def collate(
+        self, items: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, config: Any
+    ) -> dict[str, Tensor]:
+        """A batch: the model's inputs and `labels`.
+
+        Args:
+            items: of an `Encoded`.
+            tokenizer: the tokenizer that encoded them.
+            config: the model's.
+        """
+        from rankopt.tasks.encode import collate
+
+        return collate(items, tokenizer)
 
     def strata(self, labels: NDArray[Any]) -> NDArray[np.int64] | None:
         """The class of every example where a split is to keep the shares of classes, else None."""
@@ -52,12 +82,20 @@ class Problem(ABC):
         """
 
     @abstractmethod
-    def distillation(self, logits: Tensor, teacher: Tensor) -> Tensor:
+    def distillation(self, logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         """The loss of outputs against those of a teacher, summed over the batch."""
 
-    def answers(self, logits: Tensor) -> dict[str, Tensor]:
+    def items(self, labels: Tensor) -> Tensor | int:
+        """The number of predictions over which the loss of a batch is summed."""
+        return len(labels)
+
+    def answers(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """What is kept of a batch's outputs for scores and later statistics: field -> one row per example."""
         return {"logits": logits}
+
+    def generates(self, metrics: Sequence[str]) -> bool:
+        """Whether one of these metrics is measured on generated text."""
+        return False
 
     def mean_loss(self, answers: Answers, labels: NDArray[Any]) -> float:
         """The loss per example of a whole split."""
@@ -73,9 +111,9 @@ class Problem(ABC):
             ValueError: shapes that do not fit, no example, or values that are not finite.
         """
 
-    def standard_error(self, examples: int) -> float:
-        """The largest standard error that the primary metric can have on so many examples, roughly."""
-        return 0.5 / float(np.sqrt(examples))
+    def standard_error(self, metric: str, answers: Answers) -> float:
+        """The standard error of a metric on these examples, roughly; for a share of examples, the largest possible."""
+        return 0.5 / float(np.sqrt(len(next(iter(answers.values())))))
 
 
 def finite(values: NDArray[Any], shape: tuple[int | None, ...]) -> NDArray[np.float64]:

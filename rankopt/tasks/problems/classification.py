@@ -29,8 +29,6 @@ class Classification(Problem):
     """
 
     name: ClassVar[str] = "classification"
-    task_type: ClassVar[str] = "SEQ_CLS"
-    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     label_type: ClassVar[str] = "int64"
 
     labels: tuple[str, ...]
@@ -47,7 +45,7 @@ class Classification(Problem):
 
         return functional.cross_entropy(logits, labels, reduction="sum")
 
-    def distillation(self, logits: Tensor, teacher: Tensor) -> Tensor:
+    def distillation(self, logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         from torch.nn import functional
 
         student, target = logits.log_softmax(-1), teacher.log_softmax(-1)

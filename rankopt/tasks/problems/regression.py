@@ -26,8 +26,6 @@ class Regression(Problem):
     """
 
     name: ClassVar[str] = "regression"
-    task_type: ClassVar[str] = "SEQ_CLS"
-    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     label_type: ClassVar[str] = "float32"
 
     @property
@@ -39,7 +37,7 @@ class Regression(Problem):
 
         return functional.mse_loss(logits.squeeze(-1), labels, reduction="sum")
 
-    def distillation(self, logits: Tensor, teacher: Tensor) -> Tensor:
+    def distillation(self, logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         from torch.nn import functional
 
         return functional.mse_loss(logits, teacher, reduction="sum")

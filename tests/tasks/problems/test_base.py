@@ -10,6 +10,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
+from rankopt.lowrank.files import AUTO_CLASS
 from rankopt.tasks.glue import GLUE
 from rankopt.tasks.problems import PROBLEMS
 from rankopt.tasks.problems.base import finite
@@ -24,8 +25,11 @@ def test_registered_under_its_own_name(name: str) -> None:
     assert kind.name == name
     assert kind.__module__ == f"rankopt.tasks.problems.{name.replace('-', '_')}"
     assert kind.__name__.lower() == name.replace("-", "")
-    assert hasattr(transformers, kind.auto_class)
-    assert kind.task_type in TaskType.__members__
+    problem = GLUE["sst2"].problem if name == "classification" else kind()
+    for encoder_decoder in (False, True):
+        task_type = problem.task_type(encoder_decoder)
+        assert hasattr(transformers, AUTO_CLASS[task_type])
+        assert task_type in TaskType.__members__
 
 
 @pytest.mark.parametrize("name", GLUE)
@@ -47,10 +51,10 @@ def test_the_mean_loss_is_the_loss_per_example(name: str) -> None:
     logits = torch.randn(10, problem.outputs)
     labels = torch.arange(10) % problem.outputs if problem.labels else torch.randn(10)
     batches = sum(float(problem.loss(logits[part], labels[part])) for part in (slice(0, 4), slice(4, 10)))
-    answers = {field: value.numpy() for field, value in problem.answers(logits).items()}
+    answers = {field: value.numpy() for field, value in problem.answers(logits, labels).items()}
     assert problem.mean_loss(answers, labels.numpy()) == pytest.approx(batches / 10, rel=1e-6)
-    assert float(problem.distillation(logits, logits)) == pytest.approx(0.0, abs=1e-6)
-    assert float(problem.distillation(logits, logits + torch.randn_like(logits))) > 0.1
+    assert float(problem.distillation(logits, logits, labels)) == pytest.approx(0.0, abs=1e-6)
+    assert float(problem.distillation(logits, logits + torch.randn_like(logits), labels)) > 0.1
 
 
 @pytest.mark.parametrize(
@@ -73,4 +77,4 @@ def test_finite_gives_double_precision() -> None:
 
 def test_an_accuracy_is_this_uncertain_at_most() -> None:
     """sqrt(p (1 - p) / n) at p = 1/2."""
-    assert GLUE["cola"].problem.standard_error(100) == pytest.approx(0.05)
+    assert GLUE["cola"].problem.standard_error("matthews", {"logits": np.zeros((100, 2))}) == pytest.approx(0.05)

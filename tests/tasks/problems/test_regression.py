@@ -18,7 +18,7 @@ def test_the_output_is_the_answer() -> None:
 def test_losses_are_squared_errors() -> None:
     logits, labels = torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 5.0])
     assert float(Regression().loss(logits, labels)) == pytest.approx(5.0)
-    assert float(Regression().distillation(logits, torch.tensor([[1.5], [3.0]]))) == pytest.approx(0.25)
+    assert float(Regression().distillation(logits, torch.tensor([[1.5], [3.0]]), torch.zeros(2))) == pytest.approx(0.25)
 
 
 def test_there_are_no_classes() -> None:

@@ -1,0 +1,113 @@
+"""Decoders and encoder-decoders of many families train, are exported, and load in PEFT with the same logits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from tiny_models import tiny_language_model
+
+from rankopt.core.trial_spec import ModelSpec, TrialSpec, decode
+from rankopt.tasks import TASKS
+from rankopt.tasks.mini_decoder import build_tokenizer
+from rankopt.training.language_model import sees_later_tokens
+from rankopt.training.model import load_adapted
+from rankopt.training.trial import run_trial
+
+DECODERS = ["gpt2", "llama", "qwen2", "qwen3", "gemma", "gemma2", "phi", "mistral", "opt", "gpt_neox", "bloom"]
+ENCODER_DECODERS = ["t5", "bart", "mbart"]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[..., Path]:
+    """Saves a random language model of a family with the embedded decoder's tokenizer."""
+
+    def save(family: str, **changes: Any) -> Path:
+        tokenizer = build_tokenizer()
+        folder = tmp_path / family
+        tiny_language_model(family, vocab_size=len(tokenizer), **changes).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+def trial(folder: Path, task: str = "mini-text", **training: Any) -> TrialSpec:
+    return decode(
+        TrialSpec,
+        {
+            "task": {"name": task, "train_examples": 32, "search_examples": 8, "report_examples": 8},
+            "model": {"name": str(folder), "max_rank": 2, "alpha": 8.0},
+            "allocator": {"name": "uniform"},
+            "budget": {"mean_rank": 2},
+            "training": {"steps": 2, "batch_size": 4, "lr": 0.05, **training},
+        },
+    )
+
+
+@pytest.mark.parametrize("family", [*DECODERS, *ENCODER_DECODERS])
+def test_an_exported_adapter_has_pefts_logits(family: str, saved: Callable[..., Path], tmp_path: Path) -> None:
+    """Trained for two steps, exported with the family's task type, and read by PEFT's own loader."""
+    folder = saved(family)
+    result = run_trial(trial(folder), tmp_path / "trial")
+    assert result.status == "complete", result.reason
+    task = TASKS["mini-text"]
+    adapted = load_adapted(ModelSpec(name=str(folder), max_rank=2, alpha=8.0), "init", task, 0)
+    from rankopt.lowrank.export import import_peft
+
+    base = tiny_language_model(family, vocab_size=len(adapted.tokenizer))
+    ours = tiny_language_model(family, vocab_size=len(adapted.tokenizer))
+    import_peft(ours, tmp_path / "trial" / "adapter")
+    exported = json.loads((tmp_path / "trial" / "adapter" / "adapter_config.json").read_text())
+    assert exported["task_type"] == ("SEQ_2_SEQ_LM" if family in ENCODER_DECODERS else "CAUSAL_LM")
+    assert exported["modules_to_save"] is None
+    data = task.encode(task.read("validation", None).select(range(4)), adapted.tokenizer, 32)
+    batch = task.problem.collate([data[index] for index in range(4)], adapted.tokenizer, base.config)
+    del batch["labels"]
+    with torch.no_grad():
+        start = base(**batch).logits
+        expected = ours.eval()(**batch).logits
+        found = PeftModel.from_pretrained(base, str(tmp_path / "trial" / "adapter")).eval()(**batch).logits
+    assert (expected - start).abs().max() > 1e-3, "the test could not fail"
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
+def test_all_linear_leaves_out_the_map_to_the_vocabulary(family: str, saved: Callable[..., Path]) -> None:
+    adapted = load_adapted(ModelSpec(name=str(saved(family)), max_rank=2), "init", TASKS["mini-text"], 0)
+    assert adapted.head == ()
+    assert adapted.head_parameters == 0
+    assert len(adapted.layers) == {"gpt2": 8, "llama": 14, "t5": 2 * 6 + 2 * 10}[family]
+    assert not any("lm_head" in name for name in adapted.layers)
+
+
+def test_models_that_are_no_language_models_are_refused(checkpoint: Callable[..., Path]) -> None:
+    """An encoder sees later tokens; a checkpoint without a map to the vocabulary cannot predict."""
+    from tiny_models import tiny_config
+    from transformers import BertForMaskedLM, LlamaForSequenceClassification
+
+    encoder = BertForMaskedLM(tiny_config("bert", initializer_range=0.3))
+    assert sees_later_tokens(encoder.eval())
+    spec = ModelSpec(name=str(checkpoint("bert", encoder)), max_rank=2)
+    with pytest.raises(ValueError, match="must be a decoder or an encoder-decoder for language modelling"):
+        load_adapted(spec, "init", TASKS["mini-text"], 0)
+    classifier = LlamaForSequenceClassification(tiny_config("llama", pad_token_id=0))
+    spec = ModelSpec(name=str(checkpoint("llama", classifier)), max_rank=2)
+    with pytest.raises(ValueError, match=r"it is no language model: its weights lack lm_head\.weight"):
+        load_adapted(spec, "init", TASKS["mini-text"], 0)
+
+
+def test_accumulated_batches_count_tokens(saved: Callable[..., Path], tmp_path: Path) -> None:
+    """Two micro-batches of two examples give the loss of one batch of four, whatever their lengths."""
+    folder = saved("llama")
+    losses = [
+        run_trial(trial(folder, steps=3, batch_size=size, accumulation=4 // size), tmp_path / str(size)).losses
+        for size in (4, 2)
+    ]
+    for one, other in zip(*losses, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-4)
