@@ -33,7 +33,7 @@ class Look(NamedTuple):
 
     Attributes:
         loss: mean loss.
-        score: the task's first metric.
+        score: the task's first metric, negated where it is better when lower.
     """
 
     loss: float

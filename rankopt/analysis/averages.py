@@ -20,14 +20,14 @@ def average(points: pd.DataFrame) -> pd.DataFrame:
         points: from `tidy`.
     Returns:
         One row per configuration: `setting`, `task`, `metric`, `split`, `allocator`, `name`, `budget`, `configuration`,
-        `key` (of the first seed), `n` (seeds), `kept`, `mean_rank`, `search`, `score` (means), `error` (standard error
-        of the score), `collapsed` (number of such trainings), `train_seconds` (mean), `chosen`.
+        `key` (of the first seed), `n` (seeds), `kept`, `mean_rank`, `search`, `score` (means), `sign` and `gain` (mean; see
+        `tidy`), `error` (standard error of the score), `collapsed` (number of such trainings), `train_seconds` (mean), `chosen`.
     """
     own = points[points["own"].astype(bool)].sort_values([*GROUP, "seed"], kind="stable")
     if own.empty:
         return pd.DataFrame(columns=AVERAGES)
-    named: dict[str, Any] = {column: (column, "first") for column in ("task", "metric", "split", "name", "key")}
-    means = {column: (column, "mean") for column in ("kept", "mean_rank", "search", "score", "train_seconds")}
+    named: dict[str, Any] = {column: (column, "first") for column in ("task", "metric", "split", "name", "key", "sign")}
+    means = {column: (column, "mean") for column in ("kept", "mean_rank", "search", "gain", "score", "train_seconds")}
     averages = (
         own.assign(collapsed=own["collapsed"].astype(int), train_seconds=own["train_seconds"].astype(float))
         .groupby(GROUP, dropna=False, sort=True)
@@ -35,7 +35,7 @@ def average(points: pd.DataFrame) -> pd.DataFrame:
         .reset_index()
     )
     averages["error"] = averages["sd"] / averages["n"].map(math.sqrt)
-    ordered = averages.sort_values(["n", "search", "configuration"], ascending=[False, False, True])
+    ordered = averages.sort_values(["n", "gain", "configuration"], ascending=[False, False, True])
     best = ordered.drop_duplicates(["setting", "allocator", "budget"]).index
     averages["chosen"] = averages.index.isin(best)
     return averages[AVERAGES]
@@ -43,5 +43,5 @@ def average(points: pd.DataFrame) -> pd.DataFrame:
 
 AVERAGES = [
     "setting", "task", "metric", "split", "allocator", "name", "budget", "configuration", "key", "n", "kept",
-    "mean_rank", "search", "score", "error", "collapsed", "train_seconds", "chosen",
+    "mean_rank", "search", "sign", "gain", "score", "error", "collapsed", "train_seconds", "chosen",
 ]  # fmt: skip

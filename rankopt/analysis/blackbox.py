@@ -24,7 +24,7 @@ class Row(Record):
 
     Attributes:
         task: name of the task.
-        metric: name of the metric; higher is better.
+        metric: name of the metric, after a minus where its values are negated; higher is better.
         configuration: dotted path of a field -> value, for example `training.lr`.
         pattern: layer -> rank; may be empty.
         seed: of the training.
@@ -55,13 +55,13 @@ def rows_of(results: Iterable[TrialResult]) -> list[Row]:
     return [
         Row(
             task=result.spec["task"]["name"],
-            metric=result.metrics[0],
+            metric=("-" if result.sign < 0 else "") + result.metrics[0],
             configuration={path: _scalar(each.get(path)) for path in varied}
             | ({"point": point.label} if several else {}),
             pattern=dict(point.pattern),
             seed=result.spec.get("seed", 0),
-            score=result.score("search", point),
-            report=result.score("report", point),
+            score=result.sign * result.score("search", point),
+            report=result.sign * result.score("report", point),
             parameters=point.kept,
         )
         for result, each in zip(complete, flat, strict=True)

@@ -22,14 +22,15 @@ def bencheval_rows(points: pd.DataFrame) -> pd.DataFrame:
         points: from `frame.tidy`; of a trial's points only its own pattern is used.
     Returns:
         Columns `method` (allocator and budget, with a hash where they do not tell configurations apart), `task` (the
-        setting), `seed`, `metric_error = 1 - score` on the report split, `metric`, `time_train_s`, `time_infer_s` (the
-        whole evaluation) and `parameters`.
+        setting), `seed`, `metric_error` on the report split (`1 - score`, or the score where lower is better),
+        `metric`, `time_train_s`, `time_infer_s` (the whole evaluation) and `parameters`.
     Raises:
         ValueError: a score above 1, which has no error in this form.
     """
     own = points[points["own"].astype(bool)]
-    if len(own) and own["score"].max() > 1:
-        row = own.loc[own["score"].idxmax()]
+    rising = own[own["sign"] > 0]
+    if len(rising) and rising["score"].max() > 1:
+        row = rising.loc[rising["score"].idxmax()]
         raise ValueError(f"scores must be at most 1 for bencheval, got {row['metric']} {row['score']:g}")
     budget = [f" at mean rank {value:g}" if value == value else "" for value in own["budget"]]
     method = own["allocator"].astype(str) + budget
@@ -40,7 +41,7 @@ def bencheval_rows(points: pd.DataFrame) -> pd.DataFrame:
         "method": method,
         "task": own["setting"],
         "seed": own["seed"],
-        "metric_error": 1 - own["score"],
+        "metric_error": own["score"].where(own["sign"] < 0, 1 - own["score"]),
         "metric": own["metric"],
         "time_train_s": own["train_seconds"],
         "time_infer_s": own["evaluate_seconds"],

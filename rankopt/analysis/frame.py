@@ -46,6 +46,7 @@ def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFra
         - `kept`, `trained`, `head`: parameters; `mean_rank`; `component`: parameters of the largest component;
         - `collapsed`: whether the model predicts the same for every example (see `collapsed`);
         - `score`, `search`: the primary metric on the first report split and on the search split;
+        - `sign`: -1 where that metric is better when lower, else 1; `gain`: `sign * search`, which choices maximise;
         - `search:<metric>`, `<report split>:<metric>`: all metrics;
         - `train_seconds`, `evaluate_seconds`, `steps`, `tokens`, `padded_tokens`: of the whole trial.
     """
@@ -95,7 +96,7 @@ def defect(result: TrialResult) -> str:
 COLUMNS = [
     "setting", "task", "model", "protocol", "allocator", "name", "configuration", "budget", "seed", "point", "own",
     "kept", "mean_rank", "component", "collapsed", "trained", "head", "metric", "split", "score", "search",
-    "train_seconds", "evaluate_seconds", "steps", "tokens", "padded_tokens", "key",
+    "sign", "gain", "train_seconds", "evaluate_seconds", "steps", "tokens", "padded_tokens", "key",
 ]  # fmt: skip
 
 
@@ -121,6 +122,8 @@ def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Fl
         "split": next(iter(point.report)),
         "score": result.score("report", point),
         "search": result.score("search", point),
+        "sign": result.sign,
+        "gain": result.sign * result.score("search", point),
         "train_seconds": cost.train_seconds if cost else None,
         "evaluate_seconds": cost.evaluate_seconds if cost else None,
         "steps": cost.steps if cost else None,

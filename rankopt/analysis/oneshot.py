@@ -18,8 +18,8 @@ from rankopt.core.result import Point, TrialResult
 from rankopt.core.trial_spec import TrialSpec, decode
 
 COLUMNS = [
-    "seed", "source", "level", "flat", "kept", "search", "score", "again_search", "again_score", "key", "again_key",
-    "super_seconds", "again_seconds", "super_steps", "again_steps", "looks", "look_seconds",
+    "seed", "source", "level", "flat", "kept", "search", "gain", "score", "again_search", "again_score", "key",
+    "again_key", "super_seconds", "again_seconds", "super_steps", "again_steps", "looks", "look_seconds",
 ]  # fmt: skip
 
 
@@ -58,9 +58,10 @@ def oneshot(results: Iterable[TrialResult], epochs: float | None = None) -> pd.D
     Returns:
         A frame sorted by level, source and seed with these columns: `source` and `level` (see `origin`); `flat`,
         whether the pattern is the uniform one of its level, whatever its source; `seed`; `kept`; `search` and `score`
-        of the super-network at the pattern; `again_search` and `again_score` of the training from scratch (NaN
-        without one); `super_seconds` (training and evaluation of patterns) and `again_seconds`; `super_steps` (NaN if
-        a step has several passes) and `again_steps`; `looks` (patterns evaluated) and `look_seconds`; both keys.
+        of the super-network at the pattern; `gain`, the search score, negated where lower is better; `again_search` and
+        `again_score` of the training from scratch (NaN without one); `super_seconds` (training and evaluation of
+        patterns) and `again_seconds`; `super_steps` (NaN if a step has several passes) and `again_steps`; `looks`
+        (patterns evaluated) and `look_seconds`; both keys.
     """
     complete = [result for result in results if result.points]
     again = {(_surroundings(result), result.own.pattern): result for result in complete if not is_super_network(result)}
@@ -77,7 +78,8 @@ def oneshot(results: Iterable[TrialResult], epochs: float | None = None) -> pd.D
                 {
                     "seed": result.spec.get("seed", 0), "source": source, "level": level,
                     "flat": point.pattern in flat, "kept": point.kept,
-                    "search": result.score("search", point), "score": result.score("report", point),
+                    "search": result.score("search", point),
+                    "gain": result.sign * result.score("search", point), "score": result.score("report", point),
                     "again_search": other.score("search") if other else math.nan,
                     "again_score": other.score("report") if other else math.nan,
                     "key": result.key, "again_key": other.key if other else "",
@@ -133,7 +135,7 @@ def beside_uniform(frame: pd.DataFrame, times: float = 1.0) -> pd.DataFrame:
     Returns:
         One row per super-network and level with such a training: `level`, `seed`, `source` and `difference`.
     Example:
-        >>> frame = pd.DataFrame({"key": "k", "seed": 0, "level": [1.0, 1.0, 2.0], "kept": 8, "search": [0.2, 0.4, 0.5],
+        >>> frame = pd.DataFrame({"key": "k", "seed": 0, "level": [1.0, 1.0, 2.0], "kept": 8, "gain": [0.2, 0.4, 0.5],
         ...                       "source": ["uniform", "energy", "uniform"], "flat": [True, False, True],
         ...                       "score": [0.1, 0.3, 0.4], "again_score": [0.25, 0.2, 0.35]})
         >>> [beside_uniform(frame, times)["difference"].round(2).tolist() for times in (1.0, 2.0)]
@@ -141,7 +143,7 @@ def beside_uniform(frame: pd.DataFrame, times: float = 1.0) -> pd.DataFrame:
     """
     uniform = frame[(frame["source"] == CONTROL) & frame["again_score"].notna()]
     known = {(row.key, row.level): row.again_score for row in uniform.itertuples()}
-    ordered = frame.sort_values(["search", "kept"], ascending=[False, True], kind="stable")
+    ordered = frame.sort_values(["gain", "kept"], ascending=[False, True], kind="stable")
     if times != 1:
         ordered = ordered[~ordered["flat"].astype(bool)]
     best = ordered.drop_duplicates(["key", "level"]).sort_values(["level", "seed"])

@@ -24,7 +24,7 @@ class Pair:
         setting, budget, allocator, name, metric: as in `frame.tidy`.
         key, control_key: first trials of the chosen configurations.
         values: quantity -> seed -> value, for the shared seeds: `score`, `control` (at equal parameters), `difference`
-            of the two, `at_budget` (the difference at equal budget), `kept` and `control_kept`.
+            of the two, negated where lower is better, `at_budget` (the difference at equal budget), `kept` and `control_kept`.
         configurations, control_configurations: how many were compared on each side.
         collapsed: whether a training of either side predicts the same for every example.
         unbiased: whether both choices are, see `select`.
@@ -77,7 +77,7 @@ def pairs(points: pd.DataFrame, averages: pd.DataFrame, control: str) -> list[Pa
             continue
         first = groups[setting, budget, allocator].iloc[0]
         curve = [one for (where, _, label), one in sides.items() if where == setting and label == control]
-        values, unequal = _values(side, reference, curve, float(first["component"]))
+        values, unequal = _values(side, reference, curve, float(first["component"]), int(first["sign"]))
         found.append(
             Pair(
                 setting, float(budget), allocator, first["name"], first["metric"], keys[setting, budget, allocator],
@@ -89,7 +89,7 @@ def pairs(points: pd.DataFrame, averages: pd.DataFrame, control: str) -> list[Pa
 
 
 def _values(
-    side: Selected, reference: Selected, curve: Sequence[Selected], component: float
+    side: Selected, reference: Selected, curve: Sequence[Selected], component: float, sign: int = 1
 ) -> tuple[Mapping[str, Values], bool]:
     """The values of a pair, and whether its parameters are unequal."""
     seeds = sorted(set(side.scores) & set(reference.scores))
@@ -104,8 +104,8 @@ def _values(
     values = {
         "score": {seed: side.scores[seed] for seed in seeds},
         "control": control,
-        "difference": {seed: side.scores[seed] - control[seed] for seed in seeds},
-        "at_budget": {seed: side.scores[seed] - reference.scores[seed] for seed in seeds},
+        "difference": {seed: sign * (side.scores[seed] - control[seed]) for seed in seeds},
+        "at_budget": {seed: sign * (side.scores[seed] - reference.scores[seed]) for seed in seeds},
         "kept": {seed: side.kept[seed] for seed in seeds},
         "control_kept": {seed: reference.kept[seed] for seed in seeds},
     }

@@ -85,7 +85,7 @@ def _varied(study: StudySpec) -> Iterator[str]:
             yield name
 
 
-BEST = ["setting", "allocator", "n", "kept", "mean_rank", "search", "score", "key", "point"]
+BEST = ["setting", "allocator", "n", "kept", "mean_rank", "search", "gain", "score", "key", "point"]
 
 
 def best(points: pd.DataFrame, budget: int | None = None) -> pd.DataFrame:
@@ -101,20 +101,20 @@ def best(points: pd.DataFrame, budget: int | None = None) -> pd.DataFrame:
     """
     found = []
     for _, rows in points.groupby("setting", sort=True):
-        ordered = rows.sort_values(["search", "key"], ascending=[False, True])
+        ordered = rows.sort_values(["gain", "key"], ascending=[False, True])
         groups = ordered.groupby(["configuration", "point"], sort=True, as_index=False)
         means = groups.agg(
             setting=("setting", "first"), allocator=("allocator", "first"), n=("seed", "size"), kept=("kept", "mean"),
             mean_rank=("mean_rank", "mean"), search=("search", "mean"), score=("score", "mean"), key=("key", "first"),
-            most=("kept", "max"),
+            most=("kept", "max"), gain=("gain", "mean"),
         )  # fmt: skip
         means = means[means["n"] == means["n"].max()]
         if budget is None:
-            chosen = means.iloc[front(means["kept"].tolist(), means["search"].tolist())]
+            chosen = means.iloc[front(means["kept"].tolist(), means["gain"].tolist())]
             # points of one training that agree in all these columns are one pattern under several labels
             chosen = chosen.drop_duplicates(["configuration", "kept", "search", "score"])
         else:
             affordable = means[means["most"] <= budget]
-            chosen = affordable.sort_values(["search", "kept", "key"], ascending=[False, True, True]).head(1)
+            chosen = affordable.sort_values(["gain", "kept", "key"], ascending=[False, True, True]).head(1)
         found.append(chosen[BEST])
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=BEST)

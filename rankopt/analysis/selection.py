@@ -29,9 +29,9 @@ class Selected:
 def select(own: pd.DataFrame) -> Selected:
     """The scores of the best configuration, chosen by the search scores of the first half of the seeds.
 
-        c = argmax_c mean over the first n // 2 seeds of search[c, s],    scores: report[c, s] of the other seeds
+        c = argmax_c mean over the first n // 2 seeds of gain[c, s],    scores: report[c, s] of the other seeds
 
-    A lucky seed has a high search score and a high report score, so the best of n configurations looks better than it
+    The gain is the search score, negated where lower is better. A lucky seed has a high search score and a high report score, so the best of n configurations looks better than it
     is at the seeds by which it was chosen. Only configurations with the largest number of seeds are compared.
 
     Args:
@@ -41,11 +41,11 @@ def select(own: pd.DataFrame) -> Selected:
         best one over all its seeds, not `unbiased`.
     Example:
         >>> rows = [("a", 0, .5, .5), ("a", 1, .9, .9), ("b", 0, .6, .6), ("b", 1, .7, .7)]
-        >>> own = pd.DataFrame(rows, columns=["configuration", "seed", "search", "score"])
+        >>> own = pd.DataFrame(rows, columns=["configuration", "seed", "gain", "score"])
         >>> select(own.assign(kept=8, collapsed=False)).scores
         {1: 0.7}
     """
-    columns = ("configuration", "seed", "search", "score", "kept", "collapsed")
+    columns = ("configuration", "seed", "gain", "score", "kept", "collapsed")
     found: dict[str, dict[int, tuple[float, float, float, bool]]] = {}
     for configuration, seed, *values in zip(*(own[column].tolist() for column in columns), strict=True):
         found.setdefault(configuration, {})[int(seed)] = (values[0], values[1], values[2], bool(values[3]))

@@ -111,6 +111,7 @@ def best(
     words = [configuration(spec, results[key].spec) for key in found["key"]]
     if any(words):
         found["configuration"] = words
+    found = found.drop(columns="gain")
     rows = found.rename(columns={"setting": "task", "n": "seeds", "score": "report"}).to_dict("records")
     if as_json:
         print(json.dumps([{**row, "pattern": pattern} for row, pattern in zip(rows, patterns, strict=True)], indent=2))

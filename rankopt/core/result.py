@@ -126,7 +126,8 @@ class TrialResult(Record):
         key: hash of the trial's spec.
         spec: the trial's spec, decoded with `TrialSpec.model_validate`.
         status: "complete", or "failed" with a `reason` and without points.
-        metrics: names of the task's metrics, the primary one first; all are maximised.
+        metrics: names of the task's metrics, the primary one first.
+        minimised: those of them that are better when lower; all others are better when higher.
         layers: shape of every adapted layer.
         points: at least one if complete; the first is the trial's own pattern (label "budget").
         ranks: active ranks over time, whenever they changed (about 100 events at most).
@@ -142,6 +143,7 @@ class TrialResult(Record):
     status: Status
     reason: str = ""
     metrics: tuple[str, ...] = ()
+    minimised: tuple[str, ...] = ()
     layers: dict[str, Shape] = Field(default_factory=dict)
     points: tuple[Point, ...] = ()
     ranks: tuple[RankEvent, ...] = ()
@@ -165,6 +167,11 @@ class TrialResult(Record):
         point = point or self.own
         scores = point.search if split == "search" else next(iter(point.report.values()))
         return scores[self.metrics[0]]
+
+    @property
+    def sign(self) -> int:
+        """-1 where the primary metric is better when lower, else 1; a score times the sign is better when higher."""
+        return -1 if self.metrics[0] in self.minimised else 1
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,9 @@ class StudySpec(Spec):
         repeat: dotted path -> a list of values, written as in `space`. A search trains each proposal at every
             combination of them and uses the mean score, so that its result does not depend on one lucky seed.
         search: how trials are proposed.
-        objectives: what a search optimises: `score: maximize` (on the search split), `parameters: minimize` (kept
-            adapter parameters), or both.
+        objectives: what a search optimises: the `score` on the search split, `parameters: minimize` (kept adapter
+            parameters), or both. The direction of `score` follows the task's metric: `minimize` for perplexity, loss
+            and mean squared error, otherwise `maximize`.
         constraints: upper limit of the kept adapter parameters of a search's best trials.
         wandb: project, entity and tags of the study's W&B runs.
         contents: hashes of the files in local folders: "data" by `<data_dir>/<task>`, "model" by folder. Set by rankopt
@@ -118,8 +119,8 @@ class StudySpec(Spec):
     @classmethod
     def _directions(cls, objectives: dict[str, str]) -> dict[str, str]:
         for name, direction in objectives.items():
-            if direction != (wanted := "maximize" if name == "score" else "minimize"):
-                raise FieldError((name,), f"must be {wanted!r}, got {direction!r}")
+            if name == "parameters" and direction != "minimize":
+                raise FieldError((name,), f"must be 'minimize', got {direction!r}")
         return objectives
 
     @property

@@ -54,11 +54,11 @@ def _paragraphs(evidence: Evidence, scope: str, rows: pd.DataFrame) -> Iterator[
         f"{span(int(rows['n'].min()), int(rows['n'].max()), 'seed')}: "
     )
     if best["difference"] > 0:
-        text = f"Best: {best['allocator']}. {where}its {what} is {_difference(best)}."
+        text = f"Best: {best['allocator']}. {where}its {what} is {_difference(evidence, best)}."
     else:
-        text = f"Best: {CONTROL}. {where}no allocator has a higher {what}."
+        text = f"Best: {CONTROL}. {where}no allocator has a better {what}."
     if worst["difference"] < 0:
-        text += f" Worst: {worst['allocator']}, {_difference(worst)}."
+        text += f" Worst: {worst['allocator']}, {_difference(evidence, worst)}."
     elif len(known) > 1 or best["difference"] > 0:
         text += f" Worst: {CONTROL}." if worst["difference"] > 0 else ""
     yield text
@@ -90,8 +90,9 @@ def _metric(evidence: Evidence, scope: str) -> str:
     return METRICS.get(name := names.pop(), name) if len(names) == 1 else "score"
 
 
-def _difference(row: Any) -> str:
-    side = "above" if row["difference"] >= 0 else "below"
+def _difference(evidence: Evidence, row: Any) -> str:
+    falling = (evidence.points["sign"] < 0).all()  # a difference is positive where the allocator is better
+    side = "above" if (row["difference"] >= 0) != falling else "below"
     size = f"{abs(row['difference']):.3f} {side} {CONTROL}"
     if row["verdict"] in UNTESTED:
         return f"{size} ({UNTESTED[row['verdict']]})"

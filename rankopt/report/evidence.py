@@ -128,7 +128,8 @@ class Evidence:
     def metric(self, setting: str, split: str = "report") -> str:
         """The primary metric of a setting and the split it is measured on, in words."""
         first = self.points[self.points["setting"] == setting].iloc[0]
-        return metric_label(first["metric"], first["split"] if split == "report" else split)
+        label = metric_label(first["metric"], first["split"] if split == "report" else split)
+        return f"{label}, lower is better" if first["sign"] < 0 else label
 
     def complete(self, setting: str) -> list[TrialResult]:
         """The complete results of a setting, sorted by key."""
@@ -139,7 +140,7 @@ class Evidence:
         """The Pareto front by search score of the averages within the study's constraint, the cheapest first."""
         rows = self.averages[self.averages["setting"] == setting]
         rows = rows[rows["kept"] <= self.study.constraints.get("parameters", math.inf)]
-        return rows.iloc[front(rows["kept"].tolist(), rows["search"].tolist())]
+        return rows.iloc[front(rows["kept"].tolist(), rows["gain"].tolist())]
 
     def runs(self, setting: str, budget: float, allocator: str) -> pd.DataFrame:
         """The own points of the chosen configuration, one per seed; a NaN budget selects trials without a budget."""

@@ -152,8 +152,9 @@ class Dominated(Pruner):
 
         parameters_j <= parameters,   score_j > score + errors * sqrt(error_j^2 + error^2)
 
-    with `error = 1 / (2 sqrt(n))` on n examples, the largest standard error of an accuracy; for other metrics it is an
-    approximation. A trial that improves late can be stopped wrongly; `warmup` reduces that risk.
+    with the scores negated where lower is better, and `error = 1 / (2 sqrt(n))` on n examples, the largest standard
+    error of an accuracy; for other metrics it is an approximation. A trial that improves late can be stopped
+    wrongly; `warmup` reduces that risk.
 
     Args:
         errors: number of standard errors that the difference must exceed.
@@ -164,7 +165,7 @@ class Dominated(Pruner):
     warmup: Annotated[int, Field(ge=0)] = 1
 
     def check(self, study: StudySpec) -> None:
-        if study.objectives != {"score": "maximize", "parameters": "minimize"}:
+        if set(study.objectives) != {"score", "parameters"}:
             raise ValueError(
                 "search.pruner 'dominated' needs objectives: {score: maximize, parameters: minimize}, got "
                 + ", ".join(f"{name}: {direction}" for name, direction in study.objectives.items())
@@ -175,18 +176,24 @@ class Dominated(Pruner):
     def build(self) -> BasePruner:
         return optuna.pruners.NopPruner()  # Optuna's pruners support one objective only; see `dominated`
 
-    def dominated(self, mine: Interim, others: Iterable[Interim]) -> bool:
+    def dominated(self, mine: Interim, others: Iterable[Interim], falling: bool = False) -> bool:
         """Whether an interim result of another trial dominates this one.
+
+        Args:
+            mine: this one.
+            others: of the other trials.
+            falling: whether a lower score is better.
 
         Example:
             >>> mine, other = Interim(2, 0.60, 500, 0.02), Interim(2, 0.70, 400, 0.02)
             >>> Dominated().dominated(mine, [other]), Dominated(errors=4.0).dominated(mine, [other])
             (True, False)
         """
+        sign = -1 if falling else 1
         return mine.evaluation > self.warmup and any(
             other.evaluation == mine.evaluation
             and other.parameters <= mine.parameters
-            and other.score > mine.score + self.errors * (other.error**2 + mine.error**2) ** 0.5
+            and sign * (other.score - mine.score) > self.errors * (other.error**2 + mine.error**2) ** 0.5
             for other in others
         )
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from statistics import fmean
-from typing import Any
 
 import optuna
 
 from rankopt.core.result import Progress
+from rankopt.core.study_spec import StudySpec
 from rankopt.search.pruners import Dominated, Interim, Pruner, build_pruner
 from rankopt.study.attempts import INTERIM
 from rankopt.study.storage import StudyStore
@@ -23,11 +22,12 @@ class EarlyStopping:
     Args:
         trial: the attempt.
         store: its study.
-        constraints: of the study.
+        study: its spec.
     """
 
-    def __init__(self, trial: optuna.Trial, store: StudyStore, constraints: Mapping[Any, int]) -> None:
-        self.trial, self.store, self.limit = trial, store, constraints.get("parameters")
+    def __init__(self, trial: optuna.Trial, store: StudyStore, study: StudySpec) -> None:
+        self.trial, self.store, self.limit = trial, store, study.constraints.get("parameters")
+        self.falling = study.objectives.get("score") == "minimize"
         self.pruner: Pruner | None = build_pruner(store.search.pruner) if store.search.pruner else None
         self.evaluations = self.pruner.evaluations if self.pruner else 0
         self._count = 0
@@ -47,7 +47,7 @@ class EarlyStopping:
         if isinstance(self.pruner, Dominated):
             others = [other for other in self.store.trials() if other.number != self.trial.number]
             rows = [Interim(n, *row) for other in others for n, row in enumerate(other.user_attrs.get(INTERIM, []), 1)]
-            worse = self.pruner.dominated(mine, rows)
+            worse = self.pruner.dominated(mine, rows, self.falling)
         else:
             worse = self._report(mine.score, mine.evaluation)
         if worse:

@@ -78,6 +78,6 @@ def _best(study: str, complete: list[TrialResult], budget: int | None) -> Export
     if found.empty:
         least = min(point.kept for result in complete for point in result.points)
         raise ValueError(f"--budget must be at least {least:,}, the size of the smallest adapter, got {budget:,}")
-    row = found.sort_values(["search", "kept", "key"], ascending=[False, True, True]).iloc[0]
+    row = found.sort_values(["gain", "kept", "key"], ascending=[False, True, True]).iloc[0]
     result = next(result for result in complete if result.key == row["key"])
     return Exported(result, next(point for point in result.points if point.label == row["point"]))

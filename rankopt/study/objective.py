@@ -76,7 +76,7 @@ class Objective:
             AttemptFailedError: a training failed; the failure is recorded.
             AttemptInterruptedError: it must be requeued.
         """
-        stopping = EarlyStopping(trial, self.store, self.study.constraints)
+        stopping = EarlyStopping(trial, self.store, self.study)
         trainings = self.study.trainings(self._spec(trial))
         results: list[TrialResult] = []
         for index, spec in enumerate(trainings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rankopt.core.errors import InvalidSpecError, Location, Violation, violation_of
 from rankopt.core.space import Assignment
@@ -102,12 +102,39 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> Pr
             lines.append(file.line(problem if problem.location else unnamed, assignment))
     if lines:
         raise InvalidSpecError(lines)
-    study = file.study.model_copy(update={"contents": local_contents(spec for _, spec in trials)})
+    contents = local_contents(spec for _, spec in trials)
+    study = file.study.model_copy(update={"contents": contents, "objectives": directed(file, trials)})
     distinct: dict[str, PlannedTrial] = {}
     for trial in planned:
         spec = study.with_contents(trial.spec)
         distinct.setdefault(spec.key, replace(trial, spec=spec))
     return Preflight(study, list(distinct.values()), unfit)
+
+
+def directed(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> dict[Any, Any]:
+    """The study's objectives, with the direction of `score` that the primary metrics of its tasks have.
+
+    Raises:
+        InvalidSpecError: the file says another direction, or a search would compare metrics of both directions.
+    """
+    from rankopt.tasks import TASKS
+
+    study = file.study
+    objectives = dict(study.objectives)
+    metrics: dict[str, str] = {}
+    for spec in (training for _, trial in trials for training in study.trainings(trial)):
+        task = TASKS[spec.task.name]
+        metrics[task.metrics[0]] = "minimize" if task.minimised[:1] == task.metrics[:1] else "maximize"
+    if "score" not in objectives or (len(set(metrics.values())) > 1 and study.listed):
+        return objectives
+    if len(set(metrics.values())) > 1:
+        names = " and ".join(sorted(metrics))
+        raise InvalidSpecError([file.at(("search",), f"cannot compare metrics of both directions, got {names}")])
+    metric, direction = next(iter(metrics.items()))
+    if "objectives" in study.model_fields_set and objectives["score"] != direction:
+        said = f"must be {direction!r} for the metric {metric!r}, got {objectives['score']!r}"
+        raise InvalidSpecError([file.at(("objectives", "score"), said)])
+    return objectives | {"score": direction}
 
 
 def seconds_per_flop(precision: str = "fp32", seconds: float = 0.3) -> float:

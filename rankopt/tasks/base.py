@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from rankopt.tasks.metrics import MINIMISED
 from rankopt.tasks.problems.base import Answers, Problem
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class Task(ABC):
     def labels(self) -> tuple[str, ...]:
         """Class names in the order of their integer labels; empty unless classes are predicted."""
         return self.problem.labels
+
+    @property
+    def minimised(self) -> tuple[str, ...]:
+        """The metrics that are better when lower."""
+        return tuple(metric for metric in self.metrics if metric in MINIMISED)
 
     def scores(self, answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
         """Every metric of a split, in the task's order: the first is the primary one."""

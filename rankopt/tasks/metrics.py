@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+MINIMISED = frozenset({"loss", "mse", "perplexity", "bits_per_byte"})
+"""The metrics that are better when lower. Every result records which of its metrics these are."""
+
 
 def accuracy(predictions: Array, references: Array) -> float:
     """Fraction of examples with a correct prediction: `mean(predictions == references)`.

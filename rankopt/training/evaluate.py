@@ -63,7 +63,7 @@ class Looks:
         self.seen.append((pattern.parameters(shapes_of(self.adapted.layers)), score))
         self.seconds += self.clock() - began
         self.observe(Progress(len(self.seen), len(self.seen), "look", {"loss": loss, "score": score}))
-        return Look(loss, score)
+        return Look(loss, -score if self.task.minimised[:1] == metrics else score)
 
 
 def predict(

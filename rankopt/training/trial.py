@@ -350,6 +350,7 @@ def _result(prepared: Prepared, **values: Any) -> TrialResult:
         key=prepared.spec.key,
         spec=prepared.spec.plain,
         metrics=prepared.task.metrics,
+        minimised=prepared.task.minimised,
         layers=shapes_of(prepared.adapted.layers),
         environment=environment() | hashes | {"task_version": str(prepared.task.version)},
         **values,

@@ -28,3 +28,10 @@ def test_the_choice_prefers_configurations_with_all_their_seeds() -> None:
 def test_errors_are_those_of_the_mean() -> None:
     (row,) = average(tidy([trial(0.6, seed=0), trial(0.7, seed=1)])).to_dict("records")
     assert (row["n"], row["score"], row["error"]) == pytest.approx((2, 0.65, 0.05))
+
+
+def test_the_choice_follows_the_direction_of_the_metric() -> None:
+    results = [trial(0.9, search=0.9, training={"lr": 1e-3}), trial(0.6, search=0.7, training={"lr": 1e-4})]
+    falling = average(tidy([one.model_copy(update={"minimised": ("accuracy",)}) for one in results]))
+    assert falling.loc[falling["chosen"].astype(bool), "score"].tolist() == [0.6]
+    assert falling["gain"].tolist() == (-falling["search"]).tolist()

@@ -111,3 +111,17 @@ def test_rows_name_the_trials_that_were_compared() -> None:
     other = trial(0.6, allocator={"name": "random"})
     (row,) = compared([*control, other]).cells.to_dict("records")
     assert (row["key"], row["control_key"]) == (other.key, control[1].key)
+
+
+def test_lower_is_better_where_the_result_says_so() -> None:
+    """A lower score is then an improvement: the difference is positive, and the verdict turns over."""
+    draws = [(seed, 0.01 * seed * (-1) ** seed) for seed in range(6)]
+    results = [
+        *(trial(0.6 + noise, seed=seed) for seed, noise in draws),
+        *(trial(0.3 - noise, seed=seed, allocator=OTHER) for seed, noise in draws),
+    ]
+    falling = [one.model_copy(update={"minimised": ("accuracy",)}) for one in results]
+    for given, sign, word in ((falling, 1, "better"), (results, -1, "worse")):
+        (row,) = compared(given).arms.to_dict("records")
+        assert row["difference"] * sign > 0.2
+        assert row["verdict"] == word

@@ -126,3 +126,9 @@ def test_peft_runs_make_a_table() -> None:
     assert len(table) == len(set(table["experiment_name"])) == 8
     assert pd.to_datetime(table["created_at"]).isna().all()
     assert runs[-1]["run_info"]["error_msg"] == "x"
+
+
+def test_a_metric_that_is_better_when_lower_is_its_own_error() -> None:
+    points = tidy([one.model_copy(update={"minimised": ("accuracy",)}) for one in results()])
+    rows = bencheval_rows(points.assign(score=points["score"] + 7))
+    assert rows["metric_error"].min() == pytest.approx(7.6)

@@ -29,7 +29,7 @@ def frame() -> pd.DataFrame:
     rows = [(name, seed, kept, score) for name, (kept, *both) in scores.items() for seed, score in enumerate(both)]
     data = pd.DataFrame(rows, columns=["configuration", "seed", "kept", "search"])
     same = {"setting": "rte", "allocator": "x", "point": "budget", "mean_rank": 1.0, "score": 0.0}
-    return data.assign(**same, key=data["configuration"])
+    return data.assign(**same, key=data["configuration"], gain=data["search"])
 
 
 def test_the_best_are_means_over_seeds() -> None:
@@ -51,7 +51,7 @@ def test_every_seed_is_within_the_budget() -> None:
 
 def test_configurations_with_fewer_seeds_are_ignored() -> None:
     """Within a budget and on the front, a configuration with failed seeds is not compared."""
-    lucky = pd.concat([frame(), frame().tail(1).assign(configuration="d", key="d", kept=5, search=0.99)])
+    lucky = pd.concat([frame(), frame().tail(1).assign(configuration="d", key="d", kept=5, search=0.99, gain=0.99)])
     assert list(best(lucky)["key"]) == ["a", "c"]
     assert list(best(lucky, 12)["key"]) == ["a"]
 
@@ -62,3 +62,10 @@ def test_one_pattern_under_two_labels_is_one_row() -> None:
     assert list(best(twice)["key"]) == ["a", "c"]
     apart = pd.concat([frame(), frame().assign(configuration=frame()["configuration"] + "z")])
     assert len(best(apart)) > 2
+
+
+def test_a_lower_perplexity_is_better() -> None:
+    """The front and the best within a budget turn over where the gain is the negated score."""
+    falling = frame().assign(search=-frame()["search"], gain=frame()["search"])
+    assert list(best(falling)["key"]) == ["a", "c"]
+    assert list(best(falling, 30)["search"]) == [pytest.approx(-0.8)]

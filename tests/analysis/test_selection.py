@@ -9,7 +9,7 @@ from rankopt.analysis.selection import select
 
 
 def frame(rows: list[tuple[str, int, float, float]]) -> pd.DataFrame:
-    found = pd.DataFrame(rows, columns=["configuration", "seed", "search", "score"])
+    found = pd.DataFrame(rows, columns=["configuration", "seed", "gain", "score"])
     return found.assign(kept=8, collapsed=False)
 
 

@@ -135,7 +135,6 @@ def test_overlapping_dimensions_are_refused(dimensions: tuple[str, ...]) -> None
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"objectives": {"score": "minimize"}}, "objectives.score must be 'maximize', got 'minimize'"),
         ({"objectives": {"parameters": "maximize"}}, "objectives.parameters must be 'minimize', got 'maximize'"),
         (
             {"repeat": {"model.alpha": [1.0]}},

@@ -155,7 +155,7 @@ def test_a_wrong_repeat_is_reported_at_its_line(tiny_study: Make) -> None:
         ("repeat.training.lr=[1.0e-3]", r"repeat dimensions must not overlap"),
         ("repeat.seed=[0, 1, 0]", r"repeat\.seed must list distinct values, got 0 twice"),
         ("repeat.seed=3", r"repeat\.seed must be a list of values, got 3"),
-        ("objectives={score: minimize}", r"objectives\.score must be 'maximize', got 'minimize'"),
+        ("objectives={parameters: maximize}", r"objectives\.parameters must be 'minimize', got 'maximize'"),
         ("repeat.seed={int: [0, 3]}", r"repeat\.seed must be a list of values, got"),
         ("repeat.seed=[]", r"must not be an empty list"),
     ):

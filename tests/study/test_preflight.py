@@ -12,7 +12,7 @@ import pytest
 from rankopt.core.errors import InvalidSpecError
 from rankopt.core.study_file import StudyFile
 from rankopt.study.plan import validated_trials
-from rankopt.study.preflight import preflight, seconds_per_flop
+from rankopt.study.preflight import directed, preflight, seconds_per_flop
 from rankopt.training.trial import run_trial
 
 Make = Callable[..., Path]
@@ -153,3 +153,18 @@ def test_texts_longer_than_the_models_positions(tiny_study: Make, tiny_model: Pa
     BertModel(AutoConfig.from_pretrained(short, max_position_embeddings=4)).save_pretrained(short)
     (line,) = problem_lines(tiny_study(model__name=str(short)))
     assert "base.task.max_length must be at most 4, the number of positions of" in line
+
+
+def test_the_direction_of_the_score_follows_the_metric(tiny_study: Make) -> None:
+    """Perplexity is minimised without being told; a file that says otherwise, or a search over both, is refused."""
+    changes = {"model__name": "mini-decoder", "task": {"name": "mini-text", "train_examples": 20}}
+    file = StudyFile(tiny_study(**changes))
+    trials = validated_trials(file)
+    assert directed(file, trials) == {"score": "minimize", "parameters": "minimize"}
+    told = StudyFile(tiny_study(**changes), ["objectives={score: maximize}"])
+    with pytest.raises(InvalidSpecError, match=r"objectives.score must be 'minimize' for the metric 'perplexity'"):
+        directed(told, validated_trials(told))
+    tasks = ["search={name: random, trials: 4}", "task.name=[mini-text, mini-e2e]"]
+    both = StudyFile(tiny_study(**changes), tasks)
+    with pytest.raises(InvalidSpecError, match="cannot compare metrics of both directions, got bleu and perplexity"):
+        directed(both, validated_trials(both))

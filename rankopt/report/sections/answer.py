@@ -110,7 +110,7 @@ def _found(evidence: Evidence, setting: str) -> str:
 
 def _sentence(evidence: Evidence, setting: str, budget: float) -> str:
     """The best allocator by search score, where no pair can be compared."""
-    rows = at(evidence.chosen, setting, budget).sort_values(["search", "allocator"], ascending=[False, True])
+    rows = at(evidence.chosen, setting, budget).sort_values(["gain", "allocator"], ascending=[False, True])
     where = f"On {setting} at mean rank {budget:g}" if budget == budget else f"On {setting}"
     others = f"there is no {CONTROL} trial at the same budget to compare with"
     if set(rows["name"]) == {CONTROL}:

@@ -6,7 +6,7 @@ from rankopt.report.base import Block, Section
 from rankopt.report.evidence import Evidence
 from rankopt.report.shares import shares_chart, shares_table
 
-QUESTIONS = {"front": "being near the front", "score": "a high score", "parameters": "few parameters"}
+QUESTIONS = {"front": "being near the front", "score": "a good score", "parameters": "few parameters"}
 TITLE = "Dimension importance"
 
 

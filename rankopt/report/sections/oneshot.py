@@ -174,8 +174,8 @@ def _table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _front(frame: pd.DataFrame) -> pd.DataFrame:
     """The Pareto front of the super-networks' patterns by search score, means over seeds."""
-    means = frame.groupby(["level", "source"], as_index=False)[["kept", "search", "score"]].mean()
-    return means.iloc[front(means["kept"].tolist(), means["search"].tolist())]
+    means = frame.groupby(["level", "source"], as_index=False)[["kept", "gain", "score"]].mean()
+    return means.iloc[front(means["kept"].tolist(), means["gain"].tolist())]
 
 
 def _from_scratch(frame: pd.DataFrame) -> dict[tuple[float, str], str]:
@@ -190,7 +190,7 @@ def _score(values: pd.Series[float]) -> str:
 
 def _drawn(frame: pd.DataFrame) -> list[str]:
     """Uniform patterns, and those of the source with the best mean search score; the table has all sources."""
-    others = frame[frame["source"] != CONTROL].groupby("source")["search"].mean()
+    others = frame[frame["source"] != CONTROL].groupby("source")["gain"].mean()
     return [CONTROL, *([str(others.idxmax())] if len(others) else [])]
 
 

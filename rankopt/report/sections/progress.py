@@ -46,7 +46,7 @@ def _super_networks(evidence: Evidence) -> Block:
         looks, most = styles(labels), _most(evidence, setting)
         series = []
         for label, result in zip(labels, supers, strict=True):
-            values = _hypervolumes([_Found(*look) for look in result.looks], most)
+            values = _hypervolumes([_Found(kept, score, result.sign * score) for kept, score in result.looks], most)
             steps = [(float(step), value) for step, value in enumerate(values, 1)]
             series.append(_series(label, looks[label], "step", steps))
         if series:
@@ -94,16 +94,17 @@ def _spent(evidence: Evidence) -> list[str]:
 
 
 class _Found(NamedTuple):
-    """Kept parameters and search score of a complete proposal in one setting, means over its trainings there."""
+    """Kept parameters, search score and gain of a complete proposal in one setting, means over its trainings there."""
 
     kept: float
     score: float
+    gain: float
 
 
 def _found(evidence: Evidence, setting: str) -> list[_Found | None]:
     """For every proposal its result in a setting, or None without one."""
     own = evidence.points[evidence.points["own"].astype(bool) & (evidence.points["setting"] == setting)]
-    here = {row.key: _Found(float(row.kept), row.search) for row in own.itertuples()}
+    here = {row.key: _Found(float(row.kept), row.search, row.gain) for row in own.itertuples()}
     found: list[_Found | None] = []
     for proposal in evidence.search.proposals:
         trained = [here[key] for key in proposal.keys if key in here and proposal.fate == "complete"]
@@ -141,17 +142,19 @@ def _so_far(evidence: Evidence, setting: str, results: list[_Found | None]) -> t
     """Hypervolume or best score after each proposal; None before the first one that counts."""
     if len(evidence.study.objectives) > 1:
         return "hypervolume", [*_hypervolumes(results, _most(evidence, setting))]
-    scores = [[result.score for result in results[:count] if result] for count in range(1, len(results) + 1)]
-    return "best score so far", [max(so_far, default=None) for so_far in scores]
+    counted = [[result for result in results[:count] if result] for count in range(1, len(results) + 1)]
+    return "best score so far", [max(so_far, key=lambda one: one.gain).score if so_far else None for so_far in counted]
 
 
 def _hypervolumes(found: Sequence[_Found | None], most: float) -> list[float]:
     """The hypervolume after each result, divided by the parameters of full rank."""
     values = []
+    # scores that are better when lower have no natural end at which the area stops but their worst
+    least = min(0.0, *(one.gain for one in found if one), 0.0)
     for count in range(1, len(found) + 1):
         so_far = [one for one in found[:count] if one]
-        kept, scores = [one.kept for one in so_far], [one.score for one in so_far]
-        values.append(hypervolume(kept, scores, (most, 0.0)) / most)
+        kept, gains = [one.kept for one in so_far], [one.gain for one in so_far]
+        values.append(hypervolume(kept, gains, (most, least)) / most)
     return values
 
 

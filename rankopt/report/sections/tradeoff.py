@@ -133,12 +133,12 @@ def _nested(evidence: Evidence, setting: str) -> Iterator[Series]:
 
 def _one_per_cost(points: pd.DataFrame) -> list[tuple[float, float, str]]:
     """(parameters, report score, label) of points, means over seeds; at equal cost the one of best search score."""
-    means = points.groupby("point")[["kept", "search", "score"]].mean().sort_values("kept")
+    means = points.groupby("point")[["kept", "gain", "score"]].mean().sort_values("kept")
     found: list[pd.Series] = []
     for _, row in means.iterrows():
         if not found or row["kept"] > SAME_COST * found[-1]["kept"]:
             found.append(row)
-        elif row["search"] > found[-1]["search"]:
+        elif row["gain"] > found[-1]["gain"]:
             found[-1] = row
     return [(float(row["kept"]), float(row["score"]), str(row.name)) for row in found]
 
