@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankopt.allocators.base import Allocator, State
 from rankopt.allocators.build import absolute_budget, build_allocator, scale_policy
@@ -246,7 +247,7 @@ def score(
     cuts |= dict(zip(origins, chosen.values(), strict=True))
     restarted = allocator.restart(prepared.steps) is not None
     points: list[Point] = []
-    predictions = {f"labels/{name}": split.labels for name, split in prepared.data.held_out.items()}
+    predictions = {f"labels/{name}": _plain(split.labels) for name, split in prepared.data.held_out.items()}
     for label, pattern in [*cuts.items(), ("budget", own)]:
         if label == "budget" and restarted:  # the trial's own point is the network before the restart
             _export(prepared, own, folder / "recovered")
@@ -282,6 +283,11 @@ def score(
             **{f"prepare_{name}": value for name, value in trained.preparation.items()},
         ),
     )
+
+
+def _plain(labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels as an array that is stored without pickling."""
+    return labels.astype(str) if labels.dtype == object else labels
 
 
 def _probe(prepared: Prepared) -> TrainingProbe:

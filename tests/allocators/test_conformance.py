@@ -19,10 +19,11 @@ from rankopt.allocators import ALLOCATORS
 from rankopt.allocators.base import Allocator
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import Shape
-from rankopt.core.trial_spec import AllocatorSpec, decode
+from rankopt.core.trial_spec import AllocatorSpec, TrialSpec, decode
 from rankopt.core.yaml import Document
 from rankopt.lowrank.export import export_peft
 from rankopt.lowrank.layers import apply_pattern, pattern_of, shapes_of
+from rankopt.training.trial import prepare, score, train
 
 MORE: dict[str, list[dict[str, Any]]] = {
     "static": [{"ranks": {"*": 1, "*.query": 3, "*layer.1.output.dense": 0}}],
@@ -375,3 +376,65 @@ def test_shapes_are_not_all_alike(lab: Lab) -> None:
     training = lab.Training(ALLOCATORS["uniform"](), Budget(ranks=1))
     assert set(shapes_of(training.layers).values()) == {Shape(16, 16), Shape(16, 24), Shape(24, 16)}
     assert len(training.layers) == 5
+
+
+# --------------------------------------------------------------------------------- 8. decoders and encoder-decoders too
+
+
+@pytest.fixture(scope="session", params=["gpt2", "llama", "t5"])
+def language_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A tiny random language model: GPT-2's Conv1D, a Llama, or an encoder-decoder."""
+    from tiny_models import tiny_language_model
+
+    from rankopt.tasks.mini_decoder import build_tokenizer
+
+    tokenizer, folder = build_tokenizer(), tmp_path_factory.mktemp(request.param)
+    tiny_language_model(request.param, vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return request.param, folder
+
+
+def on_text(folder: Path, name: str) -> TrialSpec:
+    return decode(
+        TrialSpec,
+        {
+            "task": {"name": "mini-text", "train_examples": 48, "search_examples": 8, "report_examples": 8},
+            "model": {"name": str(folder), "max_rank": 4, "alpha": 4.0},
+            "allocator": {"name": name},
+            "budget": {"mean_rank": 2},
+            "training": {"steps": 12, "batch_size": 8, "lr": 0.01},
+        },
+    )
+
+
+@pytest.mark.parametrize("name", ALLOCATORS)
+def test_language_models(name: str, language_model: tuple[str, Path], tmp_path: Path) -> None:
+    """A whole trial: it starts as the base, learns within its budget, moves only adapters, and loads in PEFT."""
+    from tiny_models import tiny_language_model
+
+    family, folder = language_model
+    prepared = prepare(on_text(folder, name))
+    net: Any = prepared.adapted.net.eval()
+    base = tiny_language_model(family, vocab_size=net.config.vocab_size)
+    problem, data = prepared.task.problem, prepared.data.held_out["search"]
+    batch = problem.collate([data[index] for index in range(8)], prepared.adapted.tokenizer, net.config)
+    labels = batch.pop("labels")
+    with torch.no_grad():
+        expected = base(**batch).logits
+        if prepared.allocator.starts_as_base:
+            torch.testing.assert_close(net(**batch).logits, expected, atol=1e-5, rtol=1e-5)
+    trained = train(prepared, tmp_path)
+    result = score(prepared, trained, tmp_path)
+    assert result.status == "complete"
+    assert all(math.isfinite(event.loss) for event in result.losses)
+    shapes = shapes_of(prepared.adapted.layers)
+    assert prepared.budget.spent(result.own.pattern, shapes) <= prepared.budget.amount(shapes)
+    if prepared.allocator.needs_budget:
+        assert result.losses[-1].loss < problem.mean_loss(
+            {key: value.numpy() for key, value in problem.answers(expected, labels).items()}, data.labels
+        ), "it learns"
+    state = {key.replace(".base.", "."): value for key, value in net.state_dict().items()}
+    assert all(torch.equal(state[key], value) for key, value in base.state_dict().items())
+    with torch.no_grad():
+        found = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()(**batch).logits
+        torch.testing.assert_close(found, net.eval()(**batch).logits, atol=1e-5, rtol=1e-5)

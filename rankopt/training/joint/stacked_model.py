@@ -24,6 +24,9 @@ from rankopt.training.joint.stacked_modules import (
 )
 from rankopt.training.model import Adapted
 
+KEPT = "logits_to_keep"
+"""The input that lists the positions at which a decoder computes logits."""
+
 
 class Stack:
     """The joint net of trials that share their frozen weights.
@@ -65,6 +68,8 @@ class Stack:
         Raises:
             CannotStackError: this model cannot be stacked; the random generators may have advanced.
         """
+        if any("decoder_input_ids" in part.inputs for part in parts):
+            raise CannotStackError("the batches of an encoder-decoder have two widths")
         width = max(part.inputs["attention_mask"].shape[1] for part in parts)
         if self.net.training != training:
             self.net.train(training)
@@ -78,7 +83,7 @@ class Stack:
             blocks.reset(token)
         if not torch.equal(before, _generator(device)):
             raise CannotStackError("it draws random numbers outside its dropout modules")
-        return [logits[block.first : block.first + block.rows] for block in layout]
+        return [_own(logits[block.first : block.first + block.rows], block.part, inputs) for block in layout]
 
 
 def _blocks_of(parts: Sequence[Part], width: int) -> tuple[Block, ...]:
@@ -92,13 +97,22 @@ def _blocks_of(parts: Sequence[Part], width: int) -> tuple[Block, ...]:
 
 
 def _stacked(parts: Sequence[Part], width: int) -> dict[str, Tensor]:
-    """The joint batch: every input padded on the right to `width`."""
+    """The joint batch: every input padded on the right to `width`; the positions with logits are those of any part."""
     tokenizer = parts[0].adapted.tokenizer
     fill = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
-    return {
+    inputs = {
         name: torch.cat([_widened(part.inputs[name], width, fill.get(name, 0)) for part in parts])
         for name in parts[0].inputs
+        if name != KEPT
     }
+    if KEPT in parts[0].inputs:
+        inputs[KEPT] = torch.cat([part.inputs[KEPT] for part in parts]).unique()
+    return inputs
+
+
+def _own(logits: Tensor, part: Part, inputs: dict[str, Tensor]) -> Tensor:
+    """A part's rows without the positions that only other parts have."""
+    return logits[:, torch.searchsorted(inputs[KEPT], part.inputs[KEPT])] if KEPT in inputs else logits
 
 
 def _widened(x: Tensor, width: int, value: Any) -> Tensor:

@@ -129,12 +129,20 @@ def attention(
         rows = slice(block.first, block.first + block.rows)
         q, k, v = (x[rows, :, : block.length] for x in (query, key, value))
         mask = None if attention_mask is None else attention_mask[rows, :, : block.length, : block.length]
-        if mask is not None and block.full and mask.all():  # alone, a full batch has no mask
+        if mask is not None and block.full and _is_implied(mask, module, others):  # alone, a full batch has no mask
             mask = None
         with block.part.drawing():
             y, _ = own(module, q, k, v, mask, dropout=dropout, scaling=scaling, **others)
         parts.append(_padded(y, block, (1,)))
     return torch.cat(parts), None
+
+
+def _is_implied(mask: Tensor, module: nn.Module, others: dict[str, Any]) -> bool:
+    """Whether attention without a mask sees the same tokens: all of them, or in a decoder the earlier ones."""
+    if mask.dtype != torch.bool:
+        return False
+    causal = others.get("is_causal", getattr(module, "is_causal", False))
+    return bool((mask == torch.ones_like(mask).tril() if causal else mask).all())
 
 
 AttentionInterface.register(ATTENTION, attention)

@@ -15,7 +15,7 @@ from trial_results import alone_and_jointly, assert_alike, with_lr
 
 from rankopt.allocators import ALLOCATORS
 from rankopt.core.result import Progress
-from rankopt.core.trial_spec import ModelSpec, TrialSpec
+from rankopt.core.trial_spec import ModelSpec, TrialSpec, decode
 from rankopt.training.joint.joint_training import run_trials
 from rankopt.training.trial import InterruptedTrialError, run_trial
 
@@ -211,3 +211,33 @@ def test_on_a_gpu(precision: str, dropping_spec: Spec, tmp_path: Path) -> None:
     for a, b in zip(alone, together, strict=True):
         tolerance = 1e-3 if precision == "fp32" else 0.05
         assert [e.loss for e in a.losses] == pytest.approx([e.loss for e in b.losses], abs=tolerance)
+
+
+def test_decoders_share_passes(tmp_path: Path, sizes: list[tuple[bool, int]]) -> None:
+    """Batches of different widths, with logits at different positions and dropout in attention, give the results of
+    trials alone; an encoder-decoder's trials run one after another."""
+    from tiny_models import tiny_language_model
+
+    from rankopt.tasks.mini_decoder import build_tokenizer
+
+    for family in ("gpt2", "t5"):
+        tokenizer, folder = build_tokenizer(), tmp_path / family
+        tiny_language_model(family, vocab_size=len(tokenizer)).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        specs = [
+            decode(
+                TrialSpec,
+                {
+                    "task": {"name": "mini-text", "train_examples": 24, "search_examples": 6, "report_examples": 6},
+                    "model": {"name": str(folder), "max_rank": 2, "alpha": 2.0},
+                    "allocator": {"name": name},
+                    "budget": {"mean_rank": 1},
+                    "training": {"steps": 5, "batch_size": size, "lr": 0.01},
+                    "seed": seed,
+                },
+            )
+            for seed, (name, size) in enumerate((("uniform", 4), ("adalora", 4), ("dylora", 3)))
+        ]
+        sizes.clear()
+        alone_and_jointly(specs, tmp_path / f"{family} trials")
+        assert (max((size for _, size in sizes), default=0) == 3) == (family == "gpt2")
