@@ -53,9 +53,9 @@ class Task(ABC):
         """Every metric of a split, in the task's order: the first is the primary one."""
         return self.problem.scores(self.metrics, answers, labels)
 
-    def encode(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+    def tokenise(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Tokenise rows that `read` returned."""
-        return self.problem.encode(self.columns, dataset, tokenizer, max_length)
+        return self.problem.tokenise(self.columns, dataset, tokenizer, max_length)
 
     def files(self, data_dir: str) -> list[Path]:
         """The files in `data_dir` that `read` reads; none for a task that is generated."""

@@ -32,23 +32,23 @@ ABANDONED = 3600
 
 
 def encode_once(task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
-    """`Task.encode` with a cache keyed by texts, labels, tokenizer and length.
+    """`Task.tokenise` with a cache keyed by texts, labels, tokenizer and length.
 
     Files are written atomically and verified when read; a damaged one is replaced. Nothing is cached if the folder
     cannot be written, or for a tokenizer implemented in Python, whose state cannot be hashed.
 
     Raises:
-        ValueError: as `Task.encode`.
+        ValueError: as `Task.tokenise`.
     """
     if not tokenizer.is_fast:
-        return task.encode(dataset, tokenizer, max_length)
+        return task.tokenise(dataset, tokenizer, max_length)
     file = cache_folder() / "encoded" / f"{_key(task, dataset, tokenizer, max_length)}.npz"
     with suppress(Exception):  # a damaged file can raise anything
         found = _read(file)
         with suppress(OSError):  # the file may belong to another user
             os.utime(file)
         return found
-    encoded = task.encode(dataset, tokenizer, max_length)
+    encoded = task.tokenise(dataset, tokenizer, max_length)
     with suppress(OSError):
         _write(file, encoded)
         _trim(file)

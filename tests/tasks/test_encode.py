@@ -53,7 +53,7 @@ def pairs(texts: list[tuple[str, str]]) -> Dataset:
 @given(st.lists(st.tuples(sentences, sentences), min_size=1, max_size=10), st.integers(5, 20))
 @settings(deadline=None, max_examples=40)
 def test_pairs_are_encoded_as_the_tokenizer_does_one_by_one(texts: list[tuple[str, str]], max_length: int) -> None:
-    encoded = GLUE["stsb"].encode(pairs(texts), TOKENIZER, max_length)
+    encoded = GLUE["stsb"].tokenise(pairs(texts), TOKENIZER, max_length)
     assert len(encoded) == len(texts)
     for i, (first, second) in enumerate(texts):
         # as lists: given "" alone, transformers takes the second text for absent
@@ -70,7 +70,7 @@ def test_pairs_are_encoded_as_the_tokenizer_does_one_by_one(texts: list[tuple[st
 @settings(deadline=None, max_examples=40)
 def test_batches_are_padded_as_the_tokenizer_pads(texts: list[str], side: str) -> None:
     mine = tokenizer(side=side)
-    encoded = GLUE["sst2"].encode(single(texts), mine, 16)
+    encoded = GLUE["sst2"].tokenise(single(texts), mine, 16)
     batch = collate([encoded[i] for i in range(len(texts))], mine)
     expected = mine(texts, truncation=True, max_length=16, padding=True)
     for name in ("input_ids", "token_type_ids", "attention_mask"):
@@ -81,7 +81,7 @@ def test_batches_are_padded_as_the_tokenizer_pads(texts: list[str], side: str) -
 
 
 def test_regression_labels_are_float32() -> None:
-    encoded = GLUE["stsb"].encode(pairs([("a film", "rain"), ("rare warmth", "a")]), TOKENIZER, 16)
+    encoded = GLUE["stsb"].tokenise(pairs([("a film", "rain"), ("rare warmth", "a")]), TOKENIZER, 16)
     batch = collate([encoded[1], encoded[0]], TOKENIZER)
     assert batch["labels"].dtype == torch.float32
     assert batch["labels"].tolist() == [0.25, 0.0]
@@ -89,7 +89,7 @@ def test_regression_labels_are_float32() -> None:
 
 def test_without_segment_ids() -> None:
     mine = tokenizer(segments=False)
-    encoded = GLUE["sst2"].encode(single(["a film"]), mine, 16)
+    encoded = GLUE["sst2"].tokenise(single(["a film"]), mine, 16)
     assert encoded.types is None
     assert list(encoded[0]) == ["input_ids", "attention_mask", "labels"]
     assert set(collate([encoded[0]], mine)) == {"input_ids", "attention_mask", "labels"}
@@ -97,20 +97,20 @@ def test_without_segment_ids() -> None:
 
 def test_chunks_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     data = single(["a", "a film", "", "a film of rare warmth", "rain"])
-    whole = GLUE["sst2"].encode(data, TOKENIZER, 16)
+    whole = GLUE["sst2"].tokenise(data, TOKENIZER, 16)
     monkeypatch.setattr(encode_module, "CHUNK", 2)
-    parts = GLUE["sst2"].encode(data, TOKENIZER, 16)
+    parts = GLUE["sst2"].tokenise(data, TOKENIZER, 16)
     assert all(np.array_equal(getattr(whole, name), getattr(parts, name)) for name in ("ids", "types", "offsets"))
     assert whole.lengths.tolist() == [3, 4, 2, 7, 3]
 
 
 def test_selected_rows_keep_their_order() -> None:
     data = single(["a", "a film", "a film of"]).select([2, 0])
-    assert GLUE["sst2"].encode(data, TOKENIZER, 16).lengths.tolist() == [5, 3]
+    assert GLUE["sst2"].tokenise(data, TOKENIZER, 16).lengths.tolist() == [5, 3]
 
 
 def test_works_in_a_torch_loader_and_survives_pickling() -> None:
-    encoded: Encoded = pickle.loads(pickle.dumps(GLUE["sst2"].encode(single(["a film"] * 5), TOKENIZER, 16)))
+    encoded: Encoded = pickle.loads(pickle.dumps(GLUE["sst2"].tokenise(single(["a film"] * 5), TOKENIZER, 16)))
 
     def join(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return collate(items, TOKENIZER)
@@ -120,7 +120,7 @@ def test_works_in_a_torch_loader_and_survives_pickling() -> None:
 
 
 def test_indices_are_those_of_a_list() -> None:
-    encoded = GLUE["sst2"].encode(single(["a", "rain"]), TOKENIZER, 16)
+    encoded = GLUE["sst2"].tokenise(single(["a", "rain"]), TOKENIZER, 16)
     assert encoded[-1]["input_ids"].tolist() == encoded[np.int64(1)]["input_ids"].tolist()
     with pytest.raises(IndexError):
         encoded[2]
@@ -128,11 +128,11 @@ def test_indices_are_those_of_a_list() -> None:
 
 def test_no_room_for_text() -> None:
     with pytest.raises(ValueError, match=r"task.max_length must be at least 5 for rte with this tokenizer, got 4"):
-        GLUE["rte"].encode(pairs([("a", "a")]), TOKENIZER, 4)
+        GLUE["rte"].tokenise(pairs([("a", "a")]), TOKENIZER, 4)
 
 
 def test_no_pad_token() -> None:
-    encoded = GLUE["sst2"].encode(single(["a film"]), TOKENIZER, 16)
+    encoded = GLUE["sst2"].tokenise(single(["a film"]), TOKENIZER, 16)
     mine = tokenizer()
     mine.pad_token = None
     with pytest.raises(ValueError, match="must have a pad token, got none: set"):
@@ -142,7 +142,7 @@ def test_no_pad_token() -> None:
 def test_hostile_texts_are_ordinary_texts() -> None:
     """Empty texts, 100,000 characters, control characters: every example has tokens, none is too long."""
     texts = ["", " ", "film " * 20_000, "x" * 100_000, "a\x00b\x1b[31m", "\u202e\ufeff\u2028", "\U0001f642"]
-    encoded = GLUE["sst2"].encode(single(texts), TOKENIZER, 16)
+    encoded = GLUE["sst2"].tokenise(single(texts), TOKENIZER, 16)
     assert len(encoded) == len(texts)
     assert encoded.lengths.min() >= 1
     assert encoded.lengths.max() == 16

@@ -26,13 +26,13 @@ FILMS = single(["a film of rare warmth", "rain", "a rare film and rain"])
 def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     """Sizes of the splits that were really encoded; the cache is a fresh folder."""
     sizes: list[int] = []
-    encode = Task.encode
+    encode = Task.tokenise
 
     def counted(task: Task, dataset: Dataset, *others: Any) -> Encoded:
         sizes.append(len(dataset))
         return encode(task, dataset, *others)
 
-    monkeypatch.setattr(Task, "encode", counted)
+    monkeypatch.setattr(Task, "tokenise", counted)
     monkeypatch.setenv("RANKOPT_CACHE", str(tmp_path))
     return sizes
 
@@ -55,7 +55,7 @@ def test_once(made: list[int], tmp_path: Path, segments: bool) -> None:
     first, second = (encode_once(GLUE["sst2"], FILMS, words, 8) for _ in range(2))
     assert made == [3]
     assert same(first, second)
-    assert same(first, GLUE["sst2"].encode(FILMS, words, 8))
+    assert same(first, GLUE["sst2"].tokenise(FILMS, words, 8))
     assert len(files(tmp_path)) == 1
 
 

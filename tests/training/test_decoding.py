@@ -44,7 +44,7 @@ def data_of(adapted: Adapted, prompts: int) -> Any:
     cut = rows.map(
         lambda row, index: {"prompt": " ".join(row["prompt"].split()[: 1 + index // 2 % 6])}, with_indices=True
     )
-    return TASK.encode(cut, adapted.tokenizer, 64)
+    return TASK.tokenise(cut, adapted.tokenizer, 64)
 
 
 @pytest.mark.parametrize("beams", [1, 2])

@@ -66,7 +66,7 @@ def test_an_exported_adapter_has_pefts_logits(family: str, saved: Callable[..., 
     exported = json.loads((tmp_path / "trial" / "adapter" / "adapter_config.json").read_text())
     assert exported["task_type"] == ("SEQ_2_SEQ_LM" if family in ENCODER_DECODERS else "CAUSAL_LM")
     assert exported["modules_to_save"] is None
-    data = task.encode(task.read("validation", None).select(range(4)), adapted.tokenizer, 32)
+    data = task.tokenise(task.read("validation", None).select(range(4)), adapted.tokenizer, 32)
     batch = task.problem.collate([data[index] for index in range(4)], adapted.tokenizer, base.config)
     del batch["labels"]
     with torch.no_grad():

@@ -71,7 +71,7 @@ def test_gpt2_pads_with_its_end_of_text(tmp_path: Path, tiny_tokenizer: Any, tin
     from datasets import Dataset
 
     rows = Dataset.from_dict({"sentence": ["warm", "dull cold road song film", "flat coat"], "label": [1, 0, 0]})
-    data = GLUE["sst2"].encode(rows, adapted.tokenizer, 16)
+    data = GLUE["sst2"].tokenise(rows, adapted.tokenizer, 16)
     together, alone = (predict(adapted, GLUE["sst2"], data, size, "fp32")["logits"] for size in (8, 1))
     assert abs(together - alone).max() < 1e-5
 

@@ -46,7 +46,7 @@ class Problem(ABC):
         """
         return "SEQ_CLS"
 
-    def encode(
+    def tokenise(
         self, columns: Sequence[str], dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> Encoded:
         """Tokenise a split, see `rankopt.tasks.encode.encode`."""

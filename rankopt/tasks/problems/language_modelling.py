@@ -52,7 +52,7 @@ class LanguageModelling(Problem):
     def task_type(self, encoder_decoder: bool) -> str:
         return "SEQ_2_SEQ_LM" if encoder_decoder else "CAUSAL_LM"
 
-    def encode(
+    def tokenise(
         self, columns: Sequence[str], dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> Encoded:
         from rankopt.tasks.completions import encode_completions
