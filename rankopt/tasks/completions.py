@@ -116,9 +116,8 @@ def decoder_batch(items: Sequence[dict[str, Any]], pad: int, every_token: bool =
     rows = [np.asarray(item["input_ids"]) for item in items]
     following = []
     for row, item in zip(rows, items, strict=True):
-        labels = np.append(row[1:], IGNORED)
-        labels[: 0 if every_token else max(item["start"] - 1, 0)] = IGNORED
-        following.append(labels)
+        following.append(np.append(row[1:], IGNORED))
+        following[-1][: 0 if every_token else max(item["start"] - 1, 0)] = IGNORED
     labels = padded(following, IGNORED)
     kept = (labels != IGNORED).any(0).nonzero().squeeze(1)
     mask = padded([np.ones(len(row), np.int64) for row in rows], 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,10 +21,10 @@ def bleu(texts: Sequence[str], references: References) -> float:
 
     Source: Post 2018 (1804.08771).
     """
-    from sacrebleu.metrics import BLEU  # imported here because it is slow to import
+    from sacrebleu.metrics.bleu import BLEU  # imported here because it is slow to import
 
     most = max(map(len, references))
-    streams = [[own[index] if index < len(own) else None for own in references] for index in range(most)]
+    streams: Any = [[own[index] if index < len(own) else None for own in references] for index in range(most)]
     return float(BLEU().corpus_score(list(texts), streams).score)
 
 

@@ -190,7 +190,7 @@ def _read(name: str, revision: str | None, problem: Problem) -> Pretrained:
         )
     net.config.pad_token_id = net.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
-    head, fixed = head_of(net, set(report["missing_keys"])), ()
+    head, fixed = head_of(net, set(report["missing_keys"])), tuple[str, ...]()
     if problem.outputs is None:
         if lacking:
             raise unreadable(name, ValueError(f"it is no language model: its weights lack {min(lacking)}"))

@@ -106,7 +106,7 @@ def _stacked(parts: Sequence[Part], width: int) -> dict[str, Tensor]:
         if name != KEPT
     }
     if KEPT in parts[0].inputs:
-        inputs[KEPT] = torch.cat([part.inputs[KEPT] for part in parts]).unique()
+        inputs[KEPT] = torch.unique(torch.cat([part.inputs[KEPT] for part in parts]))
     return inputs
 
 
