@@ -35,7 +35,7 @@ def tasks() -> Rows:
         {
             "name": name,
             "columns": ", ".join(task.columns),
-            "labels": ", ".join(task.labels) or "a number",
+            "labels": ", ".join(task.labels) or {"string": "a text"}.get(task.problem.label_type, "a number"),
             "metrics": ", ".join(task.metrics),
             "report splits": ", ".join(task.reports),
         }
@@ -80,7 +80,7 @@ KINDS = (*TABLES, "layers", "fields")
 
 def list_(
     what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
-    model: Annotated[str, typer.Option(help="For layers: a folder, a hub name or mini.")] = "mini",
+    model: Annotated[str, typer.Option(help="For layers: a folder, a hub name, mini or mini-decoder.")] = "mini",
     target_modules: Annotated[str, typer.Option(help="For layers: which modules to adapt.")] = "all-linear",
     markdown: Annotated[bool, typer.Option("--markdown", help="For fields: print Markdown tables.")] = False,
     as_json: Json = False,

@@ -226,19 +226,18 @@ def _preflight(file: StudyFile, console: Any, call: Call = _call) -> Preflight:
 
 def _prepare_embedded(trials: Trials, console: Any) -> None:
     """Pretrain the embedded models, with a progress bar, before any worker needs them."""
-    names = {spec.model.name for _, spec in trials} & {"mini", "mini-decoder"}
-    if not names:
-        return
-    from rich.progress import Progress
+    from rankopt.tasks.embedded import EMBEDDED
 
-    from rankopt.tasks.mini_decoder import decoder_path
-    from rankopt.tasks.mini_encoder import encoder_path
+    for name in sorted(EMBEDDED.keys() & {spec.model.name for _, spec in trials}):
+        from rich.progress import Progress
 
-    for name, make in (("mini", encoder_path), ("mini-decoder", decoder_path)):
-        if name in names:
-            with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
-                task = bars.add_task(f"pretraining the embedded model {name} (first use only)", total=None)
-                make(lambda step, steps: bars.update(task, completed=step, total=steps))  # noqa: B023 called here
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+            task = bars.add_task(f"pretraining the embedded model {name} (first use only)", total=None)
+            EMBEDDED[name](partial(_advance, bars, task))
+
+
+def _advance(bars: Any, task: Any, step: int, steps: int) -> None:
+    bars.update(task, completed=step, total=steps)
 
 
 def _wandb_mode(wandb: str | None) -> WandbMode:

@@ -41,7 +41,9 @@ def study_schema(members: Members) -> Schema:
     fields["space"] |= _table(paths, ranges=True)
     fields["repeat"] |= _table({p: field for p, field in paths.items() if p.split(".")[0] in REPEATABLE}, ranges=False)
     fields["search"] = _search(members) | {"description": fields["search"]["description"]}
-    fields["objectives"] |= {"properties": {"score": {"const": "maximize"}, "parameters": {"const": "minimize"}}}
+    fields["objectives"] |= {
+        "properties": {"score": {"enum": ["maximize", "minimize"]}, "parameters": {"const": "minimize"}}
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "rankopt study",

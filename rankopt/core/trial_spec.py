@@ -54,7 +54,8 @@ class ModelSpec(Spec):
     """The frozen model, and where it is adapted.
 
     Attributes:
-        name: "mini" for the embedded encoder, a local folder, or a model's name on the hub.
+        name: "mini" for the embedded encoder, "mini-decoder" for the embedded decoder, a local folder, or a model's
+            name on the hub.
         revision: revision on the hub.
         target_modules: "all-linear" (every linear map of the blocks, without head and pooler), a list of suffixes of
             module names, or a regular expression that matches the full module name (no look-around).

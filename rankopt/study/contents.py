@@ -13,6 +13,7 @@ from rankopt.core.folders import new_file
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.tasks import TASKS
+from rankopt.tasks.embedded import EMBEDDED
 from rankopt.tasks.mini_encoder import cache_folder
 
 Contents = dict[Literal["data", "model"], dict[str, str]]
@@ -34,7 +35,7 @@ def local_contents(specs: Iterable[TrialSpec]) -> Contents:
             files = TASKS[spec.task.name].files(spec.task.data_dir)
             if files:
                 found["data"][location] = _hash_files(files)
-        if spec.model.name != "mini" and spec.model.name not in found["model"] and Path(spec.model.name).is_dir():
+        if spec.model.name not in (*EMBEDDED, *found["model"]) and Path(spec.model.name).is_dir():
             found["model"][spec.model.name] = _hash_files(_model_files(Path(spec.model.name)))
     return {kind: hashes for kind, hashes in found.items() if hashes}
 

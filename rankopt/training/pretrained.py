@@ -17,15 +17,11 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 
 from rankopt.core.errors import first_line
 from rankopt.lowrank.files import AUTO_CLASS
-from rankopt.tasks.mini_decoder import decoder_path
-from rankopt.tasks.mini_encoder import encoder_path
+from rankopt.tasks.embedded import EMBEDDED
 from rankopt.tasks.problems.base import Problem
 from rankopt.training.first_token import keep_first_token
 from rankopt.training.language_model import prepare_language_model
 from rankopt.training.padding import padding_side
-
-EMBEDDED = {"mini": encoder_path, "mini-decoder": decoder_path}
-"""The embedded models, which are pretrained on first use."""
 
 UNREADABLE = (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError)
 
@@ -79,7 +75,7 @@ def load_pretrained(name: str, revision: str | None, problem: Problem) -> Pretra
 
 def model_source(name: str) -> str:
     """The folder or hub name that a model's weights come from. An embedded model is trained on first use."""
-    return str(EMBEDDED[name]()) if name in EMBEDDED else name
+    return str(EMBEDDED[name](None)) if name in EMBEDDED else name
 
 
 @lru_cache(maxsize=2)  # one object per process, which is the key of the cached data
