@@ -20,8 +20,9 @@ def average(points: pd.DataFrame) -> pd.DataFrame:
         points: from `tidy`.
     Returns:
         One row per configuration: `setting`, `task`, `metric`, `split`, `allocator`, `name`, `budget`, `configuration`,
-        `key` (of the first seed), `n` (seeds), `kept`, `mean_rank`, `search`, `score` (means), `sign` and `gain` (mean; see
-        `tidy`), `error` (standard error of the score), `collapsed` (number of such trainings), `train_seconds` (mean), `chosen`.
+        `key` (of the first seed), `n` (seeds), `kept`, `mean_rank`, `search`, `score`, `gain` (means), `sign` (see
+        `tidy`), `error` (standard error of the score), `collapsed` (number of such trainings), `train_seconds` (mean),
+        `chosen`.
     """
     own = points[points["own"].astype(bool)].sort_values([*GROUP, "seed"], kind="stable")
     if own.empty:

@@ -24,7 +24,8 @@ class Pair:
         setting, budget, allocator, name, metric: as in `frame.tidy`.
         key, control_key: first trials of the chosen configurations.
         values: quantity -> seed -> value, for the shared seeds: `score`, `control` (at equal parameters), `difference`
-            of the two, negated where lower is better, `at_budget` (the difference at equal budget), `kept` and `control_kept`.
+            of the two, negated where lower is better, `at_budget` (the difference at equal budget), `kept` and
+            `control_kept`.
         configurations, control_configurations: how many were compared on each side.
         collapsed: whether a training of either side predicts the same for every example.
         unbiased: whether both choices are, see `select`.

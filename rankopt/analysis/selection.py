@@ -31,8 +31,9 @@ def select(own: pd.DataFrame) -> Selected:
 
         c = argmax_c mean over the first n // 2 seeds of gain[c, s],    scores: report[c, s] of the other seeds
 
-    The gain is the search score, negated where lower is better. A lucky seed has a high search score and a high report score, so the best of n configurations looks better than it
-    is at the seeds by which it was chosen. Only configurations with the largest number of seeds are compared.
+    The gain is the search score, negated where lower is better. A lucky seed has a high search score and a high report
+    score, so the best of n configurations looks better than it is at the seeds by which it was chosen. Only
+    configurations with the largest number of seeds are compared.
 
     Args:
         own: rows of `frame.tidy` of one setting, budget and allocator: own points only.

@@ -127,7 +127,7 @@ def test_indices_are_those_of_a_list() -> None:
 
 
 def test_no_room_for_text() -> None:
-    with pytest.raises(ValueError, match=r"task.max_length must be at least 5 for rte with this tokenizer, got 4"):
+    with pytest.raises(ValueError, match=r"task.max_length must be at least 5 with this tokenizer, got 4"):
         GLUE["rte"].tokenise(pairs([("a", "a")]), TOKENIZER, 4)
 
 
