@@ -69,6 +69,8 @@ for same, as_ in (("mt5", "t5"), ("mbart", "bart"), ("pegasus", "bart"), ("blend
     OWN[same] = OWN[as_]
 for same in ("gemma", "gemma2", "qwen3"):
     OWN[same] = {"head_dim": 8, "num_key_value_heads": 1}
+for same in ("qwen2", "mistral"):
+    OWN[same] = {"num_key_value_heads": 1}
 
 
 def tiny_config(family: str = "bert", **changes: Any) -> Any:

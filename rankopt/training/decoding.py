@@ -23,7 +23,8 @@ def decode(
 ) -> Answers:  # fmt: skip
     """The text for each example's prompt, and the number of its prompt; equal prompts are decoded once.
 
-    Prompts of similar length form a batch, padded on the left. The adapters are merged meanwhile.
+    Prompts of similar length form a batch, padded on the left, or on the right for an encoder. The adapters are merged
+    meanwhile.
 
     Args:
         adapted: the model, with the current pattern.
@@ -41,10 +42,11 @@ def decode(
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     pad: Any = tokenizer.pad_token_id
     with merged(adapted, torch.bfloat16 if precision == "bf16" else None) as net:
+        left = not net.config.is_encoder_decoder  # an encoder counts its positions from the left
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            ids = padded([prompts[index] for index in chosen], pad, left=True).to(net.device)
-            mask = padded([np.ones(len(prompts[index]), np.int64) for index in chosen], 0, left=True).to(net.device)
+            ids = padded([prompts[index] for index in chosen], pad, left=left).to(net.device)
+            mask = padded([np.ones(len(prompts[index]), np.int64) for index in chosen], 0, left=left).to(net.device)
             with torch.autocast(net.device.type, torch.bfloat16, enabled=precision == "bf16"):
                 found = net.generate(
                     input_ids=ids, attention_mask=mask, max_new_tokens=how.max_new_tokens, num_beams=how.beams,
