@@ -24,16 +24,13 @@ Batch = dict[str, Tensor]
 class TrainingProbe:
     """Hands out what the layers see in the first training batches; `allocators.base.Probe` documents the methods.
 
-    Every pass runs in evaluation mode, so it draws no dropout masks, and through the net's own forward method, so it
-    joins no other trial's pass.
+    Every pass runs in evaluation mode, so it draws no dropout masks.
 
     Args:
         net: the model.
         layers: its adapted layers.
-        problem: says what the loss is.
-        batches: returns the training batches, `labels` included, on the model's device, from the first one.
-        precision: "fp32" or "bf16" autocast.
-        in_task_order: sorts the logits by the task's labels.
+        batches: returns the training batches, on the model's device, from the first one.
+        loss: runs the net on a batch and returns its mean loss.
     Attributes:
         batches_read: the largest number of batches read at once.
         passes: forward passes and backward passes.
@@ -44,11 +41,12 @@ class TrainingProbe:
         ...         super().__init__()
         ...         self.fc = LowRankLinear(nn.Linear(3, 2), max_rank=1, scale=Scale("unit", 1.0))
         ...     def forward(self, x):
-        ...         return type("Output", (), {"logits": self.fc(x)})
+        ...         return self.fc(x)
         >>> net = Net()
         >>> batch = {"x": torch.ones(4, 3), "labels": torch.tensor([0, 1, 0, 1])}
-        >>> from rankopt.tasks.problems import Classification
-        >>> probe = TrainingProbe(net, {"fc": net.fc}, Classification(("no", "yes")), lambda: [batch, batch])
+        >>> def loss(batch):
+        ...     return nn.functional.cross_entropy(net(batch["x"]), batch["labels"])
+        >>> probe = TrainingProbe(net, {"fc": net.fc}, lambda: [batch, batch], loss)
         >>> [tuple(inputs["fc"].shape) for inputs in probe.inputs(2)]
         [(4, 3), (4, 3)]
         >>> [tuple(seen["fc"].weight_gradient().shape) for seen in probe.gradients(1)]
@@ -58,25 +56,22 @@ class TrainingProbe:
     """
 
     def __init__(
-        self, net: nn.Module, layers: Layers, problem: Problem, batches: Callable[[], Iterable[Batch]],
-        precision: str = "fp32", in_task_order: Callable[[Tensor], Tensor] = lambda logits: logits,
-    ) -> None:  # fmt: skip
-        self.net, self.layers, self.problem, self.batches, self.precision = net, layers, problem, batches, precision
-        self.in_task_order = in_task_order
+        self, net: nn.Module, layers: Layers, batches: Callable[[], Iterable[Batch]], loss: Callable[[Batch], Tensor]
+    ) -> None:
+        self.net, self.layers, self.batches, self.loss = net, layers, batches, loss
         self.batches_read = self.passes = 0
 
     def inputs(self, batches: int) -> Iterator[dict[str, Tensor]]:
         for batch in self._first(batches):
             with self._recording() as (inputs, _), torch.no_grad():
-                self._logits(batch)
+                self.loss(batch)
             self.passes += 1
             yield {name: _rows(seen, batch) for name, seen in inputs.items()}
 
     def gradients(self, batches: int) -> Iterator[dict[str, LayerPass]]:
         for batch in self._first(batches):
             with self._recording() as (inputs, outputs), torch.enable_grad():
-                labels = batch["labels"]
-                loss = self.problem.loss(self._logits(batch).float(), labels) / self.problem.items(labels)
+                loss = self.loss(batch)
                 flat = list(itertools.chain.from_iterable(outputs.values()))
                 found = iter(torch.autograd.grad(loss, flat, allow_unused=True))
                 slopes = {
@@ -90,13 +85,6 @@ class TrainingProbe:
         for number, batch in enumerate(itertools.islice(self.batches(), count), 1):
             self.batches_read = max(self.batches_read, number)
             yield batch
-
-    def _logits(self, batch: Batch) -> Tensor:
-        inputs = {key: value for key, value in batch.items() if key != "labels"}
-        device = next(iter(inputs.values())).device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
-            logits: Tensor = type(self.net).forward(self.net, **inputs).logits
-        return self.in_task_order(logits)
 
     @contextmanager
     def _recording(self) -> Iterator[tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]]:
@@ -123,6 +111,19 @@ class TrainingProbe:
             for name, layer in self.layers.items():
                 stack.callback(layer.register_forward_hook(hook(name)).remove)
             yield inputs, outputs
+
+
+def task_loss(adapted: Adapted, problem: Problem, precision: str) -> Callable[[Batch], Tensor]:
+    """The mean task loss of a batch, with "fp32" or "bf16" autocast, by a pass that joins no other trial's."""
+
+    def loss(batch: Batch) -> Tensor:
+        inputs = {key: value for key, value in batch.items() if key != "labels"}
+        labels, net = batch["labels"], adapted.net
+        with torch.autocast(labels.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = adapted.in_task_order(type(net).forward(net, **inputs).logits)
+        return problem.loss(logits.float(), labels) / problem.items(labels)
+
+    return loss
 
 
 def training_batches(adapted: Adapted, problem: Problem, data: Encoded, order: Order) -> Iterator[Batch]:

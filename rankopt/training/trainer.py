@@ -24,6 +24,8 @@ from rankopt.tasks.problems.base import Problem
 from rankopt.training.callback import AllocatorCallback
 from rankopt.training.checkpoint import ADAPTER, load_network, save_network, seal
 from rankopt.training.model import Adapted
+from rankopt.training.parameter_groups import parameter_groups
+from rankopt.training.trial_callback import TrialCallback
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -40,15 +42,16 @@ class TrialTrainer(Trainer):
         steps: optimiser steps.
         seed: the trial's.
         folder: of the checkpoints.
-        callback: runs the allocator's hooks.
+        callback: the trial's record; its hooks are the allocator's.
         backward: called after the loss's backward pass; `Lane.backward`.
     """
 
     def __init__(
         self, adapted: Adapted, problem: Problem, data: Encoded, spec: TrainingSpec, steps: int, seed: int,
-        folder: Path, callback: AllocatorCallback, backward: Callable[[], None] = lambda: None,
+        folder: Path, callback: TrialCallback, backward: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        self.adapted, self.problem, self.spec, self.folder, self.events = adapted, problem, spec, folder, callback
+        self.adapted, self.problem, self.spec, self.folder = adapted, problem, spec, folder
+        self.events, self.hooks = callback, callback.hooks
         self.backward = backward
         super().__init__(
             model=adapted.net,
@@ -56,7 +59,7 @@ class TrialTrainer(Trainer):
             train_dataset=data,
             data_collator=lambda items: problem.collate(items, adapted.tokenizer, adapted.net.config),
             compute_loss_func=self.loss,
-            callbacks=[callback],
+            callbacks=[AllocatorCallback(callback.hooks), callback],
         )
         self.remove_callback(PrinterCallback)  # the study displays progress
 
@@ -69,23 +72,18 @@ class TrialTrainer(Trainer):
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def loss(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """The micro-batch's share of the mean task loss of the optimiser step, plus its share of the penalty.
+        """The micro-batch's share of the mean task loss of the optimiser step.
 
         Raises:
             NonFiniteLossError: before any weight changes.
         """
         logits = self.adapted.in_task_order(outputs.logits.float())
-        own = float(self.problem.items(labels))
-        items = float(num_items_in_batch) if num_items_in_batch is not None else own
-        task = self.problem.loss(logits, labels) / items
-        if passes := self.events.allocator.passes(self.events.state, self.events.layers):
+        items = float(num_items_in_batch) if num_items_in_batch is not None else float(self.problem.items(labels))
+        loss = self.problem.loss(logits, labels) / items
+        if passes := self.hooks.allocator.passes(self.hooks.state, self.hooks.layers):
             others = [self._pass(one, logits.detach(), labels) / items for one in passes]
-            task = torch.stack([task, *others]).mean()
-        penalty = self.events.allocator.penalty(self.events.state, self.events.layers)
-        share = own / items
-        loss = task if penalty is None else task + penalty * share
-        self.events.loss += float(task.detach())
-        self.events.penalty += 0.0 if penalty is None else float(penalty.detach()) * share
+            loss = torch.stack([loss, *others]).mean()
+        self.events.loss += float(loss.detach())
         if not torch.isfinite(loss):
             step = self.state.global_step + 1
             raise NonFiniteLossError(f"the loss became {float(loss.detach())} at step {step} of {self.state.max_steps}")
@@ -93,7 +91,7 @@ class TrialTrainer(Trainer):
 
     def _pass(self, one: Pass, teacher: Tensor, labels: Tensor) -> Tensor:
         """The summed loss of the same examples under another pattern. The masks are restored."""
-        layers = self.events.layers
+        layers = self.hooks.layers
         masks = {name: layer.m.clone() for name, layer in layers.items()}
         apply_pattern(layers, one.pattern)
         net, kind = self.adapted.net, self.args.device.type
@@ -108,7 +106,7 @@ class TrialTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """The Trainer's schedule, or two of them in sequence where the allocator restarts it."""
-        restart = self.events.allocator.restart(num_training_steps)
+        restart = self.hooks.allocator.restart(num_training_steps)
         if restart is None or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
         cut, share = restart
@@ -132,25 +130,12 @@ class TrialTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with four groups: adapter factors, gates, the head's matrices and the head's vectors."""
         if self.optimizer is None:
-            head_lr = self.spec.head_lr or self.spec.lr
-            factors: list[nn.Parameter] = []
-            gates: list[nn.Parameter] = []
-            matrices: list[nn.Parameter] = []
-            vectors: list[nn.Parameter] = []
-            for layer in self.adapted.layers.values():
-                factors += [layer.A, layer.B]
-                gates += [layer.g] if layer.g.requires_grad else []
-            for part in self.adapted.head:
-                for parameter in self.adapted.net.get_submodule(part).parameters():
-                    (matrices if parameter.ndim > 1 else vectors).append(parameter)
-            decay, allocator = self.spec.weight_decay, self.events.allocator
-            groups = [
-                {"params": factors, "lr": self.spec.lr, "weight_decay": decay},
-                {"params": gates, "lr": self.spec.lr, "weight_decay": decay if allocator.decays_gates else 0.0},
-                {"params": matrices, "lr": head_lr, "weight_decay": decay},
-                {"params": vectors, "lr": head_lr, "weight_decay": 0.0},
-            ]
-            self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+            spec, adapted = self.spec, self.adapted
+            groups = parameter_groups(
+                adapted.layers, adapted.net, adapted.head, spec.lr, spec.head_lr or spec.lr, spec.weight_decay,
+                self.hooks.allocator.decays_gates,
+            )  # fmt: skip
+            self.optimizer = torch.optim.AdamW(groups, fused=True)
         return self.optimizer
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -167,7 +152,7 @@ class TrialTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Write only what training changes, the allocator's state and the record so far."""
         folder = Path(output_dir or self.folder)
-        save_network(self.adapted, folder, state=self.events.state, records=self.events.records())
+        save_network(self.adapted, folder, state=self.hooks.state, records=self.events.records())
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         try:
@@ -184,7 +169,7 @@ class TrialTrainer(Trainer):
     def load(self, checkpoint: Path) -> None:
         """Restore what `_save` wrote; the Trainer itself restores the optimiser and the random generators."""
         content = load_network(self.adapted, checkpoint)
-        self.events.state = content["state"]
+        self.hooks.state = content["state"]
         self.events.restore(content["records"])
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:

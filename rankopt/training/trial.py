@@ -31,17 +31,18 @@ from rankopt.lowrank.layers import apply_pattern, shapes_of
 from rankopt.tasks import TASKS
 from rankopt.tasks.base import Task
 from rankopt.tasks.problems.base import Answers
-from rankopt.training.callback import AllocatorCallback
 from rankopt.training.checkpoint import latest, load_network, step_of
 from rankopt.training.data import Data, load_data
 from rankopt.training.environment import environment
 from rankopt.training.evaluate import Looks, predict
+from rankopt.training.hooks import AllocatorHooks
 from rankopt.training.lane import Lane
 from rankopt.training.model import Adapted, load_adapted
 from rankopt.training.order import Order, total_steps
 from rankopt.training.pretrained import model_source
-from rankopt.training.probe import TrainingProbe, training_batches
+from rankopt.training.probe import TrainingProbe, task_loss, training_batches
 from rankopt.training.trainer import NonFiniteLossError, TrialTrainer
+from rankopt.training.trial_callback import TrialCallback
 
 
 class InterruptedTrialError(Exception):
@@ -184,7 +185,9 @@ def train(
     if events.stopped:
         raise InterruptedTrialError
     ranks, losses = events.trace()
-    return Trained(events.state, RankPattern(events.peak), ranks, losses, events.seconds, events.preparation)
+    return Trained(
+        events.hooks.state, RankPattern(events.hooks.peak), ranks, losses, events.seconds, events.preparation
+    )
 
 
 def build_trainer(
@@ -199,9 +202,10 @@ def build_trainer(
     """The Trainer that `train` runs. Arguments as `run_trial`."""
     steps, lane = prepared.steps, prepared.lane
     evaluated = {round(steps * number / (evaluations + 1)) for number in range(1, evaluations + 1)} - {0, steps}
-    callback = AllocatorCallback(
-        prepared.allocator, prepared.state, prepared.adapted.layers, prepared.budget, prepared.order, observe, stop,
-        checkpoint_steps, scored=evaluated, score=partial(_interim, prepared), clock=lane.clock,
+    hooks = AllocatorHooks(prepared.allocator, prepared.state, prepared.adapted.layers, prepared.budget)
+    callback = TrialCallback(
+        hooks, prepared.order, observe, stop, checkpoint_steps,
+        scored=evaluated, score=partial(_interim, prepared), clock=lane.clock,
     )  # fmt: skip
     return TrialTrainer(
         prepared.adapted, prepared.task.problem, prepared.data.train, prepared.spec.training, steps,
@@ -294,7 +298,7 @@ def _probe(prepared: Prepared) -> TrainingProbe:
     adapted, precision = prepared.adapted, prepared.spec.training.precision
     problem = prepared.task.problem
     batches = partial(training_batches, adapted, problem, prepared.data.train, prepared.order)
-    return TrainingProbe(adapted.net, adapted.layers, problem, batches, precision, adapted.in_task_order)
+    return TrainingProbe(adapted.net, adapted.layers, batches, task_loss(adapted, problem, precision))
 
 
 def _interim(prepared: Prepared, pattern: RankPattern) -> dict[str, float]:

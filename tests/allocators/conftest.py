@@ -23,8 +23,7 @@ from rankopt.lowrank.inject import inject, target_names
 from rankopt.lowrank.layers import Layers, apply_pattern, pattern_of
 from rankopt.lowrank.linear import LowRankLinear
 from rankopt.lowrank.scale import Scale
-from rankopt.tasks.problems import Classification
-from rankopt.training.callback import reset_moments
+from rankopt.training.moments import reset_moments
 from rankopt.training.probe import TrainingProbe
 
 TARGETS = ["query", "intermediate.dense", "layer.1.output.dense"]
@@ -63,7 +62,11 @@ def batches() -> Iterator[dict[str, Tensor]]:
 
 def probe(training: Training) -> TrainingProbe:
     """What `prepare` is handed."""
-    return TrainingProbe(training.model, training.layers, Classification(("low", "high")), batches)
+
+    def loss(batch: dict[str, Tensor]) -> Tensor:
+        return functional.cross_entropy(training.model(input_ids=batch["input_ids"]).logits, batch["labels"])
+
+    return TrainingProbe(training.model, training.layers, batches, loss)
 
 
 class Training:

@@ -13,11 +13,11 @@ from transformers import AutoModel
 
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.tasks.encode import Encoded
-from rankopt.training.callback import AllocatorCallback
 from rankopt.training.model import Adapted
 from rankopt.training.trainer import TrialTrainer
 from rankopt.training.trial import build_trainer
 from rankopt.training.trial import prepare as prepare_trial
+from rankopt.training.trial_callback import TrialCallback
 
 
 class Training(NamedTuple):
@@ -26,7 +26,7 @@ class Training(NamedTuple):
     trainer: TrialTrainer
     adapted: Adapted
     train: Encoded
-    callback: AllocatorCallback
+    callback: TrialCallback
 
 
 @pytest.fixture

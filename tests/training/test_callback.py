@@ -1,4 +1,4 @@
-"""When the allocator's hooks run, and what the callback does to the optimiser's moments."""
+"""When the allocator's hooks run, and when moments are reset."""
 
 from __future__ import annotations
 
@@ -10,21 +10,6 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 Prepare = Callable[[Any], Any]
-
-
-def test_voiding_moments() -> None:
-    """Only the named parameters' moments are zeroed, the step count stays; one that was never stepped is no error."""
-    from rankopt.training.callback import zero_moments
-
-    a, b, c = (torch.nn.Parameter(torch.ones(2)) for _ in range(3))
-    optimizer = torch.optim.AdamW([a, b, c], lr=0.1)
-    (a.sum() + b.sum()).backward()
-    optimizer.step()
-    zero_moments(optimizer, [a, c])
-    assert not optimizer.state[a]["exp_avg"].any()
-    assert not optimizer.state[a]["exp_avg_sq"].any()
-    assert optimizer.state[a]["step"] == 1
-    assert optimizer.state[b]["exp_avg"].all()
 
 
 def test_a_cut_voids_the_moments_of_the_factors_it_rewrote(prepare: Prepare, tiny_spec: Any) -> None:

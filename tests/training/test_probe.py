@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rankopt.training.probe import TrainingProbe, training_batches
+from rankopt.training.probe import TrainingProbe, task_loss, training_batches
 from rankopt.training.trial import Prepared, build_trainer, prepare
 
 Spec = Callable[..., Any]
@@ -21,8 +21,8 @@ def probe_of(prepared: Prepared) -> TrainingProbe:
     return TrainingProbe(
         adapted.net,
         adapted.layers,
-        prepared.task.problem,
         lambda: training_batches(adapted, prepared.task.problem, prepared.data.train, prepared.order),
+        task_loss(adapted, prepared.task.problem, "fp32"),
     )
 
 

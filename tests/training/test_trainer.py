@@ -96,7 +96,7 @@ def test_accumulation_is_the_big_batch(task: str, allocator: str, prepare: Prepa
     (big, big_loss), (small, small_loss) = runs
     plain = prepare(tiny_spec(**common, training__batch_size=20))
     loss = task_loss(plain.adapted.net.train(), first_batch(plain, 20))
-    penalty = plain.callback.allocator.penalty(plain.callback.state, plain.adapted.layers)
+    penalty = plain.callback.hooks.allocator.penalty(plain.callback.hooks.state, plain.adapted.layers)
     (loss if penalty is None else loss + penalty).backward()
     for name, parameter in trained(plain.adapted.net).items():
         if parameter.grad is not None:
@@ -225,38 +225,6 @@ def test_dropout_does_not_move_the_order(prepare: Prepare, tiny_spec: Any) -> No
     assert len(orders[0]) >= 7
 
 
-def test_moments_of_new_components() -> None:
-    """First moment zero, second moment the mean of the other active components; all others keep theirs."""
-    from rankopt.lowrank.linear import LowRankLinear
-    from rankopt.lowrank.scale import Scale
-    from rankopt.training.callback import reset_moments
-
-    layer = LowRankLinear(torch.nn.Linear(3, 2), 4, Scale("unit", 1.0))
-    layer.open(3)
-    layer.g.requires_grad_(True)
-    torch.nn.init.normal_(layer.A)
-    torch.nn.init.normal_(layer.B)
-    optimizer = torch.optim.AdamW([layer.A, layer.B, layer.g], lr=0.1)
-    layer(torch.randn(5, 3)).square().sum().backward()
-    optimizer.step()
-    before = {key: {k: v.clone() for k, v in optimizer.state[getattr(layer, key)].items()} for key in "ABg"}
-    layer.renew(3, torch.ones(3), torch.ones(2), 0.5)
-    layer.renew(1, torch.ones(3), torch.ones(2), 0.5)
-    reset_moments(optimizer, layer)
-    assert layer.renewed == []
-    for key, dim in (("A", 0), ("B", 1), ("g", 0)):
-        now, old = optimizer.state[getattr(layer, key)], before[key]
-        for i in range(4):
-            first, second = (now[moment].select(dim, i) for moment in ("exp_avg", "exp_avg_sq"))
-            if i in (1, 3):
-                assert not first.any()
-                torch.testing.assert_close(second, old["exp_avg_sq"].index_select(dim, torch.tensor([0, 2])).mean(dim))
-            else:
-                assert torch.equal(first, old["exp_avg"].select(dim, i))
-                assert torch.equal(second, old["exp_avg_sq"].select(dim, i))
-        assert now["step"] == 1
-
-
 def test_the_schedule_begins_again_where_the_allocator_asks(prepare: Prepare, tiny_spec: Any) -> None:
     """Twelve steps, cut at eight: two whole schedules in a row, the second at its share of the peak."""
     spec = tiny_spec(
@@ -286,22 +254,22 @@ def test_further_passes_are_averaged_and_leave_the_masks(distill: bool, prepare:
     for layer in training.adapted.layers.values():
         torch.nn.init.normal_(layer.B, std=0.3)
     batch = first_batch(training, 4)
-    callback.allocator.before_step(callback.state, callback.layers, 1)
-    whole = pattern_of(callback.layers)
+    callback.hooks.allocator.before_step(callback.hooks.state, callback.hooks.layers, 1)
+    whole = pattern_of(callback.hooks.layers)
     found = trainer.compute_loss(net, dict(batch), num_items_in_batch=4)
-    assert pattern_of(callback.layers) == whole
+    assert pattern_of(callback.hooks.layers) == whole
     inputs = {key: value for key, value in batch.items() if key != "labels"}
     teacher = net(**inputs).logits.detach()
     losses = [functional.cross_entropy(net(**inputs).logits, batch["labels"])]
-    for one in callback.allocator.passes(callback.state, callback.layers):
-        apply_pattern(callback.layers, one.pattern)
+    for one in callback.hooks.allocator.passes(callback.hooks.state, callback.hooks.layers):
+        apply_pattern(callback.hooks.layers, one.pattern)
         logits = net(**inputs).logits
         if distill:
             target = teacher.softmax(-1)
             losses.append(functional.cross_entropy(logits, target) - functional.cross_entropy(teacher, target))
         else:
             losses.append(functional.cross_entropy(logits, batch["labels"]))
-    apply_pattern(callback.layers, whole)
+    apply_pattern(callback.hooks.layers, whole)
     assert len(losses) == 4
     torch.testing.assert_close(found, torch.stack(losses).mean())
     found.backward()

@@ -24,8 +24,8 @@ from rankopt.core.result import Progress, TrialResult
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.lowrank.export import cut_peft
 from rankopt.training import trial as trial_module
-from rankopt.training.callback import AllocatorCallback
 from rankopt.training.trial import InterruptedTrialError, run_trial
+from rankopt.training.trial_callback import TrialCallback
 
 Spec = Callable[..., TrialSpec]
 
@@ -36,23 +36,23 @@ def watched(monkeypatch: pytest.MonkeyPatch, snapshot: Callable[[Any], Any]) -> 
     the record, bit for bit."""
     ends: list[dict[str, Any]] = []
 
-    class Watched(AllocatorCallback):
+    class Watched(TrialCallback):
         def on_train_end(self, *args: Any, **kwargs: Any) -> None:
             super().on_train_end(*args, **kwargs)
-            net, optimizer = kwargs["model"], kwargs["optimizer"]
+            net, optimizer, layers = kwargs["model"], kwargs["optimizer"], self.hooks.layers
             trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
             ends.append(
                 {
                     "step": args[1].global_step,
                     "weights": snapshot(trained),
-                    "masks": {n: (snapshot(y.m), y.rank, y.initial, y.s, y.frozen) for n, y in self.layers.items()},
-                    "state": snapshot(self.state),
+                    "masks": {n: (snapshot(y.m), y.rank, y.initial, y.s, y.frozen) for n, y in layers.items()},
+                    "state": snapshot(self.hooks.state),
                     "moments": snapshot([optimizer.state[p] for p in trained.values()]),
-                    "record": snapshot([self.losses, self.ranks, self.sums]),
+                    "record": snapshot([self.losses, self.hooks.ranks, self.sums]),
                 }
             )
 
-    monkeypatch.setattr(trial_module, "AllocatorCallback", Watched)
+    monkeypatch.setattr(trial_module, "TrialCallback", Watched)
     return ends
 
 
@@ -610,7 +610,7 @@ def test_few_checkpoints_are_kept(tiny_spec: Spec, tmp_path: Path) -> None:
 def test_checkpoints_by_the_clock(tiny_spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a number of steps they follow the clock: a trial shorter than its interval writes only its last one. One
     that is asked to stop always does."""
-    from rankopt.training import callback
+    from rankopt.training import trial_callback
 
     spec = tiny_spec(training__steps=6)
     run_trial(spec, tmp_path / "short")
@@ -618,7 +618,7 @@ def test_checkpoints_by_the_clock(tiny_spec: Spec, tmp_path: Path, monkeypatch: 
     with pytest.raises(InterruptedTrialError):
         run_trial(spec, tmp_path / "stopped", stop=lambda: True)
     assert checkpoint_steps(tmp_path / "stopped") == [1]
-    monkeypatch.setattr(callback, "SECONDS", 0.0)
+    monkeypatch.setattr(trial_callback, "SECONDS", 0.0)
     run_trial(spec, tmp_path / "long")
     assert checkpoint_steps(tmp_path / "long") == [5, 6]
 
