@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rankopt.core.errors import first_line
 from rankopt.core.pattern import RankPattern
+from rankopt.lowrank.conv import LowRankConv
 from rankopt.lowrank.files import (
     CONFIG,
     PREFIX,
@@ -42,7 +43,7 @@ def export_peft(
     head: Iterable[str] = (),
     base_model: str = "",
     revision: str | None = None,
-    task_type: str = "SEQ_CLS",
+    task_type: str | None = "SEQ_CLS",
 ) -> RankPattern:
     """Write the active components as a plain PEFT adapter.
 
@@ -57,7 +58,7 @@ def export_peft(
         head: full names of fully trained modules; saved as `modules_to_save`.
         base_model: name or path that PEFT records.
         revision: hub revision that PEFT records.
-        task_type: PEFT's task type.
+        task_type: PEFT's task type, if any.
     Returns:
         The written pattern.
     Raises:
@@ -190,6 +191,9 @@ def import_peft(model: nn.Module, folder: Path, *, max_rank: int | None = None) 
 
 def _absorbed(layer: Any) -> tuple[Tensor, Tensor]:
     A, B, g = layer.active()
+    if isinstance(layer, LowRankConv):
+        kernel = layer.base.weight.shape[1:]
+        return A.view(-1, *kernel), (layer.s * B * g).view(*B.shape, *(1 for _ in kernel[1:]))
     return A, layer.s * B * g
 
 

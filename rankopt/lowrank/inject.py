@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 from torch import Tensor, nn
 
+from rankopt.lowrank.conv import LowRankConv, is_conv
 from rankopt.lowrank.layers import Layers
 from rankopt.lowrank.linear import LowRankLinear, is_conv1d
 from rankopt.lowrank.linear_regex import linear_time_pattern, matches
@@ -18,15 +19,12 @@ from rankopt.lowrank.scale import Scale
 
 def linear_names(model: nn.Module, head: Iterable[str] = ()) -> list[str]:
     """Full names of the linear maps (`nn.Linear`, `Conv1D`) outside the head, in the model's order."""
-    excluded = tuple(head)
-    return [
-        name
-        for name, module in model.named_modules()
-        if is_linear(module) and not any(_inside(name, part) for part in excluded)
-    ]
+    return _names(model, head, is_linear)
 
 
-def target_names(model: nn.Module, target_modules: str | Sequence[str], head: Iterable[str] = ()) -> list[str]:
+def target_names(
+    model: nn.Module, target_modules: str | Sequence[str], head: Iterable[str] = (), *, convolutions: bool = False
+) -> list[str]:
     """The linear maps that `target_modules` selects.
 
     Args:
@@ -34,6 +32,7 @@ def target_names(model: nn.Module, target_modules: str | Sequence[str], head: It
         target_modules: "all-linear", a list of names or name endings (`query` matches `layer.0.query`), or a regular
             expression that must match a whole name.
         head: modules that are trained in full; nothing inside them is adapted.
+        convolutions: whether a list or a regular expression may select convolutions too.
     Returns:
         Full module names in the model's order.
     Raises:
@@ -43,7 +42,9 @@ def target_names(model: nn.Module, target_modules: str | Sequence[str], head: It
     """
     names = linear_names(model, head)
     blocks = [name for name in names if "pooler" not in name.split(".")]
-    if not blocks:
+    if convolutions and target_modules != "all-linear":
+        names = _names(model, head, lambda module: is_linear(module) or is_conv(module))
+    elif not blocks:
         raise ValueError(f"model.target_modules {target_modules!r} matches no linear map of this model{_others(model)}")
     if target_modules == "all-linear":
         ignored = ignored_targets(model, blocks)
@@ -81,7 +82,7 @@ def _selected(names: list[str], target_modules: str | Sequence[str]) -> list[str
 
 
 def inject(model: nn.Module, names: Iterable[str], max_rank: int, scale: Scale, dropout: float = 0.0) -> Layers:
-    """Replace linear maps by `LowRankLinear` in place; all components are masked, so outputs do not change.
+    """Replace maps by their gated layers in place; all components are masked, so outputs do not change.
 
     Args:
         model: changed in place.
@@ -99,10 +100,11 @@ def inject(model: nn.Module, names: Iterable[str], max_rank: int, scale: Scale, 
     layers = {}
     for name in names:
         base = model.get_submodule(name)
-        if not is_linear(base):
-            raise ValueError(f"only linear maps can be adapted, {name!r} is a {type(base).__name__}")
+        if not is_linear(base) and not is_conv(base):
+            raise ValueError(f"only linear maps and convolutions can be adapted, {name!r} is a {type(base).__name__}")
         parent, _, child = name.rpartition(".")
-        layers[name] = LowRankLinear(cast(nn.Linear, base), max_rank, scale, dropout)
+        kind = LowRankConv if is_conv(base) else LowRankLinear
+        layers[name] = kind(cast(nn.Linear, base), max_rank, scale, dropout)
         setattr(model.get_submodule(parent), child, layers[name])
     return layers
 
@@ -110,6 +112,15 @@ def inject(model: nn.Module, names: Iterable[str], max_rank: int, scale: Scale, 
 def is_linear(module: nn.Module) -> bool:
     """Whether a module is a linear map that can be adapted."""
     return isinstance(module, nn.Linear) or is_conv1d(module)
+
+
+def _names(model: nn.Module, head: Iterable[str], selects: Callable[[nn.Module], bool]) -> list[str]:
+    excluded = tuple(head)
+    return [
+        name
+        for name, module in model.named_modules()
+        if selects(module) and not any(_inside(name, part) for part in excluded)
+    ]
 
 
 def _inside(name: str, part: str) -> bool:

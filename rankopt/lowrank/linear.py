@@ -59,8 +59,8 @@ class LowRankLinear(nn.Module):
         super().__init__()
         self.base = base.requires_grad_(False)
         self.transposed = is_conv1d(base)
-        fan_out, fan_in = reversed(base.weight.shape) if self.transposed else base.weight.shape
-        self.shape = Shape(fan_in, fan_out)
+        self.shape = self.shape_of(base)
+        fan_in, fan_out = self.shape
         self.dropout = nn.Dropout(dropout)
         device = base.weight.device
         self.A = nn.Parameter(torch.zeros(max_rank, fan_in, device=device))
@@ -77,6 +77,16 @@ class LowRankLinear(nn.Module):
         self._unmerged: nn.Parameter | None = None
         self.train(base.training)
         self.keep(0)
+
+    @staticmethod
+    def shape_of(base: Any) -> Shape:
+        """The shape of a map."""
+        fan_out, fan_in = reversed(base.weight.shape) if is_conv1d(base) else base.weight.shape
+        return Shape(fan_in, fan_out)
+
+    def as_weight(self, update: Tensor) -> Tensor:
+        """An update `(out, in)` in the layout of the base's weight."""
+        return update.T if self.transposed else update
 
     @property
     def weight(self) -> Tensor:
@@ -153,7 +163,8 @@ class LowRankLinear(nn.Module):
                 weight = weight.T
             return gated_linear(x, weight, self.base.bias, A, B, g, self.s)
         y: Tensor = self.base(x)  # W and A see different inputs
-        return y + self.s * functional.linear(functional.linear(self.dropout(x), A) * g, B)
+        A, B = A.to(y.dtype), B.to(y.dtype)  # the base model may have been loaded in a shorter dtype
+        return y + self.s * functional.linear((functional.linear(self.dropout(x), A) * g).to(y.dtype), B)
 
     def rounded(self, dtype: torch.dtype) -> Tensor:
         """W in autocast's dtype, cached on W because W is frozen; layers with the same W share it."""
@@ -205,8 +216,7 @@ class LowRankLinear(nn.Module):
             dtype: of the copy (default: the weight's).
         """
         if self._unmerged is None:
-            weight, update = cast(nn.Parameter, self.base.weight), self.update()
-            update = update.T if self.transposed else update
+            weight, update = cast(nn.Parameter, self.base.weight), self.as_weight(self.update())
             total = weight + update.to(weight.dtype)
             self.base.weight = nn.Parameter(total.to(dtype or weight.dtype), requires_grad=False)
             self._unmerged = weight

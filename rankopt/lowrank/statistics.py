@@ -26,9 +26,11 @@ class Statistics(ABC):
         self.on = True
 
     def watch(self, layer: LowRankLinear) -> None:
-        """Collect statistics of a layer from now on; at most one kind for each layer."""
+        """Collect statistics of a layer from now on, in place of those collected before."""
+        if layer.statistics is not None:
+            layer.statistics.handle.remove()
         layer.statistics = self
-        layer.register_forward_hook(self._hook)
+        self.handle = layer.register_forward_hook(self._hook)
 
     def _hook(self, layer: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> None:
         if self.on and torch.is_grad_enabled():
