@@ -7,16 +7,27 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from rankopt.lowrank.layers import Layers
-from rankopt.training.model import Adapted
 
 ADAPTER = "adapter.pt"
 SEAL = "seal.json"
 STEP = re.compile(r"checkpoint-\d+")
+
+
+class Network(Protocol):
+    """An adapted model: the net, its adapted layers, and the names of the modules trained in full."""
+
+    @property
+    def net(self) -> nn.Module: ...
+    @property
+    def layers(self) -> Layers: ...
+    @property
+    def head(self) -> tuple[str, ...]: ...
 
 
 class CorruptCheckpointError(OSError):
@@ -71,7 +82,7 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def save_network(adapted: Adapted, folder: Path, **others: Any) -> None:
+def save_network(adapted: Network, folder: Path, **others: Any) -> None:
     """Write what training changes (factors, gates, masks, head) beside the Trainer's own files.
 
     Args:
@@ -94,7 +105,7 @@ def save_network(adapted: Adapted, folder: Path, **others: Any) -> None:
     torch.save({"layers": layers, "head": head, **others}, folder / ADAPTER)
 
 
-def load_network(adapted: Adapted, folder: Path) -> dict[str, Any]:
+def load_network(adapted: Network, folder: Path) -> dict[str, Any]:
     """Restore the model that `save_network` wrote, and return everything that was saved; no code in it is executed."""
     device = next(adapted.net.parameters()).device
     content: dict[str, Any] = torch.load(folder / ADAPTER, map_location=device, weights_only=True)
