@@ -10,9 +10,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test bench check docs clean
 
 demo: $(VENV)/ready
-	$(BIN)/rankopt run studies/quickstart.yaml --workers $(WORKERS)
-	@$(BIN)/rankopt report quickstart --out runs/quickstart/report
-	@echo "open runs/quickstart/report/index.html"
+	$(BIN)/rankopt demo --workers $(WORKERS)
 
 test: check
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"

@@ -6,15 +6,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rankopt.adapters.compress import compress
     from rankopt.adapters.spectra import spectrum
+    from rankopt.api.adapt import adapt
+    from rankopt.api.adapted_model import AdaptedModel
+    from rankopt.api.study import Study
 
-__all__ = ["__version__", "compress", "spectrum"]
+__all__ = ["AdaptedModel", "Study", "__version__", "adapt", "compress", "spectrum"]
 __version__ = "0.1.0"
 
-_ADAPTERS = {"spectrum": "spectra", "compress": "compress"}
+_HOMES = {
+    "adapt": "api.adapt",
+    "AdaptedModel": "api.adapted_model",
+    "Study": "api.study",
+    "compress": "adapters.compress",
+    "spectrum": "adapters.spectra",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the functions for adapters on first use, because torch is slow to import."""
-    if name in _ADAPTERS:
-        return getattr(import_module(f"rankopt.adapters.{_ADAPTERS[name]}"), name)
+    """Import a public name on first use, because torch is slow to import."""
+    if name in _HOMES:
+        return getattr(import_module(f"rankopt.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

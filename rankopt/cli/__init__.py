@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rankopt import __version__
-from rankopt.cli import adapters, authoring, blackbox, listing, results, results_file, running
+from rankopt.cli import adapters, authoring, blackbox, demo, listing, results, results_file, running
 from rankopt.cli.printing import fail
 
 app = typer.Typer(
@@ -32,7 +32,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 for command in (
-    *(authoring.init, authoring.schema, listing.list_),
+    *(demo.demo, authoring.init, authoring.schema, listing.list_),
     *(running.run, running.worker, running.validate, running.plan),
     *(
         results.show,

@@ -82,45 +82,18 @@ RUNS = Path("runs")
 def study_file(study: str, sets: list[str] | None, directory: Path) -> StudyFile:
     """Read a study's file and apply the overrides."""
     from rankopt.core.study_file import StudyFile
+    from rankopt.study.opening import study_path
 
     return StudyFile(study_path(study, directory), sets or ())
-
-
-def study_path(study: str, directory: Path) -> Path:
-    """The study file itself, or the stored file of a study that was run."""
-    path = Path(study)
-    if path.is_file() or path.suffix in (".yaml", ".yml"):
-        return path
-    kept = directory / study / "study.yaml"
-    if kept.is_file():
-        return kept
-    from rankopt.core.errors import nearest
-
-    known = sorted(path.parent.name for path in directory.glob("*/study.yaml"))
-    hint = nearest(study, known) if known else f"; {directory}/ contains no study"
-    raise ValueError(f"no study file and no study in {directory}/ is called {study!r}{hint}")
 
 
 def open_store(
     study: str, storage: str | None, directory: Path, artifacts: str | None = None
 ) -> tuple[StudyStore, StudySpec]:
     """Open the store of a study that was run, and read its spec."""
-    from rankopt.study.storage import StudyStore
-    from rankopt.study.storage_url import refuse_missing_file, sqlite_url
+    from rankopt.study.opening import open_study
 
-    is_name = storage and not Path(study).is_file()
-    name = study if is_name else study_file(study, None, directory).study.name
-    folder = directory / name
-    if not storage and not (folder / "study.db").is_file():
-        raise ValueError(
-            f"study {name!r} has no results: {folder / 'study.db'} does not exist; `rankopt run` creates it"
-        )
-    if storage:
-        refuse_missing_file(storage)
-    store = StudyStore(
-        storage or sqlite_url(folder), name, folder, artifacts=artifact_location(artifacts), say=printing.warn
-    )
-    return store, store.open()
+    return open_study(study, storage, directory, artifacts=artifact_location(artifacts), say=printing.warn)
 
 
 def artifact_location(artifacts: str | None) -> str | None:

@@ -65,18 +65,9 @@ def report(
     if study is None:
         raise ValueError("report needs a STUDY, or results files: rankopt report --from results.jsonl")
     store, spec = open_store(study, storage, directory)
-    from rankopt.analysis.search import Proposal, SearchRecord
-    from rankopt.report import write_report
-    from rankopt.study.dimension_importance import importances
+    from rankopt.api.study import report_of
 
-    results, counts = store.results(planned=not spec.listed), store.counts()
-    record = SearchRecord(
-        [] if spec.listed else [Proposal(*row) for row in store.proposals()],
-        {} if spec.listed else importances(store, spec),
-        store.plan() if spec.listed else (),
-        sorted(store.reported),
-    )
-    print(write_report(spec, results, out or Path("reports") / spec.name, counts=counts, search=record))
+    print(report_of(store, spec, out or Path("reports") / spec.name))
 
 
 def best(
@@ -95,23 +86,10 @@ def best(
     """
     store, spec = open_store(study, storage, directory)
     budget = spec.constraints.get("parameters") if budget is None else budget
-    from rankopt.analysis.frame import VARIANTS, tidy
-    from rankopt.analysis.search import best as best_of
-    from rankopt.analysis.search import configuration
+    from rankopt.study.best import best_patterns
 
-    results = {result.key: result for result in store.results()}
-    found = best_of(tidy(results.values(), variants=1 if store.search.trials else VARIANTS), budget)
-    if found.empty:
-        bound = f" within {budget:,} parameters" if budget is not None else ""
-        raise ValueError(f"study {spec.name!r} has no complete trial{bound}")
-    patterns = [
-        dict(next(point.pattern for point in results[row.key].points if point.label == row.point))
-        for row in found.itertuples()
-    ]
-    words = [configuration(spec, results[key].spec) for key in found["key"]]
-    if any(words):
-        found["configuration"] = words
-    found = found.drop(columns="gain")
+    found = best_patterns(store, spec, budget)
+    patterns = list(found.pop("pattern"))
     rows = found.rename(columns={"setting": "task", "n": "seeds", "score": "report"}).to_dict("records")
     if as_json:
         print(json.dumps([{**row, "pattern": pattern} for row, pattern in zip(rows, patterns, strict=True)], indent=2))

@@ -68,7 +68,7 @@ def test_loop_and_trainer_agree(accumulation: int, tmp_path: Path) -> None:
     assert byhand.pattern == adapted.pattern
     assert byhand.ranks_over_time == adapted.ranks_over_time
     for key, value in adapted.model.state_dict().items():
-        assert torch.allclose(byhand.model.state_dict()[key].float(), value.float(), atol=1e-5), key
+        assert torch.allclose(byhand.model.state_dict()[key].float(), value.float(), atol=2e-4), key
 
 
 def test_accelerate(tmp_path: Path) -> None:

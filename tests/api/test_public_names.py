@@ -1,0 +1,86 @@
+"""The public names and signatures that programs rely on; CHANGELOG announces a change here."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import rankopt
+
+SIGNATURES = {
+    "adapt": (
+        "(model: 'nn.Module', allocator: 'str' = 'adalora', *, mean_rank: 'float | None' = None, "
+        "parameters: 'int | None' = None, target_modules: 'str | Sequence[str]' = 'all-linear', "
+        "modules_to_save: 'Sequence[str] | None' = None, max_rank: 'int' = 8, alpha: 'float' = 16.0, "
+        "scale: \"Literal['published', 'init', 'active', 'rs', 'unit']\" = 'published', dropout: 'float' = 0.0, "
+        "seed: 'int' = 0, steps: 'int | None' = None, **options: 'Any') -> 'AdaptedModel'"
+    ),
+    "AdaptedModel.before_step": "(self) -> 'None'",
+    "AdaptedModel.penalty": "(self) -> 'Tensor'",
+    "AdaptedModel.after_step": "(self, optimizer: 'torch.optim.Optimizer') -> 'None'",
+    "AdaptedModel.callback": "(self) -> 'OwnTrainerCallback'",
+    "AdaptedModel.prepare": "(self, batches: 'Iterable[Batch]', loss: 'Loss | None' = None) -> 'None'",
+    "AdaptedModel.parameter_groups": (
+        "(self, lr: 'float', *, head_lr: 'float | None' = None, weight_decay: 'float' = 0.0) -> 'list[dict[str, Any]]'"
+    ),
+    "AdaptedModel.finish": "(self) -> 'None'",
+    "AdaptedModel.save": "(self, folder: 'str | Path') -> 'RankPattern'",
+    "AdaptedModel.merge": "(self) -> 'nn.Module'",
+    "Study.load": (
+        "(study: 'str | Path', *, overrides: 'Iterable[str]' = (), directory: 'str | Path' = 'runs', "
+        "storage: 'str | None' = None) -> 'Study'"
+    ),
+    "Study.run": (
+        "(self, workers: 'int' = 1, *, together: 'int' = 1, retry_failed: 'bool' = False, "
+        "wandb: \"Literal['disabled', 'offline', 'online']\" = 'disabled') -> 'Study'"
+    ),
+    "Study.results": "(self) -> 'pd.DataFrame'",
+    "Study.best": "(self, budget: 'int | None' = None) -> 'pd.DataFrame'",
+    "Study.report": "(self, folder: 'str | Path | None' = None) -> 'Path'",
+}
+PROPERTIES = ("head", "layers", "pattern", "ranks_over_time", "steps")
+
+
+def find(name: str) -> Any:
+    found: Any = rankopt
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signatures(name: str) -> None:
+    """Each is as recorded, documents its arguments, and names what it raises where it does."""
+    found = find(name)
+    assert str(inspect.signature(found)) == SIGNATURES[name]
+    text = inspect.getdoc(found) or ""
+    for argument in inspect.signature(found).parameters:
+        if argument != "self":
+            assert f"{argument}: " in text, argument
+
+
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_properties(name: str) -> None:
+    """Each is a property with a docstring."""
+    found = inspect.getattr_static(rankopt.AdaptedModel, name)
+    assert isinstance(found, property)
+    assert found.__doc__
+
+
+def test_every_public_name_exists() -> None:
+    """The names of `__all__` are there, each with a docstring, and an unknown one is an AttributeError."""
+    assert set(rankopt.__all__) == {"AdaptedModel", "Study", "__version__", "adapt", "compress", "spectrum"}
+    for name in rankopt.__all__:
+        assert inspect.getdoc(getattr(rankopt, name))
+    with pytest.raises(AttributeError, match="has no attribute 'adopt'"):
+        _ = rankopt.adopt
+
+
+def test_importing_is_fast() -> None:
+    """`import rankopt` loads neither torch nor transformers."""
+    code = "import sys, rankopt; print(sorted({'torch', 'transformers', 'pandas', 'optuna'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
