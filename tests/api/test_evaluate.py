@@ -1,0 +1,71 @@
+"""Adapters scored on held-out examples: the trial's own score, paired differences, other PEFT types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rankopt.api.evaluate import evaluate
+from rankopt.core.trial_spec import TaskSpec
+from rankopt.training.trial import run_trial
+
+
+@pytest.fixture(scope="module")
+def trials(tiny_spec: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Folder of an adapter -> the result of its trial."""
+    found = {}
+    for steps in (12, 1):
+        folder = tmp_path_factory.mktemp("trial")
+        found[str(folder / "adapter")] = run_trial(tiny_spec(training__steps=steps, training__lr=2e-2), folder)
+    return found
+
+
+def test_the_trials_own_scores(trials: dict[str, Any], tiny_model: Path, tiny_glue: Path) -> None:
+    """Scores are those that the trials reported, inside their intervals; the second adapter has a paired difference."""
+    task = TaskSpec(name="sst2", data_dir=str(tiny_glue))
+    frame = evaluate(list(trials), str(tiny_model), task, resamples=200)
+    assert list(frame["adapter"]) == list(trials)
+    for row in frame.itertuples():
+        result = trials[row.adapter]
+        assert row.score == pytest.approx(result.score("report"))
+        assert row.low <= row.score <= row.high
+        assert (row.examples, row.metric, row.split) == (24, "accuracy", "validation")
+    assert np.isnan(frame["difference"][0])
+    assert frame["difference"][1] == pytest.approx(frame["score"][1] - frame["score"][0])
+    assert frame["difference_low"][1] <= frame["difference"][1] <= frame["difference_high"][1]
+    same = evaluate([next(iter(trials))] * 2, str(tiny_model), task, resamples=50)
+    assert tuple(same.loc[1, ["difference", "difference_low", "difference_high"]]) == (0, 0, 0)
+
+
+def test_another_kind_of_adapter(tiny_model: Path, tiny_glue: Path, tmp_path: Path) -> None:
+    """A prompt is scored as PEFT computes it."""
+    from peft import PromptTuningConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    net = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=2)
+    get_peft_model(net, PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3)).save_pretrained(tmp_path)
+    frame = evaluate([tmp_path], str(tiny_model), TaskSpec(name="sst2", data_dir=str(tiny_glue)), resamples=10)
+    assert 0 <= frame["score"].item() <= 1
+
+
+def test_refused(trials: dict[str, Any], tiny_model: Path, tiny_glue: Path, tmp_path: Path) -> None:
+    """No adapter, a folder that is none, and an adapter without a head."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    task = TaskSpec(name="sst2", data_dir=str(tiny_glue))
+    with pytest.raises(ValueError, match="at least one adapter"):
+        evaluate([], str(tiny_model), task)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="PEFT cannot load the adapter"):
+        evaluate([tmp_path / "empty"], str(tiny_model), task)
+    shutil.copytree(next(iter(trials)), tmp_path / "headless")
+    file = tmp_path / "headless" / "adapter_model.safetensors"
+    save_file({key: value for key, value in load_file(file).items() if "lora" in key}, file)
+    with pytest.raises(ValueError, match="neither the model nor the adapter has weights for classifier"):
+        evaluate([tmp_path / "headless"], str(tiny_model), task)
