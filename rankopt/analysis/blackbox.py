@@ -17,6 +17,8 @@ Space = Literal["configuration", "pattern"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 UNVARIED = ("seed", "task.name", "task.data_dir", "model.revision", "contents.data", "contents.model")
 """Fields of a trial that are no dimension of a black box; model and task have columns of their own."""
+FILES = "task.data."
+"""Prefix of the fields that name the user's own data, whose content is in `contents.data`."""
 
 
 class Row(Record):
@@ -50,6 +52,7 @@ def rows_of(results: Iterable[TrialResult]) -> list[Row]:
     complete = sorted((result for result in results if result.points), key=lambda result: result.key)
     flat = [flatten(result.spec) for result in complete]
     paths = sorted({path for each in flat for path in each} - set(UNVARIED))
+    paths = [path for path in paths if not path.startswith(FILES)]
     varied = [path for path in paths if len({json.dumps(each.get(path), sort_keys=True) for each in flat}) > 1]
     several = any(len(result.points) > 1 for result in complete)
     return [

@@ -157,7 +157,7 @@ def collapsed(point: Point) -> bool:
 
 def _configuration(spec: TrialSpec) -> Flat:
     """What repetitions have in common: the spec without seed and data folder."""
-    data = spec.model_dump(mode="json", exclude={"seed": True, "task": {"data_dir"}})
+    data = spec.model_dump(mode="json", exclude={"seed": True, "task": _locations(spec)})
     data["model"]["name"] = spec.model_label
     return data | {"allocator": {"name": spec.allocator.name} | _method(spec)}
 
@@ -216,8 +216,13 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> Flat:
 def _surroundings(spec: TrialSpec, mixed_units: bool) -> Flat:
     data = spec.model_dump(mode="json")
     # a folder's path is not an experimental condition, its content is
-    task = {key: value for key, value in data["task"].items() if key not in ("name", "data_dir")}
+    task = {key: value for key, value in data["task"].items() if key not in ("name", *_locations(spec))}
     content = {"data": spec.contents["data"][:6]} if "data" in spec.contents else {}
     model = {key: value for key, value in data["model"].items() if key != "name"}
     unit = {"unit": spec.budget.unit} if spec.budget and mixed_units else {}
     return {"model": spec.model_label, **model, **task, **content, **unit}
+
+
+def _locations(spec: TrialSpec) -> set[str]:
+    """Fields of the task that say where its files are; a data set on the hub is a condition instead."""
+    return {"data_dir", "data"} if spec.task.files else {"data_dir"}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rankopt.adapters.source import locate
 from rankopt.core.errors import first_line
 from rankopt.core.trial_spec import TaskSpec
-from rankopt.tasks import TASKS, Task
+from rankopt.tasks import Task, task_of
 from rankopt.tasks.problems.base import Answers
 from rankopt.training.data import load_data
 from rankopt.training.evaluate import predict
@@ -59,7 +59,7 @@ def evaluate(
     """
     if not adapters:
         raise ValueError("evaluate needs at least one adapter")
-    found = TASKS[task.name]
+    found = task_of(task)
     base = load_pretrained(model, revision, found.problem)
     data = load_data(task, base.tokenizer)
     splits = {name: split for name, split in data.held_out.items() if name != "search"}

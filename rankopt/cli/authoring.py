@@ -9,20 +9,55 @@ from typing import Annotated
 import typer
 
 
-def init(name: Annotated[str, typer.Argument(help="Name of the study.")] = "my_study") -> None:
-    """Write a commented study file NAME.yaml that runs as it is, offline."""
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the study.")] = "my_study",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write a study of these training rows: a CSV, TSV, JSON, JSON Lines, Parquet or Arrow file, a folder "
+            "of such files, a pattern, or a folder written by save_to_disk.",
+        ),
+    ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="With --data: rows whose scores are reported (default: a fifth of the training rows)."
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="With --data: a text column; twice for a pair (default: look for it)."),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="With --data: the label column (default: look for it).")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="With --data: a folder, or a name on the hub.")
+    ] = "sentence-transformers/all-MiniLM-L6-v2",
+) -> None:
+    """Write a commented study file NAME.yaml that runs as it is: on a generated task, offline, or on your own data."""
     from rankopt.core.study_file import StudyFile, check_options
     from rankopt.core.study_spec import StudySpec
 
     for problem in check_options(StudySpec, {"name": name, "base": {}}):
         raise ValueError(str(problem))
     path = Path(f"{name}.yaml")
-    text = Path(__file__).with_name("template.yaml").read_text(encoding="utf-8").replace("{name}", name)
-    try:
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    except FileExistsError:
-        raise ValueError(f"{path} exists already; choose another name: rankopt init NAME") from None
+    if path.exists():
+        raise ValueError(f"{path} exists already; choose another name: rankopt init NAME")
+    if data is None:
+        if report or text or label:
+            raise ValueError("--report, --text and --label describe the rows of --data FILE, which is missing")
+        content = Path(__file__).with_name("template.yaml").read_text(encoding="utf-8").replace("{name}", name)
+        found: list[str] = []
+    else:
+        from rankopt.cli.own_study import own_study
+
+        content, found = own_study(name, data, report, text or (), label, model)
+    with path.open("x", encoding="utf-8", newline="\n") as file:
+        file.write(content)
+    for line in found:
+        print(line)
     trials = len(list(StudyFile(path).assignments()))
     print(f"{path}: a study of {trials} trials. Edit it, then: rankopt run {path}; rankopt report {name}")
 

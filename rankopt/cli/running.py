@@ -209,6 +209,8 @@ def _preflight(file: StudyFile, console: Any, call: Call = _call) -> Preflight:
     trials = call(validated_trials, file)
     _prepare_embedded(trials, console)
     found: Preflight = call(preflight, file, trials)
+    for note in found.notes:
+        say(note)
     if unfit := found.unfit:
         say(
             f"{len(unfit)} of {len(trials)} sampled points of the space cannot start; a proposal like them will be "

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from rankopt.core.data_files import with_absolute_files
 from rankopt.core.errors import FieldError, InvalidSpecError, Location, Violation, cut, dotted, shown, violations
 from rankopt.core.path import paths_of, split_path, with_path
 from rankopt.core.space import Assignment, could_be, dimensions, examples
@@ -45,7 +46,7 @@ class StudyFile:
         data = self.document.data
         for text in overrides:
             data = self._override(data, text)
-        self.study = self._decode(data)
+        self.study = with_absolute_files(self._decode(data), Path(path).parent)
         self._refuse_too_many()
         for number, assignment in enumerate(self.assignments()):
             try:

@@ -55,7 +55,9 @@ def study_schema(members: Members) -> Schema:
 def _trial(members: Members) -> Schema:
     trial = _inlined(schema_of(TrialSpec))
     fields = trial["properties"]
-    fields["task"]["properties"]["name"]["enum"] = sorted(members.tasks)
+    name = fields["task"]["properties"]["name"]
+    registered = name | {"enum": sorted(members.tasks)}
+    fields["task"] |= {"if": {"not": {"required": ["data"]}}, "then": {"properties": {"name": registered}}}
     fields["allocator"] = _named(members.allocators) | {"description": fields["allocator"]["description"]}
     return trial
 

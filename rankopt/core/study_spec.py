@@ -13,7 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 from rankopt.core.errors import FieldError, shown
 from rankopt.core.path import fields_of, paths_of, refuse_overlap, split_path, with_path
 from rankopt.core.space import Assignment, Dimension, check_inner
-from rankopt.core.trial_spec import Named, Spec, TrialSpec, decode
+from rankopt.core.trial_spec import Named, Spec, TrialSpec, content_hash, decode
 
 REPEATABLE = ("seed", "task", "training")
 """Fields of a trial that `repeat` may vary."""
@@ -62,8 +62,8 @@ class StudySpec(Spec):
             and mean squared error, otherwise `maximize`.
         constraints: upper limit of the kept adapter parameters of a search's best trials.
         wandb: project, entity and tags of the study's W&B runs.
-        contents: hashes of the files in local folders: "data" by `<data_dir>/<task>`, "model" by folder. Set by rankopt
-            when the study is planned.
+        contents: hashes of local files: "data" by `<data_dir>/<task>`, "files" by what `task.data` names, "model" by
+            folder. Set by rankopt when the study is planned.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
@@ -77,7 +77,7 @@ class StudySpec(Spec):
     )
     constraints: dict[Literal["parameters"], Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     wandb: WandbSpec = WandbSpec()
-    contents: SkipJsonSchema[dict[Literal["data", "model"], dict[str, str]]] = Field(default={})
+    contents: SkipJsonSchema[dict[Literal["data", "files", "model"], dict[str, str]]] = Field(default={})
 
     @field_validator("name")
     @classmethod
@@ -149,16 +149,18 @@ class StudySpec(Spec):
         return _at(self.base, assignment)
 
     def with_contents(self, spec: TrialSpec) -> TrialSpec:
-        """A trial with the hashes of its local folders."""
+        """A trial with the hashes of its local files."""
+        files = {split: self.contents.get("files", {}).get(path) for split, path in spec.task.files.items()}
+        data = self.contents.get("data", {}).get(f"{spec.task.data_dir}/{spec.task.name}")
         found = {
-            "data": self.contents.get("data", {}).get(f"{spec.task.data_dir}/{spec.task.name}"),
+            "data": content_hash(files) if all(files.values()) and files else data,
             "model": self.contents.get("model", {}).get(spec.model.name),
         }
         return spec.model_copy(update={"contents": {name: text for name, text in found.items() if text is not None}})
 
     def portable(self) -> dict[str, Any]:
-        """The study as plain data, with hashes in place of local folders: equal wherever the folders are."""
-        hashes: dict[str, Any] = dict(self.contents.get("model", {}))
+        """The study as plain data, with hashes in place of local files: equal wherever they are."""
+        hashes: dict[str, Any] = {**self.contents.get("files", {}), **self.contents.get("model", {})}
         for location, text in self.contents.get("data", {}).items():
             folder, _, task = location.rpartition("/")
             hashes[folder] = {**hashes.get(folder, {}), task: text}

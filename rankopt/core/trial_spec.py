@@ -11,12 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from rankopt.core.budget import Budget
+from rankopt.core.errors import FieldError, shown
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 T = TypeVar("T", bound=BaseModel)
+
+OWN_FIELDS = ("problem", "text", "label", "labels", "class_weights", "metrics", "report_share")
+"""Fields of a task that describe the user's own data."""
+LOCATIONS = {"data": ("task", {"data_dir", "data"}), "model": ("model", {"name", "revision"})}
+"""Kind of local content -> the fields of a trial that name its files."""
 
 
 class Spec(BaseModel):
@@ -25,12 +31,55 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class TaskSpec(Spec):
-    """The data that a trial trains and is evaluated on.
+class DataSpec(Spec):
+    """Where the rows of your own task are.
 
     Attributes:
-        name: a task of `rankopt list tasks`.
+        train: rows to train on, relative to the study file: a file, a folder of files, a pattern such as
+            `train-*.csv.gz`, or a folder that `save_to_disk` wrote. With `hub`: the name of a split.
+        search: rows on which every choice is made; default: cut from `train`.
+        report: rows whose scores reports print; default: a part of `train` is kept apart (`task.report_share`).
+        hub: a data set on the hub, such as org/name; `train`, `search` and `report` then name its splits.
+        config: configuration of the hub's data set.
+        revision: revision on the hub.
+    """
+
+    train: str
+    search: str | None = None
+    report: str | None = None
+    hub: str | None = None
+    config: str | None = None
+    revision: str | None = None
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Split -> its file, folder or pattern, or its name on the hub; only those that are given."""
+        given = {"train": self.train, "search": self.search, "report": self.report}
+        return {split: source for split, source in given.items() if source is not None}
+
+    @model_validator(mode="after")
+    def _hub_fields_need_hub(self) -> DataSpec:
+        for name in ("config", "revision"):
+            if self.hub is None and getattr(self, name) is not None:
+                raise FieldError((name,), "is for a data set on the hub: set hub as well, or remove it")
+        return self
+
+
+class TaskSpec(Spec):
+    """The data that a trial trains and is evaluated on: a registered task, or your own `data` with its `problem`.
+
+    Attributes:
+        name: a task of `rankopt list tasks`; with `data`, any other name.
         data_dir: local folder with `<task>/<split>.parquet`; default: read from the hub.
+        data: the files of your own task.
+        problem: what your own task predicts.
+        text: one text column of your own data, or two that are encoded as a pair.
+        label: column with the classes (text, integers or booleans) or, for a regression, the numbers.
+        labels: the classes in order; default: as found in the training rows, sorted. "f1" is that of the second one.
+        class_weights: weights of the classes in the training loss: one number per class in the order of the classes, or
+            "balanced" (inversely proportional to their frequency); default: all 1.
+        metrics: metrics of your own task, the primary one first; default: accuracy, or pearson and spearman.
+        report_share: share of the training rows that is kept apart for the report where `data` has no `report`.
         max_length: longest input in tokens; longer ones are truncated.
         train_examples: train on a fixed random subset of this size; default: all.
         search_examples: size of the search split, which is cut from the training set; default: a tenth of the
@@ -43,11 +92,48 @@ class TaskSpec(Spec):
 
     name: str
     data_dir: str | None = None
+    data: DataSpec | None = None
+    problem: Literal["classification", "regression"] | None = None
+    text: str | tuple[str, ...] = ()
+    label: str | None = None
+    labels: tuple[str, ...] = ()
+    class_weights: Literal["balanced"] | tuple[Positive, ...] = ()
+    metrics: tuple[str, ...] = ()
+    report_share: float = Field(0.2, gt=0, lt=1)
     max_length: int = Field(128, ge=4, le=10**6)
     train_examples: Count | None = None
     search_examples: Count | None = None
     report_examples: Count | None = None
     protocol: Literal["three-splits", "paper"] = "three-splits"
+
+    @model_validator(mode="after")
+    def _own_data_is_described(self) -> TaskSpec:
+        given = [name for name in OWN_FIELDS if getattr(self, name) != type(self).model_fields[name].default]
+        if self.data is None and given:
+            raise FieldError((given[0],), "describes your own data: set task.data as well, or remove it")
+        if self.data is not None:
+            if self.data_dir is not None:
+                raise FieldError(("data_dir",), "is for registered tasks: remove it, because task.data is given")
+            for name in ("problem", "text", "label"):
+                if not getattr(self, name):
+                    raise FieldError((name,), "is required with task.data")
+            if len(self.columns) > 2:
+                raise FieldError(("text",), f"must name one or two columns, got {shown(list(self.columns))}")
+            if self.data.report is not None and "report_share" in given:
+                raise FieldError(("report_share",), "is for data without a report split: remove it, or data.report")
+            if self.label in self.columns:
+                raise FieldError(("label",), f"must not be a text column, got {shown(self.label)}")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The text columns of the user's own data."""
+        return (self.text,) if isinstance(self.text, str) else self.text
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Split -> file, folder or pattern of the user's own data; empty for a registered task and on the hub."""
+        return {} if self.data is None or self.data.hub is not None else self.data.sources
 
 
 class ModelSpec(Spec):
@@ -146,7 +232,7 @@ class TrialSpec(Spec):
         budget: what the final rank pattern may cost; optional for allocators that need none.
         training: how to train.
         seed: of every random choice: initialisation, data order, dropout, and what an allocator draws.
-        contents: hashes of the files in local folders: "data" of `task.data_dir`, "model" of `model.name`. Set by
+        contents: hashes of local files: "data" of `task.data_dir` or `task.data`, "model" of `model.name`. Set by
             rankopt when a study is planned.
     Example:
         >>> spec = decode(TrialSpec, {"task": {"name": "mini-cola"}, "allocator": {"name": "uniform"},
@@ -176,12 +262,12 @@ class TrialSpec(Spec):
     def key(self) -> str:
         """A hash of the fields that differ from their default: a new field with a default keeps every old key.
 
-        A local folder counts by its content, so that moving it changes no key.
+        Local files count by their content, so that moving them changes no key.
         """
         plain = self.plain
-        for content, field, locations in (("data", "task", {"data_dir"}), ("model", "model", {"name", "revision"})):
+        for content, (field, names) in LOCATIONS.items():
             if content in self.contents:
-                plain[field] = {name: value for name, value in plain[field].items() if name not in locations}
+                plain[field] = {name: value for name, value in plain[field].items() if name not in names}
         return content_hash(plain)
 
     @property

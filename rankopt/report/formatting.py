@@ -7,6 +7,11 @@ from collections.abc import Collection
 METRICS = {
     "accuracy": "accuracy",
     "f1": "F1",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "roc_auc": "area under the ROC curve",
+    "mse": "mean squared error",
+    "r2": "R²",
     "matthews": "Matthews correlation",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",

@@ -12,11 +12,12 @@ from typing import Literal
 from rankopt.core.folders import new_file
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
-from rankopt.tasks import TASKS
+from rankopt.tasks import task_of
 from rankopt.tasks.embedded import EMBEDDED
 from rankopt.tasks.mini_encoder import cache_folder
+from rankopt.tasks.sources import files_of
 
-Contents = dict[Literal["data", "model"], dict[str, str]]
+Contents = dict[Literal["data", "files", "model"], dict[str, str]]
 MODEL_FILES = (
     "config.json", "*.safetensors", "*.safetensors.index.json",
     "tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json", "added_tokens.json",
@@ -28,13 +29,16 @@ DIGITS = 16
 
 def local_contents(specs: Iterable[TrialSpec]) -> Contents:
     """The value of `StudySpec.contents` for a study of these trials."""
-    found: Contents = {"data": {}, "model": {}}
+    found: Contents = {"data": {}, "files": {}, "model": {}}
     for spec in specs:
         location = f"{spec.task.data_dir}/{spec.task.name}"
         if spec.task.data_dir is not None and location not in found["data"]:
-            files = TASKS[spec.task.name].files(spec.task.data_dir)
+            files = task_of(spec.task).files(spec.task.data_dir)
             if files:
                 found["data"][location] = _hash_files(files)
+        for source in spec.task.files.values():
+            if source not in found["files"]:
+                found["files"][source] = _hash_sequence(files_of(source))
         if spec.model.name not in (*EMBEDDED, *found["model"]) and Path(spec.model.name).is_dir():
             found["model"][spec.model.name] = _hash_files(_model_files(Path(spec.model.name)))
     return {kind: hashes for kind, hashes in found.items() if hashes}
@@ -46,8 +50,9 @@ def refuse_other_contents(study: StudySpec, found: Contents) -> None:
         for location, expected in hashes.items():
             got = found.get(kind, {}).get(location, expected)
             if got != expected:
+                what = "data" if kind == "files" else f"{kind} files"
                 raise ValueError(
-                    f"the {kind} files in {location} must be those that study {study.name!r} was planned with "
+                    f"the {what} in {location} must be those that study {study.name!r} was planned with "
                     f"(hash {expected}), got hash {got}; copy them from the machine that planned it"
                 )
 
@@ -60,6 +65,11 @@ def _model_files(folder: Path) -> list[Path]:
 def _hash_files(files: Iterable[Path]) -> str:
     content = sorted((file.name, _hash_file(file)) for file in set(files))
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:DIGITS]
+
+
+def _hash_sequence(files: Iterable[Path]) -> str:
+    """The hash of files in the order in which they are read, whatever their names."""
+    return hashlib.sha256(json.dumps([_hash_file(file) for file in files]).encode()).hexdigest()[:DIGITS]
 
 
 def _hash_file(file: Path) -> str:

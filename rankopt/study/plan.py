@@ -11,10 +11,12 @@ from rankopt.core.errors import InvalidSpecError, Violation, nearest, shown, vio
 from rankopt.core.path import paths_of
 from rankopt.core.space import Assignment
 from rankopt.core.study_file import StudyFile, check_options
-from rankopt.core.trial_spec import Named, TrialSpec, decode
+from rankopt.core.study_spec import first_repeated
+from rankopt.core.trial_spec import Named, TaskSpec, TrialSpec, decode
 from rankopt.search import SEARCHES, build_search
 from rankopt.search.pruners import PRUNERS, build_pruner
 from rankopt.tasks import TASKS
+from rankopt.tasks.metrics import METRICS
 
 NOT_FIXED = (
     "must fix its rank pattern before training, because search.pruner stops trials early; {!r} changes it during "
@@ -84,7 +86,7 @@ def _hidden_problems(file: StudyFile) -> Iterator[str]:
         given = file.study.base.get(kind)
         if not isinstance(given, dict) or not isinstance(name := given.get("name"), str) or f"{kind}.name" in replaced:
             continue
-        if kind in replaced and name not in table:
+        if kind in replaced and name not in table and not (kind == "task" and given.get("data")):
             yield file.at(("base", kind, "name"), f"must be a known {kind}, got {shown(name)}{nearest(name, table)}")
         elif kind in replaced and kind == "allocator":
             options = {key: value for key, value in given.items() if key != "name"}
@@ -140,9 +142,31 @@ def _validate_search(file: StudyFile) -> None:
 
 
 def _unknown_names(spec: TrialSpec, allocators: dict[str, Any]) -> Iterator[Violation]:
-    for path, name, table in (
-        (("task", "name"), spec.task.name, TASKS),
-        (("allocator", "name"), spec.allocator.name, allocators),
-    ):
-        if name not in table:
-            yield Violation(path, f"must be a known {path[0]}, got {shown(name)}{nearest(name, table)}")
+    if spec.task.data is None:
+        if spec.task.name not in TASKS:
+            hint = nearest(spec.task.name, TASKS)
+            text = f"must be a known task, got {shown(spec.task.name)}{hint}; task.data names your own files"
+            yield Violation(("task", "name"), text)
+    else:
+        yield from _own_task_problems(spec.task)
+    if (name := spec.allocator.name) not in allocators:
+        text = f"must be a known allocator, got {shown(name)}{nearest(name, allocators)}"
+        yield Violation(("allocator", "name"), text)
+
+
+def _own_task_problems(task: TaskSpec) -> Iterator[Violation]:
+    """What is wrong with a user's own task, as far as it can be told without its data."""
+    if task.name in TASKS:
+        text = f"must not be a registered task where task.data is given, got {shown(task.name)}; choose another name"
+        yield Violation(("task", "name"), text)
+    known = [name for name, metric in METRICS.items() if metric.problem == task.problem]
+    for index, name in enumerate(task.metrics):
+        if name not in known:
+            text = f"must be a metric of a {task.problem}, got {shown(name)}{nearest(name, known)}"
+            yield Violation(("task", "metrics", index), text)
+    for field, listed in (("metrics", task.metrics), ("labels", task.labels)):
+        if (twice := first_repeated(listed)) is not None:
+            yield Violation(("task", field, twice), f"must list distinct values, got {shown(listed[twice])} twice")
+    for name in ("labels", "class_weights"):
+        if task.problem != "classification" and getattr(task, name):
+            yield Violation(("task", name), f"is for a classification, and task.problem is {task.problem}: remove it")

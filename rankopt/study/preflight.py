@@ -15,6 +15,7 @@ from rankopt.core.trial_spec import ModelSpec, TaskSpec, TrainingSpec, TrialSpec
 from rankopt.study.contents import local_contents
 
 if TYPE_CHECKING:
+    from rankopt.tasks.problems import Problem
     from rankopt.training.skeleton import Skeleton
 
 
@@ -48,11 +49,13 @@ class Preflight:
         study: the study, with the hashes of its local folders.
         planned: the distinct trials that can start.
         unfit: for each of a search's other examples, why it cannot start.
+        notes: remarks about the data, such as the order of the classes.
     """
 
     study: StudySpec
     planned: list[PlannedTrial]
     unfit: list[str]
+    notes: list[str]
 
     @property
     def trials(self) -> list[tuple[Assignment, TrialSpec]]:
@@ -71,14 +74,17 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> Pr
             can meet, ...
     """
     from rankopt.allocators.build import absolute_budget, build_allocator
+    from rankopt.tasks import task_of
 
-    planned, lines, unfit, started = [], [], [], set()
+    planned, lines, unfit, started, notes = [], [], [], set(), dict[str, None]()
     for number, (assignment, spec) in enumerate(trials):
-        field: Location = ("task", "data_dir" if spec.task.data_dir else "name")  # for a message that names no field
+        given = [name for name in ("data_dir", "data") if getattr(spec.task, name) is not None]
+        field: Location = ("task", *(given or ["name"]))  # for a message that names no field
         try:
-            steps, tokens = _training_size(spec.task, spec.model, spec.training)
+            steps, tokens, remarks = _training_size(spec.task, spec.model, spec.training)
+            notes |= dict.fromkeys(remarks)
             field = ("model", "name")
-            skeleton = _skeleton(spec.task.name, spec.model)
+            skeleton = _skeleton(task_of(spec.task).problem, spec.model)
             widest = max(min(layer.shape) for layer in skeleton.layers.values())
             if spec.model.max_rank > widest:
                 raise ValueError(
@@ -108,7 +114,7 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> Pr
     for trial in planned:
         spec = study.with_contents(trial.spec)
         distinct.setdefault(spec.key, replace(trial, spec=spec))
-    return Preflight(study, list(distinct.values()), unfit)
+    return Preflight(study, list(distinct.values()), unfit, list(notes))
 
 
 def directed(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> dict[Any, Any]:
@@ -117,13 +123,13 @@ def directed(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> dic
     Raises:
         InvalidSpecError: the file says another direction, or a search would compare metrics of both directions.
     """
-    from rankopt.tasks import TASKS
+    from rankopt.tasks import task_of
 
     study = file.study
     objectives = dict(study.objectives)
     metrics: dict[str, str] = {}
     for spec in (training for _, trial in trials for training in study.trainings(trial)):
-        task = TASKS[spec.task.name]
+        task = task_of(spec.task)
         metrics[task.metrics[0]] = "minimize" if task.minimised[:1] == task.metrics[:1] else "maximize"
     if "score" not in objectives or (len(set(metrics.values())) > 1 and study.listed):
         return objectives
@@ -157,27 +163,26 @@ def seconds_per_flop(precision: str = "fp32", seconds: float = 0.3) -> float:
 
 
 @cache
-def _skeleton(task: str, model: ModelSpec) -> Skeleton:
-    from rankopt.tasks import TASKS
+def _skeleton(problem: Problem, model: ModelSpec) -> Skeleton:
     from rankopt.training.skeleton import skeleton_of
 
-    return skeleton_of(model, "unit", TASKS[task].problem)
+    return skeleton_of(model, "unit", problem)
 
 
 @cache
 def _check_batch(task: TaskSpec, model: ModelSpec) -> None:
-    from rankopt.tasks import TASKS
+    from rankopt.tasks import task_of
     from rankopt.training.data import load_data
     from rankopt.training.dry_run import check_batch
     from rankopt.training.pretrained import load_tokenizer
 
     data = load_data(task, load_tokenizer(model.name, model.revision))
-    check_batch(model, data, task.max_length, TASKS[task.name].problem)
+    check_batch(model, data, task.max_length, task_of(task).problem)
 
 
 @cache
-def _training_size(task: TaskSpec, model: ModelSpec, training: TrainingSpec) -> tuple[int, int]:
-    """Optimiser steps and padded tokens of a training."""
+def _training_size(task: TaskSpec, model: ModelSpec, training: TrainingSpec) -> tuple[int, int, tuple[str, ...]]:
+    """Optimiser steps and padded tokens of a training, and remarks about its data."""
     from rankopt.training.data import load_data
     from rankopt.training.order import Order, total_steps
     from rankopt.training.pretrained import load_tokenizer
@@ -186,4 +191,4 @@ def _training_size(task: TaskSpec, model: ModelSpec, training: TrainingSpec) -> 
     lengths = data.train.lengths
     steps = total_steps(training.epochs, training.steps, len(lengths), training.batch_size, training.accumulation)
     order = Order(lengths, training.batch_size, 0, training.group_by_length)
-    return steps, order.count(steps, training.accumulation)[1]
+    return steps, order.count(steps, training.accumulation)[1], data.notes

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import PureWindowsPath
+from typing import Literal
 
 from rankopt.analysis.blackbox import Row
 from rankopt.core.result import TrialResult
@@ -19,6 +20,8 @@ from rankopt.study.results_records import (
     TrialEntry,
     TrialRecord,
 )
+
+Kind = Literal["data", "files", "model"]
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,17 @@ class Merged:
         """The planned results, or all."""
         return [entry.record.value for entry in self.trials.values() if entry.record.planned or not planned]
 
-    def contents(self, trials: Iterable[TrialSpec]) -> dict[str, dict[str, str]]:
-        """The hashes of the local folders of some trials, as the files have them for folders of the same names."""
-        known: dict[str, dict[str, str]] = {"data": {}, "model": {}}
+    def contents(self, trials: Iterable[TrialSpec]) -> dict[Kind, dict[str, str]]:
+        """The hashes of the local files of some trials, as the results files have them for files of the same names."""
+        known: dict[Kind, dict[str, str]] = {"data": {}, "files": {}, "model": {}}
         for record in self.studies.values():
             for kind, hashes in record.value.contents.items():
                 known[kind] |= hashes
-        found: dict[str, dict[str, str]] = {"data": {}, "model": {}}
+        found: dict[Kind, dict[str, str]] = {kind: {} for kind in known}
         for spec in trials:
-            task, model = f"/{spec.task.name}", spec.model.name
-            data = spec.task.data_dir or ""
-            for kind, folder, rest in (("data", data, task), ("model", model, "")):
+            locations: list[tuple[Kind, str, str]] = [("files", path, "") for path in spec.task.files.values()]
+            locations += [("data", spec.task.data_dir or "", f"/{spec.task.name}"), ("model", spec.model.name, "")]
+            for kind, folder, rest in locations:
                 if (name := PureWindowsPath(folder).name + rest) in known[kind]:
                     found[kind][folder + rest] = known[kind][name]
         return {kind: hashes for kind, hashes in found.items() if hashes}

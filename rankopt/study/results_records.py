@@ -19,14 +19,13 @@ import binascii
 import hashlib
 import math
 import re
-from collections.abc import Mapping
-from pathlib import PureWindowsPath
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from rankopt.analysis.blackbox import Row
 from rankopt.core.errors import shown, violations
+from rankopt.core.local_files import without_folders
 from rankopt.core.result import Record, TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec, content_hash, decode
@@ -215,40 +214,6 @@ class TrialEntry(NamedTuple):
 
     source: str
     record: TrialRecord
-
-
-def without_folders(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial's or study's plain data in which local folders are reduced to their names.
-
-    Only folders that are identified by the hash of their content; the key of a trial then does not depend on the path.
-
-    Example:
-        >>> hashes = {"data": "5d41402abc4b2a76"}
-        >>> without_folders({"task": {"name": "rte", "data_dir": "/home/ada/glue"}, "contents": hashes})["task"]
-        {'name': 'rte', 'data_dir': 'glue'}
-    """
-    contents, folders, names = spec.get("contents", {}), dict[str, None](), dict[str, str]()
-    for kind, found in contents.items():
-        if isinstance(found, str):  # of a trial: the hash of its one folder
-            part, field_name = ("task", "data_dir") if kind == "data" else ("model", "name")
-            folders[spec[part][field_name]] = None
-        else:  # of a study: "<folder>/<task>" or "<folder>" -> hash
-            folders |= dict.fromkeys(key.rpartition("/")[0] if kind == "data" else key for key in found)
-    for folder in sorted(folders):
-        name = PureWindowsPath(folder).name or "folder"  # it reads both separators
-        twins = sum(other == name or other.startswith(f"{name}-") for other in names.values())
-        names[folder] = f"{name}-{twins + 1}" if twins else name
-    locations = [key for key in contents.get("data", ()) if not isinstance(contents["data"], str)]
-    names |= {key: f"{names[key.rpartition('/')[0]]}/{key.rpartition('/')[2]}" for key in locations}
-    return _replaced(spec, names)  # type: ignore[no-any-return]
-
-
-def _replaced(data: Any, names: Mapping[str, str]) -> Any:
-    if isinstance(data, Mapping):
-        return {names.get(key, key): _replaced(value, names) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_replaced(value, names) for value in data]
-    return names.get(data, data) if isinstance(data, str) else data
 
 
 def _checked(model: type[BaseModel], data: Any, prefix: str = "") -> None:

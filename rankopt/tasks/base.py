@@ -29,6 +29,7 @@ class Task(ABC):
         problem: what is predicted.
         metrics: names in `rankopt.tasks.metrics.METRICS`; the first is the primary one.
         reports: the official evaluation splits; the first is the primary one (MNLI has two).
+        searches: whether it has rows of its own for the search split, which is otherwise cut from the training rows.
         version: incremented when the task's data or metric changes; stored in every result.
     """
 
@@ -37,6 +38,7 @@ class Task(ABC):
     problem: Problem
     metrics: tuple[str, ...]
     reports: tuple[str, ...] = ("validation",)
+    searches: bool = False
     version: int = 1
 
     @property
@@ -48,6 +50,11 @@ class Task(ABC):
     def minimised(self) -> tuple[str, ...]:
         """The metrics that are better when lower."""
         return tuple(metric for metric in self.metrics if metric in MINIMISED)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks for the reader of a plan or a result."""
+        return ()
 
     def scores(self, answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
         """Every metric of a split, in the task's order: the first is the primary one."""
@@ -66,7 +73,7 @@ class Task(ABC):
         """Read one split: `train` or one of `reports`.
 
         Args:
-            split: `train` or a member of `reports`.
+            split: `train`, a member of `reports`, or `search` where `searches`.
             data_dir: a local folder in the hub's layout; None for the task's own source.
         Returns:
             A dataset with exactly the columns `columns` and `label`, of the type `problem.label_type`.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,13 +137,149 @@ def spearman(predictions: Array, references: Array) -> float:
     return float(spearmanr(predictions, references).statistic)
 
 
-METRICS: dict[str, Callable[[Array, Array], float]] = {
-    "accuracy": accuracy,
-    "f1": f1,
-    "matthews": matthews,
-    "pearson": pearson,
-    "spearman": spearman,
+def macro_f1(predictions: Array, references: Array) -> float:
+    """Mean over classes of the F1 of each class; a class that neither side has is left out.
+
+    Args:
+        predictions: (n,) class indices.
+        references: (n,) class indices.
+    Returns:
+        A number in [0, 1].
+    Raises:
+        ValueError: the inputs are empty, of different shapes or not finite.
+
+    Example:
+        >>> macro_f1(np.array([0, 1, 2, 2]), np.array([0, 1, 2, 1])) == (1 + 2 / 3 + 2 / 3) / 3
+        True
+    """
+    return _averaged_f1(predictions, references, "macro")
+
+
+def weighted_f1(predictions: Array, references: Array) -> float:
+    """Mean over examples of the F1 of their reference class. Arguments as `macro_f1`.
+
+    Example:
+        >>> weighted_f1(np.array([0, 1, 2, 2]), np.array([0, 1, 2, 1])) == (1 + 2 * 2 / 3 + 2 / 3) / 4
+        True
+    """
+    return _averaged_f1(predictions, references, "weighted")
+
+
+def roc_auc(logits: Array, references: Array) -> float:
+    """Area under the ROC curve of the class probabilities; for more than two classes, the mean of one against the rest.
+
+    A class that no example has, or that all have, is left out; 0.5 where no class is left.
+
+    Args:
+        logits: (n, classes) outputs; the softmax gives the probabilities.
+        references: (n,) class indices.
+    Returns:
+        A number in [0, 1].
+    Raises:
+        ValueError: the inputs are empty, of different shapes or not finite.
+
+    Example:
+        >>> roc_auc(np.array([[0.0, 1.0], [0.0, 3.0], [0.0, 2.0]]), np.array([0, 1, 0]))
+        1.0
+    """
+    logits, references = np.asarray(logits, np.float64), np.asarray(references)
+    if logits.ndim != 2 or logits.shape[:1] != references.shape:
+        raise ValueError(f"roc_auc needs one row of logits per reference, got {logits.shape} and {references.shape}")
+    if not np.isfinite(logits).all() or not len(logits):
+        raise ValueError(f"roc_auc needs at least one example and finite logits, got {len(logits)} examples")
+    from scipy.special import softmax  # imported here because they are slow to import
+    from sklearn.metrics import roc_auc_score
+
+    # of two classes the second one's curve is that of the first
+    classes = range(1, 2) if logits.shape[1] == 2 else range(logits.shape[1])
+    there = [k for k in classes if 0 < np.count_nonzero(references == k) < len(references)]
+    scores = softmax(logits, axis=1) if logits.shape[1] > 2 else logits - logits[:, :1]  # softmax of two is monotone
+    return float(np.mean([roc_auc_score(references == k, scores[:, k]) for k in there])) if there else 0.5
+
+
+def mse(predictions: Array, references: Array) -> float:
+    """Mean squared error; lower is better.
+
+    Args:
+        predictions: (n,) numbers.
+        references: (n,) numbers.
+    Raises:
+        ValueError: the inputs are empty, of different shapes or not finite.
+
+    Example:
+        >>> mse(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+        2.0
+    """
+    predictions, references = _pair(predictions, references)
+    from sklearn.metrics import mean_squared_error  # imported here because it is slow to import
+
+    return float(mean_squared_error(references, predictions))
+
+
+def r2(predictions: Array, references: Array) -> float:
+    """Share of the references' variance that is explained, `1 - sum((p - y)^2) / sum((y - mean(y))^2)`.
+
+    Constant references give 1 where they are predicted exactly, else 0; so does a single example.
+
+    Args:
+        predictions: (n,) numbers.
+        references: (n,) numbers.
+    Returns:
+        A number of at most 1; negative where the mean of the references would be a better prediction.
+    Raises:
+        ValueError: the inputs are empty, of different shapes or not finite.
+
+    Example:
+        >>> r2(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0]))
+        1.0
+    """
+    predictions, references = _pair(predictions, references)
+    if len(references) < 2:
+        return float(np.array_equal(predictions, references))
+    from sklearn.metrics import r2_score  # imported here because it is slow to import
+
+    return float(r2_score(references, predictions))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric by its registered name.
+
+    Attributes:
+        function: of predictions and references.
+        problem: the problem that it measures.
+        reads: what it is given as predictions: "decisions" (classes or numbers) or "logits".
+        two_classes: whether it is defined for two classes only.
+    """
+
+    function: Callable[[Array, Array], float]
+    problem: str
+    reads: Literal["decisions", "logits"] = "decisions"
+    two_classes: bool = False
+
+    def __call__(self, predictions: Array, references: Array) -> float:
+        return self.function(predictions, references)
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric(accuracy, "classification"),
+    "f1": Metric(f1, "classification", two_classes=True),
+    "macro_f1": Metric(macro_f1, "classification"),
+    "weighted_f1": Metric(weighted_f1, "classification"),
+    "matthews": Metric(matthews, "classification"),
+    "roc_auc": Metric(roc_auc, "classification", reads="logits"),
+    "pearson": Metric(pearson, "regression"),
+    "spearman": Metric(spearman, "regression"),
+    "mse": Metric(mse, "regression"),
+    "r2": Metric(r2, "regression"),
 }
+
+
+def _averaged_f1(predictions: Array, references: Array, average: str) -> float:
+    predictions, references = _pair(predictions, references)
+    from sklearn.metrics import f1_score  # imported here because it is slow to import
+
+    return float(f1_score(references, predictions, average=average, zero_division=0.0))
 
 
 def _pair(predictions: Array, references: Array) -> tuple[Array, Array]:

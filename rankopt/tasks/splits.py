@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankopt.tasks.base import Task
+from rankopt.tasks.problems.base import Problem
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,12 +39,22 @@ class Splits:
         search: rows for choices between models; none of them is in `train`.
         reports: official evaluation split -> its rows.
         fingerprint: hash of the content of all splits, 16 hexadecimal digits.
+        repeated: held-out split -> how many of its rows have the texts of a training row; only where there are any.
     """
 
     train: Dataset
     search: Dataset
     reports: dict[str, Dataset]
     fingerprint: str
+    repeated: Mapping[str, int]
+
+    def notes(self, task: Task) -> tuple[str, ...]:
+        """Remarks for the reader of a plan or a result: rows that are in two splits."""
+        sizes = {name: len(split) for name, split in {**self.reports, "search": self.search}.items()}
+        return tuple(
+            f"{count:,} of the {sizes[name]:,} {name} rows of {task.name} have the texts of a training row"
+            for name, count in self.repeated.items()
+        )
 
 
 def read_splits(
@@ -85,6 +97,8 @@ def read_splits(
     """
     if protocol not in get_args(Protocol):
         raise ValueError(f"task.protocol must be {' or '.join(get_args(Protocol))}, got {protocol!r}")
+    if protocol == "paper" and task.searches:
+        raise ValueError("task.protocol must be three-splits where task.data has a search split, got 'paper'")
     if protocol == "paper" and search_examples is not None:
         raise ValueError(
             f"task.search_examples must be left out with protocol 'paper', got {search_examples}: "
@@ -92,39 +106,57 @@ def read_splits(
         )
     everything = task.read("train", data_dir)
     reports = {name: _limited(task.read(name, data_dir), report_examples) for name in task.reports}
-    order = np.random.RandomState(CUT_SEED).permutation(len(everything))  # RandomState's numbers never change
-    if protocol == "paper":
-        kept, search = order, reports[task.reports[0]]
+    if protocol == "paper" or task.searches:
+        kept = np.random.RandomState(CUT_SEED).permutation(len(everything))
+        if protocol == "paper":
+            search = reports[task.reports[0]]
+        else:
+            search = _limited(task.read("search", data_dir), search_examples)
     else:
-        cut, kept = _cut(task, everything, order, search_examples)
-        search = everything.select(np.sort(cut))
+        chosen, kept = cut(task.problem, everything, _search_size(task, len(everything), search_examples))
+        search = everything.select(np.sort(chosen))
     if train_examples is not None:
         _require("train_examples", train_examples, len(kept), f"{task.name} has {len(kept)} rows left to train on")
         kept = kept[:train_examples]
     train = everything.select(np.sort(kept))
     contents = {"train": train, "search": search, **reports}
-    return Splits(train, search, reports, _fingerprint(contents, (*task.columns, "label")))
+    fingerprint = _fingerprint(contents, (*task.columns, "label"))
+    held_out = reports if protocol == "paper" else {"search": search, **reports}
+    return Splits(train, search, reports, fingerprint, _repeated(task, train, held_out))
 
 
-def _cut(task: Task, everything: Dataset, order: NDArray[Any], size: int | None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Row numbers of the search split and of the rest, both in the order of the permutation `order`."""
-    rows = len(order)
-    if rows < 2:
-        raise ValueError(f"the training set of {task.name} must have at least 2 rows to cut a search split, got {rows}")
-    if size is None:
-        size = max(1, min(rows // SEARCH_SHARE, SEARCH_MOST))
-    _require("search_examples", size, rows - 1, f"{task.name} has {rows} training rows")
-    strata = task.problem.strata(everything.with_format("arrow")[:]["label"].to_numpy())
+def cut(problem: Problem, rows: Dataset, size: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Cut rows in two, always in the same way: a random part, stratified where classes are predicted, and the rest.
+
+    Args:
+        problem: whose classes are kept in proportion.
+        rows: with a column `label`.
+        size: of the first part, less than all.
+    Returns:
+        The row numbers of both parts, in random order.
+    """
+    order = np.random.RandomState(CUT_SEED).permutation(len(rows))  # RandomState's numbers never change
+    strata = problem.strata(rows.with_format("arrow")[:]["label"].to_numpy())
     if strata is None:
         return order[:size], order[size:]
     labels = strata[order]
     # Largest remainders in integers: shares are rounded down, and the missing rows go to the largest remainders.
-    quotas, rests = np.divmod(np.bincount(labels) * size, rows)
+    quotas, rests = np.divmod(np.bincount(labels) * size, len(rows))
     quotas[np.argsort(-rests, kind="stable")[: size - quotas.sum()]] += 1
-    chosen = np.zeros(rows, dtype=bool)
+    chosen = np.zeros(len(rows), dtype=bool)
     for label, quota in enumerate(quotas):
         chosen[np.flatnonzero(labels == label)[:quota]] = True
     return order[chosen], order[~chosen]
+
+
+def _search_size(task: Task, rows: int, size: int | None) -> int:
+    """The number of training rows that become the search split."""
+    if rows < 2:
+        raise ValueError(f"the training set of {task.name} must have at least 2 rows to cut a search split, got {rows}")
+    if size is None:
+        return max(1, min(rows // SEARCH_SHARE, SEARCH_MOST))
+    _require("search_examples", size, rows - 1, f"{task.name} has {rows} training rows")
+    return size
 
 
 def _limited(split: Dataset, size: int | None) -> Dataset:
@@ -137,6 +169,18 @@ def _limited(split: Dataset, size: int | None) -> Dataset:
 def _require(name: str, value: int, most: int, reason: str) -> None:
     if not 1 <= value <= most:
         raise ValueError(f"task.{name} must be between 1 and {most}, got {value} ({reason})")
+
+
+def _repeated(task: Task, train: Dataset, held_out: Mapping[str, Dataset]) -> dict[str, int]:
+    """Rows of the held-out splits whose texts are those of a training row, whatever the labels."""
+
+    def rows(split: Dataset) -> list[tuple[str, ...]]:
+        table = split.with_format("arrow")[:]
+        return list(zip(*(table[column].to_pylist() for column in task.columns), strict=True))
+
+    known = set(rows(train))
+    counts = {name: sum(row in known for row in rows(split)) for name, split in held_out.items()}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _fingerprint(contents: dict[str, Dataset], columns: tuple[str, ...]) -> str:

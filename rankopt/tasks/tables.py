@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import json
+import lzma
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from rankopt.core.errors import first_line
+from rankopt.core.errors import first_line, nearest, shown
 
 Columns = dict[str, list[Any]]
 """Column name -> its values, in file order. CSV values are strings; missing values are None."""
@@ -16,16 +20,35 @@ Columns = dict[str, list[Any]]
 csv.field_size_limit(2**27)
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> Columns:
+class MissingColumnError(ValueError):
+    """A file lacks a column.
+
+    Attributes:
+        column: its name.
+        rest: the message after the name: the file and its columns.
+    """
+
+    def __init__(self, column: str, columns: Sequence[str], path: Path) -> None:
+        self.column = column
+        if column in columns:
+            self.rest = f"must be one column of {path}, which has several of this name"
+        else:
+            hint = nearest(column, columns) if columns else "; it has no columns"
+            self.rest = f"must be a column of {path}, got {shown(column)}{hint}"
+        super().__init__(f"column {shown(column)} {self.rest}")
+
+
+def read_columns(path: Path, columns: Sequence[str] | None = None) -> Columns:
     """Columns of a file, in file order; other columns are ignored.
 
     Args:
         path: its suffix names the format: .csv or .tsv (UTF-8, a header line, quotes around values with separators or
             line breaks), .json (a list of objects), .jsonl or .ndjson (an object a line), .parquet, .arrow, .feather.
-        columns: names, each once in the file.
+            Text formats may be compressed: .gz, .bz2 or .xz follows.
+        columns: names, each once in the file; default: all columns.
     Raises:
-        ValueError: one line: the file is missing or unreadable (with the line where that is known), lacks a column, or
-            holds no rows.
+        MissingColumnError: it lacks a column, or has it twice.
+        ValueError: one line: the file is missing or unreadable (with the line where that is known), or holds no rows.
 
     Example:
         >>> import tempfile
@@ -35,46 +58,73 @@ def read_columns(path: Path, columns: Sequence[str]) -> Columns:
         ...     read_columns(path, ["title", "queue"])
         {'title': ['Refund, please'], 'queue': ['billing']}
     """
-    read = READERS.get(path.suffix.lower())
-    if read is None:
-        raise ValueError(f"data file {path} must end in {', '.join(READERS)}, got {path.suffix or 'no suffix'}")
+    suffix = suffix_of(path)
+    if suffix is None:
+        raise ValueError(
+            f"data file {path} must end in {', '.join(READERS)}, got {path.suffix or 'no suffix'} "
+            f"(text formats may be compressed: {', '.join(COMPRESSED)})"
+        )
     if not path.is_file():
         raise ValueError(
             f"data file {path} does not exist: check task.data, whose paths are relative to the study file"
         )
     try:
-        found = read(path, columns)
+        found = READERS[suffix](path, columns)
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} must be UTF-8, got byte 0x{error.object[error.start]:02x}: save it as UTF-8"
         ) from None
-    except (ValueError, OSError, csv.Error) as error:  # Arrow's errors are ValueErrors and OSErrors
-        raise ValueError(f"cannot read {path} as {path.suffix[1:].lower()} ({first_line(error)})") from None
+    except MissingColumnError:
+        raise
+    except (ValueError, OSError, EOFError, RecursionError, csv.Error, zlib.error, lzma.LZMAError) as error:
+        # Arrow's errors are ValueErrors and OSErrors
+        raise ValueError(f"cannot read {path} as {suffix[1:]} ({first_line(error)})") from None
     if not next(iter(found.values()), None):
         raise ValueError(f"{path} must hold at least one row, got none")
     return found
 
 
-def texts(values: Iterable[Any], column: str, path: Path) -> list[str]:
+def suffix_of(path: Path) -> str | None:
+    """The suffix that names a file's format, without that of a compression; None for another format."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    if suffixes and suffixes[-1] in COMPRESSED:
+        found = suffixes[0] if len(suffixes) == 2 else ""
+        return found if found in TEXT_FORMATS else None
+    return suffixes[-1] if suffixes and suffixes[-1] in READERS else None
+
+
+def texts(values: Iterable[Any], column: str, where: Callable[[int], str]) -> list[str]:
     """Values of a text column; numbers and booleans are written out.
 
+    Args:
+        values: the column.
+        column: its name, for the message.
+        where: the row of an index, for the message.
     Raises:
-        ValueError: one line with the row, counted from 1 without a header: a missing value, a list or an object.
+        ValueError: one line with the row: a missing value, a list or an object.
     """
     found = []
-    for row, value in enumerate(values, 1):
+    for index, value in enumerate(values):
         if value is None or isinstance(value, dict | list | bytes):
             what = "a missing value" if value is None else f"a {type(value).__name__}"
-            raise ValueError(f"column {column!r} of {path} must hold text, got {what} in row {row}")
-        found.append(value if isinstance(value, str) else json.dumps(value))
+            raise ValueError(f"column {shown(column)} must hold text, got {what} in {where(index)}")
+        found.append(value if isinstance(value, str) else json.dumps(value, default=str))
     return found
 
 
-def _csv(path: Path, columns: Sequence[str], delimiter: str = ",") -> Columns:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+def _open(path: Path) -> IO[str]:
+    """A text file, decompressed. Line ends stay, because quoted CSV values may contain them."""
+    opener: Any = COMPRESSED.get(path.suffix.lower(), open)
+    opened: IO[str] = opener(path, "rt", encoding="utf-8-sig", newline="")
+    return opened
+
+
+def _csv(path: Path, columns: Sequence[str] | None, delimiter: str = ",") -> Columns:
+    with _open(path) as file:
         rows = csv.reader(file, delimiter=delimiter, strict=True)
         header = next(rows, [])
-        indices = [_index(header, name) for name in columns]
+        columns = header if columns is None else columns
+        indices = [_index(header, name, path) for name in columns]
         found: Columns = {name: [] for name in columns}
         try:
             for row in rows:
@@ -89,14 +139,15 @@ def _csv(path: Path, columns: Sequence[str], delimiter: str = ",") -> Columns:
     return found
 
 
-def _json(path: Path, columns: Sequence[str]) -> Columns:
-    rows = json.loads(path.read_text(encoding="utf-8-sig"))
+def _json(path: Path, columns: Sequence[str] | None) -> Columns:
+    with _open(path) as file:
+        rows = json.loads(file.read())
     if not isinstance(rows, list):
         raise ValueError(f"expected a list of objects, got {type(rows).__name__}; one object a line is .jsonl")
-    return _objects(enumerate(rows, 1), "row", columns)
+    return _objects(enumerate(rows, 1), "row", columns, path)
 
 
-def _json_lines(path: Path, columns: Sequence[str]) -> Columns:
+def _json_lines(path: Path, columns: Sequence[str] | None) -> Columns:
     def rows() -> Iterable[tuple[int, Any]]:
         for number, line in enumerate(file, 1):
             if line.strip():
@@ -105,28 +156,28 @@ def _json_lines(path: Path, columns: Sequence[str]) -> Columns:
                 except json.JSONDecodeError as error:
                     raise ValueError(f"line {number}: {error.msg}") from None
 
-    with path.open(encoding="utf-8-sig") as file:
-        return _objects(rows(), "line", columns)
+    with _open(path) as file:
+        return _objects(rows(), "line", columns, path)
 
 
-def _objects(rows: Iterable[tuple[int, Any]], what: str, columns: Sequence[str]) -> Columns:
-    found: Columns = {name: [] for name in columns}
-    names: dict[str, None] = {}
+def _objects(rows: Iterable[tuple[int, Any]], what: str, columns: Sequence[str] | None, path: Path) -> Columns:
+    objects, names = list[dict[str, Any]](), dict[str, None]()
     for number, row in rows:
         if not isinstance(row, dict):
             raise ValueError(f"{what} {number}: expected an object, got {type(row).__name__}")
         names |= dict.fromkeys(row)
-        for name in columns:
-            found[name].append(row.get(name))
-    for name in columns if names else ():
-        _index(list(names), name)
-    return found
+        objects.append(row if columns is None else {name: row.get(name) for name in columns})
+    wanted = list(names) if columns is None else columns
+    for name in wanted if names else ():
+        _index(list(names), name, path)
+    return {name: [row.get(name) for row in objects] for name in wanted}
 
 
-def _arrow(read: Callable[[Path], Any]) -> Callable[[Path, Sequence[str]], Columns]:
-    def columns_of(path: Path, columns: Sequence[str]) -> Columns:
+def _arrow(read: Callable[[Path], Any]) -> Reader:
+    def columns_of(path: Path, columns: Sequence[str] | None) -> Columns:
         table = read(path)
-        indices = [_index(table.column_names, name) for name in columns]
+        columns = table.column_names if columns is None else columns
+        indices = [_index(table.column_names, name, path) for name in columns]
         return {name: table.column(index).to_pylist() for name, index in zip(columns, indices, strict=True)}
 
     return columns_of
@@ -145,26 +196,31 @@ def _feather(path: Path) -> Any:
     return feather.read_table(path)
 
 
-def _index(header: list[str], name: str) -> int:
-    """Where a column stands.
+def _index(header: list[str], name: str, path: Path) -> int:
+    """The index of a column.
 
     Raises:
-        ValueError: it is missing, or there twice.
+        MissingColumnError: it is missing, or there twice.
     """
     if header.count(name) != 1:
-        problem = "occurs more than once" if name in header else "is missing"
-        raise ValueError(f"column {name!r} {problem}, the columns are {', '.join(header) or 'none'}")
+        raise MissingColumnError(name, header, path)
     return header.index(name)
 
 
-READERS: dict[str, Callable[[Path, Sequence[str]], Columns]] = {
+Reader = Callable[[Path, Sequence[str] | None], Columns]
+
+TEXT_FORMATS: dict[str, Reader] = {
     ".csv": _csv,
     ".tsv": lambda path, columns: _csv(path, columns, "\t"),
     ".json": _json,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
+}
+READERS: dict[str, Reader] = {
+    **TEXT_FORMATS,
     ".parquet": _arrow(_parquet),
     ".arrow": _arrow(_feather),
     ".feather": _arrow(_feather),
 }
 """The formats by suffix."""
+COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}

@@ -9,7 +9,7 @@ from functools import lru_cache
 from transformers import PreTrainedTokenizerBase
 
 from rankopt.core.trial_spec import TaskSpec
-from rankopt.tasks import TASKS
+from rankopt.tasks import task_of
 from rankopt.tasks.encode import Encoded
 from rankopt.tasks.encoded_cache import encode_once
 from rankopt.tasks.splits import read_splits
@@ -23,11 +23,13 @@ class Data:
         train: the training split.
         held_out: "search" and the report splits by name; the same object where two splits are the same.
         fingerprint: hash of all splits' contents.
+        notes: remarks about the rows for the reader of a plan or a result.
     """
 
     train: Encoded
     held_out: Mapping[str, Encoded]
     fingerprint: str
+    notes: tuple[str, ...]
 
 
 @lru_cache(maxsize=2)
@@ -37,7 +39,7 @@ def load_data(spec: TaskSpec, tokenizer: PreTrainedTokenizerBase) -> Data:
     Raises:
         ValueError: as `read_splits` and `encode`.
     """
-    task = TASKS[spec.name]
+    task = task_of(spec)
     splits = read_splits(
         task,
         data_dir=spec.data_dir,
@@ -52,4 +54,4 @@ def load_data(spec: TaskSpec, tokenizer: PreTrainedTokenizerBase) -> Data:
         for split in {id(split): split for split in (splits.train, *named.values())}.values()
     }
     held_out = {name: encoded[id(split)] for name, split in named.items()}
-    return Data(encoded[id(splits.train)], held_out, splits.fingerprint)
+    return Data(encoded[id(splits.train)], held_out, splits.fingerprint, (*task.notes, *splits.notes(task)))

@@ -28,7 +28,7 @@ from rankopt.core.result import (
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.lowrank.export import export_peft
 from rankopt.lowrank.layers import apply_pattern, shapes_of
-from rankopt.tasks import TASKS
+from rankopt.tasks import task_of
 from rankopt.tasks.base import Task
 from rankopt.tasks.problems.base import Answers
 from rankopt.training.checkpoint import latest, load_network, step_of
@@ -144,7 +144,7 @@ def prepare(spec: TrialSpec, lane: Lane | None = None) -> Prepared:
     Raises:
         ValueError: a wrong spec, data or model; one line that says what to do.
     """
-    allocator, task, how = build_allocator(spec), TASKS[spec.task.name], spec.training
+    allocator, task, how = build_allocator(spec), task_of(spec.task), spec.training
     lane = lane or Lane()
     adapted = load_adapted(spec.model, scale_policy(spec, allocator), task, spec.seed)
     lane.take(adapted)
@@ -274,7 +274,7 @@ def score(
         losses=trained.losses,
         looks=tuple(looks.seen),
         measured=trained.state.get("measured", {}),
-        notes=(*prepared.adapted.notes, *trained.state.get("notes", ())),
+        notes=(*prepared.adapted.notes, *prepared.data.notes, *trained.state.get("notes", ())),
         parameters=_parameters(prepared, trained, points[-1].kept),
         cost=Cost(
             train_seconds=trained.seconds,

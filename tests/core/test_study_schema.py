@@ -45,6 +45,7 @@ VALID: dict[str, dict[str, Any]] = {
     "no pruner": {"search": {"name": "tpe", "trials": 5, "pruner": None}},
     "repeat": {"repeat": {"seed": [0, 1], "task.name, training.lr": [["rte", 1e-3]]}},
     "no budget": {"space": {"budget": [None, {"parameters": 100}]}},
+    "a task of own data": {"base": {"task": {"name": "own", "data": {"train": "a.csv"}, "problem": "regression"}}},
     "a whole task as a dimension": {"space": {"task": [{"name": "rte", "max_length": 64}]}},
 }  # fmt: skip
 

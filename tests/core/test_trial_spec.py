@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from rankopt.core.errors import violations
 from rankopt.core.path import with_path
-from rankopt.core.trial_spec import ModelSpec, TaskSpec, TrainingSpec, TrialSpec, content_hash, decode
+from rankopt.core.trial_spec import OWN_FIELDS, ModelSpec, TaskSpec, TrainingSpec, TrialSpec, content_hash, decode
 
 BASE: dict[str, Any] = {
     "task": {"name": "rte"},
@@ -133,10 +134,13 @@ def test_key_does_not_depend_on_the_order_of_globs() -> None:
 def fields() -> list[tuple[str, FieldInfo]]:
     groups = {"task.": TaskSpec, "model.": ModelSpec, "training.": TrainingSpec, "": TrialSpec}
     found = [(group + name, field) for group, kind in groups.items() for name, field in kind.model_fields.items()]
-    aside = {"budget", "model", "training"}
+    aside = {"budget", "model", "training", *(f"task.{name}" for name in ("data", *OWN_FIELDS))}
     return [(path, field) for path, field in found if not field.is_required() and path not in aside]
 
 
+OWN: dict[str, Any] = {
+    "name": "tickets", "problem": "classification", "data": {"train": "train.csv"}, "text": "body", "label": "queue",
+}  # fmt: skip
 OTHER: dict[str, Any] = {
     "task.data_dir": "glue",
     "task.max_length": 64,
@@ -167,6 +171,63 @@ OTHER: dict[str, Any] = {
     "contents": {"data": "0123456789abcdef"},
 }
 PLAIN: dict[str, Any] = {"task": {"name": "rte"}, "model": {"name": "roberta-base"}, "allocator": {"name": "uniform"}}
+
+
+OTHER_OWN: dict[str, Any] = {
+    "problem": "regression",
+    "text": ["title", "body"],
+    "label": "topic",
+    "labels": ["refund", "billing"],
+    "class_weights": "balanced",
+    "metrics": ["macro_f1"],
+    "report_share": 0.5,
+    "data": {"train": "other.csv"},
+    "data.hub": "org/name",
+    "data.report": "dev.csv",
+}
+
+
+@pytest.mark.parametrize("name", OTHER_OWN)
+def test_key_of_every_field_of_own_data(name: str) -> None:
+    plain = PLAIN | {"task": OWN}
+    assert key(with_path(plain, f"task.{name}", OTHER_OWN[name])) != key(plain)
+
+
+def test_own_files_count_by_their_content() -> None:
+    """The key does not depend on their path, but on a data set's name on the hub."""
+    plain, moved = PLAIN | {"task": OWN}, PLAIN | {"task": OWN | {"data": {"train": "/else/train.csv"}}}
+    assert key(plain) != key(moved)
+    assert key(plain | {"contents": {"data": "11"}}) == key(moved | {"contents": {"data": "11"}})
+    assert key(plain | {"contents": {"data": "11"}}) != key(moved | {"contents": {"data": "22"}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "words"),
+    [
+        ({"data": None}, "problem", "describes your own data: set task.data as well"),
+        ({"problem": None}, "problem", "is required with task.data"),
+        ({"text": []}, "text", "is required with task.data"),
+        ({"label": None}, "label", "is required with task.data"),
+        ({"text": ["a", "b", "c"]}, "text", "must name one or two columns"),
+        ({"label": "body"}, "label", "must not be a text column, got 'body'"),
+        ({"data_dir": "glue"}, "data_dir", "is for registered tasks"),
+        ({"data": {"train": "a.csv", "revision": "x"}}, "data.revision", "is for a data set on the hub"),
+        (
+            {"data": {"train": "a.csv", "report": "b.csv"}, "report_share": 0.1},
+            "report_share",
+            "without a report split",
+        ),
+        ({"class_weights": [0.0, 1.0]}, "class_weights", "greater than 0"),
+        ({"report_share": 1.0}, "report_share", "less than 1"),
+    ],
+)
+def test_own_data_is_described_completely(changes: dict[str, Any], where: str, words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        decode(TaskSpec, OWN | changes)
+    assert any(
+        ".".join(map(str, found.location)).startswith(where) and words in found.message
+        for found in violations(caught.value, TaskSpec)
+    )
 
 
 @pytest.mark.parametrize(("path", "field"), fields(), ids=[path for path, _ in fields()])

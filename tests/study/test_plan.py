@@ -15,6 +15,9 @@ from rankopt.study.plan import validated_trials
 
 Make = Callable[..., Path]
 
+OWN: dict[str, Any] = {
+    "name": "own", "problem": "classification", "data": {"train": "train.csv"}, "text": "body", "label": "queue",
+}  # fmt: skip
 PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     # what is wrong: the change, the dotted path, part of the message
     "an unknown task": (
@@ -36,6 +39,31 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         {"allocator": {"name": "dylora", "draw": "nework"}},
         "base.allocator.draw",
         "must be one of network, layer, got 'nework'; did you mean 'network'?",
+    ),
+    "own data under a registered name": (
+        {"task": OWN | {"name": "rte"}},
+        "base.task.name",
+        "must not be a registered task where task.data is given, got 'rte'; choose another name",
+    ),
+    "an unknown metric": (
+        {"task": OWN | {"metrics": ["macrof1"]}},
+        "base.task.metrics[0]",
+        "must be a metric of a classification, got 'macrof1'; did you mean 'macro_f1'?",
+    ),
+    "a metric of another problem": (
+        {"task": OWN | {"metrics": ["accuracy", "mse"]}},
+        "base.task.metrics[1]",
+        "must be a metric of a classification, got 'mse'",
+    ),
+    "classes of a regression": (
+        {"task": OWN | {"problem": "regression", "labels": ["a", "b"]}},
+        "base.task.labels",
+        "is for a classification, and task.problem is regression: remove it",
+    ),
+    "a class listed twice": (
+        {"task": OWN | {"labels": ["a", "a"]}},
+        "base.task.labels[1]",
+        "must list distinct values, got 'a' twice",
     ),
     "no budget": ({"budget": None}, "base.budget", "must be given for the allocator 'uniform'"),
     "a scale policy that changes the function": (
@@ -65,7 +93,7 @@ def test_a_problem_is_one_line_with_its_location(case: str, tiny_study: Make) ->
     assert message in lines[0]
     assert found[2] == dotted
     key = dotted.split(".")[-1]
-    assert key in path.read_text().splitlines()[int(found[1]) - 1] or key == "budget"
+    assert key in path.read_text().splitlines()[int(found[1]) - 1] or key == "budget" or "[" in key
 
 
 def test_a_problem_in_the_space_names_its_index(tiny_study: Make) -> None:

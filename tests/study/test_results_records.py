@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from results_data import BASE, entries, study
 
+from rankopt.core.local_files import without_folders
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.study.results_file import read_line, results_text
 from rankopt.study.results_merge import merge
-from rankopt.study.results_records import AnyRecord, StudyRecord, TrialRecord, without_folders
+from rankopt.study.results_records import AnyRecord, StudyRecord, TrialRecord
 
 Result = Callable[..., TrialResult]
 
@@ -48,13 +49,6 @@ def test_a_study_file_gets_the_hashes_of_the_files() -> None:
     merged = merge(entries([StudyRecord.of(made)]))
     found = written.model_copy(update={"contents": merged.contents([written.trial({"seed": 0})])})
     assert found.trial({"seed": 0}).key == made.trial({"seed": 0}).key != written.trial({"seed": 0}).key
-
-
-def test_folders_of_one_name_stay_apart() -> None:
-    contents = {"data": {"/a/glue/rte": "11", "/b/glue/rte": "22"}}
-    found = without_folders({"space": {"task.data_dir": ["/a/glue", "/b/glue"]}, "contents": contents})
-    assert len(set(found["space"]["task.data_dir"])) == 2
-    assert sorted(found["contents"]["data"]) == sorted(f"{each}/rte" for each in found["space"]["task.data_dir"])
 
 
 def test_predictions_are_checked(records: list[AnyRecord], result: Result) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import sklearn.metrics
 from hypothesis import given
@@ -28,6 +29,12 @@ def no_warnings() -> Any:
 def binary_pairs() -> st.SearchStrategy[tuple[NDArray[Any], NDArray[Any]]]:
     rows = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40)
     return rows.map(lambda pairs: (np.array([p for p, _ in pairs]), np.array([y for _, y in pairs])))
+
+
+def class_tables() -> st.SearchStrategy[tuple[NDArray[Any], NDArray[Any]]]:
+    number = st.integers(-4, 4)
+    rows = st.lists(st.tuples(number, number, number, st.integers(0, 2)), min_size=1, max_size=30)
+    return rows.map(lambda rows: (np.array([row[:3] for row in rows], float), np.array([row[3] for row in rows])))
 
 
 def number_pairs() -> st.SearchStrategy[tuple[NDArray[Any], NDArray[Any]]]:
@@ -104,7 +111,50 @@ def test_three_classes() -> None:
     )
 
 
-@pytest.mark.parametrize("name", METRICS)
+@given(class_tables())
+def test_metrics_of_several_classes_are_sklearns(table: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    logits, references = table
+    predictions = logits.argmax(axis=1)
+    for average in ("macro", "weighted"):
+        expected = sklearn.metrics.f1_score(references, predictions, average=average, zero_division=0.0)
+        assert METRICS[f"{average}_f1"](predictions, references) == pytest.approx(expected)
+    if len(set(references)) == 3:
+        probabilities = scipy.special.softmax(logits, axis=1)
+        expected = sklearn.metrics.roc_auc_score(references, probabilities, multi_class="ovr")
+        assert METRICS["roc_auc"](logits, references) == pytest.approx(expected)
+
+
+@given(class_tables())
+def test_roc_auc_of_two_classes_is_sklearns(table: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    """That of the second class; chance where a split has one class."""
+    logits, references = table[0][:, :2], table[1] % 2
+    if len(set(references)) == 2:
+        expected = sklearn.metrics.roc_auc_score(references, logits[:, 1] - logits[:, 0])
+        assert METRICS["roc_auc"](logits, references) == pytest.approx(expected)
+    else:
+        assert METRICS["roc_auc"](logits, references) == 0.5
+
+
+def test_roc_auc_leaves_absent_classes_out() -> None:
+    logits = np.array([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [2.0, 1.0, 0.0]])
+    assert METRICS["roc_auc"](logits, np.array([0, 1, 0])) == 1.0
+    assert METRICS["roc_auc"](logits, np.array([1, 1, 1])) == 0.5
+    for wrong in (logits[:2], logits[0], logits * np.nan):
+        with pytest.raises(ValueError, match=r"roc_auc needs"):
+            METRICS["roc_auc"](wrong, np.array([0, 1, 0]))
+
+
+@given(number_pairs())
+def test_errors_of_numbers_are_sklearns(pair: tuple[NDArray[Any], NDArray[Any]]) -> None:
+    predictions, references = pair
+    assert METRICS["mse"](*pair) == pytest.approx(sklearn.metrics.mean_squared_error(references, predictions))
+    if len(references) > 1:
+        assert METRICS["r2"](*pair) == pytest.approx(sklearn.metrics.r2_score(references, predictions))
+    else:
+        assert METRICS["r2"](*pair) == float(predictions[0] == references[0])
+
+
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.reads == "decisions"])
 @pytest.mark.parametrize(
     ("predictions", "references", "words"),
     [

@@ -40,10 +40,10 @@ def test_every_format_gives_the_same(suffix: str, tmp_path: Path) -> None:
     [
         ("a.txt", b"", "must end in .csv, .tsv, .*, got .txt"),
         ("a", b"", "got no suffix"),
-        ("a.csv", b"", "column 'x' is missing, the columns are none"),
+        ("a.csv", b"", "column 'x' must be a column of .*, got 'x'; it has no columns"),
         ("a.csv", b"x,y\n", "must hold at least one row, got none"),
-        ("a.csv", b"y\n1\n", "column 'x' is missing, the columns are y"),
-        ("a.csv", b"x,x\n1,2\n", "column 'x' occurs more than once"),
+        ("a.csv", b"y\n1\n", "column 'x' must be a column of .*a.csv, got 'x'; valid: y"),
+        ("a.csv", b"x,x\n1,2\n", "column 'x' must be one column of .*a.csv, which has several of this name"),
         ("a.csv", b"x,y\n1,2\n3\n", "line 3: 1 values, the header has 2"),
         ("a.csv", b'x\n"1\n', "line 2: unexpected end of data"),
         ("a.csv", "x\nä\n".encode("latin-1"), "must be UTF-8, got byte 0xe4: save it as UTF-8"),
@@ -76,9 +76,13 @@ def test_a_long_text_is_read_whole(tmp_path: Path) -> None:
     assert len(read_columns(path, ["x"])["x"][0]) == 1_000_000
 
 
+def where(index: int) -> str:
+    return f"row {index + 1} of a.csv"
+
+
 def test_texts() -> None:
     """Numbers and booleans are written as JSON writes them; a hole is refused with its row."""
-    assert texts(["a", 1, 2.5, True, ""], "x", Path("a.csv")) == ["a", "1", "2.5", "true", ""]
+    assert texts(["a", 1, 2.5, True, ""], "x", where) == ["a", "1", "2.5", "true", ""]
     for value, words in ((None, "a missing value"), ({}, "a dict"), ([1], "a list")):
-        with pytest.raises(ValueError, match=rf"column 'x' of a.csv must hold text, got {words} in row 2"):
-            texts(["a", value], "x", Path("a.csv"))
+        with pytest.raises(ValueError, match=rf"column 'x' must hold text, got {words} in row 2 of a.csv"):
+            texts(["a", value], "x", where)

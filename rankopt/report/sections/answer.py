@@ -57,6 +57,14 @@ def _warnings(evidence: Evidence) -> tuple[str, ...]:
     if limited:
         sizes = joined([f"{size:,}" for size in limited])
         found.append(f"Report scores use {sizes} examples of each official validation set (task.report_examples).")
+    shares = sorted(
+        {(s.task.name, s.task.report_share) for s in evidence.specs if s.task.data and not s.task.data.report}
+    )
+    for name, share in shares:
+        found.append(
+            f"{name} has no report split of its own: report scores use a stratified {share:.0%} of its training rows, "
+            "which no training and no choice used."
+        )
     mini = sorted({task for task in evidence.points["task"] if str(task).startswith("mini")})
     if mini:
         found.append(f"Scores on generated mini tasks, not GLUE: {joined(mini)}.")

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pandas as pd
 
+from rankopt.core.local_files import without_folders
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.evidence import Evidence
 from rankopt.report.formatting import joined, plural
@@ -41,7 +42,7 @@ class Provenance(Section):
             warnings=tuple(warnings),
             tables=(Table(pd.DataFrame(rows, columns=["item", "value"])),),
             listing=json.dumps(
-                evidence.study.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+                without_folders(evidence.study.model_dump(mode="json", by_alias=True, exclude_defaults=True)),
                 indent=2,
                 ensure_ascii=False,
             ),

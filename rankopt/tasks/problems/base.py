@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rankopt.core.trial_spec import TaskSpec
+from rankopt.tasks.metrics import METRICS
+from rankopt.tasks.tables import texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,17 +24,23 @@ Answers = dict[str, NDArray[Any]]
 """What is kept of a model's outputs: field -> one row per example, in the order of the data."""
 
 
+Where = Callable[[int], str]
+"""The row of an index, for a message: "row 3 of train.csv"."""
+
+
 class Problem(ABC):
     """What is predicted. A frozen value: members are dataclasses.
 
     Attributes:
         name: the registered name.
         label_type: dtype of an example's label.
+        default_metrics: of a task of the user's own.
         labels: class names in the order of their integer label; empty unless classes are predicted.
     """
 
     name: ClassVar[str]
     label_type: ClassVar[str]
+    default_metrics: ClassVar[tuple[str, ...]]
     labels: tuple[str, ...] = ()
 
     @property
@@ -67,6 +77,27 @@ class Problem(ABC):
         from rankopt.tasks.encode import collate
 
         return collate(items, tokenizer)
+
+    @classmethod
+    def of(cls, spec: TaskSpec, labels: Sequence[Any], where: Where) -> Problem:
+        """The problem of a user's own task.
+
+        Args:
+            spec: the task.
+            labels: the values of its label column in the training rows.
+            where: the row of an index, for messages.
+        Raises:
+            ValueError: the values do not suit the problem; one line with the row.
+        """
+        return cls()
+
+    def encode(self, labels: Sequence[Any], where: Where) -> Sequence[Any] | NDArray[Any]:
+        """The values of a label column in the type `label_type`; here texts.
+
+        Raises:
+            ValueError: a value is missing or unknown; one line with the row.
+        """
+        return texts(labels, "task.label", where)
 
     def strata(self, labels: NDArray[Any]) -> NDArray[np.int64] | None:
         """The class of every example where a split is to keep the shares of classes, else None."""
@@ -135,6 +166,12 @@ def finite(values: NDArray[Any], shape: tuple[int | None, ...]) -> NDArray[np.fl
     return outputs
 
 
-def computed(metrics: Sequence[str], table: Mapping[str, Any], *sides: NDArray[Any]) -> dict[str, float]:
-    """Metrics by name from a table of functions of predictions and references."""
-    return {name: table[name](*sides) for name in metrics}
+def computed(metrics: Sequence[str], sides: Mapping[str, NDArray[Any]], references: NDArray[Any]) -> dict[str, float]:
+    """Metrics by name.
+
+    Args:
+        metrics: names.
+        sides: what a metric can read as predictions: "decisions" and perhaps "logits".
+        references: the labels.
+    """
+    return {name: METRICS[name](sides[METRICS[name].reads], references) for name in metrics}

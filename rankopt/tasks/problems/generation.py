@@ -37,6 +37,7 @@ class Generation(LanguageModelling):
     """
 
     name: ClassVar[str] = "generation"
+    default_metrics: ClassVar[tuple[str, ...]] = ("bleu", "perplexity")
 
     max_new_tokens: int = 64
     beams: int = 1

@@ -41,6 +41,7 @@ class LanguageModelling(Problem):
 
     name: ClassVar[str] = "language-modelling"
     label_type: ClassVar[str] = "string"
+    default_metrics: ClassVar[tuple[str, ...]] = ("perplexity",)
 
     every_token: bool = False
     chat: bool = False

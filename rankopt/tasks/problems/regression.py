@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rankopt.tasks.metrics import METRICS
-from rankopt.tasks.problems.base import Answers, Problem, computed, finite
+from rankopt.core.errors import shown
+from rankopt.core.trial_spec import TaskSpec
+from rankopt.tasks.problems.base import Answers, Problem, Where, computed, finite
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,27 @@ class Regression(Problem):
 
     name: ClassVar[str] = "regression"
     label_type: ClassVar[str] = "float32"
+    default_metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman")
+
+    @classmethod
+    def of(cls, spec: TaskSpec, labels: Sequence[Any], where: Where) -> Regression:
+        numbers = cls().encode(labels, where)
+        if (numbers == numbers[0]).all():
+            raise ValueError(f"task.label must hold different numbers, got {shown(labels[0])} in every row")
+        return cls()
+
+    def encode(self, labels: Sequence[Any], where: Where) -> NDArray[np.float32]:
+        found = np.empty(len(labels), np.float32)
+        for index, value in enumerate(labels):
+            try:
+                number = math.nan if isinstance(value, bool) else float(value)
+            except (TypeError, ValueError, OverflowError):
+                number = math.nan
+            if not abs(number) < LARGEST:
+                what = "no value" if value is None or value == "" else shown(value)
+                raise ValueError(f"task.label must hold finite numbers, got {what} in {where(index)}")
+            found[index] = number
+        return found
 
     @property
     def outputs(self) -> int:
@@ -43,7 +68,7 @@ class Regression(Problem):
         return functional.mse_loss(logits, teacher, reduction="sum")
 
     def scores(self, metrics: Sequence[str], answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
-        return computed(metrics, METRICS, self.decide(answers), labels)
+        return computed(metrics, {"decisions": self.decide(answers)}, labels)
 
     def decide(self, answers: Answers) -> NDArray[np.float64]:
         """The predicted number of every example, `(n,)`."""

@@ -66,6 +66,13 @@ def test_paper_protocol_is_a_warning(study: StudySpec) -> None:
     assert "paper" in found["provenance"].warnings[0]
 
 
+def test_a_part_kept_apart_is_a_warning(study: StudySpec) -> None:
+    task = {"name": "own", "problem": "classification", "data": {"train": "a.csv"}, "text": "b", "label": "c"}
+    own = StudySpec(name="own", base=study.base | {"task": task}, space={"seed": [0, 1]})
+    warnings = blocks(own, make(trials(own)))["answer"].warnings
+    assert any("report scores use a stratified 20% of its training rows" in text for text in warnings)
+
+
 def test_what_a_search_found(study: StudySpec) -> None:
     """The best and the cheapest of the Pareto front with their values, however many budgets there are."""
     space = {"budget.mean_rank": {"float": [1.0, 8.0]}, "training.lr": {"float": [1e-3, 1e-2]}}

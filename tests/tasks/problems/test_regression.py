@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from rankopt.core.trial_spec import DataSpec, TaskSpec
 from rankopt.tasks.problems.regression import Regression
 
 
@@ -24,3 +27,30 @@ def test_losses_are_squared_errors() -> None:
 def test_there_are_no_classes() -> None:
     assert Regression().labels == ()
     assert Regression().strata(np.zeros(3)) is None
+
+
+def where(index: int) -> str:
+    return f"row {index + 1} of a.csv"
+
+
+def test_numbers_and_their_texts_are_labels() -> None:
+    found = Regression().encode([1, 2.5, "3", " -4e1 "], where)
+    assert found.tolist() == [1, 2.5, 3, -40]
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("", "no value"), (None, "no value"), ("three", "'three'"), (float("nan"), "nan"), ("inf", "'inf'"), (1e300, "1e"),
+     (True, "True"), ([1], r"\[1\]")],
+)  # fmt: skip
+def test_what_is_no_finite_number_is_refused(value: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=rf"^task.label must hold finite numbers, got {words}.* in row 2 of a.csv"):
+        Regression().encode([0, value], where)
+
+
+def test_constant_labels_are_refused() -> None:
+    spec = TaskSpec(name="own", problem="regression", data=DataSpec(train="a.csv"), text="body", label="price")
+    assert Regression.of(spec, [1, 2], where) == Regression()
+    with pytest.raises(ValueError, match="must hold different numbers, got '1' in every row"):
+        Regression.of(spec, ["1", "1"], where)

@@ -1,0 +1,108 @@
+"""`rankopt init --data`: from a CSV file to a report with three commands and no edit."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pandas as pd
+import pytest
+
+from rankopt.cli.own_study import own_study
+from rankopt.core.yaml import Document
+
+# the package ignores this warning itself; pytest resets filters before every test
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+Rankopt = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Texts of the small world, under other column names."""
+    draw = random.Random(0)
+    for name, count in (("train.csv", 60), ("dev.csv", 20)):
+        words = [draw.choices(("bright", "warm") if i % 2 else ("dull", "sour"), k=3) for i in range(count)]
+        table = {"id": range(count), "Review: text": map(" ".join, words), "opinion": ["bad", "good"] * (count // 2)}
+        pd.DataFrame(table).to_csv(tmp_path / name, index=False)
+    return tmp_path
+
+
+def test_three_commands_lead_to_a_report(here: Rankopt, files: Path, tiny_model: Path) -> None:
+    done = here("init", "opinions", "--data", "train.csv", "--report", "dev.csv", "--model", tiny_model, cwd=files)
+    assert done.returncode == 0, done.stderr
+    assert "classification: Review: text -> opinion; 54 train rows, 6 search rows, 20 report rows" in done.stdout
+    assert "opinions has 2 classes in the order bad, good" in done.stdout
+    text = (files / "opinions.yaml").read_text()
+    assert max(map(len, text.splitlines())) <= 120
+    assert "{" not in text.replace("{name: ", "")
+    schema = json.loads(here("schema", cwd=files).stdout)
+    jsonschema.validate(Document(files / "opinions.yaml").data, schema, jsonschema.Draft202012Validator)
+    planned = json.loads(here("plan", "opinions.yaml", "--json", cwd=files).stdout)
+    assert len(planned["trials"]) == 8
+    quick = ("--set", "training.steps=2", "--set", "seed=0", "--set", "budget.mean_rank=1")
+    done = here("run", "opinions.yaml", *quick, "--wandb", "disabled", cwd=files)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "opinions has 2 classes in the order bad, good" in done.stdout
+    assert here("report", "opinions", cwd=files).returncode == 0
+    report = (files / "reports" / "opinions" / "report.md").read_text()
+    assert "opinions has 2 classes in the order bad, good" in report
+    assert str(files) not in report
+    done = here("export", "opinions", "--out", "adapter", cwd=files)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((files / "adapter" / "config.json").read_text())["id2label"] == {"0": "bad", "1": "good"}
+    again = here("run", "opinions", "--wandb", "disabled", cwd=files)  # the study as it was kept
+    assert "2 complete" in again.stdout, again.stdout + again.stderr
+
+
+def test_without_report_rows_a_part_is_kept_apart(files: Path) -> None:
+    text, found = own_study("opinions", str(files / "train.csv"), None, (), None, "mini")
+    assert "report_share: 0.2" in text
+    assert any("20% of its training rows are kept apart" in line for line in found)
+
+
+def test_a_registered_name_is_not_the_task_name(files: Path) -> None:
+    assert "name: my-sst2" in own_study("sst2", str(files / "train.csv"), None, (), None, "mini")[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("--data", "none.csv"), "data file none.csv does not exist"),
+        (("--data", "train.csv", "--label", "opinon"), "--label must be a column of train.csv, got 'opinon'; did you"),
+        (("--data", "train.csv", "--report", "notes.csv"), "task.text must be a column of"),
+        (("--report", "dev.csv"), "--report, --text and --label describe the rows of --data FILE, which is missing"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_no_file(words: tuple[str, ...], error: str, here: Rankopt, files: Path) -> None:
+    (files / "notes.csv").write_text("a,b\n1,2\n")
+    done = here("init", "opinions", *words, cwd=files)
+    assert done.returncode == 2
+    assert error in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (files / "opinions.yaml").exists()
+
+
+def test_a_wrong_row_is_one_line_with_the_place_in_the_study(here: Rankopt, files: Path, tiny_model: Path) -> None:
+    (files / "dev.csv").write_text("text,opinion\na film,good\na road,god\n")
+    task = {"name": "own", "problem": "classification", "data": {"train": "train.csv", "report": "dev.csv"},
+            "text": "id", "label": "opinion"}  # fmt: skip
+    base = {"task": task, "model": {"name": str(tiny_model)}, "allocator": {"name": "uniform"}}
+    (files / "s.yaml").write_text(json.dumps({"name": "s", "base": base | {"budget": {"mean_rank": 1}}}, indent=1))
+    done = here("plan", "s.yaml", cwd=files)
+    assert done.returncode == 2
+    place = f"{files}/dev.csv"
+    assert done.stderr == (
+        f"rankopt: s.yaml:11: base.task.text must be a column of {place}, got 'id'; valid: text, opinion\n"
+    )
+    task["text"] = "text"
+    (files / "train.csv").write_text("text,opinion\n" + "a film,good\na road,bad\n" * 5)
+    (files / "s.yaml").write_text(json.dumps({"name": "s", "base": base | {"budget": {"mean_rank": 1}}}, indent=1))
+    assert here("plan", "s.yaml", cwd=files).stderr == (
+        f"rankopt: s.yaml:12: base.task.label must be a class of the training rows (bad, good), got 'god' in row 2 of "
+        f"{place}\n"
+    )
