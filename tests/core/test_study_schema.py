@@ -78,7 +78,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no trials": ({"search": {"name": "tpe", "trials": 0}}, ["search", "trials"]),
     "an unknown pruner": ({"search": {"name": "tpe", "trials": 5, "pruner": {"name": "medain"}}}, ["search", "pruner"]),
     "a pruner without a mapping": ({"search": {"name": "tpe", "trials": 5, "pruner": "median"}}, ["search", "pruner"]),
-    "a wrong direction": ({"objectives": {"score": "minimize"}}, ["objectives", "score"]),
+    "a wrong direction": ({"objectives": {"parameters": "maximize"}}, ["objectives", "parameters"]),
     "an unknown objective": ({"objectives": {"loss": "minimize"}}, ["objectives"]),
     "an unknown constraint": ({"constraints": {"score": 3}}, ["constraints"]),
     "a name with a blank": ({"name": "a b"}, ["name"]),
