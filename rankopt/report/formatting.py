@@ -15,6 +15,15 @@ METRICS = {
     "matthews": "Matthews correlation",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
+    "loss": "loss per token",
+    "bits_per_byte": "bits per byte",
+    "token_accuracy": "token accuracy",
+    "bleu": "BLEU",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
+    "exact_match": "exact match",
+    "answer": "correct answers",
 }
 KEPT = "adapter parameters kept (head excluded)"
 

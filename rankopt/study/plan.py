@@ -16,7 +16,7 @@ from rankopt.core.trial_spec import Named, TaskSpec, TrialSpec, decode
 from rankopt.search import SEARCHES, build_search
 from rankopt.search.pruners import PRUNERS, build_pruner
 from rankopt.tasks import TASKS
-from rankopt.tasks.metrics import METRICS
+from rankopt.tasks.metrics import metrics_of
 
 NOT_FIXED = (
     "must fix its rank pattern before training, because search.pruner stops trials early; {!r} changes it during "
@@ -159,7 +159,7 @@ def _own_task_problems(task: TaskSpec) -> Iterator[Violation]:
     if task.name in TASKS:
         text = f"must not be a registered task where task.data is given, got {shown(task.name)}; choose another name"
         yield Violation(("task", "name"), text)
-    known = [name for name, metric in METRICS.items() if metric.problem == task.problem]
+    known = metrics_of(str(task.problem))
     for index, name in enumerate(task.metrics):
         if name not in known:
             text = f"must be a metric of a {task.problem}, got {shown(name)}{nearest(name, known)}"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rankopt.tasks.text_metrics import bleu, exact_match, rouge
 
 Array = NDArray[Any]
 
@@ -241,23 +244,54 @@ def r2(predictions: Array, references: Array) -> float:
     return float(r2_score(references, predictions))
 
 
+def mean_loss(losses: Array, counts: Array) -> float:
+    """A sum per example over a count per example: `sum(losses) / sum(counts)`.
+
+    Example:
+        >>> mean_loss(np.array([1.0, 5.0]), np.array([1, 2]))
+        2.0
+    """
+    return float(losses.sum() / counts.sum())
+
+
+def perplexity(losses: Array, tokens: Array) -> float:
+    """`exp` of the mean loss per token, in nats; it cannot be compared between tokenizers.
+
+    Example:
+        >>> round(perplexity(np.array([3.0]), np.array([3])), 3)
+        2.718
+    """
+    return math.exp(min(mean_loss(losses, tokens), 700.0))  # a diverged model has a finite perplexity
+
+
+def bits_per_byte(losses: Array, sizes: Array) -> float:
+    """The loss in bits over the bytes of the texts in UTF-8; it can be compared between tokenizers.
+
+    Example:
+        >>> round(bits_per_byte(np.array([math.log(2) * 6]), np.array([3])), 3)
+        2.0
+    """
+    return float(losses.sum() / math.log(2) / max(1, int(sizes.sum())))
+
+
 @dataclass(frozen=True)
 class Metric:
     """A metric by its registered name.
 
     Attributes:
         function: of predictions and references.
-        problem: the problem that it measures.
-        reads: what it is given as predictions: "decisions" (classes or numbers) or "logits".
+        problem: the problem that it measures; a generation has the metrics of language modelling as well.
+        reads: what it is given as predictions: "decisions" (classes or numbers), "logits" or "texts"; for language
+            modelling "losses" or "hits" per example, with the tokens or bytes per example as references.
         two_classes: whether it is defined for two classes only.
     """
 
-    function: Callable[[Array, Array], float]
+    function: Callable[[Any, Any], float]
     problem: str
-    reads: Literal["decisions", "logits"] = "decisions"
+    reads: Literal["decisions", "logits", "losses", "hits", "texts"] = "decisions"
     two_classes: bool = False
 
-    def __call__(self, predictions: Array, references: Array) -> float:
+    def __call__(self, predictions: Any, references: Any) -> float:
         return self.function(predictions, references)
 
 
@@ -272,7 +306,28 @@ METRICS: dict[str, Metric] = {
     "spearman": Metric(spearman, "regression"),
     "mse": Metric(mse, "regression"),
     "r2": Metric(r2, "regression"),
+    "loss": Metric(mean_loss, "language-modelling", reads="losses"),
+    "perplexity": Metric(perplexity, "language-modelling", reads="losses"),
+    "bits_per_byte": Metric(bits_per_byte, "language-modelling", reads="losses"),
+    "token_accuracy": Metric(mean_loss, "language-modelling", reads="hits"),
+    "bleu": Metric(bleu, "generation", reads="texts"),
+    "rouge_1": Metric(partial(rouge, "rouge1"), "generation", reads="texts"),
+    "rouge_2": Metric(partial(rouge, "rouge2"), "generation", reads="texts"),
+    "rouge_l": Metric(partial(rouge, "rougeL"), "generation", reads="texts"),
+    "exact_match": Metric(exact_match, "generation", reads="texts"),
+    "answer": Metric(exact_match, "generation", reads="texts"),
 }
+
+
+def metrics_of(problem: str) -> list[str]:
+    """The names of the metrics that a problem can have.
+
+    Example:
+        >>> metrics_of("regression")
+        ['pearson', 'spearman', 'mse', 'r2']
+    """
+    wanted = {problem} | ({"language-modelling"} if problem == "generation" else set())
+    return [name for name, metric in METRICS.items() if metric.problem in wanted]
 
 
 def _averaged_f1(predictions: Array, references: Array, average: str) -> float:

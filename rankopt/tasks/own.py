@@ -11,7 +11,8 @@ import numpy as np
 from rankopt.core.trial_spec import TaskSpec
 from rankopt.tasks.base import Task
 from rankopt.tasks.metrics import METRICS
-from rankopt.tasks.problems import PROBLEMS
+from rankopt.tasks.own_text import prompts_and_completions
+from rankopt.tasks.problems import PROBLEMS, LanguageModelling
 from rankopt.tasks.problems.classification import listed
 from rankopt.tasks.sources import Rows, files_of, read_rows
 from rankopt.tasks.splits import cut
@@ -72,6 +73,11 @@ class OwnTask(Task):
     def _dataset(self, rows: Rows) -> Dataset:
         from datasets import Dataset, Features, Value
 
+        if isinstance(self.problem, LanguageModelling):
+            prompts, completions = prompts_and_completions(self.spec, rows.columns, rows.where)
+            kinds = dict.fromkeys((*self.columns, "label"), Value("string"))
+            made = dict.fromkeys(self.columns, prompts) | {"label": completions}
+            return Dataset.from_dict(made, features=Features(kinds))
         *columns, label = rows.columns
         found = {new: texts(rows.columns[old], old, rows.where) for new, old in zip(self.columns, columns, strict=True)}
         blank = [index for index, row in enumerate(zip(*found.values(), strict=True)) if not "".join(row).strip()]
@@ -106,7 +112,7 @@ def _own_task(spec: TaskSpec, state: tuple[tuple[str, int, int], ...]) -> Task:
     assert spec.problem is not None
     rows = _read(spec, "train")
     stated = spec if spec.labels else spec.model_copy(update={"labels": rows.classes})
-    problem = PROBLEMS[spec.problem].of(stated, rows.columns[str(spec.label)], rows.where)
+    problem = PROBLEMS[spec.problem].of(stated, rows.columns[spec.target], rows.where)
     metrics = spec.metrics or problem.default_metrics
     for name in metrics:
         if METRICS[name].two_classes and len(problem.labels) != 2:
@@ -116,13 +122,20 @@ def _own_task(spec: TaskSpec, state: tuple[tuple[str, int, int], ...]) -> Task:
             )
     return OwnTask(
         name=spec.name,
-        columns=COLUMNS[: len(spec.columns)],
+        columns=_names(spec),
         problem=problem,
         metrics=metrics,
         reports=("report",),
         searches=spec.data is not None and spec.data.search is not None,
         spec=spec,
     )
+
+
+def _names(spec: TaskSpec) -> tuple[str, ...]:
+    """The names of the text columns once they are read; a prompt is one, whatever it is made of."""
+    if spec.problem in ("language-modelling", "generation"):
+        return COLUMNS[:1] if spec.prompt or spec.messages else ()
+    return COLUMNS[: len(spec.columns)]
 
 
 def _read(spec: TaskSpec, split: str) -> Rows:
@@ -132,10 +145,10 @@ def _read(spec: TaskSpec, split: str) -> Rows:
         ValueError: a column is missing; one line that begins with the field that names it.
     """
     assert spec.data is not None
-    assert spec.label is not None
-    columns = dict.fromkeys((*spec.columns, spec.label))
+    columns = dict.fromkeys((*spec.columns, spec.target))
     try:
         return read_rows(spec.data, split, tuple(columns))
     except MissingColumnError as error:
-        field = "label" if error.column == spec.label else "text"
+        named = {spec.label: "label", spec.completion: "completion", spec.messages: "messages"}
+        field = named.get(error.column, "prompt" if spec.prompt else "text")
         raise ValueError(f"task.{field} {error.rest}") from None

@@ -176,7 +176,7 @@ def _repeated(task: Task, train: Dataset, held_out: Mapping[str, Dataset]) -> di
 
     def rows(split: Dataset) -> list[tuple[str, ...]]:
         table = split.with_format("arrow")[:]
-        return list(zip(*(table[column].to_pylist() for column in task.columns), strict=True))
+        return list(zip(*(table[column].to_pylist() for column in task.columns or ("label",)), strict=True))
 
     known = set(rows(train))
     counts = {name: sum(row in known for row in rows(split)) for name, split in held_out.items()}

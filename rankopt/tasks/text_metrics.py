@@ -48,38 +48,29 @@ def rouge(kind: str, texts: Sequence[str], references: References) -> float:
     return float(np.mean([scorer.score_multi(list(own), text)[kind].fmeasure for text, own in pairs]))
 
 
-def exact_match(texts: Sequence[str], references: References) -> float:
-    """The share of texts that equal one of their references, outer white space aside.
+def exact_match(texts: Sequence[str | None], references: References) -> float:
+    """The share of texts that equal one of their references, outer white space aside; None equals nothing.
 
     Example:
         >>> exact_match(["yes ", "no"], [["yes"], ["yes", "maybe"]])
         0.5
     """
     pairs = zip(texts, references, strict=True)
-    return float(np.mean([text.strip() in {one.strip() for one in own} for text, own in pairs]))
-
-
-def answer_match(pattern: str, texts: Sequence[str], references: References) -> float:
-    """The share of texts whose answer equals that of one of their references.
-
-    An answer is the first group of the pattern's last match, without commas and outer white space. A text without an
-    answer is wrong.
-
-    Args:
-        pattern: a regular expression, for example `#### (-?[\\d,]+)`.
-        texts: generated.
-        references: per text.
-    Example:
-        >>> answer_match(r"#### (\\S+)", ["so #### 1,200", "I do not know"], [["#### 1200"], ["#### 3"]])
-        0.5
-    """
-    pairs = zip(texts, references, strict=True)
-    answers = [(answer_of(pattern, text), {answer_of(pattern, one) for one in own}) for text, own in pairs]
-    return float(np.mean([answer is not None and answer in own for answer, own in answers]))
+    return float(np.mean([text is not None and text.strip() in {one.strip() for one in own} for text, own in pairs]))
 
 
 def answer_of(pattern: str, text: str) -> str | None:
-    """What the pattern finds in a text; None where it finds nothing."""
+    """The answer in a text: the first group of the pattern's last match, without commas and outer white space.
+
+    Args:
+        pattern: a regular expression, for example `#### (-?[\\d,]+)`; without a group the whole match counts.
+        text: generated, or a reference.
+    Returns:
+        None where the pattern finds nothing.
+    Example:
+        >>> answer_of("#### (-?[0-9,]+)", "so it is #### 1,200"), answer_of("#### (-?[0-9,]+)", "I do not know")
+        ('1200', None)
+    """
     found = re.findall(pattern, text)
     if not found:
         return None

@@ -54,4 +54,10 @@ def load_data(spec: TaskSpec, tokenizer: PreTrainedTokenizerBase) -> Data:
         for split in {id(split): split for split in (splits.train, *named.values())}.values()
     }
     held_out = {name: encoded[id(split)] for name, split in named.items()}
-    return Data(encoded[id(splits.train)], held_out, splits.fingerprint, (*task.notes, *splits.notes(task)))
+    cut = {name: split for name, split in {"train": encoded[id(splits.train)], **held_out}.items() if split.shortened}
+    shortened = tuple(
+        f"the start of the prompt was cut in {split.shortened:,} of the {len(split):,} {name} rows of {task.name} "
+        f"(task.max_length {spec.max_length:,})"
+        for name, split in cut.items()
+    )
+    return Data(encoded[id(splits.train)], held_out, splits.fingerprint, (*task.notes, *splits.notes(task), *shortened))

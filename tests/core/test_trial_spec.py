@@ -290,3 +290,36 @@ def test_content_hash() -> None:
     assert content_hash({"a": [1, 2]}) != content_hash({"a": [2, 1]})
     assert content_hash({"a": 1}) != content_hash({"a": "1"})
     assert len(content_hash(None)) == 12
+
+
+LM: dict[str, Any] = {"name": "mine", "data": {"train": "train.csv"}, "problem": "generation"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"prompt": "p"}, "completion: is required with task.data in a generation"),
+        ({"text": "t"}, "text: must be left out beside task.prompt in a generation"),
+        ({"prompt": "p", "completion": "p"}, "completion: must not be a text column, got 'p'"),
+        ({"prompt": "{p", "completion": "c"}, "prompt: must have columns in braces"),
+        ({"prompt": "{}", "completion": "c"}, "prompt: must name a column"),
+        ({"prompt": "p", "completion": "c", "label": "l"}, "label: must be left out in a generation"),
+        ({"messages": "m", "prompt": "p"}, "prompt: must be left out beside task.messages"),
+        ({"prompt": "p", "completion": "c", "metrics": ["answer"]}, "answer: is required by the metric 'answer'"),
+        ({"problem": "language-modelling", "text": "t", "answer": "x"}, "answer: must be left out in a language"),
+        ({"problem": "classification", "text": "t", "label": "l", "prompt": "p"}, "prompt: must be left out"),
+    ],
+)
+def test_columns_suit_the_problem(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        decode(TaskSpec, LM | fields)
+    error = caught.value.errors()[0]
+    assert words.split(": ")[1].split(", got")[0] in error["msg"]
+
+
+def test_the_columns_of_a_prompt() -> None:
+    """A name is a column; a template names several, each once; whole texts and conversations need none."""
+    assert decode(TaskSpec, LM | {"prompt": "my col", "completion": "c"}).columns == ("my col",)
+    assert decode(TaskSpec, LM | {"prompt": "{a} {b} {a}\n", "completion": "c"}).columns == ("a", "b")
+    assert decode(TaskSpec, LM | {"messages": "m"}).columns == ()
+    assert decode(TaskSpec, LM | {"messages": "m"}).target == "m"

@@ -7,17 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
 from tiny_models import tiny_language_model
+from trial_results import without_seconds
 
-from rankopt.core.trial_spec import ModelSpec, TrialSpec, decode
+from rankopt.core.trial_spec import AllocatorSpec, ModelSpec, TrialSpec, decode
 from rankopt.tasks import TASKS
 from rankopt.tasks.mini_decoder import build_tokenizer
 from rankopt.training.language_model import sees_later_tokens
 from rankopt.training.model import load_adapted
-from rankopt.training.trial import run_trial
+from rankopt.training.trial import InterruptedTrialError, run_trial
 
 DECODERS = ["gpt2", "llama", "qwen2", "qwen3", "gemma", "gemma2", "phi", "mistral", "opt", "gpt_neox", "bloom"]
 ENCODER_DECODERS = ["t5", "bart", "mbart"]
@@ -113,3 +115,23 @@ def test_accumulated_batches_count_tokens(saved: Callable[..., Path], tmp_path: 
     ]
     for one, other in zip(*losses, strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("allocator", [{"name": "adalora"}, {"name": "nested", "sandwich": 1, "distill": True}])
+def test_an_interrupted_trial_continues_with_the_same_bits(
+    allocator: dict[str, Any], saved: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Also with further passes that are taught by the first one."""
+    folder = saved("llama")
+    spec = trial(folder, "mini-e2e", steps=6, batch_size=4)
+    spec = spec.model_copy(update={"allocator": AllocatorSpec(**allocator)})
+    whole = run_trial(spec, tmp_path / "whole")
+    steps: list[int] = []
+    with pytest.raises(InterruptedTrialError):
+        run_trial(spec, tmp_path / "cut", observe=lambda seen: steps.append(seen.step), stop=lambda: len(steps) >= 3)
+    again = run_trial(spec, tmp_path / "cut")
+    assert whole.status == "complete", whole.reason
+    assert without_seconds(again) == without_seconds(whole)
+    ours, theirs = (dict(np.load(tmp_path / name / "predictions.npz")) for name in ("cut", "whole"))
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[key], theirs[key]) for key in ours)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,7 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rankopt.tasks.problems.base import Answers, Problem
+from rankopt.core.trial_spec import TaskSpec
+from rankopt.tasks.metrics import METRICS, mean_loss, perplexity
+from rankopt.tasks.problems.base import Answers, Problem, Where
+from rankopt.tasks.tables import texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -41,10 +43,17 @@ class LanguageModelling(Problem):
 
     name: ClassVar[str] = "language-modelling"
     label_type: ClassVar[str] = "string"
-    default_metrics: ClassVar[tuple[str, ...]] = ("perplexity",)
+    default_metrics: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte", "token_accuracy")
 
     every_token: bool = False
     chat: bool = False
+
+    @classmethod
+    def of(cls, spec: TaskSpec, labels: Sequence[Any], where: Where) -> LanguageModelling:
+        return cls(every_token=spec.loss_on == "all", chat=spec.messages is not None)
+
+    def encode(self, labels: Sequence[Any], where: Where) -> NDArray[Any]:
+        return np.array(texts(labels, "completion", where), dtype=object)
 
     @property
     def outputs(self) -> None:
@@ -100,26 +109,23 @@ class LanguageModelling(Problem):
         }
 
     def mean_loss(self, answers: Answers, labels: NDArray[Any]) -> float:
-        return float(answers["loss"].sum() / answers["tokens"].sum())
+        return mean_loss(answers["loss"], answers["tokens"])
 
     def scores(self, metrics: Sequence[str], answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
         return {metric: self.score(metric, answers, labels) for metric in metrics}
 
     def score(self, metric: str, answers: Answers, labels: NDArray[Any]) -> float:
-        """One metric of a whole split: `loss` and `perplexity` per token, `bits_per_byte` of text, `token_accuracy`."""
-        total, tokens = float(answers["loss"].sum()), int(answers["tokens"].sum())
+        """One metric of a whole split."""
+        counts = answers["tokens"]
         if metric == "bits_per_byte":
-            return total / math.log(2) / max(1, sum(len(text.encode()) for text in labels))
-        if metric == "token_accuracy":
-            return int(answers["correct"].sum()) / tokens
-        mean = total / tokens
-        return mean if metric == "loss" else math.exp(min(mean, 700.0))
+            counts = np.array([len(text.encode()) for text in labels])
+        return METRICS[metric](answers["correct" if METRICS[metric].reads == "hits" else "loss"], counts)
 
     def standard_error(self, metric: str, answers: Answers) -> float:
         if metric == "token_accuracy":
             return super().standard_error(metric, answers)
         loss, tokens = answers["loss"], answers["tokens"]
-        mean = float(loss.sum() / tokens.sum())
+        mean = mean_loss(loss, tokens)
         # of a ratio of two sums over independent examples
         error = float(np.sqrt(np.square(loss - mean * tokens).sum()) / tokens.sum())
-        return error * (math.exp(min(mean, 700.0)) if metric == "perplexity" else 1.0)
+        return error * (perplexity(loss, tokens) if metric == "perplexity" else 1.0)

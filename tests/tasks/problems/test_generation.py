@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rankopt.tasks.problems.generation import TEXT_METRICS, Generation
+from rankopt.tasks.metrics import METRICS
+from rankopt.tasks.problems.generation import Generation
 from rankopt.tasks.text_metrics import bleu
 
 KEPT = {
@@ -28,8 +29,12 @@ def test_references_are_grouped_by_prompt() -> None:
 def test_only_metrics_of_texts_need_decoding() -> None:
     problem = Generation(answer="x (.)")
     assert not problem.generates(["perplexity", "token_accuracy"])
-    assert all(problem.generates([metric]) for metric in (*TEXT_METRICS, "answer"))
-    assert problem.scores(["answer"], KEPT, LABELS) == {"answer": 0.0}
+    assert all(problem.generates([name]) for name, metric in METRICS.items() if metric.problem == "generation")
+
+
+def test_answers_are_compared_and_texts_without_one_are_wrong() -> None:
+    assert Generation(answer="b (.)").scores(["answer"], KEPT, LABELS) == {"answer": 0.5}
+    assert Generation(answer="y(.?)").scores(["answer"], KEPT, LABELS) == {"answer": 0.0}
 
 
 def test_standard_errors_count_prompts() -> None:
