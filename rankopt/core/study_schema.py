@@ -42,7 +42,13 @@ def study_schema(members: Members) -> Schema:
     fields["repeat"] |= _table({p: field for p, field in paths.items() if p.split(".")[0] in REPEATABLE}, ranges=False)
     fields["search"] = _search(members) | {"description": fields["search"]["description"]}
     fields["objectives"] |= {
-        "properties": {"score": {"enum": ["maximize", "minimize"]}, "parameters": {"const": "minimize"}}
+        "properties": {
+            "score": {
+                "enum": ["maximize", "minimize"],
+                "description": "the score on the search split; default: the direction of the task's first metric.",
+            },
+            "parameters": {"const": "minimize"},
+        }
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

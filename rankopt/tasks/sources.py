@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from rankopt.core.errors import first_line, shown
+from rankopt.core.errors import close_match, first_line, shown
 from rankopt.core.trial_spec import DataSpec
 from rankopt.tasks.tables import READERS, Columns, MissingColumnError, read_columns, suffix_of
 
@@ -98,9 +97,9 @@ def files_of(source: str) -> list[Path]:
         if found := [file for file in map(Path, sorted(glob.glob(source))) if file.is_file()]:
             return found
         raise ValueError(f"the pattern {source} must match at least one file, got none")
-    beside = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = next(iter(difflib.get_close_matches(str(path), beside, n=1)), None)
-    hint = f"did you mean {close}?" if close else "paths in task.data are relative to the study file"
+    beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = close_match(path.name, beside)
+    hint = f"did you mean {path.with_name(close)}?" if close else "paths in task.data are relative to the study file"
     raise ValueError(f"data file {source} does not exist; {hint}")
 
 
