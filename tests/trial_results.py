@@ -20,7 +20,7 @@ def without_seconds(result: TrialResult) -> dict[str, Any]:
     """A result as JSON without its timings."""
     data = result.model_dump(mode="json")
     if data["cost"]:
-        data["cost"] |= {name: 0 for name in data["cost"] if name.endswith("seconds")}
+        data["cost"] |= {name: 0 for name in data["cost"] if name.endswith(("seconds", "memory"))}
     return data
 
 

@@ -82,10 +82,10 @@ def peft_run(result: TrialResult) -> tuple[str, dict[str, Any]]:
         },
         "train_info": {
             "accelerator_memory_reserved_avg": 0,
-            "accelerator_memory_max": 0,
+            "accelerator_memory_max": (cost.device_memory or 0) if cost else 0,
             "accelerator_memory_reserved_99th": 0,
             "train_time": seconds[0],
-            "file_size": BYTES * result.parameters.kept if result.parameters else 0,
+            "file_size": (cost and cost.adapter_bytes) or (BYTES * result.parameters.kept if result.parameters else 0),
             "num_trainable_params": result.parameters.trained if result.parameters else 0,
             "num_total_params": result.parameters.base + result.parameters.head if result.parameters else 0,
             "status": "success" if result.status == "complete" else "failed",

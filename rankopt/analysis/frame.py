@@ -48,7 +48,8 @@ def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFra
         - `score`, `search`: the primary metric on the first report split and on the search split;
         - `sign`: -1 where that metric is better when lower, else 1; `gain`: `sign * search`, which choices maximise;
         - `search:<metric>`, `<report split>:<metric>`: all metrics;
-        - `train_seconds`, `evaluate_seconds`, `steps`, `tokens`, `padded_tokens`: of the whole trial.
+        - `train_seconds`, `evaluate_seconds`, `steps`, `tokens`, `padded_tokens`, and those of `MEASURED` that are
+          known: of the whole trial.
     """
     complete = [result for result in results if result.points and not defect(result)]
     specs = [decode(TrialSpec, result.spec) for result in complete]
@@ -99,6 +100,12 @@ COLUMNS = [
     "sign", "gain", "train_seconds", "evaluate_seconds", "steps", "tokens", "padded_tokens", "key",
 ]  # fmt: skip
 
+MEASURED = (
+    "host_memory", "device_memory", "adapter_bytes",
+    "latency_seconds", "merged_latency_seconds", "example_seconds", "merged_example_seconds",
+)  # fmt: skip
+"""Costs that older results lack; a column each where a result has them."""
+
 
 def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Flat:
     cost, parameters = result.cost, result.parameters
@@ -130,6 +137,7 @@ def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Fl
         "tokens": cost.tokens if cost else None,
         "padded_tokens": cost.padded_tokens if cost else None,
         "key": result.key,
+        **{name: value for name in MEASURED if cost and (value := getattr(cost, name)) is not None},
         **{f"search:{metric}": value for metric, value in point.search.items()},
         **{f"{split}:{metric}": value for split, scores in point.report.items() for metric, value in scores.items()},
     }

@@ -105,6 +105,13 @@ class Cost(Record):
         prepare_seconds: time of the allocator's preparation before training.
         prepare_batches: training batches that the preparation used.
         prepare_passes: its forward and backward passes.
+        host_memory: peak resident memory of the process during training, in bytes; trials of a joint training share it.
+        device_memory: peak memory of tensors on the GPU during training, in bytes.
+        adapter_bytes: size of the stored adapter, head included.
+        latency_seconds: one forward pass of one example, adapter attached.
+        merged_latency_seconds: the same with the adapter merged into the base model.
+        example_seconds: forward pass per example in a batch of `eval_batch_size`, adapter attached.
+        merged_example_seconds: the same with the adapter merged.
     """
 
     train_seconds: float
@@ -117,6 +124,13 @@ class Cost(Record):
     prepare_seconds: float = 0.0
     prepare_batches: int = 0
     prepare_passes: int = 0
+    host_memory: int | None = None
+    device_memory: int | None = None
+    adapter_bytes: int | None = None
+    latency_seconds: float | None = None
+    merged_latency_seconds: float | None = None
+    example_seconds: float | None = None
+    merged_example_seconds: float | None = None
 
 
 class TrialResult(Record):

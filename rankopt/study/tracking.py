@@ -85,6 +85,9 @@ class WandbTracker(Tracker):
             own = result.own
             self._run.summary.update({"kept_parameters": own.kept, "mean_rank": own.pattern.mean})
             self._run.summary.update({f"search/{k}": v for k, v in own.search.items()})
+            if result.cost:
+                known = result.cost.model_dump(exclude_none=True)
+                self._run.summary.update({f"cost/{name}": value for name, value in known.items()})
             for split, scores in own.report.items():
                 self._run.summary.update({f"{split}/{k}": v for k, v in scores.items()})
         self._run.finish(exit_code=0 if result is not None and result.status == "complete" else 1)

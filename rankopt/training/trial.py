@@ -37,6 +37,7 @@ from rankopt.training.environment import environment
 from rankopt.training.evaluate import Looks, predict
 from rankopt.training.hooks import AllocatorHooks
 from rankopt.training.lane import Lane
+from rankopt.training.measure import Memory, peak_memory, speed, stored_bytes
 from rankopt.training.model import Adapted, load_adapted
 from rankopt.training.order import Order, total_steps
 from rankopt.training.pretrained import model_source
@@ -89,6 +90,7 @@ class Trained:
         losses: the training loss over time.
         seconds: wall seconds, evaluations excluded.
         preparation: what `Allocator.prepare` cost, as "seconds" of these, "batches" and "passes".
+        memory: the peak during training, or since it was resumed.
     """
 
     state: State
@@ -97,6 +99,7 @@ class Trained:
     losses: tuple[LossEvent, ...]
     seconds: float
     preparation: dict[str, float]
+    memory: Memory
 
 
 def run_trial(
@@ -174,19 +177,26 @@ def train(
     trainer = build_trainer(
         prepared, folder, observe=observe, stop=stop, checkpoint_steps=checkpoint_steps, evaluations=evaluations
     )
-    checkpoint = latest(trainer.folder)
+    checkpoint, memory = latest(trainer.folder), Memory()
     if checkpoint and step_of(checkpoint) == prepared.steps:
         trainer.load(checkpoint)  # the trial was interrupted while it was scored
     else:
         if checkpoint is None:
             trainer.events.prepare(_probe(prepared))
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with peak_memory() as memory:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     events = trainer.events
     if events.stopped:
         raise InterruptedTrialError
     ranks, losses = events.trace()
     return Trained(
-        events.hooks.state, RankPattern(events.hooks.peak), ranks, losses, events.seconds, events.preparation
+        events.hooks.state,
+        RankPattern(events.hooks.peak),
+        ranks,
+        losses,
+        events.seconds,
+        events.preparation,
+        memory,
     )
 
 
@@ -266,6 +276,8 @@ def score(
     _export(prepared, own, folder / "adapter")
     np.savez_compressed(folder / "predictions.npz", **predictions)  # type: ignore[arg-type]
     tokens, padded = prepared.order.count(prepared.steps, how.accumulation)
+    evaluated = clock() - began
+    timed = _speed(prepared)
     return _result(
         prepared,
         status="complete",
@@ -278,12 +290,16 @@ def score(
         parameters=_parameters(prepared, trained, points[-1].kept),
         cost=Cost(
             train_seconds=trained.seconds,
-            evaluate_seconds=clock() - began,
+            evaluate_seconds=evaluated,
             steps=prepared.steps,
             tokens=tokens,
             padded_tokens=padded,
             looks=len(looks.seen),
             look_seconds=looks.seconds,
+            host_memory=trained.memory.host,
+            device_memory=trained.memory.device,
+            adapter_bytes=stored_bytes(folder / "adapter"),
+            **timed,
             **{f"prepare_{name}": value for name, value in trained.preparation.items()},
         ),
     )
@@ -341,6 +357,14 @@ def _export(prepared: Prepared, pattern: RankPattern, folder: Path) -> None:
     )  # fmt: skip
     if adapted.head:
         config.save_pretrained(folder)  # number and names of the labels, and the pad token, which PEFT does not keep
+
+
+def _speed(prepared: Prepared) -> dict[str, float]:
+    """Seconds of forward passes; nothing in a joint training, whose passes are those of several trials."""
+    if type(prepared.lane) is not Lane:
+        return {}
+    how, split = prepared.spec.training, prepared.data.held_out["search"]
+    return speed(prepared.adapted, prepared.task.problem, split, how.eval_batch_size, how.precision)
 
 
 def _parameters(prepared: Prepared, trained: Trained, kept: int) -> Parameters:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.evidence import Evidence
 
@@ -37,4 +40,32 @@ class CostTable(Section):
             "Adapter peak and head: parameters trained. Total of all complete trials: "
             f"{total / 60:,.1f} minutes.",
         )
-        return Block("Cost", text=text, tables=(Table(costs, FORMATS),))
+        return Block("Cost", text=text, tables=(Table(costs, FORMATS), *_machine(groups)))
+
+
+def _machine(groups: Any) -> tuple[Table, ...]:
+    """Speed and memory, as far as the results have them."""
+    found = groups.agg(tokens=("tokens", "sum"), seconds=("train_seconds", "sum")).reset_index()
+    table = found[["setting", "allocator", "budget"]].set_axis(["task", "allocator", "mean rank"], axis=1)
+    table["training tokens/s"] = found["tokens"] / found["seconds"]
+    for column, (name, scale) in MACHINE.items():
+        if name in groups.obj:
+            table[column] = scale(groups[name].mean().reset_index(drop=True))
+    return (Table(table, SPEEDS, title="Speed and memory"),) if len(table.columns) > 4 else ()
+
+
+def _per_second(seconds: Any) -> Any:
+    return 1 / seconds
+
+
+MACHINE: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "host MB": ("host_memory", lambda size: size / 1e6),
+    "device MB": ("device_memory", lambda size: size / 1e6),
+    "adapter kB": ("adapter_bytes", lambda size: size / 1e3),
+    "latency ms": ("latency_seconds", lambda seconds: seconds * 1e3),
+    "merged latency ms": ("merged_latency_seconds", lambda seconds: seconds * 1e3),
+    "examples/s": ("example_seconds", _per_second),
+    "merged examples/s": ("merged_example_seconds", _per_second),
+}
+"""Column -> the cost that it shows, and its conversion."""
+SPEEDS = {"mean rank": "g", "training tokens/s": ",.0f"} | dict.fromkeys(MACHINE, ",.1f")

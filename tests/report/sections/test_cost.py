@@ -9,6 +9,20 @@ from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 
 
+def test_speed_and_memory_where_results_have_them(study: StudySpec, results: list[TrialResult]) -> None:
+    assert len(blocks(study, results)["cost"].tables) == 1
+    measured = {"host_memory": 5 * 10**8, "adapter_bytes": 2000, "latency_seconds": 0.004, "example_seconds": 0.001}
+    costs = [result.cost.model_copy(update=measured) if result.cost else None for result in results]
+    changed = [r.model_copy(update={"cost": cost}) for r, cost in zip(results, costs, strict=True)]
+    frame = blocks(study, changed)["cost"].tables[1].frame
+    assert set(frame["host MB"]) == {500.0}
+    assert set(frame["adapter kB"]) == {2.0}
+    assert set(frame["latency ms"]) == {4.0}
+    assert set(frame["examples/s"]) == {1000.0}
+    assert "device MB" not in frame
+    assert (frame["training tokens/s"] > 0).all()
+
+
 def test_means_and_total(study: StudySpec, results: list[TrialResult]) -> None:
     block = blocks(study, results)["cost"]
     costs = [result.cost for result in results if result.cost]
