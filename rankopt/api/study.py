@@ -104,11 +104,10 @@ class Study:
         """One row per pattern of every complete trial of the study.
 
         Returns:
-            A frame with the columns `setting`, `task`, `model`, `protocol`, `name`, `metric`, `split`, `allocator`,
-            `configuration`, `budget` (a uniform rank), `seed`, `key`, `point`, `own`, `mean_rank`; `kept`, `trained`
-            and `head` (numbers of parameters); `score` (on the first report split), `search` (on the search split) and
-            all metrics as `<split>:<metric>`; `train_seconds`, `evaluate_seconds`, `steps`, `tokens`,
-            `padded_tokens`. `analysis.frame.tidy` describes them.
+            A frame whose main columns are `setting`, `task`, `model`, `allocator`, `budget` (a uniform rank), `seed`,
+            `key`, `point`, `own`, `kept`, `trained` and `head` (numbers of parameters), `mean_rank`, `score` (on the
+            first report split), `search` (on the search split), all metrics as `<split>:<metric>`, and `train_seconds`.
+            `analysis.frame.tidy` describes every column.
         Raises:
             ValueError: the study was not run.
         """

@@ -49,9 +49,11 @@ def test_loop(kind: str, allocator: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_loop_and_trainer_agree(accumulation: int, tmp_path: Path) -> None:
-    """A loop over the Trainer's batches, with its schedule and clipping off, ends at the Trainer's weights."""
+    """A loop over the Trainer's batches, with its schedule and clipping off, ends at the Trainer's weights. Both use
+    SGD, because Adam turns rounding errors of gradients near zero into whole steps."""
     byhand = adapt(encoder(), "sora", mean_rank=2, max_rank=4, steps=6, l1=0.1)
-    loop(byhand, classified(), steps=6, accumulation=accumulation)
+    made = torch.optim.SGD(byhand.parameter_groups(lr=0.01))
+    loop(byhand, classified(), steps=6, accumulation=accumulation, optimizer=made)
     byhand.finish()
 
     class Ordered(Trainer):
@@ -59,7 +61,7 @@ def test_loop_and_trainer_agree(accumulation: int, tmp_path: Path) -> None:
             return torch.utils.data.SequentialSampler(train_dataset)
 
     adapted = adapt(encoder(), "sora", mean_rank=2, max_rank=4, l1=0.1)
-    optimizer = torch.optim.AdamW(adapted.parameter_groups(lr=5e-3))
+    optimizer = torch.optim.SGD(adapted.parameter_groups(lr=0.01))
     how: dict[str, Any] = {"lr_scheduler_type": "constant", "max_grad_norm": 0.0}
     Ordered(
         model=adapted.model, train_dataset=classified(), callbacks=[adapted.callback()], optimizers=(optimizer, None),
@@ -68,7 +70,7 @@ def test_loop_and_trainer_agree(accumulation: int, tmp_path: Path) -> None:
     assert byhand.pattern == adapted.pattern
     assert byhand.ranks_over_time == adapted.ranks_over_time
     for key, value in adapted.model.state_dict().items():
-        assert torch.allclose(byhand.model.state_dict()[key].float(), value.float(), atol=2e-4), key
+        assert torch.allclose(byhand.model.state_dict()[key].float(), value.float(), atol=1e-4), key
 
 
 def test_accelerate(tmp_path: Path) -> None:
