@@ -5,8 +5,10 @@ from __future__ import annotations
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import decode
 from rankopt.search.base import Search
+from rankopt.search.evolution import Evolution
 from rankopt.search.grid import Grid
 from rankopt.search.oneshot import OneShot
+from rankopt.search.reinforce import Reinforce
 from rankopt.search.samplers import CMAES, GP, NSGA2, NSGA3, QMC, TPE, Random
 
 SEARCHES: dict[str, type[Search]] = {
@@ -18,6 +20,8 @@ SEARCHES: dict[str, type[Search]] = {
     "cmaes": CMAES,
     "nsga2": NSGA2,
     "nsga3": NSGA3,
+    "evolution": Evolution,
+    "reinforce": Reinforce,
     "oneshot": OneShot,
 }
 

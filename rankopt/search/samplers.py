@@ -12,35 +12,12 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 from pydantic import Field
 
-from rankopt.core.seeds import stream
 from rankopt.core.study_spec import StudySpec
-from rankopt.search.base import Count, Search, refuse_repeated
-from rankopt.search.pruners import build_pruner
+from rankopt.search.base import Count
+from rankopt.search.sampled import Sampled
 
 
-class _Sampled(Search):
-    """Base of the searches whose proposals come from an Optuna sampler."""
-
-    def check(self, study: StudySpec) -> None:
-        name = study.search.name
-        if self.trials is None:
-            raise ValueError(f"search.trials must be set under the search {name!r}, for example search.trials: 60")
-        if not study.space:
-            raise ValueError(f"space must have at least one dimension under the search {name!r}")
-        if self.single and len(study.objectives) > 1:
-            raise ValueError(
-                f"objectives must be one objective under the search {name!r}, got {' and '.join(study.objectives)}; "
-                "write objectives: {score: maximize}, and base.budget: {parameters: N}"
-            )
-        refuse_repeated(study)
-        if self.pruner is not None:
-            build_pruner(self.pruner).check(study)
-
-    def _seed(self, index: int) -> int:
-        return stream(self.seed, "proposal", index) % 2**32
-
-
-class Random(_Sampled):
+class Random(Sampled):
     """Independent random proposals: the baseline of every other search.
 
     Example:
@@ -52,7 +29,7 @@ class Random(_Sampled):
         return optuna.samplers.RandomSampler(seed=self._seed(index))
 
 
-class QMC(_Sampled):
+class QMC(Sampled):
     """Scrambled Sobol sequence, which covers the space evenly; inner dimensions are drawn independently.
 
     Source: Bergstra and Bengio 2012 (JMLR 13), who compare such sequences with random search.
@@ -77,7 +54,7 @@ class _Sobol(optuna.samplers.QMCSampler):
         return self._index
 
 
-class TPE(_Sampled):
+class TPE(Sampled):
     """Tree-structured Parzen estimator: densities of good and of other trials, over all dimensions jointly.
 
     Args:
@@ -100,7 +77,7 @@ class TPE(_Sampled):
         )
 
 
-class GP(_Sampled):
+class GP(Sampled):
     """Gaussian process with expected (hypervolume) improvement; inner dimensions are drawn independently.
 
     Args:
@@ -117,7 +94,7 @@ class GP(_Sampled):
         )
 
 
-class CMAES(_Sampled):
+class CMAES(Sampled):
     """CMA-ES, for numeric dimensions and one objective; listed values are drawn independently.
 
     Args:
@@ -127,6 +104,7 @@ class CMAES(_Sampled):
     """
 
     single: ClassVar[bool] = True
+    constrained: ClassVar[bool] = False
 
     startup: Count = 1
 
@@ -134,11 +112,6 @@ class CMAES(_Sampled):
         if importlib.util.find_spec("cmaes") is None:
             raise ValueError("search 'cmaes' needs the cmaes package: pip install 'rankopt[cmaes]'")
         super().check(study)
-        if study.constraints:
-            raise ValueError(
-                "constraints must be left out under the search 'cmaes', which does not support them; "
-                "write base.budget: {parameters: N}, or use another search (rankopt list searches)"
-            )
 
     def sampler(self, index: int) -> BaseSampler:
         return _Numbered(index, n_startup_trials=self.startup, seed=self._seed(index), warn_independent_sampling=False)
@@ -159,7 +132,7 @@ class _Numbered(optuna.samplers.CmaEsSampler):
         return super().sample_relative(study, numbered, search_space)
 
 
-class NSGA2(_Sampled):
+class NSGA2(Sampled):
     """NSGA-II: evolution by non-dominated sorting and crowding distance.
 
     Args:
@@ -174,7 +147,7 @@ class NSGA2(_Sampled):
         return optuna.samplers.NSGAIISampler(population_size=self.population, seed=self._seed(index))
 
 
-class NSGA3(_Sampled):
+class NSGA3(Sampled):
     """NSGA-III: evolution by non-dominated sorting and reference points.
 
     Args:

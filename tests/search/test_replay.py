@@ -29,7 +29,7 @@ def box(*, holes: bool = False) -> BlackBox:
     )
 
 
-@pytest.mark.parametrize("name", ["random", "qmc", "tpe", "cmaes", "nsga2", "nsga3"])
+@pytest.mark.parametrize("name", ["random", "qmc", "tpe", "cmaes", "nsga2", "nsga3", "evolution", "reinforce"])
 def test_a_replay_is_reproducible_and_never_gets_worse(name: str) -> None:
     """Of one seed the same steps; the regret of the best so far falls to at least 0, the front's share rises."""
     table, named = box(), Named(name=name)
@@ -50,9 +50,10 @@ def last_regret(table: BlackBox, name: str, trials: int, *, mean: bool = False) 
     return sum(replay(table, search, mean=mean)[-1].regret for search in searches)
 
 
-def test_tpe_finds_a_better_configuration_than_random() -> None:
+@pytest.mark.parametrize("name", ["tpe", "evolution", "reinforce"])
+def test_it_finds_a_better_configuration_than_random(name: str) -> None:
     """After forty trials on a smooth table of 256 configurations."""
-    assert last_regret(box(), "tpe", 40) < last_regret(box(), "random", 40)
+    assert last_regret(box(), name, 40) < last_regret(box(), "random", 40)
 
 
 def test_proposals_that_the_table_lacks_have_a_distance() -> None:

@@ -119,6 +119,8 @@ def test_as_many_trials_as_asked_for(search_in: Run) -> None:
         ({"name": "cmaes"}, {"objectives": ONE, "space": NUMBERS}),
         ({"name": "nsga2", "population": 3}, {}),
         ({"name": "nsga3", "population": 3}, {}),
+        ({"name": "evolution", "population": 3}, {"objectives": ONE, "constraints": {"parameters": 20}}),
+        ({"name": "reinforce"}, {"objectives": ONE}),
     ],
     ids=lambda value: value.get("name") or f"{len(value.get('objectives', 'ab'))} objective",
 )
