@@ -41,7 +41,8 @@ class Annealed(Allocator):
         >>> Annealed(stages=2).rule
         'uniform'
 
-    Source: Vulic et al. 2026 (2602.10993), In-Squeeze, known to us from its abstract: the schedule is ours. Departures:
+    Source: Vulic et al. 2026 (2602.10993), In-Squeeze, known to us from its abstract and summaries: the schedule is
+    ours. Departures:
     exact instead of randomised decompositions; where a smaller budget leaves room that no kept direction can use, a
     component opens as LoRA starts it. Moments: the first is zeroed at a truncation, the second set to its mean.
     """

@@ -1,47 +1,61 @@
-"""FIM-LoRA: ranks in proportion to the Fisher information of the frozen weights."""
+"""FIM-LoRA: ranks in proportion to the Fisher information of the adapters' B."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
 
 from rankopt.allocators.base import Allocator, Probe, State, smallest_max_rank, start_pattern
+from rankopt.allocators.gates import generous_rank
 from rankopt.core.budget import Budget
+from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import Layers, shapes_of
 
 
 class Fisher(Allocator):
-    """Give each layer ranks in proportion to the squared gradient of its frozen weight.
+    """Give each layer ranks in proportion to the squared gradient of its B, where LoRA starts.
 
-        F_k = mean over batches of ||dL/dW_k||_F^2;   r_k proportional to F_k, at least `least` where the budget allows
+        F_k = mean over batches and entries of (dL/dB_k)^2;   r_k proportional to F_k, within `least` and `most`
+
+    A starts as in LoRA at the budget's uniform rank, and B = 0, so A has no gradient yet.
 
     Args:
         batches: training batches looked at, one gradient each.
-        least: rank that every layer gets first.
+        least: rank that every layer gets first, where the budget allows.
+        most: a layer's highest rank over the uniform rank, rounded up; at most `model.max_rank`.
     Example:
         >>> Fisher().batches
         8
 
-    Source: FIM-LoRA (2605.16800), known to us from its abstract: eight calibration passes, ranks proportional to the
-    empirical Fisher mass. Departures: gradients of batches and not of examples; `least`; rounding follows the budget.
+    Source: FIM-LoRA (2605.16800) and the authors' code: eight batches, ranks from 1 to twice the uniform rank, scale
+    alpha / r_k. The code that we saw squares the gradients of A, which are zero at the start; the paper names B.
+    Departure: rounding follows the budget exactly, where theirs is clipped afterwards.
     """
 
     batches: Annotated[int, Field(ge=1)] = 8
     least: Annotated[int, Field(ge=0)] = 1
+    most: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
 
     def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
         shapes = shapes_of(layers)
         start_pattern(layers, budget.uniform(shapes, smallest_max_rank(layers)), seed)
-        return {"amount": budget.amount(shapes), "unit": budget.unit}
+        return {
+            "amount": budget.amount(shapes), "unit": budget.unit, "most": generous_rank(layers, budget, self.most),
+            "level": min(smallest_max_rank(layers), max(1, round(budget.level(shapes)))), "seed": seed,
+        }  # fmt: skip
 
+    @torch.no_grad()
     def prepare(self, state: State, layers: Layers, probe: Probe) -> None:
-        mass = dict.fromkeys(layers, 0.0)
+        start_pattern(layers, RankPattern(dict.fromkeys(layers, state["level"])), state["seed"])
+        information = dict.fromkeys(layers, 0.0)
         for batch in probe.gradients(self.batches):
-            for name, seen in batch.items():
-                mass[name] += float(seen.weight_gradient().double().square().sum()) / self.batches
-        state["measured"] = {"Fisher": mass}
+            for name, (X, dY) in batch.items():
+                A, s = layers[name].active()[0], layers[name].s
+                information[name] += float((s * dY.T @ (X @ A.T)).double().square().mean()) / self.batches
+        state["measured"] = {"Fisher": information}
         budget = Budget.of(state["amount"], state["unit"])
-        pattern = budget.share(mass, shapes_of(layers), smallest_max_rank(layers), self.least)
+        pattern = budget.share(information, shapes_of(layers), state["most"], self.least)
         for name, layer in layers.items():
             layer.open(pattern[name])

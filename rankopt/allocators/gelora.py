@@ -30,9 +30,9 @@ class GeLoRA(Allocator):
         >>> GeLoRA(tokens=500).batches
         8
 
-    Source: Ed-dib et al. 2025 (2412.09250), known to us from its abstract and from memory: the rise is the lower bound
-    of the rank, and one is added. Departures: ranks are scaled to the budget; tokens, and not examples, are the points;
-    the last block.
+    Source: Ed-dib et al. 2025 (2412.09250). From its abstract: TwoNN, and the intrinsic dimensions of a layer's input
+    and output bound its rank from below. From memory and not verified: the bound is the rise, and one is added.
+    Departures: ranks are scaled to the budget; tokens, and not examples, are the points; the last block.
     """
 
     batches: Annotated[int, Field(ge=1)] = 8

@@ -32,7 +32,8 @@ class LoRADrop(Allocator):
         >>> LoRADrop(batches=8).threshold
         0.9
 
-    Source: Zhou et al. 2025 (2402.07721). Departures: layers that are not kept have no adapter, where in the paper they
+    Source: Zhou et al. 2025 (2402.07721). The formula, and T = 0.9, are from memory and were not verified: no code was
+    released. Departures: layers that are not kept have no adapter, where in the paper they
     share one; the budget and not the threshold fixes the size, so kept layers get what the others leave; the first
     batches and not a stratified sample. The length and rate of the short training are ours.
     """

@@ -13,17 +13,26 @@ from rankopt.core.budget import Budget
 from rankopt.lowrank.layers import pattern_of
 
 
-def test_the_mass_is_the_mean_squared_gradient_of_the_frozen_weight(lab: Any) -> None:
-    """Against autograd through the base model, batch by batch."""
+def test_the_information_is_the_mean_squared_gradient_of_b(lab: Any) -> None:
+    """Against autograd through LoRA at its start, batch by batch."""
     training = lab.Training(Fisher(batches=2), Budget(mean_rank=2)).prepare()
-    model = lab.base_model().requires_grad_(True)
-    expected = dict.fromkeys(training.layers, 0.0)
+    other = lab.Training(Fisher(), Budget(mean_rank=2))
+    expected = dict.fromkeys(other.layers, 0.0)
     for batch, _ in zip(lab.batches(), range(2), strict=False):
-        model.zero_grad()
-        functional.cross_entropy(model(input_ids=batch["input_ids"]).logits, batch["labels"]).backward()
-        for name in expected:
-            expected[name] += float(model.get_submodule(name).weight.grad.square().sum()) / 2
+        other.model.zero_grad()
+        functional.cross_entropy(other.model(input_ids=batch["input_ids"]).logits, batch["labels"]).backward()
+        for name, layer in other.layers.items():
+            assert layer.rank == 2
+            assert not layer.A.grad[:2].any()
+            expected[name] += float(layer.B.grad[:, :2].square().mean()) / 2
     assert training.state["measured"]["Fisher"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_no_layer_gets_more_than_twice_the_uniform_rank(lab: Any) -> None:
+    for most, highest in [(1.0, 2), (1.5, 3)]:
+        training = lab.Training(Fisher(batches=1, most=most), Budget(mean_rank=2)).prepare()
+        ranks = pattern_of(training.layers)
+        assert (max(ranks.values()), ranks.total) == (highest, 10)
 
 
 @pytest.mark.parametrize("least", [0, 1])
