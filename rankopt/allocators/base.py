@@ -75,6 +75,9 @@ class Probe(Protocol):
     batch, and a batch's tensors are computed when the iterator reaches it. `training/probe.py` implements it.
     """
 
+    def mean_loss(self, batches: int) -> float:
+        """The mean of the batches' mean losses under the layers' current masks, by forward passes."""
+
     def inputs(self, batches: int) -> Iterator[dict[str, Tensor]]:
         """For each batch, by forward passes: layer -> its inputs, `(tokens, in)`, padding excluded."""
 
@@ -196,6 +199,12 @@ class Allocator(BaseModel, ABC):
 
     def after_step(self, state: State, layers: Layers, step: int) -> None:
         """Run after the optimiser step, before gradients are zeroed."""
+
+    def review(self, state: State, layers: Layers, step: int, probe: Probe) -> None:
+        """Run after `after_step`, for methods that look at training batches again while they train.
+
+        A layer's masks may be changed around a pass of the probe. Its passes are counted in the trial's cost.
+        """
 
     def allocated(self, state: State, layers: Layers) -> RankPattern:
         """The ranks that the method counts as kept now (default: the active ranks)."""

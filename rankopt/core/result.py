@@ -103,8 +103,8 @@ class Cost(Record):
         looks: patterns evaluated on the search split in order to choose the final ones.
         look_seconds: time of these evaluations.
         prepare_seconds: time of the allocator's preparation before training.
-        prepare_batches: training batches that the preparation used.
-        prepare_passes: its forward and backward passes.
+        prepare_batches: training batches that the allocator used beyond the steps.
+        prepare_passes: its forward and backward passes over them.
         host_memory: peak resident memory of the process during training, in bytes; trials of a joint training share it.
         device_memory: peak memory of tensors on the GPU during training, in bytes.
         adapter_bytes: size of the stored adapter, head included.

@@ -10,6 +10,7 @@ for step in 1..T:
     clip gradients                                  # the allocator sees clipped gradients, the penalty's included
     optimizer.step()                                # non-finite weights end the training
     allocator.after_step(step)                      # on_optimizer_step: gradients are still present
+    allocator.review(step, probe)
     reset the moments of layers and components that were replaced
     lr_scheduler.step(); zero gradients
     record the ranks                                # on_step_end

@@ -25,6 +25,7 @@ class AllocatorHooks:
     Attributes:
         ranks: step -> amount and ranks in the order of the layers, whenever they changed.
         peak: the active ranks with the most parameters so far.
+        probe: passes over training batches, for the allocators that look at them while they train.
         last_penalty: the penalty of the current step, once its gradient is added.
     """
 
@@ -33,6 +34,7 @@ class AllocatorHooks:
         self.shapes = shapes_of(layers)
         self.ranks: list[dict[str, Any]] = []
         self.peak: dict[str, int] = {}
+        self.probe: Probe | None = None
         self.last_penalty = 0.0
 
     @property
@@ -42,6 +44,7 @@ class AllocatorHooks:
 
     def prepare(self, probe: Probe) -> None:
         """Let the allocator look at data before step 1."""
+        self.probe = probe
         self.allocator.prepare(self.state, self.layers, probe)
         for layer in self.layers.values():
             layer.changed, layer.renewed = False, []  # there are no moments yet
@@ -75,6 +78,8 @@ class AllocatorHooks:
         if not torch.isfinite(nn.utils.get_total_norm(trained, norm_type=float("inf"))):
             raise FloatingPointError(f"the weights are no longer finite at step {step} of {steps}")
         self.allocator.after_step(self.state, self.layers, step)
+        if self.probe is not None:
+            self.allocator.review(self.state, self.layers, step, self.probe)
         for layer in self.layers.values():
             reset_moments(optimizer, layer)
 

@@ -10,7 +10,7 @@ from rankopt.lowrank.linear import LowRankLinear
 def reset_moments(optimizer: torch.optim.Optimizer, layer: LowRankLinear) -> None:
     """Reset the moments of what was replaced in a layer since the optimiser's last step."""
     if layer.changed:
-        zero_moments(optimizer, [layer.A, layer.B, layer.g])
+        forget_moments(optimizer, [layer.A, layer.B, layer.g])
     elif layer.renewed:
         for parameter, dim in ((layer.A, 0), (layer.B, 1), (layer.g, 0)):
             renew_moments(optimizer, parameter, dim, layer.m, layer.renewed)
@@ -41,10 +41,11 @@ def renew_moments(
         moments["exp_avg_sq"].index_copy_(dim, index, mean.repeat_interleave(len(renewed), dim))
 
 
-def zero_moments(optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]) -> None:
-    """Zero Adam's moments of some parameters. Their step counts, which decide the bias correction, stay."""
+def forget_moments(optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]) -> None:
+    """Let Adam start anew for some parameters, step counts included.
+
+    With moments of zero at a late step count, which Adam no longer corrects for bias, the first tens of steps would be
+    up to 6 times too large.
+    """
     for parameter in parameters:
-        for key in ("exp_avg", "exp_avg_sq"):
-            moment = optimizer.state.get(parameter, {}).get(key)
-            if moment is not None:
-                moment.zero_()
+        optimizer.state.pop(parameter, None)

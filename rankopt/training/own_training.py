@@ -55,8 +55,13 @@ class OwnTraining:
 
     @property
     def needs_batches(self) -> bool:
-        """Whether the allocator looks at batches before step 1 and has none yet."""
-        return type(self.hooks.allocator).prepare is not Allocator.prepare and not self._batches
+        """Whether the allocator looks at batches and has none yet."""
+        return type(self.hooks.allocator).prepare is not Allocator.prepare and not self._batches or self._lacks_reviewed
+
+    @property
+    def _lacks_reviewed(self) -> bool:
+        """Whether the allocator looks at batches while it trains, in a resumed training too, and has none yet."""
+        return type(self.hooks.allocator).review is not Allocator.review and not self._batches
 
     def keep_batches(self, batches: Iterable[Batch], loss: Loss | None = None) -> None:
         """Keep the batches that the allocator will look at, and the function that computes their mean loss."""
@@ -84,7 +89,7 @@ class OwnTraining:
         if not self.steps:
             raise ValueError("adapt(steps=...) must give the number of optimiser steps, which a loop does not tell")
         allocator = self.hooks.allocator
-        if self.needs_batches and not resumed:
+        if self.needs_batches and not resumed or self._lacks_reviewed:
             raise ValueError(
                 f"the allocator {type(allocator).__name__} looks at training batches before step 1: call "
                 "adapted.prepare(batches) with a few of them"
@@ -93,8 +98,10 @@ class OwnTraining:
             layer.open(0)
         self.hooks.state = allocator.start(self.layers, self.hooks.budget, self.steps, self.seed)
         self._begun = True
+        probe = TrainingProbe(self.net, self.layers, self._on_device, self._run)
+        self.hooks.probe = probe
         if not resumed:
-            self.hooks.prepare(TrainingProbe(self.net, self.layers, self._on_device, self._run))
+            self.hooks.prepare(probe)
             self.hooks.record_ranks(0)
 
     def enter_step(self, step: int) -> None:

@@ -6,6 +6,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -61,6 +62,14 @@ class TrainingProbe:
         self.net, self.layers, self.batches, self.loss = net, layers, batches, loss
         self.batches_read = self.passes = 0
 
+    def mean_loss(self, batches: int) -> float:
+        losses = []
+        for batch in self._first(batches):
+            with self._evaluating(), torch.no_grad():
+                losses.append(float(self.loss(batch)))
+            self.passes += 1
+        return fmean(losses)
+
     def inputs(self, batches: int) -> Iterator[dict[str, Tensor]]:
         for batch in self._first(batches):
             with self._recording() as (inputs, _), torch.no_grad():
@@ -87,8 +96,19 @@ class TrainingProbe:
             yield batch
 
     @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Evaluation mode; afterwards mode and random generators are as they were."""
+        training = self.net.training
+        with _same_random_numbers(self.net):
+            self.net.eval()
+            try:
+                yield
+            finally:
+                self.net.train(training)
+
+    @contextmanager
     def _recording(self) -> Iterator[tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]]:
-        """Record the inputs and outputs of the layers' calls, and leave mode and random generators as they were."""
+        """Record the inputs and outputs of the layers' calls in evaluation mode."""
         inputs: dict[str, list[Tensor]] = defaultdict(list)
         outputs: dict[str, list[Tensor]] = defaultdict(list)
 
@@ -103,11 +123,8 @@ class TrainingProbe:
 
             return record
 
-        training = self.net.training
         with ExitStack() as stack:
-            stack.enter_context(_same_random_numbers(self.net))
-            stack.callback(self.net.train, training)
-            self.net.eval()
+            stack.enter_context(self._evaluating())
             for name, layer in self.layers.items():
                 stack.callback(layer.register_forward_hook(hook(name)).remove)
             yield inputs, outputs

@@ -181,8 +181,9 @@ def train(
     if checkpoint and step_of(checkpoint) == prepared.steps:
         trainer.load(checkpoint)  # the trial was interrupted while it was scored
     else:
+        trainer.events.probe = trainer.events.hooks.probe = _probe(prepared)
         if checkpoint is None:
-            trainer.events.prepare(_probe(prepared))
+            trainer.events.prepare()
         with peak_memory() as memory:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     events = trainer.events

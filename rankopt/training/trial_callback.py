@@ -56,6 +56,8 @@ class TrialCallback(TrainerCallback):
         self.scores: list[dict[str, Any]] = []
         self.seconds = 0.0
         self.preparation: dict[str, float] = {}
+        self.probe: TrainingProbe | None = None  # the allocator's, to count its passes
+        self._counted = 0
         self.clock = clock
         self._since, self._saved = clock(), time.perf_counter()
 
@@ -74,12 +76,14 @@ class TrialCallback(TrainerCallback):
         self.preparation = records.get("preparation", {})
         self.hooks.peak = records.get("peak", {})
 
-    def prepare(self, probe: TrainingProbe) -> None:
+    def prepare(self) -> None:
         """Call the allocator's hook before training, and count its cost."""
+        assert self.probe is not None
         began = self.clock()
-        self.hooks.prepare(probe)
+        self.hooks.prepare(self.probe)
         seconds = self.clock() - began
-        self.preparation = {"seconds": seconds, "batches": probe.batches_read, "passes": probe.passes}
+        self.preparation = {"seconds": seconds}
+        self._count_passes()
         self.seconds += seconds
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -99,6 +103,7 @@ class TrialCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         step = state.global_step
+        self._count_passes()
         self.sums = [self.sums[0] + self.loss, self.sums[1] + self.hooks.last_penalty, self.sums[2] + 1]
         if step % max(1, state.max_steps // EVENTS) == 0 or step == state.max_steps:
             loss, penalty, count = self.sums
@@ -116,6 +121,13 @@ class TrialCallback(TrainerCallback):
         # after the last step too: a trial interrupted while it is scored is not trained again
         required = step == state.max_steps or self.is_restart(step, state.max_steps)
         control.should_save = self.stopped or required or self._due(step)
+
+    def _count_passes(self) -> None:
+        if self.probe is not None:
+            passes, batches = self.preparation.get("passes", 0), self.preparation.get("batches", 0)
+            self.preparation["passes"] = passes + self.probe.passes - self._counted
+            self.preparation["batches"] = max(batches, self.probe.batches_read)
+            self._counted = self.probe.passes
 
     def is_restart(self, step: int, steps: int) -> bool:
         """Whether the learning rate schedule restarts after this step."""

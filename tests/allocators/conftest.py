@@ -137,6 +137,7 @@ class Training:
             nn.utils.clip_grad_norm_(self.trained(), 1.0)
             self.optimizer.step()
             self.allocator.after_step(self.state, self.layers, self.step)
+            self.allocator.review(self.state, self.layers, self.step, probe(self))
             for layer in self.layers.values():
                 reset_moments(self.optimizer, layer)
             self.optimizer.zero_grad()

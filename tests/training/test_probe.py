@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,27 @@ def test_the_same_twice(tiny_spec: Spec) -> None:
     first, second = (list(probe.inputs(2)) for _ in range(2))
     for one, other in zip(first, second, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_loss_is_the_mean_over_the_first_batches(tiny_spec: Spec) -> None:
+    """Under the masks as they stand, without dropout; mode and random numbers are left alone."""
+    prepared = prepare(tiny_spec(model__dropout=0.5))
+    net: Any = prepared.adapted.net.train()
+    with torch.no_grad():
+        for layer in prepared.adapted.layers.values():
+            layer.B.normal_(generator=torch.Generator().manual_seed(0))
+    probe, random = probe_of(prepared), torch.get_rng_state()
+    found = [probe.mean_loss(2)]
+    for layer in prepared.adapted.layers.values():
+        layer.keep(0)
+    found.append(probe.mean_loss(2))
+    assert net.training
+    assert torch.equal(torch.get_rng_state(), random)
+    assert (probe.batches_read, probe.passes) == (2, 4)
+    stream = probe_of(prepared).batches()
+    batches, net = list(itertools.islice(stream, 2)), net.eval()
+    with torch.no_grad():
+        logits = torch.cat([net(**inputs_of(batch)).logits for batch in batches])
+    labels = torch.cat([batch["labels"] for batch in batches])
+    assert found[1] == pytest.approx(float(functional.cross_entropy(logits, labels)), rel=1e-5)
+    assert found[0] != pytest.approx(found[1], rel=1e-3)
