@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rankopt.allocators.adalora import AdaLoRA
+from rankopt.allocators.alora import ALoRA
 from rankopt.allocators.annealed import Annealed
 from rankopt.allocators.base import Allocator
 from rankopt.allocators.dora_dynamic import DoRADynamic
@@ -22,6 +23,7 @@ from rankopt.allocators.prilora import PRILoRA
 from rankopt.allocators.profile import Profile
 from rankopt.allocators.ramp import Ramp
 from rankopt.allocators.random import Random
+from rankopt.allocators.salientlora import SalientLoRA
 from rankopt.allocators.salora import SaLoRA
 from rankopt.allocators.sora import SoRA
 from rankopt.allocators.spectral import Spectral
@@ -42,9 +44,11 @@ ALLOCATORS: dict[str, type[Allocator]] = {
     "loradrop": LoRADrop,
     "adalora": AdaLoRA,
     "dora_dynamic": DoRADynamic,
+    "salientlora": SalientLoRA,
     "increlora": IncreLoRA,
     "elalora": ElaLoRA,
     "flexlora": FlexLoRA,
+    "alora": ALoRA,
     "sora": SoRA,
     "l0": L0,
     "salora": SaLoRA,

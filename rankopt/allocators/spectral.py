@@ -13,6 +13,7 @@ from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import Layers, apply_pattern, pattern_of, shapes_of
 from rankopt.lowrank.scale import ScalePolicy
+from rankopt.lowrank.statistics import ProjectedMoment
 
 
 class Spectral(Allocator):
@@ -23,13 +24,17 @@ class Spectral(Allocator):
         energy   the share tau of every layer's energy, with the largest tau that fits the budget
         uniform  the same rank for every layer
 
-    The directions are written back as components in descending order, each factor scaled by the root of the singular
-    value. Half and a quarter of the budget are scored as well.
+    The directions are written back as components in descending order, both factors with the same norm. Half and a
+    quarter of the budget are scored as well. With `calibration`, S are the singular values in the norm weighted by the
+    layer's inputs, so that the expected squared error of its outputs counts:
+
+        s B diag(g) H^(1/2) = U S V^T,   H = E[(A x)(A x)^T] over the last `calibration` steps before the truncation
 
     Args:
         rule: how layers compete.
         initial_rank: rank of every layer before the truncation (default: `model.max_rank`).
         recovery: steps after the truncation, on the kept components, as the end of the same schedule.
+        calibration: steps over which H is measured, padding included; 0 weights all inputs equally.
     Example:
         >>> Spectral(rule="energy", recovery=0.2).recovery
         0.2
@@ -43,6 +48,7 @@ class Spectral(Allocator):
     rule: Rule = "global"
     initial_rank: Annotated[int, Field(ge=1)] | None = None
     recovery: Steps = 0.0
+    calibration: Annotated[int, Field(ge=0)] = 0
 
     def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
         max_rank = smallest_max_rank(layers)
@@ -57,9 +63,20 @@ class Spectral(Allocator):
         if budget.amount(shapes) == 0:
             rank = 0  # train the head only
         start_pattern(layers, RankPattern(dict.fromkeys(layers, rank)), seed)
-        return {"cut": steps - recovery, "amount": budget.amount(shapes), "unit": budget.unit, "spectra": {}}
+        for layer in layers.values() if self.calibration and rank else ():
+            ProjectedMoment().watch(layer)
+        amount, unit = budget.amount(shapes), budget.unit
+        return {"cut": steps - recovery, "amount": amount, "unit": unit, "spectra": {}, "moments": {}}
+
+    def before_step(self, state: State, layers: Layers, step: int) -> None:
+        for layer in layers.values():
+            if layer.statistics is not None:
+                layer.statistics.on = state["cut"] - self.calibration < step <= state["cut"]
 
     def after_step(self, state: State, layers: Layers, step: int) -> None:
+        for name, layer in layers.items() if state["cut"] - self.calibration < step <= state["cut"] else ():
+            if layer.statistics is not None and (moment := layer.statistics.take()) is not None:
+                state["moments"][name] = state["moments"].get(name, 0.0) + moment.cpu() / self.calibration
         if step == state["cut"]:
             self._truncate(state, layers)
 
@@ -70,6 +87,6 @@ class Spectral(Allocator):
         return (own, *smaller_cuts(own, state["spectra"], budget, shapes_of(layers), self.rule))
 
     def _truncate(self, state: State, layers: Layers) -> None:
-        state["spectra"] = {name: reorder(layer) for name, layer in layers.items()}
+        state["spectra"] = {name: reorder(layer, state["moments"].get(name)) for name, layer in layers.items()}
         budget = Budget.of(state["amount"], state["unit"])
         apply_pattern(layers, spectral_pattern(state["spectra"], budget, shapes_of(layers), self.rule))

@@ -62,6 +62,32 @@ class InputSquares(Statistics):
         return mean
 
 
+class ProjectedMoment(Statistics):
+    """The second moment of the projected inputs, E[(A x)(A x)^T], over the active components of each pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total: Tensor | None = None
+        self.rows = 0
+        self.layer: LowRankLinear | None = None
+
+    def watch(self, layer: LowRankLinear) -> None:
+        self.layer = layer
+        super().watch(layer)
+
+    def record(self, x: Tensor, y: Tensor) -> None:
+        assert self.layer is not None
+        h = x.reshape(-1, x.shape[-1]).float() @ self.layer.active()[0].detach().T
+        self.total = h.T @ h if self.total is None else self.total + h.T @ h
+        self.rows += len(h)
+
+    def take(self) -> Tensor | None:
+        """The moment, `(rank, rank)`; None without a pass."""
+        moment = None if self.total is None else self.total / self.rows
+        self.total, self.rows = None, 0
+        return moment
+
+
 class WeightGradient(Statistics):
     """The gradient of the loss with respect to the update, dL/d(dW) = sum over tokens of dL/dy x^T.
 

@@ -78,3 +78,14 @@ def test_gates_start_as_standard_normal_numbers(lab: Any) -> None:
     assert abs(float(gates.mean())) < 1.0
     assert 0.5 < float(gates.std()) < 1.6
     assert all(layer.g.requires_grad for layer in training.layers.values())
+
+
+def test_sparsity_rises_with_the_threshold(lab: Any) -> None:
+    """With room for all components, the fixed threshold xi alone decides how many gates are zero, as published."""
+    open_gates = []
+    for xi in (0.0, 0.03, 0.06, 0.12):
+        training = lab.Training(SoRA(xi=xi, warmup=0.0, final=0.0), Budget(mean_rank=4), steps=20).advance()
+        open_gates.append(sum(int(layer.g.count_nonzero()) for layer in training.layers.values()))
+    assert open_gates == sorted(open_gates, reverse=True)
+    assert open_gates[0] == 20
+    assert len(set(open_gates)) == 4

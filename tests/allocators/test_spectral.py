@@ -117,12 +117,15 @@ def test_recovery_trains_what_was_kept(rule: Any, unit: Any, lab: Any) -> None:
     assert training.finish()[0] == cut
 
 
-def test_recovery_forgets_old_moments(lab: Any) -> None:
-    """Adam's moments belong to components that no longer exist: they are void after the cut."""
+def test_recovery_starts_adam_anew(lab: Any) -> None:
+    """Adam's moments belong to components that no longer exist, so it starts anew after the cut."""
     training = lab.Training(Spectral(recovery=4.0), Budget(mean_rank=2)).advance(8)
     for layer in training.layers.values():
-        assert training.optimizer.state[layer.A]["exp_avg"].abs().max() == 0
+        assert not training.optimizer.state.get(layer.A)
         assert not layer.changed
+    training.advance()
+    for layer in training.layers.values():
+        assert training.optimizer.state[layer.A]["step"] == 4
 
 
 def test_without_recovery_it_cuts_at_the_end(lab: Any) -> None:
@@ -199,3 +202,26 @@ def test_energy_has_no_empty_cuts(lab: Any) -> None:
     """Half and a quarter of the budget are scored only where they pay for one component per layer."""
     training = lab.Training(Spectral(rule="energy"), Budget(ranks=10)).advance()
     assert all(pattern.total >= 5 for pattern in training.finish())
+
+
+def test_calibration_weights_the_cut_by_the_inputs(lab: Any) -> None:
+    """The spectra are those of the layers' outputs over the last steps before the cut, and the cut maps stay the same
+    but for what is cut."""
+    training = lab.Training(Spectral(calibration=1, rule="uniform"), Budget(mean_rank=2)).advance(11)
+    inputs: dict[str, torch.Tensor] = {}
+    hooks = [
+        layer.register_forward_hook(lambda _, args, y, name=name: inputs.update({name: args[0].detach()}))
+        for name, layer in training.layers.items()
+    ]
+    A: dict[str, torch.Tensor] = {name: layer.A.detach().clone() for name, layer in training.layers.items()}
+    B: dict[str, torch.Tensor] = {}
+    lab.after_optimizer(
+        training, lambda: B.update({n: it.s * it.B.detach().clone() for n, it in training.layers.items()})
+    )
+    training.advance()
+    for hook in hooks:
+        hook.remove()
+    for name, S in training.state["spectra"].items():
+        rows = inputs[name].reshape(-1, inputs[name].shape[-1]) @ A[name].T
+        expected = torch.linalg.svdvals(B[name] @ rows.T / len(rows) ** 0.5)
+        torch.testing.assert_close(S, expected[: len(S)], atol=1e-4, rtol=1e-3)

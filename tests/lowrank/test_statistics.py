@@ -10,7 +10,13 @@ from torch import nn
 
 from rankopt.lowrank.linear import LowRankLinear
 from rankopt.lowrank.scale import Scale
-from rankopt.lowrank.statistics import InputSquares, Statistics, WeightGradient, collects_statistics
+from rankopt.lowrank.statistics import (
+    InputSquares,
+    ProjectedMoment,
+    Statistics,
+    WeightGradient,
+    collects_statistics,
+)
 
 
 def watched(kind: type[Statistics], dropout: float = 0.0) -> LowRankLinear:
@@ -54,6 +60,16 @@ def test_mean_squares_of_the_inputs() -> None:
     layer(other)
     rows = torch.cat([one.reshape(-1, 4), other.reshape(-1, 4)])
     torch.testing.assert_close(layer.statistics.take(), rows.square().mean(0))
+    assert layer.statistics.take() is None
+
+
+def test_the_moment_of_projected_inputs() -> None:
+    layer = watched(ProjectedMoment)
+    one, other = torch.randn(2, 5, 4), torch.randn(1, 3, 4)
+    layer(one)
+    layer(other)
+    rows = torch.cat([one.reshape(-1, 4), other.reshape(-1, 4)]) @ layer.A.detach().T
+    torch.testing.assert_close(layer.statistics.take(), rows.T @ rows / len(rows))
     assert layer.statistics.take() is None
 
 
