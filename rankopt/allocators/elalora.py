@@ -78,7 +78,8 @@ class ElaLoRA(Allocator):
         if step >= state["last"]:
             return
         update_sensitivity(state, layers, self.beta1, self.beta2)
-        count = exchanges(state, step, self.most)
+        if not (count := exchanges(state, step, self.most)):
+            return
         losing, gaining = choose(sensitivity(state, layers), layers, count, self.candidates)
         if losing:
             for name, index in exchange(state, layers, losing, gaining, step, orthogonal_to, _gate):
