@@ -17,8 +17,9 @@ test: check
 	$(BIN)/pytest -m slow
 
 # DATA: a folder of GLUE tasks as parquet files; MODEL: a folder with a BERT-shaped encoder. Three hours or more.
+# ONLY=methods needs neither.
 bench: $(VENV)/ready
-	$(BIN)/python tests/bench/bench.py --data $(DATA) --model $(MODEL)
+	$(BIN)/python tests/bench/bench.py $(if $(DATA),--data $(DATA)) $(if $(MODEL),--model $(MODEL)) $(if $(ONLY),--only $(ONLY))
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

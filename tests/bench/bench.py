@@ -1,6 +1,7 @@
 """`make bench`: rankopt's speed as ratios against stated peers doing the same work, alternately, in one run.
 
     python tests/bench/bench.py --data GLUE_FOLDER --model MODEL_FOLDER [--only step,paths,...] [--repeats 5] [--add]
+    python tests/bench/bench.py --only methods [--methods adalora,sora] [--repeats 5]
 
 Samples are kept in `reports/performance/data.json`, each with the machine, the code and the day; measuring some bars
 leaves the others' samples alone.
@@ -21,7 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from methods import bench_methods
 from table import OUT, Pairs, earlier, keep
+
+from rankopt.allocators import ALLOCATORS
 
 PEAK = [sys.executable, str(Path(__file__).with_name("peak.py"))]
 """Runs the others: a process begins with its parent's peak memory, and this one has none."""
@@ -333,9 +337,10 @@ def bench_study(data: str, model: str, repeats: int) -> dict[str, Pairs]:
 def main() -> None:
     """Measure what was asked for and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--only", default="step,paths,spectral,rte,adalora,sst2,study")
+    parser.add_argument("--data", default=".")
+    parser.add_argument("--model", default=".")
+    parser.add_argument("--only", default="step,paths,spectral,methods,rte,adalora,sst2,study")
+    parser.add_argument("--methods", default=",".join(ALLOCATORS), help="allocators, for --only methods")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--add", action="store_true", help="to the samples of the same machine and code")
     args = parser.parse_args()
@@ -347,6 +352,8 @@ def main() -> None:
             samples = bench_steps(model, args.repeats)
         elif name == "paths":
             samples = bench_paths(args.repeats)
+        elif name == "methods":
+            samples = bench_methods(args.repeats, args.methods.split(","))
         elif name == "spectral":
             samples = bench_spectral(args.repeats)
         elif name == "study":
