@@ -48,7 +48,8 @@ class Fisher(Allocator):
 
     @torch.no_grad()
     def prepare(self, state: State, layers: Layers, probe: Probe) -> None:
-        start_pattern(layers, RankPattern(dict.fromkeys(layers, state["level"])), state["seed"])
+        level: int = state["level"]
+        start_pattern(layers, RankPattern(dict.fromkeys(layers, level)), state["seed"])
         information = dict.fromkeys(layers, 0.0)
         for batch in probe.gradients(self.batches):
             for name, (X, dY) in batch.items():

@@ -42,4 +42,5 @@ def reorder(layer: LowRankLinear, moment: Tensor | None = None) -> Tensor:
 def _root(moment: Tensor) -> Tensor:
     """The symmetric square root."""
     values, vectors = torch.linalg.eigh(moment.double())
-    return ((vectors * values.clamp_min(0.0).sqrt()) @ vectors.T).to(moment.dtype)
+    root: Tensor = (vectors * values.clamp_min(0.0).sqrt()) @ vectors.T
+    return root.to(moment.dtype)

@@ -107,7 +107,7 @@ class SalientLoRA(Allocator):
         salience = self.mixing * magnitude(series, torch.tensor(state["penalties"]), numbers)
         if self.mixing < 1:
             salience = salience + (1 - self.mixing) * influence(series, self.correlation, self.slope)
-        scores = {name: part.tolist() for name, part in zip(sorted(layers), salience.split(ranks), strict=True)}
+        scores = {name: part.tolist() for name, part in zip(sorted(layers), torch.split(salience, ranks), strict=True)}
         for name, kept in Budget.of(amount, state["unit"]).select(scores, shapes_of(layers)).items():
             mask = layers[name].m.clone()
             mask[mask.nonzero().squeeze(1)] = torch.tensor(kept, dtype=torch.bool, device=mask.device)

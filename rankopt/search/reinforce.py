@@ -94,8 +94,9 @@ def cells(dimension: BaseDistribution) -> int:
     """
     if isinstance(dimension, CategoricalDistribution):
         return len(dimension.choices)
-    exact = isinstance(dimension, IntDistribution) and not dimension.log
-    return min(CELLS, (dimension.high - dimension.low) // dimension.step + 1) if exact else CELLS
+    if isinstance(dimension, IntDistribution) and not dimension.log:
+        return min(CELLS, (dimension.high - dimension.low) // dimension.step + 1)
+    return CELLS
 
 
 def softmax(logits: list[float]) -> list[float]:
