@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from rankopt.allocators.matryoshka import Matryoshka
-from rankopt.allocators.uniform import Uniform
 from rankopt.core.budget import Budget
 from rankopt.lowrank.linear import LowRankLinear
 from rankopt.lowrank.scale import Scale, ScalePolicy
@@ -61,18 +60,3 @@ def test_every_prefix_is_a_model_afterwards() -> None:
 def test_a_prefix_beyond_the_budget_is_refused() -> None:
     with pytest.raises(ValueError, match=r"allocator\.ranks must be at most the budget's uniform rank 6, got 7"):
         one_layer(Matryoshka(ranks=(2, 7)), "unit")
-
-
-def test_its_prefixes_beat_those_of_uniform_lora(lab: Any) -> None:
-    """At every trained rank below the whole one, the loss on the training rows, summed over three seeds."""
-    losses: dict[type, dict[int, float]] = {}
-    for kind in (Matryoshka, Uniform):
-        losses[kind] = dict.fromkeys((1, 2), 0.0)
-        for seed in range(3):
-            training = lab.Training(kind(), Budget(mean_rank=4), steps=30, seed=seed, scale="unit").advance()
-            training.finish()
-            for rank in losses[kind]:
-                for layer in training.layers.values():
-                    layer.keep(rank)
-                losses[kind][rank] += lab.probe(training).loss(2)
-    assert all(losses[Matryoshka][rank] < losses[Uniform][rank] for rank in (1, 2))
