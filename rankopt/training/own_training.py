@@ -56,12 +56,9 @@ class OwnTraining:
     @property
     def needs_batches(self) -> bool:
         """Whether the allocator looks at batches and has none yet."""
-        return type(self.hooks.allocator).prepare is not Allocator.prepare and not self._batches or self._lacks_reviewed
-
-    @property
-    def _lacks_reviewed(self) -> bool:
-        """Whether the allocator looks at batches while it trains, in a resumed training too, and has none yet."""
-        return type(self.hooks.allocator).review is not Allocator.review and not self._batches
+        kind = type(self.hooks.allocator)
+        looks = kind.prepare is not Allocator.prepare or kind.review is not Allocator.review
+        return looks and not self._batches
 
     def keep_batches(self, batches: Iterable[Batch], loss: Loss | None = None) -> None:
         """Keep the batches that the allocator will look at, and the function that computes their mean loss."""
@@ -89,7 +86,8 @@ class OwnTraining:
         if not self.steps:
             raise ValueError("adapt(steps=...) must give the number of optimiser steps, which a loop does not tell")
         allocator = self.hooks.allocator
-        if self.needs_batches and not resumed or self._lacks_reviewed:
+        reviews = type(allocator).review is not Allocator.review  # in a resumed training too
+        if self.needs_batches and (reviews or not resumed):
             raise ValueError(
                 f"the allocator {type(allocator).__name__} looks at training batches before step 1: call "
                 "adapted.prepare(batches) with a few of them"

@@ -12,7 +12,7 @@ import copy
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -28,8 +28,7 @@ from rankopt.core.budget import Budget
 from rankopt.lowrank.inject import inject, target_names
 from rankopt.lowrank.layers import apply_pattern, pattern_of
 from rankopt.lowrank.scale import Scale
-from rankopt.tasks.problems import Classification
-from rankopt.training.callback import reset_moments
+from rankopt.training.moments import reset_moments
 from rankopt.training.probe import TrainingProbe
 
 STEPS = 12
@@ -69,8 +68,7 @@ class Run:
         self.ids = torch.randint(0, 2000, shape, generator=torch.Generator().manual_seed(1))
         self.allocator, self.step = allocator, 0
         self.state = allocator.start(self.layers, Budget(mean_rank=rank), steps, 0)
-        batches = endless(self.ids)
-        self.probe = TrainingProbe(self.net, self.layers, Classification(("no", "yes")), batches)
+        self.probe = TrainingProbe(self.net, self.layers, self._batches, lambda _: self._loss())
         allocator.prepare(self.state, self.layers, self.probe)
         self.trained = [p for p in self.net.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trained, lr=1e-3, fused=True)
@@ -91,6 +89,9 @@ class Run:
             reset_moments(self.optimizer, layer)
         self.optimizer.zero_grad()
 
+    def _batches(self) -> Iterator[dict[str, Tensor]]:
+        return itertools.repeat({"input_ids": self.ids})
+
     def _loss(self) -> Tensor:
         return functional.cross_entropy(self.net(input_ids=self.ids).logits, self.ids[:, 0] % 2)
 
@@ -100,11 +101,6 @@ class Run:
             apply_pattern(self.layers, one.pattern)
             yield self._loss()
             apply_pattern(self.layers, masks)
-
-
-def endless(ids: Tensor) -> Callable[[], Iterator[dict[str, Tensor]]]:
-    """The probe's batches: the one batch, again and again."""
-    return lambda: itertools.repeat({"input_ids": ids, "labels": ids[:, 0] % 2})
 
 
 def allocator_of(name: str) -> Allocator:
