@@ -33,7 +33,7 @@ def test_influence_is_the_plain_recursion() -> None:
     """Of noisy multiples of a few walks, with chains of edges."""
     draw = np.random.default_rng(0)
     walks = draw.normal(size=(3, 12)).cumsum(1)
-    series = np.array([draw.uniform(0.1, 9) * walks[i % 3] + 0.05 * draw.normal(size=12) for i in range(14)])
+    series = np.array([2.5 ** (i // 3) * (walks[i % 3] + 0.02 * draw.normal(size=12)) for i in range(14)])
     found = influence(torch.tensor(series), 0.9, 2.0)
     expected = plain_influence(series, 0.9, 2.0)
     assert sum(value > 0 for value in expected) >= 6
