@@ -60,17 +60,21 @@ def test_loop_and_trainer_agree(accumulation: int, tmp_path: Path) -> None:
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return torch.utils.data.SequentialSampler(train_dataset)
 
+    def mean(outputs: Any, labels: Any, num_items_in_batch: Any) -> Any:
+        # BERT's own loss ignores the number of items, so that the Trainer would add the means of micro-batches
+        return torch.nn.functional.cross_entropy(outputs.logits, labels, reduction="sum") / num_items_in_batch
+
     adapted = adapt(encoder(), "sora", mean_rank=2, max_rank=4, l1=0.1)
     optimizer = torch.optim.SGD(adapted.parameter_groups(lr=0.01))
     how: dict[str, Any] = {"lr_scheduler_type": "constant", "max_grad_norm": 0.0}
     Ordered(
         model=adapted.model, train_dataset=classified(), callbacks=[adapted.callback()], optimizers=(optimizer, None),
-        args=arguments(tmp_path, steps=6, gradient_accumulation_steps=accumulation, **how),
+        compute_loss_func=mean, args=arguments(tmp_path, steps=6, gradient_accumulation_steps=accumulation, **how),
     ).train()  # fmt: skip
     assert byhand.pattern == adapted.pattern
     assert byhand.ranks_over_time == adapted.ranks_over_time
     for key, value in adapted.model.state_dict().items():
-        assert torch.allclose(byhand.model.state_dict()[key].float(), value.float(), atol=1e-4), key
+        assert torch.allclose(byhand.model.state_dict()[key].float(), value.float(), atol=1e-5), key
 
 
 def test_accelerate(tmp_path: Path) -> None:
