@@ -266,20 +266,20 @@ def test_common_random_numbers(tiny_spec: Spec, tmp_path: Path, monkeypatch: pyt
     """All allocators of a seed see the same batches in the same order and start from the same head."""
     batches: dict[str, list[Any]] = {}
     heads: dict[str, bytes] = {}
-    collate = trial_module.TrialTrainer.__init__.__globals__["collate"]
+    step = trial_module.TrialTrainer.training_step
     load = trial_module.load_adapted
     now = ""
 
-    def watch(items: Any, tokenizer: Any) -> Any:
-        batches.setdefault(now, []).append([item["input_ids"].tolist() for item in items])
-        return collate(items, tokenizer)
+    def watch(self: Any, model: Any, inputs: Any, *others: Any) -> Any:
+        batches.setdefault(now, []).append(inputs["input_ids"].tolist())
+        return step(self, model, inputs, *others)
 
     def watch_head(*args: Any) -> Any:
         adapted = load(*args)
         heads[now] = adapted.net.classifier.weight.detach().numpy().tobytes()
         return adapted
 
-    monkeypatch.setitem(trial_module.TrialTrainer.__init__.__globals__, "collate", watch)
+    monkeypatch.setattr(trial_module.TrialTrainer, "training_step", watch)
     monkeypatch.setattr(trial_module, "load_adapted", watch_head)
     for now in ALLOCATORS:
         run_trial(tiny_spec(allocator__name=now, training__steps=7), tmp_path / now)
@@ -289,17 +289,16 @@ def test_common_random_numbers(tiny_spec: Spec, tmp_path: Path, monkeypatch: pyt
 
 
 def test_cost_counts_the_tokens_that_went_through(tiny_spec: Spec, tmp_path: Path, monkeypatch: Any) -> None:
-    """Tokens in the result equal the tokens the collator saw, with accumulation and a remainder."""
-    collate = trial_module.TrialTrainer.__init__.__globals__["collate"]
+    """Tokens in the result equal the tokens of all training batches, with accumulation and a remainder."""
+    step = trial_module.TrialTrainer.training_step
     seen = [0, 0]
 
-    def watch(items: Any, tokenizer: Any) -> Any:
-        batch = collate(items, tokenizer)
-        seen[0] += int(batch["attention_mask"].sum())
-        seen[1] += batch["attention_mask"].numel()
-        return batch
+    def watch(self: Any, model: Any, inputs: Any, *others: Any) -> Any:
+        seen[0] += int(inputs["attention_mask"].sum())
+        seen[1] += inputs["attention_mask"].numel()
+        return step(self, model, inputs, *others)
 
-    monkeypatch.setitem(trial_module.TrialTrainer.__init__.__globals__, "collate", watch)
+    monkeypatch.setattr(trial_module.TrialTrainer, "training_step", watch)
     result = run_trial(tiny_spec(training={"epochs": 2.0, "batch_size": 12, "accumulation": 3}), tmp_path)
     assert result.cost is not None
     assert [result.cost.tokens, result.cost.padded_tokens] == seen
