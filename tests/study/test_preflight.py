@@ -164,7 +164,7 @@ def test_the_direction_of_the_score_follows_the_metric(tiny_study: Make) -> None
     told = StudyFile(tiny_study(**changes), ["objectives={score: maximize}"])
     with pytest.raises(InvalidSpecError, match=r"objectives.score must be 'minimize' for the metric 'perplexity'"):
         directed(told, validated_trials(told))
-    tasks = ["search={name: random, trials: 4}", "task.name=[mini-text, mini-e2e]"]
+    tasks = ["search={name: random, trials: 4}", "space.task.name=[mini-text, mini-e2e]"]
     both = StudyFile(tiny_study(**changes), tasks)
     with pytest.raises(InvalidSpecError, match="cannot compare metrics of both directions, got bleu and perplexity"):
         directed(both, validated_trials(both))
