@@ -11,6 +11,7 @@ from rankopt.allocators.base import Allocator, Probe, State, smallest_max_rank, 
 from rankopt.allocators.gates import generous_rank
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
+from rankopt.importance.double import double
 from rankopt.lowrank.layers import Layers, shapes_of
 
 
@@ -54,7 +55,7 @@ class Fisher(Allocator):
         for batch in probe.gradients(self.batches):
             for name, (X, dY) in batch.items():
                 A, s = layers[name].active()[0], layers[name].s
-                information[name] += float((s * dY.T @ (X @ A.T)).double().square().mean()) / self.batches
+                information[name] += float(double(s * dY.T @ (X @ A.T)).square().mean()) / self.batches
         state["measured"] = {"Fisher": information}
         budget = Budget.of(state["amount"], state["unit"])
         pattern = budget.share(information, shapes_of(layers), state["most"], self.least)

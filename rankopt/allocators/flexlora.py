@@ -15,6 +15,7 @@ from rankopt.allocators.gates import settle
 from rankopt.allocators.triplets import orthogonality_penalty
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
+from rankopt.importance.double import double
 from rankopt.lowrank.layers import Layers
 from rankopt.lowrank.scale import ScalePolicy
 
@@ -83,7 +84,7 @@ def spectral_entropy(gates: Tensor) -> float:
         >>> spectral_entropy(torch.tensor([1.0, -1.0])), spectral_entropy(torch.tensor([1.0, 0.0]))
         (1.0, 0.0)
     """
-    energies = gates.detach().double().square()
+    energies = double(gates.detach()).square()
     total = float(energies.sum())
     if len(energies) < 2 or total == 0:
         return 1.0

@@ -12,6 +12,7 @@ from rankopt.allocators.adam import adam
 from rankopt.allocators.base import Allocator, Probe, State, smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
+from rankopt.importance.double import double
 from rankopt.lowrank.layers import Layers, shapes_of
 
 
@@ -78,7 +79,7 @@ class LoRADrop(Allocator):
         for inputs in probe.inputs(self.batches):
             for name, X in inputs.items():
                 A, B = factors[name]
-                totals[name] += float((layers[name].s * (X @ A.T) @ B.T).double().square().sum())
+                totals[name] += float(double(layers[name].s * (X @ A.T) @ B.T).square().sum())
                 tokens[name] += len(X)
         return {name: totals[name] / max(tokens[name], 1) for name in layers}
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern, Shapes
+from rankopt.importance.double import double
 from rankopt.importance.spectral import energy, energy_ranks
 
 Rule = Literal["global", "cost", "energy", "uniform"]
@@ -46,7 +47,7 @@ def spectral_pattern(spectra: dict[str, Tensor], budget: Budget, shapes: Shapes,
     for name, S in spectra.items():
         # `select` divides by the cost in the budget's unit; undo that, then divide by the rule's own
         weight = budget.cost(shapes[name]) / (shapes[name].cost if rule == "cost" else 1)
-        importance[name] = [value * weight for value in S.double().square().tolist()]
+        importance[name] = [value * weight for value in double(S).square().tolist()]
     return RankPattern({name: sum(kept) for name, kept in budget.select(importance, shapes).items()})
 
 

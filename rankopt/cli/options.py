@@ -60,6 +60,23 @@ Workers = Annotated[int, typer.Option(min=1, metavar="N", help="Start N worker p
 Together = Annotated[
     int, typer.Option(min=1, metavar="N", help="Train up to N trials of one model jointly in each worker.")
 ]
+
+
+def _read_device(text: str) -> str:
+    from rankopt.study.devices import DEVICES
+
+    if text not in DEVICES:
+        raise ValueError(f"--device must be {', '.join(DEVICES[:-1])} or {DEVICES[-1]}, got {text!r}")
+    return text
+
+
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="DEVICE", callback=_read_device,
+        help="Train on cuda, mps or cpu; auto is the first that works. Several workers share several GPUs evenly.",
+    ),
+]  # fmt: skip
 Wandb = Annotated[
     str | None,
     typer.Option(

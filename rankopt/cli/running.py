@@ -14,6 +14,7 @@ from rankopt.cli.options import (
     RUNS,
     Artifacts,
     CheckpointSteps,
+    Device,
     Grace,
     Heartbeat,
     Json,
@@ -55,6 +56,7 @@ def run(
     grace: Grace = 90,
     artifacts: Artifacts = None,
     together: Together = 1,
+    device: Device = "auto",
     results: Annotated[
         Path | None,
         typer.Option(
@@ -67,13 +69,13 @@ def run(
     mode = _wandb_mode(wandb)
     from rankopt.study.worker_pool import WorkerPool
 
-    pool = WorkerPool(workers)
+    pool = WorkerPool(workers, device)
     from rankopt.study.job import RunOptions
     from rankopt.study.run import run_study
     from rankopt.study.storage_url import sqlite_url
 
     console = printing.console()
-    found = _preflight(file, console, pool.ask)
+    found = _preflight(file, console, device, pool.ask)
     folder = directory / file.study.name
     options = RunOptions(
         url=storage or sqlite_url(folder),
@@ -86,6 +88,7 @@ def run(
         together=together,
         retry_failed=retry_failed,
         results=results,
+        device=found.device,
     )
     outcome = run_study(found.study, found.trials, options, console=console, pool=pool)
     _finish(outcome, file.study.name, console)
@@ -102,6 +105,7 @@ def worker(
     grace: Grace = 90,
     artifacts: Artifacts = None,
     together: Together = 1,
+    device: Device = "auto",
 ) -> None:
     """Work on a study that another machine runs.
 
@@ -120,8 +124,8 @@ def worker(
     keep(spec, folder)
     file = study_file(study, None, directory)
     console = printing.console()
-    pool = WorkerPool(workers)
-    found = _preflight(file, console, pool.ask)  # data missing on this machine must not fail the study's trials
+    pool = WorkerPool(workers, device)
+    found = _preflight(file, console, device, pool.ask)  # data missing on this machine must not fail the study's trials
     refuse_other_contents(spec, found.study.contents)
     options = RunOptions(
         url=storage,
@@ -132,6 +136,7 @@ def worker(
         grace=grace,
         artifacts=artifact_location(artifacts),
         together=together,
+        device=found.device,
     )
     outcome = run_study(spec, None, options, console=console, pool=pool)
     # a cluster restarts a worker that exits with an error: one failed trial would restart workers forever
@@ -148,17 +153,23 @@ def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
     print(f"{file.document.path}: valid, {count} trials{_trainings_each(file)}{_followups(file)}")
 
 
-def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json = False) -> None:
+def plan(
+    study: Study, sets: Sets = None, workers: Workers = 1, directory: Runs = RUNS, device: Device = "auto",
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """Print what a study would run and cost.
 
     Lists steps, tokens and estimated seconds of every trial on this machine.
     """
     file = study_file(study, sets, directory)
+    from rankopt.study.devices import described, gpus
     from rankopt.study.preflight import seconds_per_flop
 
-    planned = _preflight(file, printing.console(stderr=True)).planned
+    found = _preflight(file, printing.console(stderr=True), device)
+    planned = found.planned
     paces = {
-        precision: seconds_per_flop(precision) for precision in {trial.spec.training.precision for trial in planned}
+        precision: seconds_per_flop(precision, found.device)
+        for precision in {trial.spec.training.precision for trial in planned}
     }
     seconds = [trial.flops * paces[trial.spec.training.precision] for trial in planned]
     rows = [
@@ -172,7 +183,7 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
         for trial, duration in zip(planned, seconds, strict=True)
     ]
     if as_json:
-        print(json.dumps({"study": file.study.name, "trials": rows}, indent=2))
+        print(json.dumps({"study": file.study.name, "device": found.device, "trials": rows}, indent=2))
         return
     count = file.study.search.options["trials"] if file.sampled else len(rows)
     examples = f"; {len(rows)} examples:" if file.sampled else ""
@@ -187,6 +198,7 @@ def plan(study: Study, sets: Sets = None, directory: Runs = RUNS, as_json: Json 
         f"at least {total} of training on this machine (estimated from a timed matrix product, "
         "without evaluation and overhead)"
     )
+    print(described(found.device, workers, len(gpus()) if workers > 1 else 1))
     coverage = {trial.spec.model.name: trial.coverage for trial in sorted(planned, key=lambda trial: -trial.coverage)}
     for name, covered in coverage.items():
         print(f"adapters are on {covered:.0%} of the block weights of {name}")
@@ -196,10 +208,11 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
-def _preflight(file: StudyFile, console: Any, call: Call = _call) -> Preflight:
+def _preflight(file: StudyFile, console: Any, device: str, call: Call = _call) -> Preflight:
     """Validate a study's trials and read their data and models.
 
     Args:
+        device: see `choose_device`.
         call: calls a function that imports torch, perhaps in another process.
     """
     from rankopt.study.plan import validated_trials
@@ -208,7 +221,7 @@ def _preflight(file: StudyFile, console: Any, call: Call = _call) -> Preflight:
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     trials = call(validated_trials, file)
     _prepare_embedded(trials, console)
-    found: Preflight = call(preflight, file, trials)
+    found: Preflight = call(preflight, file, trials, device)
     for note in found.notes:
         say(note)
     if unfit := found.unfit:
@@ -217,7 +230,7 @@ def _preflight(file: StudyFile, console: Any, call: Call = _call) -> Preflight:
             f"recorded as failed: {unfit[0]}"
         )
     if any(spec.training.precision == "bf16" for _, spec in found.trials):
-        ratio = call(seconds_per_flop, "bf16") / call(seconds_per_flop, "fp32")
+        ratio = call(seconds_per_flop, "bf16", found.device) / call(seconds_per_flop, "fp32", found.device)
         if ratio > 2:
             say(
                 f"training.precision: bf16 is {ratio:.0f} times slower than fp32 on this machine (measured on a matrix "

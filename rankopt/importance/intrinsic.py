@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rankopt.importance.double import double
+
 
 @torch.no_grad()
 def two_nn(X: Tensor) -> float:
@@ -19,7 +21,7 @@ def two_nn(X: Tensor) -> float:
 
     Source: Facco et al. 2017, "Estimating the intrinsic dimension of datasets by a minimal neighborhood information".
     """
-    points = torch.unique(X.double(), dim=0)
+    points = torch.unique(double(X), dim=0)
     if len(points) < 3:
         return 0.0
     distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")

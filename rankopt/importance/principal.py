@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from rankopt.importance.double import double
+
 ITERATIONS = 8
 """Of the subspace iteration; PEFT's EVA takes 4."""
 
@@ -39,10 +41,10 @@ class PrincipalComponents:
         """Add rows `(n, width)`."""
         n, mean = len(X), X.mean(0)
         rows = X - mean
-        added = float(rows.double().square().sum())
+        added = float(double(rows).square().sum())
         if self.count:
             shift = math.sqrt(self.count * n / (self.count + n)) * (self.mean - mean)
-            added += float(shift.double().square().sum())
+            added += float(double(shift).square().sum())
             rows = torch.cat([self.S[:, None] * self.V, rows, shift[None]])
             mean = self.mean + (mean - self.mean) * n / (self.count + n)
         self.S, self.V = leading_directions(rows, self.k)
@@ -50,7 +52,7 @@ class PrincipalComponents:
 
     @property
     def ratios(self) -> Tensor:
-        return self.S.double().square().cpu() / max(self.variance, torch.finfo(torch.float64).tiny)
+        return double(self.S).square().cpu() / max(self.variance, torch.finfo(torch.float64).tiny)
 
 
 @torch.no_grad()

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rankopt.importance.double import double
+
 
 class SVD(NamedTuple):
     """A thin singular value decomposition `U diag(S) V^T`: U `(out, r)`, S `(r,)` decreasing, V `(in, r)`."""
@@ -82,7 +84,7 @@ def energy(S: Tensor) -> Tensor:
         >>> [round(value, 3) for value in energy(torch.tensor([2.0, 1.0])).tolist()]
         [0.8, 1.0]
     """
-    mass = S.double().square().cumsum(0)
+    mass = double(S).square().cumsum(0)
     return mass / mass[-1:].clamp_min(torch.finfo(mass.dtype).tiny)  # divided by its own last value: never above 1
 
 

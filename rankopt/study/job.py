@@ -28,6 +28,7 @@ class RunOptions:
         together: number of trials that each worker trains jointly.
         retry_failed: requeue failed trials before the workers start.
         results: results file to read first and to write after every trial; None for none.
+        device: type of device that workers train on: "cuda", "mps" or "cpu".
     """
 
     url: str
@@ -40,6 +41,7 @@ class RunOptions:
     together: int = 1
     retry_failed: bool = False
     results: Path | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,7 @@ class Objective:
                 result = training.run_trial(
                     spec, folder, observe=self._observer(trial, stopping), stop=self.stop, lane=lane,
                     checkpoint_steps=self.job.options.checkpoint_steps, evaluations=stopping.evaluations,
+                    device=self.job.options.device,
                 )  # fmt: skip
             if result.status == "complete":
                 for adapter in sorted({point.adapter for point in result.points}):

@@ -50,12 +50,14 @@ class Preflight:
         planned: the distinct trials that can start.
         unfit: for each of a search's other examples, why it cannot start.
         notes: remarks about the data, such as the order of the classes.
+        device: the type of device that the trials train on.
     """
 
     study: StudySpec
     planned: list[PlannedTrial]
     unfit: list[str]
     notes: list[str]
+    device: str
 
     @property
     def trials(self) -> list[tuple[Assignment, TrialSpec]]:
@@ -63,19 +65,23 @@ class Preflight:
         return [(trial.assignment, trial.spec) for trial in self.planned]
 
 
-def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> Preflight:
+def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]], device: str = "auto") -> Preflight:
     """Read the data and the models' configs, and run every allocator's `start` on layers without storage.
 
     Args:
         file: the study.
         trials: all trials of a grid; for a search examples, the first of which must be able to start.
+        device: see `choose_device`.
     Raises:
+        ValueError: torch cannot use the device.
         InvalidSpecError: a missing folder, an unknown model, a target that matches no layer, a budget that no pattern
             can meet, ...
     """
     from rankopt.allocators.build import absolute_budget, build_allocator
     from rankopt.tasks import task_of
+    from rankopt.training.device import choose_device
 
+    kind = choose_device(device)
     planned, lines, unfit, started, notes = [], [], [], set(), dict[str, None]()
     for number, (assignment, spec) in enumerate(trials):
         given = [name for name in ("data_dir", "data") if getattr(spec.task, name) is not None]
@@ -114,7 +120,7 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> Pr
     for trial in planned:
         spec = study.with_contents(trial.spec)
         distinct.setdefault(spec.key, replace(trial, spec=spec))
-    return Preflight(study, list(distinct.values()), unfit, list(notes))
+    return Preflight(study, list(distinct.values()), unfit, list(notes), kind)
 
 
 def directed(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> dict[Any, Any]:
@@ -143,16 +149,16 @@ def directed(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> dic
     return objectives | {"score": direction}
 
 
-def seconds_per_flop(precision: str = "fp32", seconds: float = 0.3) -> float:
-    """Measure the time of one floating-point operation in a large matrix product on the training device.
+def seconds_per_flop(precision: str = "fp32", device: str = "cpu", seconds: float = 0.3) -> float:
+    """Measure the time of one floating-point operation in a large matrix product.
 
     Args:
         precision: "fp32" or "bf16", which is many times slower on a CPU that only emulates it.
+        device: "cuda", "mps" or "cpu".
         seconds: duration of the measurement.
     """
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     a = torch.randn(512, 512, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     (a @ a).sum().item()  # the first product loads a library
     count, began = 0, time.perf_counter()

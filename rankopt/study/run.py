@@ -18,6 +18,7 @@ from rankopt.core.trial_spec import TrialSpec
 from rankopt.core.yaml import write
 from rankopt.study.attempts import keys, proposal_state
 from rankopt.study.database import PATIENCE
+from rankopt.study.devices import described
 from rankopt.study.events import TrialEnded, WorkerStopped
 from rankopt.study.followups import follow
 from rankopt.study.job import Job, RunOptions
@@ -101,6 +102,8 @@ def run_study(
         left = before["waiting"] + before["running"]
         needed = pool.count if store.search.follows else min(pool.count, -(-left // options.together))
         jobs = [Job(slot, spec.name, options, pool.threads) for slot in range(needed if left else 0)]
+        if jobs:
+            display.say(described(options.device, len(jobs), len(pool.gpus)))
         interrupted, refusal = _run_workers(pool, jobs, display, record)
         problem = record(last=True)
         refusal = refusal or problem

@@ -15,6 +15,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from rankopt.core.memory import OUT_OF_MEMORY, is_out_of_memory
+from rankopt.study.devices import gpus, share
 from rankopt.study.events import Event
 from rankopt.study.job import Job
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 T = TypeVar("T")
+FALLBACK = {"PYTORCH_ENABLE_MPS_FALLBACK": "1"}
+"""MPS lacks singular value decompositions; torch then computes them on the CPU."""
 
 
 class Idle(NamedTuple):
@@ -34,24 +37,26 @@ class Idle(NamedTuple):
 
 
 class WorkerPool:
-    """The worker processes of a run. They share the machine's cores, and end with their parent.
+    """The worker processes of a run. They share the machine's cores and GPUs, and end with their parent.
 
     Args:
         count: maximum number of workers. At most one per core starts now, the others with their jobs.
+        device: see `devices.share`.
     Attributes:
         count: as given.
+        gpus: the GPUs that several workers share, see `devices.gpus`.
         threads: per worker.
         events: those of the workers.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, device: str = "auto") -> None:
+        self.count, self.device = count, device
+        self.gpus = gpus() if count > 1 and device in ("auto", "cuda") else []
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.threads = max(1, cores // count)
         self.context = multiprocessing.get_context("spawn")
         self.events: multiprocessing.Queue[Event] = self.context.Queue()
-        with _quiet_interrupts(self.threads):
-            self.idle = [self._start(asked=number == 0) for number in range(min(count, cores))]
+        self.idle = [self._start(number, asked=number == 0) for number in range(min(count, cores))]
 
     def ask(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function in the worker that gets the first job; return its result or raise its error.
@@ -82,8 +87,7 @@ class WorkerPool:
     def begin(self, job: Job) -> BaseProcess:
         """Give a job to an idle worker, or to a new one."""
         if not self.idle:
-            with _quiet_interrupts(self.threads):
-                self.idle.append(self._start())
+            self.idle.append(self._start(job.slot))
         worker = self.idle.pop(0)
         with worker.pipe, suppress(BrokenPipeError):  # it crashed already; its exit code is read later
             worker.pipe.send(job)
@@ -94,10 +98,12 @@ class WorkerPool:
         while self.idle:
             self.idle.pop().pipe.close()
 
-    def _start(self, asked: bool = False) -> Idle:
+    def _start(self, number: int, asked: bool = False) -> Idle:
         theirs, ours = self.context.Pipe()
         process = self.context.Process(target=_wait, args=(theirs, self.events.put, asked), daemon=True)
-        process.start()
+        variables = {"OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
+        with _child_environment(variables | FALLBACK | share(self.device, self.gpus, number)):
+            process.start()
         theirs.close()  # otherwise sending to a crashed worker would not fail
         return Idle(process, ours)
 
@@ -166,9 +172,8 @@ def _answer(function: Callable[..., Any], args: Any) -> bytes:
 
 
 @contextmanager
-def _quiet_interrupts(threads: int) -> Iterator[None]:
-    """Child processes ignore SIGINT, which the parent handles, and use their share of the cores."""
-    variables = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+def _child_environment(variables: dict[str, str]) -> Iterator[None]:
+    """Processes that start in this context have these variables and ignore SIGINT, which the parent handles."""
     saved: dict[str, Any] = {name: os.environ.get(name) for name in variables}
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(variables)

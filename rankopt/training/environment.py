@@ -10,18 +10,19 @@ from pathlib import Path
 
 import torch
 
+from rankopt.training.device import device_name
+
 PACKAGES = ("rankopt", "torch", "transformers", "datasets", "accelerate", "peft", "optuna", "numpy")
 
 
 @cache
-def environment() -> dict[str, str]:
-    """Package versions, code revision, device and number of threads."""
+def environment(device: str) -> dict[str, str]:
+    """Package versions, code revision, number of threads, and the name of the device of a type."""
     versions = {name: metadata.version(name) for name in PACKAGES}
-    cuda = torch.cuda.is_available()
     return versions | {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "device": device_name(device),
         "threads": str(torch.get_num_threads()),
         "code": code_revision(),
     }

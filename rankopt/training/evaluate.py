@@ -91,12 +91,11 @@ def predict(
 
 def batches(adapted: Adapted, task: Task, data: Encoded, batch_size: int) -> Iterator[Batch]:
     """Padded batches, shortest examples first, on the model's device."""
-    device = next(adapted.net.parameters()).device
     order = np.argsort(data.lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         items = [data[int(i)] for i in order[start : start + batch_size]]
         batch = task.problem.collate(items, adapted.tokenizer, adapted.net.config)
-        yield {key: value.to(device) for key, value in batch.items()}
+        yield {key: value.to(adapted.device) for key, value in batch.items()}
 
 
 @torch.no_grad()
@@ -105,10 +104,9 @@ def _answers(
     on_batch: Callable[[], None],
 ) -> Answers:  # fmt: skip
     net = adapted.net.eval()
-    device = next(net.parameters()).device
     chunks = []
     for batch in given:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(adapted.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
             inputs = {name: value for name, value in batch.items() if name != "labels"}
             logits = adapted.in_task_order(net(**inputs).logits).float()
         kept = task.problem.answers(logits, batch["labels"])

@@ -17,6 +17,7 @@ from rankopt.lowrank.inject import inject, target_names
 from rankopt.lowrank.layers import Layers
 from rankopt.lowrank.scale import Scale, ScalePolicy
 from rankopt.tasks.base import Task
+from rankopt.training.device import choose_device
 from rankopt.training.dropout import use_lean_dropout
 from rankopt.training.labels import columns_of
 from rankopt.training.pretrained import load_pretrained, within
@@ -48,12 +49,17 @@ class Adapted:
     fingerprint: str
     notes: tuple[str, ...]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.net.parameters()).device
+
     def in_task_order(self, logits: Tensor) -> Tensor:
         """The model's logits, `(b, outputs)`, in the order of the task's labels."""
         return logits if self.columns is None else logits[:, list(self.columns)]
 
 
-def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) -> Adapted:
+def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int, device: str = "auto") -> Adapted:
     """Load a model in float32, freeze it, give it a head, and insert adapters.
 
     The checkpoint's head is kept if it has as many outputs as the task; its outputs are matched with the task's labels
@@ -64,8 +70,10 @@ def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) ->
         policy: scale policy of the adapters.
         task: gives the labels.
         seed: the trial's.
+        device: see `choose_device`.
     Raises:
-        ValueError: one line when the model or tokenizer cannot be read, or a target matches nothing.
+        ValueError: one line when the model or tokenizer cannot be read, a target matches nothing, or torch cannot use
+            the device.
     """
     base = load_pretrained(spec.name, spec.revision, task.problem)
     # everything is copied but the frozen weights
@@ -83,10 +91,9 @@ def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int) ->
     for part in base.head:
         module = net.get_submodule(part).requires_grad_(True)
         head_parameters += sum(p.numel() for p in module.parameters())
-    # now, so that the tensors in the allocator's state are on the same device
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    net.to(device)
-    if device == "cpu":
+    kind = choose_device(device)
+    net.to(kind)  # now, so that the tensors in the allocator's state are on the same device
+    if kind == "cpu":
         use_lean_dropout(net)
     return Adapted(
         net, base.tokenizer, layers, base.head, columns, base.parameters, head_parameters, base.fingerprint,

@@ -16,6 +16,7 @@ from rankopt.allocators.base import LayerPass
 from rankopt.lowrank.layers import Layers
 from rankopt.tasks.encode import Encoded
 from rankopt.tasks.problems.base import Problem
+from rankopt.training.device import random_module
 from rankopt.training.model import Adapted
 from rankopt.training.order import Order
 
@@ -145,18 +146,24 @@ def task_loss(adapted: Adapted, problem: Problem, precision: str) -> Callable[[B
 
 def training_batches(adapted: Adapted, problem: Problem, data: Encoded, order: Order) -> Iterator[Batch]:
     """A trial's micro-batches in its own order, one epoch after another, on the model's device."""
-    device = next(adapted.net.parameters()).device
     for epoch in itertools.count():
         indices = order.indices(epoch)
         for start in range(0, len(indices), order.batch_size):
             items = [data[int(i)] for i in indices[start : start + order.batch_size]]
             batch = problem.collate(items, adapted.tokenizer, adapted.net.config)
-            yield {key: value.to(device) for key, value in batch.items()}
+            yield {key: value.to(adapted.device) for key, value in batch.items()}
 
 
-def _same_random_numbers(net: nn.Module) -> Any:
-    devices = {p.device for p in net.parameters() if p.device.type == "cuda"}
-    return torch.random.fork_rng(devices=sorted(devices, key=str), device_type="cuda")
+@contextmanager
+def _same_random_numbers(net: nn.Module) -> Iterator[None]:
+    """Restore the random generators of the CPU and of the net's device."""
+    modules = [random_module(kind) for kind in {"cpu", *(p.device.type for p in net.parameters())}]
+    states = [module.get_rng_state() for module in modules]
+    try:
+        yield
+    finally:
+        for module, state in zip(modules, states, strict=True):
+            module.set_rng_state(state)
 
 
 def _rows(tensors: list[Tensor], batch: Batch) -> Tensor:

@@ -55,7 +55,7 @@ class TrialTrainer(Trainer):
         self.backward = backward
         super().__init__(
             model=adapted.net,
-            args=training_arguments(spec, steps, seed, folder),
+            args=training_arguments(spec, steps, seed, folder, adapted.device.type),
             train_dataset=data,
             data_collator=lambda items: problem.collate(items, adapted.tokenizer, adapted.net.config),
             compute_loss_func=self.loss,
@@ -176,9 +176,8 @@ class TrialTrainer(Trainer):
         self.load(Path(resume_from_checkpoint))
 
 
-def training_arguments(spec: TrainingSpec, steps: int, seed: int, folder: Path) -> TrainingArguments:
+def training_arguments(spec: TrainingSpec, steps: int, seed: int, folder: Path, device: str) -> TrainingArguments:
     """The Trainer's arguments for a trial of `steps` optimiser steps, without logging or saving of its own."""
-    cuda = torch.cuda.is_available()
     args = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -189,8 +188,8 @@ def training_arguments(spec: TrainingSpec, steps: int, seed: int, folder: Path) 
         warmup_steps=spec.warmup if spec.warmup < 1 else int(spec.warmup),
         max_grad_norm=spec.clip,
         bf16=spec.precision == "bf16",
-        use_cpu=not cuda,
-        dataloader_pin_memory=cuda,
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device == "cuda",
         remove_unused_columns=False,
         label_names=["labels"],
         seed=stream(seed, "dropout") % 2**32,  # seeds all global generators

@@ -111,6 +111,7 @@ def run_trial(
     checkpoint_steps: int | None = None,
     evaluations: int = 0,
     lane: Lane | None = None,
+    device: str = "auto",
 ) -> TrialResult:
     """Train one model under one allocator, and score it at every final pattern.
 
@@ -124,6 +125,7 @@ def run_trial(
         evaluations: number of evaluations on the search split during training, evenly spaced, the end excluded. They
             are reported to `observe` and change nothing else.
         lane: how the trial runs its passes (default: alone).
+        device: "cuda", "mps", "cpu", or "auto" for the first of these that torch can use.
     Returns:
         A complete result, or a failed one when the loss, the weights or the outputs are no longer finite.
     Raises:
@@ -131,7 +133,7 @@ def run_trial(
         InterruptedTrialError: `stop` returned True.
         OSError: nothing can be written, or the checkpoint to continue from is corrupt.
     """
-    prepared = prepare(spec, lane)
+    prepared = prepare(spec, lane, device)
     try:
         trained = train(
             prepared, folder, observe=observe, stop=stop, checkpoint_steps=checkpoint_steps, evaluations=evaluations
@@ -141,7 +143,7 @@ def run_trial(
         return _result(prepared, status="failed", reason=str(error))
 
 
-def prepare(spec: TrialSpec, lane: Lane | None = None) -> Prepared:
+def prepare(spec: TrialSpec, lane: Lane | None = None, device: str = "auto") -> Prepared:
     """Load model and data, and let the allocator initialise the adapters.
 
     Raises:
@@ -149,7 +151,7 @@ def prepare(spec: TrialSpec, lane: Lane | None = None) -> Prepared:
     """
     allocator, task, how = build_allocator(spec), task_of(spec.task), spec.training
     lane = lane or Lane()
-    adapted = load_adapted(spec.model, scale_policy(spec, allocator), task, spec.seed)
+    adapted = load_adapted(spec.model, scale_policy(spec, allocator), task, spec.seed, device)
     lane.take(adapted)
     data = load_data(spec.task, adapted.tokenizer)
     steps = total_steps(how.epochs, how.steps, len(data.train), how.batch_size, how.accumulation)
@@ -387,7 +389,7 @@ def _result(prepared: Prepared, **values: Any) -> TrialResult:
         metrics=prepared.task.metrics,
         minimised=prepared.task.minimised,
         layers=shapes_of(prepared.adapted.layers),
-        environment=environment() | hashes | {"task_version": str(prepared.task.version)},
+        environment=environment(prepared.adapted.device.type) | hashes | {"task_version": str(prepared.task.version)},
         **values,
     )
 

@@ -72,10 +72,11 @@ Pairs = list[tuple[float, float]]  # (ours, theirs) of every repetition
 def machine() -> dict[str, str]:
     """What the numbers are measured on and with."""
     from rankopt.study.preflight import seconds_per_flop
+    from rankopt.training.device import choose_device
 
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    slower = seconds_per_flop("bf16") > 2 * seconds_per_flop("fp32")
+    slower = seconds_per_flop("bf16", choose_device()) > 2 * seconds_per_flop("fp32", choose_device())
     packages = ("torch", "transformers", "peft", "optuna", "rankopt")
     return {
         "processor": names[0] if names else platform.processor(),

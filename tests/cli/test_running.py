@@ -91,6 +91,7 @@ def test_plan(here: Rankopt, valid_study: Path, tmp_path: Path) -> None:
     text = here("plan", valid_study, cwd=tmp_path).stdout
     assert "tiny: 2 trials" in text
     assert "24 steps" in text
+    assert re.search(r"^adapters are on \d+% of the block weights of ", text, re.MULTILINE)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -99,7 +100,7 @@ def test_a_warning_about_emulated_bf16(
 ) -> None:
     """On a machine where bf16 is slower, `plan` warns and its estimate includes the slowdown."""
     paces = {"fp32": 1e-7, "bf16": 2e-6}
-    monkeypatch.setattr("rankopt.study.preflight.seconds_per_flop", paces.__getitem__)
+    monkeypatch.setattr("rankopt.study.preflight.seconds_per_flop", lambda precision, device: paces[precision])
     quick, slow = (
         here("plan", valid_study, "--json", "--set", f"training.precision={precision}", cwd=tmp_path)
         for precision in paces
@@ -108,6 +109,35 @@ def test_a_warning_about_emulated_bf16(
     assert not quick.stderr
     took = [sum(row["seconds"] for row in json.loads(done.stdout)["trials"]) for done in (quick, slow)]
     assert took[1] == pytest.approx(20 * took[0], rel=0.1)
+
+
+def test_the_devices_of_a_plan(
+    here: Rankopt, valid_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several workers share the GPUs; without a GPU the CPU is used."""
+    import torch
+
+    assert "1 worker on cpu\n" in here("plan", valid_study, "--device", "cpu", cwd=tmp_path).stdout
+    monkeypatch.setattr("rankopt.study.preflight.seconds_per_flop", lambda precision, device: 1e-9)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    assert "4 workers on 4 GPUs\n" in here("plan", valid_study, "--workers", 4, cwd=tmp_path).stdout
+    assert json.loads(here("plan", valid_study, "--json", cwd=tmp_path).stdout)["device"] == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert "2 workers on mps\n" in here("plan", valid_study, "--workers", 2, cwd=tmp_path).stdout
+
+
+def test_an_absent_device_is_refused_before_anything_runs(here: Rankopt, valid_study: Path, tmp_path: Path) -> None:
+    """By `run` and `plan`; the study's folder is not even created."""
+    for command in ("run", "plan"):
+        done = here(command, valid_study, "--device", "mps", cwd=tmp_path)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("rankopt: --device mps cannot be used: torch ")
+    assert not (tmp_path / "runs").exists()
+    done = here("run", valid_study, "--device", "gpu", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "rankopt: --device must be auto, cuda, mps or cpu, got 'gpu'\n")
 
 
 def test_a_worker_joins_by_name(searched: Path, here: Rankopt, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_estimated_costs(tiny_study: Make, tmp_path: Path) -> None:
 
 def test_seconds_per_flop_is_plausible() -> None:
     """Between 1e-15 and 1e-7 seconds."""
-    assert 1e-15 < seconds_per_flop("fp32", 0.05) < 1e-7
+    assert 1e-15 < seconds_per_flop("fp32", "cpu", 0.05) < 1e-7
 
 
 def test_no_weights_are_read(tiny_study: Make, tiny_model: Path, monkeypatch: Any) -> None:

@@ -109,7 +109,7 @@ def test_two_workers_run_everything_once(finished: tuple[Path, Any], rankopt: Ca
     assert all(
         len(list(os.scandir(folder / "runs" / "tiny" / name))) == n for name, n in (("trials", 0), ("artifacts", 8))
     )
-    assert "study tiny: 4 trials, 4 new, 0 complete" in done.stdout
+    assert "study tiny: 4 trials, 4 new, 0 complete\n2 workers on cpu\n" in done.stdout
     assert "[4/4]" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("4 complete, 0 failed, 0 running, 0 waiting")
     assert done.stderr == ""

@@ -7,13 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import psutil
 import pytest
 from transformers import AutoConfig
 
 from rankopt.core.errors import InvalidSpecError
 from rankopt.core.study_file import StudyFile
+from rankopt.study.devices import VISIBLE
 from rankopt.study.job import Job, RunOptions
 from rankopt.study.worker_pool import WorkerPool
 
@@ -70,6 +74,30 @@ def test_asked(tmp_path: Path) -> None:
     assert pool.begin(JOB) is worker.process
     pool.dismiss()
     worker.process.kill()
+
+
+def test_every_worker_has_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set before it starts, in turn, from the user's own list; a worker that is started again gets the same one."""
+    monkeypatch.setenv(VISIBLE, "2,5")
+    pool = WorkerPool(2)
+    workers = [pool.begin(replace(JOB, slot=slot)) for slot in (0, 1, 1)]
+    try:
+        assert [_gpu_of(worker) for worker in workers] == ["2", "5", "5"]
+        assert os.environ[VISIBLE] == "2,5"
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def test_workers_on_the_cpu_see_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VISIBLE, "2,5")
+    pool = WorkerPool(1, "cpu")
+    assert _gpu_of(pool.idle[0].process) == ""
+    pool.dismiss()
+
+
+def _gpu_of(process: BaseProcess) -> str:
+    return psutil.Process(process.pid).environ()[VISIBLE]
 
 
 def test_an_error_that_cannot_travel(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_numbers_of_a_study(allocator: str, options: dict[str, Any], tiny_spec: 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             expected.order.epoch = state.global_step // 3
 
-    args = training_arguments(spec.training, expected.steps, spec.seed, tmp_path)
+    args = training_arguments(spec.training, expected.steps, spec.seed, tmp_path, "cpu")
     optimizer = torch.optim.AdamW(found.parameter_groups(spec.training.lr, weight_decay=0.01), fused=True)
     trainer = Ordered(
         model=found.model, args=args, train_dataset=expected.data.train, optimizers=(optimizer, None),

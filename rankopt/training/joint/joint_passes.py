@@ -116,8 +116,8 @@ def _shrink(requests: list[Forward], problem: Exception, log: Log) -> None:
     if isinstance(problem, torch.OutOfMemoryError):
         lane.stack.most = count // 2
         gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        if (device := lane.adapted.device.type) != "cpu":
+            torch.get_device_module(device).empty_cache()
         log(f"joint passes of {count} trials of {kind} do not fit into memory: {count // 2} trials from now on")
     else:
         lane.stack.most = 1

@@ -107,7 +107,7 @@ class JointLane(Lane):
 
     def drawing(self) -> AbstractContextManager[None]:
         """Within this context random numbers come from the trial's own generator, whichever thread runs."""
-        return self._random.drawing(next(self.adapted.net.parameters()).device.type)
+        return self._random.drawing(self.adapted.device.type)
 
     def mark(self) -> None:
         """Remember the states of the trial's generators before a forward pass."""

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor
+
+from rankopt.training.device import choose_device, random_module
 
 SINGLETONS = (PartialState, AcceleratorState, GradientState)
 
@@ -26,9 +27,7 @@ class RandomStates:
     """
 
     def __init__(self) -> None:
-        self.states = {"cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            self.states["cuda"] = torch.cuda.get_rng_state()
+        self.states = {kind: _get(kind) for kind in {"cpu", choose_device()}}
 
     def restore(self) -> None:
         """Set the process's generators to these states."""
@@ -66,8 +65,9 @@ class ProcessState:
 
 
 def _get(device: str) -> Tensor:
-    return torch.cuda.get_rng_state() if device == "cuda" else torch.get_rng_state()
+    state: Tensor = random_module(device).get_rng_state()
+    return state
 
 
 def _set(device: str, state: Tensor) -> None:
-    torch.cuda.set_rng_state(state) if device == "cuda" else torch.set_rng_state(state)
+    random_module(device).set_rng_state(state)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from rankopt.training.device import random_module
 from rankopt.training.dropout import ATTENTION as LEAN
 from rankopt.training.joint.stacked_modules import (
     ATTENTION,
@@ -75,13 +76,13 @@ class Stack:
             self.net.train(training)
         inputs = _stacked(parts, width)
         device = inputs["input_ids"].device
-        before, layout = _generator(device), _blocks_of(parts, width)
+        before, layout = random_module(device.type).get_rng_state(), _blocks_of(parts, width)
         token = blocks.set(layout)
         try:
             logits: Tensor = self.net(**inputs).logits
         finally:
             blocks.reset(token)
-        if not torch.equal(before, _generator(device)):
+        if not torch.equal(before, random_module(device.type).get_rng_state()):
             raise CannotStackError("it draws random numbers outside its dropout modules")
         return [_own(logits[block.first : block.first + block.rows], block.part, inputs) for block in layout]
 
@@ -123,7 +124,3 @@ def _widened(x: Tensor, width: int, value: Any) -> Tensor:
 def _replace(net: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(net.get_submodule(parent), child, module.train(net.training))
-
-
-def _generator(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
