@@ -1,20 +1,21 @@
 """Kill studies with SIGKILL at random moments: once resumed to the end, are they the uninterrupted ones?
 
-    python tests/kills.py [--kills 300] [--seed 0] [--modes tpe,pruner]
+    python tests/kills.py [--kills 300] [--modes tpe,pruner] [--folder FOLDER --seconds 150]
 
 Runs a tiny study of each mode without interruption (every allocator; two workers; joint training; one-shot, TPE,
 repeated and pruned searches). Then runs it again in chains: kills the whole command or one worker process at a random
-moment, resumes, kills again, and at last lets it finish. Compares results, adapters and predictions bit for bit (joint
-training: to 1e-6), counts every trial, and looks for files left behind. Prints a table; exit code 0 when all agree.
+moment of a training, an evaluation, an export or an upload, resumes, kills again, and at last lets it finish. Compares
+results, adapters and predictions bit for bit (joint training: to 1e-6), counts every trial, and looks for files left
+behind. Prints a table; exit code 0 when all agree. With a folder the proof can be made in parts.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,12 +23,15 @@ import tempfile
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import warm_process
 from optuna.trial import TrialState
 
 from rankopt.allocators import ALLOCATORS
@@ -40,6 +44,13 @@ from rankopt.study.storage_url import sqlite_url
 QUICKLY = ("--wandb", "disabled", "--heartbeat", "1", "--grace", "4", "--checkpoint-steps", "7")
 LR = {"training.lr": {"float": [1e-3, 1e-2], "log": True}}
 ONE = {"score": "maximize"}
+MOMENTS = {
+    # what appears in the study's folder when it begins, and the longest wait, as a share of a training
+    "training": ("log.txt", 1.0),
+    "evaluation": ("trials/*/checkpoints/checkpoint-60/seal.json", 0.2),
+    "export": ("trials/*/adapter", 0.02),
+    "upload": ("artifacts/*", 0.05),
+}
 NESTED = {"name": "nested", "curve": [1.0], "looks": 4, "recovery": 0.5}
 
 
@@ -58,7 +69,6 @@ class Mode:
     words: tuple[str, ...] = ()
     close: bool = False
     base: dict[str, Any] = field(default_factory=dict)
-    tally: Counter[str] = field(default_factory=Counter)
 
 
 def modes() -> dict[str, Mode]:
@@ -111,52 +121,60 @@ def changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in base.items() if value is not None}
 
 
-def start(study: Path, folder: Path, words: tuple[str, ...]) -> subprocess.Popen[bytes]:
+def start(study: Path, folder: Path, words: tuple[str, ...]) -> BaseProcess:
     """`rankopt run` in a process group of its own."""
-    command = [sys.executable, "-m", "rankopt", "run", str(study), "--dir", str(folder), *QUICKLY, *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     folder.mkdir(exist_ok=True)
-    with (folder / "output.txt").open("ab") as output:
-        return subprocess.Popen(
-            command, cwd=folder, env=environment, start_new_session=True, stdout=output, stderr=subprocess.STDOUT
-        )
+    command = ["run", str(study), "--dir", str(folder), *QUICKLY, *words]
+    return warm_process.start(command, folder, folder / "output.txt", {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})
 
 
-def kill(process: subprocess.Popen[bytes], draw: random.Random) -> None:
+def kill(process: BaseProcess, draw: random.Random) -> None:
     """Kill the whole command, or one of its worker processes."""
     children = subprocess.run(
         ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False
     ).stdout.split()
     if children and draw.random() < 0.5:
-        os.kill(int(draw.choice(children)), signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it ended by itself a moment ago
+            os.kill(int(draw.choice(children)), signal.SIGKILL)
     else:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid or 0, signal.SIGKILL)
+        process.join()
 
 
-def chain(study: Path, folder: Path, mode: Mode, kills: int, seconds: float, draw: random.Random) -> int:
-    """Run a study to its end under at most so many kills; returns how many there were."""
-    log, done, process = folder / study.stem / "log.txt", 0, start(study, folder, mode.words)
-    while done < kills:
-        lines = _text(log).count("started by worker")
-        while process.poll() is None and _text(log).count("started by worker") <= lines:
-            time.sleep(0.02)
-        end = time.monotonic() + draw.uniform(0, seconds)
-        while process.poll() is None and time.monotonic() < end:
-            time.sleep(0.005)
-        if process.poll() is not None:
+def signs(here: Path, moment: str) -> set[tuple[str, int]]:
+    """What shows how often a study has come to a moment: a new element is a new time."""
+    if moment == "training":
+        return {("started", number) for number in range(_text(here / "log.txt").count("started by worker"))}
+    found = set()
+    for path in here.glob(MOMENTS[moment][0]):
+        with suppress(FileNotFoundError):
+            found.add((str(path), path.stat().st_mtime_ns))
+    return found
+
+
+def chain(study: Path, folder: Path, mode: Mode, kills: int, seconds: float, draw: random.Random) -> Counter[str]:
+    """Run a study to its end under at most so many kills; returns how many there were, by moment."""
+    here, hits, process = folder / study.stem, Counter[str](), start(study, folder, mode.words)
+    while hits.total() < kills:
+        moment = draw.choice(list(MOMENTS))
+        before, longest = signs(here, moment), MOMENTS[moment][1] * seconds
+        while process.is_alive() and signs(here, moment) <= before:
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, longest))
+        if not process.is_alive():
             break
         kill(process, draw)
-        done += 1
-        if process.poll() is not None:
+        hits[moment] += 1
+        if not process.is_alive():
             process = start(study, folder, mode.words)
-    process.wait()
-    if process.returncode:  # the last kill may have met the end of the run
+    process.join()
+    if process.exitcode:  # the last kill may have met the end of the run
         process = start(study, folder, mode.words)
-        process.wait()
-    if process.returncode:
-        raise RuntimeError(f"rankopt run ended with {process.returncode}: {_text(folder / 'output.txt')[-2000:]}")
-    return done
+        process.join()
+    if process.exitcode:
+        raise RuntimeError(f"rankopt run ended with {process.exitcode}: {_text(folder / 'output.txt')[-2000:]}")
+    return hits
 
 
 def _text(path: Path) -> str:
@@ -213,53 +231,100 @@ def differences(one: Any, other: Any, close: bool, path: str = "") -> Iterator[s
         yield f"{path}: {str(one)[:80]} and {str(other)[:80]}"
 
 
-def prove(kills: int, seed: int, only: list[str], scratch: Path) -> list[str]:
-    """Chains of every mode until there were enough kills. Returns what differs; prints the table."""
-    draw, base, chosen = random.Random(seed), world(scratch), modes()
-    chosen = {name: mode for name, mode in chosen.items() if not only or name in only}
-    wrong, total, straight, number = [], 0, {}, itertools.count()
-    for name, mode in itertools.cycle(chosen.items()):
-        if total >= kills:
-            break
+class Proof:
+    """Chains of kills, whose rows are kept in a file, so that the proof can be made in parts.
+
+    Args:
+        folder: keeps the model, the data, the uninterrupted runs and the rows.
+        seed: of the first chain.
+        only: names of modes; all when empty.
+    """
+
+    def __init__(self, folder: Path, seed: int = 0, only: Sequence[str] = ()) -> None:
+        self.folder, self.seed, self.base = folder.resolve(), seed, world(folder.resolve())
+        (self.folder / "scratch").mkdir(exist_ok=True)
+        self.modes = {name: mode for name, mode in modes().items() if not only or name in only}
+        self.straight: dict[str, tuple[Any, float, int]] = {}
+        self.table = self.folder / "table.jsonl"
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in _text(self.table).splitlines()]
+
+    def kills(self, name: str | None = None) -> int:
+        """Kills so far, of one mode or of all."""
+        return sum(row["kills"] for row in self.rows if name in (None, row["mode"]))
+
+    def step(self, kills: int = 3) -> None:
+        """One chain of the mode that was killed least so far.
+
+        With three kills no training crashes often enough to be recorded as a failure.
+        """
+        name = min(self.modes, key=self.kills)
+        mode, number = self.modes[name], len(self.rows)
+        study, expected, seconds, files = self._reference(name, mode)
+        folder, scratch = self.folder / f"chain-{number}", self.folder / "scratch"
+        hits = chain(study, folder, mode, kills, seconds, random.Random(f"{self.seed} {number}"))
+        found = list(differences(expected, outcome(folder, study.stem, scratch), mode.close))
+        left = left_over(folder, study.stem, files)
+        row = {"mode": name, "kills": hits.total(), "hits": hits, "differences": found[:5], "left": left}
+        self.rows.append(row)
+        with self.table.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"{self.kills():4} kills  {name}: {dict(hits)}, {found or 'identical'}, left over: {left or 'nothing'}")
+        if not found and not left:
+            shutil.rmtree(folder)
+
+    def _reference(self, name: str, mode: Mode) -> tuple[Path, Any, float, int]:
+        """A mode's study file; its uninterrupted outcome, seconds of a training and number of artifacts."""
         label = name.replace(" ", "-")
-        study = scratch / f"{label}.yaml"
-        if name not in straight:
-            write({"name": label, "base": changed(base, mode.base), **mode.study}, study)
-            began = time.monotonic()
-            chain(study, scratch / f"straight-{label}", mode, 0, 0, draw)
-            seconds = max(1.0, (time.monotonic() - began) / 2)
-            files = len(list((scratch / f"straight-{label}" / label / "artifacts").glob("*")))
-            straight[name] = (outcome(scratch / f"straight-{label}", label, scratch), seconds, files)
-        expected, seconds, files = straight[name]
-        folder = scratch / f"chain-{next(number)}"
-        done = chain(study, folder, mode, min(4, kills - total), seconds, draw)
-        found = list(differences(expected, outcome(folder, label, scratch), mode.close))
-        left = left_over(folder, label, files)
-        total += done
-        mode.tally.update(chains=1, kills=done, identical=not found, left=bool(left))
-        wrong += [f"{name}, {folder.name}: {line}" for line in (*found[:5], *(f"left over: {one}" for one in left))]
-        print(
-            f"{total:4} kills  {name}: {done} kills, {len(found)} differences, left over: {left or 'nothing'}",
-            flush=True,
-        )
-    print(f"\n{'mode':14} {'chains':>7} {'kills':>6} {'identical':>10} {'left over':>10}")
-    for name, mode in chosen.items():
-        row = mode.tally
-        print(f"{name:14} {row['chains']:7} {row['kills']:6} {row['identical']:10} {row['left']:10}")
-    return wrong
+        study, folder = self.folder / f"{label}.yaml", self.folder / f"straight-{label}"
+        if name not in self.straight:
+            spent = folder / "seconds"
+            if not spent.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                write({"name": label, "base": changed(self.base, mode.base), **mode.study}, study)
+                began = time.monotonic()
+                chain(study, folder, mode, 0, 0, random.Random())
+                spent.write_text(str((time.monotonic() - began) / 3))
+            files = len(list((folder / label / "artifacts").glob("*")))
+            self.straight[name] = outcome(folder, label, self.folder / "scratch"), float(_text(spent)), files
+        return study, *self.straight[name]
+
+    def problems(self) -> list[str]:
+        """What differed from the uninterrupted runs, or was left over."""
+        return [
+            f"{row['mode']}, chain-{number}: {line}"
+            for number, row in enumerate(self.rows)
+            for line in (*row["differences"], *(f"left over: {one}" for one in row["left"]))
+        ]
+
+    def __str__(self) -> str:
+        heads = ["mode", "chains", "kills", *MOMENTS, "identical", "left over"]
+        lines = ["  ".join(f"{head:>{max(10, len(head))}}" for head in heads)]
+        for name in [*self.modes, "all"]:
+            rows = [row for row in self.rows if name in ("all", row["mode"])]
+            hits = [sum(row["hits"].get(moment, 0) for row in rows) for moment in MOMENTS]
+            same, left = sum(not row["differences"] for row in rows), sum(bool(row["left"]) for row in rows)
+            cells = [name, len(rows), sum(hits), *hits, same, left]
+            lines.append("  ".join(f"{cell:>{max(10, len(head))}}" for cell, head in zip(cells, heads, strict=True)))
+        return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--kills", type=int, default=300, help="in all, those of earlier parts included")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--modes", default="", help="comma-separated; all by default")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no chain after so many seconds")
+    parser.add_argument("--folder", type=Path, help="continue the proof in this folder")
     asked = parser.parse_args()
+    end = time.monotonic() + asked.seconds
     with tempfile.TemporaryDirectory() as scratch:
-        wrong = prove(asked.kills, asked.seed, [name for name in asked.modes.split(",") if name], Path(scratch))
-    for line in wrong:
-        print(line)
-    sys.exit(bool(wrong))
+        folder = asked.folder or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        proof = Proof(folder, asked.seed, [name for name in asked.modes.split(",") if name])
+        while proof.kills() < asked.kills and time.monotonic() < end:
+            proof.step()
+    print(proof, *proof.problems(), sep="\n")
+    sys.exit(bool(proof.problems()))
 
 
 if __name__ == "__main__":
