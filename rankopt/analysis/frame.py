@@ -7,10 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
-from rankopt.core.errors import first_line
-from rankopt.core.result import Point, TrialResult
+from rankopt.core.result import Point, TrialResult, defect
 from rankopt.core.trial_spec import TrialSpec, content_hash, decode
 
 CONTROL = "uniform"
@@ -51,7 +49,7 @@ def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFra
         - `train_seconds`, `evaluate_seconds`, `steps`, `tokens`, `padded_tokens`, and those of `MEASURED` that are
           known: of the whole trial.
     """
-    complete = [result for result in results if result.points and not defect(result)]
+    complete = [result for result in results if result.status == "complete" and not defect(result)]
     specs = [decode(TrialSpec, result.spec) for result in complete]
     mixed = len({spec.budget.unit for spec in specs if spec.budget}) > 1
     settings = labels([spec.task.name for spec in specs], [_surroundings(spec, mixed) for spec in specs])
@@ -70,28 +68,6 @@ def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFra
     frame = pd.DataFrame(rows).sort_values(["setting", "allocator", "budget", "seed", "key"], kind="stable")
     extra = sorted(set(frame.columns) - set(COLUMNS))
     return frame[[*COLUMNS, *extra]].reset_index(drop=True)
-
-
-def defect(result: TrialResult) -> str:
-    """What makes the record of a complete result unusable in a table, or "" if nothing does."""
-    if result.status != "complete":
-        return ""
-    try:
-        decode(TrialSpec, result.spec)
-    except (ValidationError, TypeError) as error:
-        return f"its spec is not valid ({first_line(error)})"
-    if not (result.metrics and result.points and result.layers):
-        return "it has no " + ("metrics" if not result.metrics else "points" if not result.points else "layers")
-    metric = result.metrics[0]
-    for point in result.points:
-        for split, scores in [("search", point.search), *list(point.report.items())[:1]]:
-            if math.isnan(scores.get(metric, math.nan)):
-                return f"its point {point.label!r} has no {metric} on the {split} split"
-        if not point.report:
-            return f"its point {point.label!r} has no report split"
-        if set(point.pattern) != set(result.layers):
-            return f"its point {point.label!r} has ranks of other layers than the model"
-    return ""
 
 
 COLUMNS = [

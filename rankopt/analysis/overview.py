@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from rankopt.analysis.frame import defect
 from rankopt.analysis.search import configuration
-from rankopt.core.result import TrialResult
+from rankopt.core.result import TrialResult, defect
 from rankopt.core.study_spec import StudySpec
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from rankopt.core.errors import shown, violations
 from rankopt.core.pattern import RankPattern, Shape
+from rankopt.core.trial_spec import TrialSpec, decode
 
 Scores = dict[str, float]
 """Metric name -> value. The first metric of the task is the primary one."""
@@ -186,6 +189,35 @@ class TrialResult(Record):
     def sign(self) -> int:
         """-1 where the primary metric is better when lower, else 1; a score times the sign is better when higher."""
         return -1 if self.metrics[0] in self.minimised else 1
+
+
+def defect(result: TrialResult) -> str:
+    """What makes a complete result unusable: the field and its rule; "" if nothing does.
+
+    A failed result needs neither points nor a valid spec, because a search may propose an invalid one.
+    """
+    if result.status == "failed":
+        return ""
+    try:
+        decode(TrialSpec, result.spec)
+    except ValidationError as error:
+        return f"spec.{violations(error, TrialSpec)[0]}"
+    for field_name in ("metrics", "points", "layers"):
+        if not getattr(result, field_name):
+            return f"{field_name} must not be empty in a complete result"
+    metric = result.metrics[0]
+    for point in result.points:
+        if not point.report:
+            return f"points must have report scores, got none at point {shown(point.label)}"
+        for split, scores in {"search": point.search, **point.report}.items():
+            if not math.isfinite(scores.get(metric, math.nan)):
+                return (
+                    f"points must have a finite {shown(metric)} on split {shown(split)}, got {shown(scores)} "
+                    f"at point {shown(point.label)}"
+                )
+        if set(point.pattern) != set(result.layers):
+            return f"points must have a rank for every layer, which point {shown(point.label)} has not"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ValidationError
 
 from rankopt.analysis.averages import average
 from rankopt.analysis.comparison import Comparison, compare
-from rankopt.analysis.frame import VARIANTS, defect, tidy
+from rankopt.analysis.frame import VARIANTS, tidy
 from rankopt.analysis.pareto import front
 from rankopt.analysis.search import SearchRecord, configuration
-from rankopt.core.result import TrialResult
+from rankopt.core.result import TrialResult, defect
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.text import visible
 from rankopt.core.trial_spec import TrialSpec, decode

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from pydantic import ValidationError
 
 from rankopt.core.errors import violations
-from rankopt.core.result import TrialResult
+from rankopt.core.result import TrialResult, defect
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import decode
 
@@ -40,26 +39,15 @@ def read_result(attempt: int, data: Any) -> TrialResult:
     """
     try:
         result = TrialResult.model_validate_json(json.dumps(data))
-        _check(result)
-    except ValueError as error:
-        fault = violations(error, TrialResult)[0] if isinstance(error, ValidationError) else error
+        fault = defect(result)
+    except ValidationError as error:
+        fault = str(violations(error, TrialResult)[0])
+    if fault:
         raise ValueError(
             f"the result of attempt {attempt} in the storage cannot be read and is left out ({fault}): another version "
             "of rankopt wrote it, or it is damaged; use that version, or remove it (rankopt delete) and run again"
-        ) from None
+        )
     return result
-
-
-def _check(result: TrialResult) -> None:
-    """Refuse a complete result without points, or with a score that is missing or not a number."""
-    if result.status == "failed":
-        return
-    if not result.points or not result.metrics:
-        raise ValueError("points must not be empty in a complete result")
-    for point in result.points:
-        for name, scores in {"search": point.search, **point.report}.items():
-            if not math.isfinite(scores.get(result.metrics[0], math.nan)):
-                raise ValueError(f"point {point.label!r} must have a finite {result.metrics[0]} on split {name!r}")
 
 
 def check_same_search(stored: StudySpec, spec: StudySpec) -> None:

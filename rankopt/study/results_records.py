@@ -17,7 +17,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import math
 import re
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -26,9 +25,9 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from rankopt.analysis.blackbox import Row
 from rankopt.core.errors import shown, violations
 from rankopt.core.local_files import without_folders
-from rankopt.core.result import Record, TrialResult
+from rankopt.core.result import Record, TrialResult, defect
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import TrialSpec, content_hash, decode
+from rankopt.core.trial_spec import content_hash, decode
 
 SCHEMA = 1
 """The version of the format. Readers refuse lines of a later version."""
@@ -148,22 +147,8 @@ class TrialRecord(Record):
         result = self.result
         if not re.fullmatch(KEY, result.key):
             raise ValueError(f"result.key must match {KEY}, got {shown(result.key)}")
-        if result.status == "failed":
-            return self  # the spec of a failed proposal may be invalid
-        if not result.points or not result.metrics:
-            raise ValueError("result.points and result.metrics must not be empty in a complete result")
-        for point in result.points:
-            for name, scores in {"search": point.search, **point.report}.items():
-                if not math.isfinite(scores.get(result.metrics[0], math.nan)):
-                    raise ValueError(
-                        f"result.points must have a finite {result.metrics[0]!r} on split {name!r}, "
-                        f"got {shown(scores)} at point {point.label!r}"
-                    )
-            if not point.report or not set(point.pattern) <= set(result.layers):
-                raise ValueError(
-                    f"result.points must have report scores, and only layers of result.layers: point {point.label!r}"
-                )
-        _checked(TrialSpec, result.spec, "result.spec.")
+        if fault := defect(result):
+            raise ValueError(f"result.{fault}")
         return self
 
 

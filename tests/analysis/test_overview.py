@@ -19,7 +19,8 @@ def test_every_dimension_and_every_state() -> None:
     results = [complete, outside, damaged.model_copy(update={"metrics": ()}), failure(fourth, "out of memory")]
     rows: list[dict[str, Any]] = overview(study, results, {first.key, third.key, fourth.key})
     assert [row["status"] for row in rows] == [
-        "complete", "complete, not in the plan", "damaged: it has no metrics", "failed: out of memory",
+        "complete", "complete, not in the plan", "damaged: metrics must not be empty in a complete result",
+        "failed: out of memory",
     ]  # fmt: skip
     assert [row["configuration"] for row in rows] == ["steps 100", "steps 100", "steps 200", "steps 200"]
     assert (rows[0]["kept"], rows[0]["report"]) == (complete.own.kept, complete.score("report"))
@@ -36,5 +37,5 @@ def test_a_spec_without_names() -> None:
     study = grid()
     (result,) = make(trials(study)[:1])
     (row,) = overview(study, [result.model_copy(update={"spec": {"task": "rte"}})], set())
-    assert row["status"].startswith("damaged: its spec is not valid")
+    assert row["status"].startswith("damaged: spec.task must be")
     assert (row["task"], row["allocator"]) == (None, None)

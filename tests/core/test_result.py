@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rankopt.core.pattern import RankPattern, Shape
-from rankopt.core.result import Cost, LossEvent, Parameters, Point, RankEvent, TrialResult
+from rankopt.core.result import Cost, LossEvent, Parameters, Point, RankEvent, TrialResult, defect
 from rankopt.core.trial_spec import TrialSpec, decode
 
 SPEC = {"task": {"name": "rte"}, "allocator": {"name": "uniform"}, "budget": {"mean_rank": 2}}
@@ -82,6 +82,43 @@ def test_damage_is_refused(damage: dict[str, object]) -> None:
     data = json.loads(result().model_dump_json()) | damage
     with pytest.raises(ValidationError):
         TrialResult.model_validate_json(json.dumps(data))
+
+
+DEFECTS: dict[str, tuple[dict[str, object], str]] = {
+    "an invalid spec": ({"spec": SPEC | {"tusk": 1}}, "spec.tusk is not a known field"),
+    "a missing field of the spec": ({"spec": {}}, "spec.task is required"),
+    "no metrics": ({"metrics": ()}, "metrics must not be empty in a complete result"),
+    "no points": ({"points": ()}, "points must not be empty in a complete result"),
+    "no layers": ({"layers": {}}, "layers must not be empty in a complete result"),
+    "other layers": ({"layers": {"q": Shape(4, 4)}}, "points must have a rank for every layer, which point 'budget'"),
+    "another metric": ({"metrics": ("bleu",)}, "points must have a finite 'bleu' on split 'search', got {'accuracy'"),
+}
+
+
+@pytest.mark.parametrize("case", DEFECTS)
+def test_a_defect_is_one_line(case: str) -> None:
+    changes, message = DEFECTS[case]
+    found = defect(result(**changes))
+    assert found.startswith(message)
+    assert "\n" not in found
+    assert defect(result(status="failed", reason="?", **changes)) == ""
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("field", ["search", "validation", "mismatched", "report"])
+def test_scores_must_be_finite(field: str, value: float) -> None:
+    """On every split; at least one report split must be there."""
+    own = result().own
+    scores = {"accuracy": value}
+    report = {} if field == "report" else own.report | ({field: scores} if field in own.report else {})
+    point = own.model_copy(update={"report": report} | ({"search": scores} if field == "search" else {}))
+    assert defect(result(points=(own, point))).startswith("points must have ")
+    assert defect(result()) == ""
+
+
+def test_long_values_are_cut() -> None:
+    own = result().own.model_copy(update={"label": "x" * 5000, "search": {"accuracy": math.nan, "y" * 5000: 1.0}})
+    assert len(defect(result(points=(own,)))) < 500
 
 
 def test_frozen() -> None:

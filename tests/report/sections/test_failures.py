@@ -46,11 +46,11 @@ def test_an_invalid_proposal(study: StudySpec) -> None:
 
 
 DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
-    "no points": ({"points": ()}, "it has no points"),
-    "no metrics": ({"metrics": ()}, "it has no metrics"),
-    "no layers": ({"layers": {}}, "it has no layers"),
-    "an unknown field in its spec": ({"spec": {"tusk": {}}}, "its spec is not valid"),
-    "another metric": ({"metrics": ("bleu",)}, "has no bleu on the search split"),
+    "no points": ({"points": ()}, "points must not be empty"),
+    "no metrics": ({"metrics": ()}, "metrics must not be empty"),
+    "no layers": ({"layers": {}}, "layers must not be empty"),
+    "an unknown field in its spec": ({"spec": {"tusk": {}}}, "spec.tusk is not a known field"),
+    "another metric": ({"metrics": ("bleu",)}, "must have a finite 'bleu' on split 'search'"),
 }
 
 
