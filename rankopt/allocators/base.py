@@ -150,6 +150,10 @@ class Allocator(BaseModel, ABC):
         """Whether `choose` returns further patterns of the trained model."""
         return cls.choose is not Allocator.choose
 
+    def levels(self, top: int) -> tuple[float, ...]:
+        """The uniform ranks below `top`, the trained one, at whose cost `choose` finds patterns."""
+        return ()
+
     @abstractmethod
     def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
         """Initialise A, B, g and the masks.

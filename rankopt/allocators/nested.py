@@ -78,6 +78,10 @@ class Nested(Allocator):
     curve: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     looks: Annotated[int, Field(ge=0)] = 8
 
+    def levels(self, top: int) -> tuple[float, ...]:
+        levels = self.curve or tuple(float(2**k) for k in range(top.bit_length()))
+        return tuple(level for level in levels if level < top)
+
     def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
         recovery = steps_of(self.recovery, steps)
         if recovery >= steps:
@@ -142,7 +146,7 @@ class Nested(Allocator):
             kind: {name: float(curve[-1]) for name, curve in curves.items()} for kind, curves in gains.items()
         }
         chosen: dict[tuple[str, float], RankPattern] = {}
-        for level in self._curve(whole):
+        for level in sorted(self.levels(max(whole.values(), default=0)), reverse=True):
             budget = _budget(level)
             costs, allowed = {name: budget.cost(shapes[name]) for name in whole}, budget.amount(shapes)
             uniform = budget.uniform(shapes, max(whole.values()))
@@ -156,11 +160,6 @@ class Nested(Allocator):
             }
             chosen |= {(source, level): pattern for source, pattern in found.items()}
         return chosen
-
-    def _curve(self, whole: RankPattern) -> list[float]:
-        top = max(whole.values(), default=0)
-        levels = self.curve or tuple(float(2**k) for k in range(top.bit_length()))
-        return sorted((level for level in levels if level < top), reverse=True)
 
     def _drawn(self, state: State, layers: Layers, number: int) -> RankPattern:
         """A prefix pattern, a function of (seed, step, number)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,7 +12,7 @@ from rankopt.core.errors import shown
 from rankopt.core.result import TrialResult
 from rankopt.core.space import dimensions
 from rankopt.core.study_spec import StudySpec, first_repeated
-from rankopt.core.trial_spec import Named
+from rankopt.core.trial_spec import Named, TrialSpec
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -50,6 +50,16 @@ class Search(BaseModel, ABC):
     def check(self, study: StudySpec) -> None:
         """Refuse a study that this search cannot run.
 
+        Raises:
+            ValueError: one line.
+        """
+
+    def check_levels(self, spec: TrialSpec, levels: Callable[[int], Collection[float]]) -> None:
+        """Refuse a trial whose super-network will lack a pattern that the search wants.
+
+        Args:
+            spec: the trial.
+            levels: `Allocator.levels` of its allocator.
         Raises:
             ValueError: one line.
         """

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from rankopt.analysis.frame import CONTROL
@@ -11,7 +10,7 @@ from rankopt.analysis.oneshot import origin
 from rankopt.core.path import fields_of, split_path
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import Positive
+from rankopt.core.trial_spec import Positive, TrialSpec
 from rankopt.search.base import Search, check_lists
 
 PatternSource = Literal["uniform", "energy", "sensitivity", "evolved"]
@@ -58,7 +57,23 @@ class OneShot(Search):
                 )
             if self.epochs and trial.get("training", {}).get("steps") is not None:
                 raise ValueError("search.epochs must be left out if base.training.steps is set, which overrides it")
-            self._check_levels(trial)
+
+    def check_levels(self, spec: TrialSpec, levels: Callable[[int], Collection[float]]) -> None:
+        top = spec.budget.mean_rank if spec.budget else float(spec.model.max_rank)
+        if self.levels is None or top is None:
+            return  # the level of another amount depends on the model
+        if top % 1:
+            raise ValueError(
+                f"search.levels must be left out if budget.mean_rank is not a whole number, got {top:g}: the "
+                "largest level then depends on the model's layers"
+            )
+        known = [*sorted(levels(int(top))), top]
+        for level in self.levels:
+            if level not in known:
+                raise ValueError(
+                    f"search.levels must be ranks at which allocator {spec.allocator.name!r} finds patterns "
+                    f"({', '.join(f'{one:g}' for one in known)}), got {level:g}"
+                )
 
     def follow(self, assignment: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
         # the pattern replaces the allocator and the budget of the point
@@ -80,23 +95,3 @@ class OneShot(Search):
             if source != CONTROL or len(set(point.pattern.values())) > 1:
                 allocator = {"name": "static", "found": source, "ranks": dict(point.pattern)}
             yield {**kept, "allocator": allocator, "budget": {"mean_rank": level, "unit": "parameters"}}
-
-    def _check_levels(self, trial: dict[str, Any]) -> None:
-        """Refuse a level at which the super-network has no pattern."""
-        budget = trial.get("budget") or {"mean_rank": trial.get("model", {}).get("max_rank", 16)}
-        top = budget.get("mean_rank")
-        if top is None:
-            return  # the level of another amount depends on the model
-        if self.levels and top % 1:
-            raise ValueError(
-                f"search.levels must be left out if budget.mean_rank is not a whole number, got {top:g}: the "
-                "largest level then depends on the model's layers"
-            )
-        curve = trial.get("allocator", {}).get("curve")
-        if not (curve is None or isinstance(curve, list | tuple)):
-            return  # the allocator reports this error
-        for level in self.levels or ():
-            power = level < top and math.log2(level).is_integer() and level >= 1
-            if level != top and not (power if curve is None else level in curve):
-                of = f"allocator.curve {curve}" if curve else f"the powers of two below {top:g}"
-                raise ValueError(f"search.levels must be one of {of}, or the largest level {top:g}, got {level:g}")

@@ -14,6 +14,7 @@ from rankopt.core.study_file import StudyFile, check_options
 from rankopt.core.study_spec import first_repeated
 from rankopt.core.trial_spec import Named, TaskSpec, TrialSpec, decode
 from rankopt.search import SEARCHES, build_search
+from rankopt.search.base import Search
 from rankopt.search.pruners import PRUNERS, build_pruner
 from rankopt.tasks import TASKS
 from rankopt.tasks.metrics import metrics_of
@@ -48,7 +49,7 @@ def validated_trials(file: StudyFile) -> list[tuple[Assignment, TrialSpec]]:
     _validate_search(file)
     pruner = file.study.search.options.get("pruner")
     prunes = pruner is not None and build_pruner(decode(Named, pruner)).evaluations > 0
-    super_network = SEARCHES[file.study.search.name].super_network
+    search = build_search(file.study)
     lines, trials, seen = list(_hidden_problems(file)), [], set()
     for number, assignment in enumerate(file.assignments()):
         try:
@@ -63,17 +64,34 @@ def validated_trials(file: StudyFile) -> list[tuple[Assignment, TrialSpec]]:
             if prunes and not ALLOCATORS[spec.allocator.name].is_fixed():
                 problem = Violation(("allocator", "name"), NOT_FIXED.format(spec.allocator.name))
                 lines.append(file.line(problem, assignment))
-            if super_network and not ALLOCATORS[spec.allocator.name].trains_super_network():
-                able = ", ".join(name for name, kind in ALLOCATORS.items() if kind.trains_super_network())
-                text = f"must be an allocator that trains a super-network ({able}) under the search "
-                text += f"{file.study.search.name!r}, got {spec.allocator.name!r}"
-                lines.append(file.line(Violation(("allocator", "name"), text), assignment))
+            lines += _super_network_problems(file, search, assignment, spec)
             if spec.key not in seen:
                 seen.add(spec.key)
                 trials.append((assignment, spec))
     if lines:
         raise InvalidSpecError(lines)
     return trials
+
+
+def _super_network_problems(file: StudyFile, search: Search, assignment: Assignment, spec: TrialSpec) -> Iterator[str]:
+    """Problems of a trial under a search that needs a super-network, and perhaps its patterns at some levels."""
+    from rankopt.allocators import ALLOCATORS
+    from rankopt.allocators.build import build_allocator
+
+    if not search.super_network:
+        return
+    allocator = build_allocator(spec)
+    if not allocator.trains_super_network():
+        able = ", ".join(name for name, kind in ALLOCATORS.items() if kind.trains_super_network())
+        text = f"must be an allocator that trains a super-network ({able}) under the search "
+        text += f"{file.study.search.name!r}, got {spec.allocator.name!r}"
+        yield file.line(Violation(("allocator", "name"), text), assignment)
+        return
+    try:
+        search.check_levels(spec, allocator.levels)
+    except ValueError as error:
+        problem = violation_of(str(error))
+        yield file.at(problem.location, problem.message)
 
 
 def _hidden_problems(file: StudyFile) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -53,6 +54,25 @@ def test_sources_and_levels_are_chosen() -> None:
     assert list(OneShot(retrain=()).follow({}, RESULT)) == []
 
 
+@pytest.mark.parametrize(
+    ("levels", "base", "message"),
+    [
+        ([2, 16], {}, ""),
+        ([2, 3], {}, r"finds patterns \(1, 2, 16\), got 3"),
+        ([32], {}, "got 32"),
+        ([2, 4], {"budget": {"mean_rank": 4}}, ""),
+        ([2], {"budget": {"mean_rank": 2.5}}, "left out if budget.mean_rank is not a whole number, got 2.5"),
+        ([3], {"budget": {"parameters": 100}}, ""),  # depends on the model
+    ],
+)
+def test_levels_are_those_of_the_allocator(levels: list[float], base: dict[str, Any], message: str) -> None:
+    """Whatever the allocator calls the option that sets them."""
+    spec = study(search={"levels": levels})
+    trial = spec.model_copy(update={"base": {**spec.base, **base}}).trial({})
+    with pytest.raises(ValueError, match=message) if message else nullcontext():
+        build_search(spec).check_levels(trial, lambda top: [2.0, 1.0])
+
+
 def test_fields_that_vary_together_with_the_allocator() -> None:
     """Only allocator and budget are replaced; the seed that varies with them stays."""
     spec = study(space={"allocator.recovery, seed": [[0.3, 1]], "budget.mean_rank, training.lr": [[4.0, 2e-3]]})
@@ -75,12 +95,6 @@ def test_trainings_from_scratch_may_have_other_epochs() -> None:
         ({"search": {"trials": 5}}, r"search\.trials must be left out under the search 'oneshot'"),
         ({"search": {"pruner": {"name": "median"}}}, r"search\.pruner must be left out"),
         ({"space": {"training.lr": {"float": [0.1, 0.2]}}}, "must be a list of values under the search 'oneshot'"),
-        (
-            {"search": {"levels": [2, 3]}},
-            "levels must be one of the powers of two below 16, or the largest level 16, got 3",
-        ),
-        ({"search": {"levels": [32]}}, "got 32"),
-        ({"search": {"levels": [2]}, "space": {"budget.mean_rank": [2.5]}}, "not a whole number, got 2.5"),
         (
             {"search": {"epochs": 2}, "space": {"training.steps": [50]}},
             r"search\.epochs must be left out if base\.training\.steps is set",

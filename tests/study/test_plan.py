@@ -257,6 +257,14 @@ def test_a_name_without_its_mapping(tiny_study: Make) -> None:
         StudyFile(path)
 
 
+def test_a_level_without_a_pattern(tiny_study: Make) -> None:
+    """`search.levels` must be levels of the allocator; one line, whatever the number of trials."""
+    path = tiny_study(allocator={"name": "nested", "curve": [1.0, 3.0]}, budget=None, model__scale="unit")
+    path.write_text(path.read_text() + "search: {name: oneshot, levels: [2.0]}\n")
+    (line,) = problem_lines(path)
+    assert line.endswith("search.levels must be ranks at which allocator 'nested' finds patterns (1, 3, 4), got 2")
+
+
 @pytest.mark.parametrize("search", ["grid", "oneshot"])
 def test_a_value_listed_twice(tiny_study: Make, search: str) -> None:
     """A grid would count a seed twice."""
