@@ -21,7 +21,9 @@ class CostTable(Section):
         if not evidence.settings:
             return None
         own = evidence.points[evidence.points["own"].astype(bool)]
-        groups = own.groupby(["setting", "allocator", "budget"], dropna=False, sort=True)
+        # of a search, one row for all configurations of an allocator
+        own = own.assign(words=[evidence.words(row) if evidence.study.listed else "" for _, row in own.iterrows()])
+        groups = own.groupby(["setting", "allocator", "budget", "words"], dropna=False, sort=True)
         costs = groups.agg(
             trials=("key", "size"),
             train=("train_seconds", "mean"),
@@ -33,7 +35,9 @@ class CostTable(Section):
             head=("head", "mean"),
         ).reset_index()
         costs["padded"] = 1 - costs["tokens"] / costs["padded"]
-        costs.columns = ["task", "allocator", "mean rank", "trials", *list(FORMATS)[1:]]
+        costs.columns = ["task", "allocator", "mean rank", "configuration", "trials", *list(FORMATS)[1:]]
+        if not costs["configuration"].any():
+            del costs["configuration"]
         total = float(own["train_seconds"].sum() + own["evaluate_seconds"].sum())
         text = (
             "Means per trial. Wall-clock seconds depend on the device (see Provenance). Padding: share of all tokens. "

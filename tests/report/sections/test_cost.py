@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from synthetic_results import blocks
+from synthetic_results import blocks, make, searched, trials
 
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
@@ -31,3 +31,13 @@ def test_means_and_total(study: StudySpec, results: list[TrialResult]) -> None:
     frame = block.tables[0].frame
     assert frame["trials"].sum() == len(costs)
     assert frame["padding"].tolist() == [pytest.approx(0.1)] * len(frame)
+
+
+def test_a_further_dimension_has_a_column(study: StudySpec) -> None:
+    """Rows of a grid say which trials they are means of; those of a search are means over all of an allocator."""
+    grid = StudySpec(name="steps", base=study.base, space={"training.steps": [100, 200], "seed": [0, 1]})
+    frame = blocks(grid, make(trials(grid)))["cost"].tables[0].frame
+    assert frame["configuration"].tolist() == ["steps 100", "steps 200"]
+    assert frame["trials"].tolist() == [2, 2]
+    assert "configuration" not in blocks(*searched(study))["cost"].tables[0].frame
+    assert "configuration" not in blocks(study, make(trials(study)))["cost"].tables[0].frame
