@@ -41,6 +41,8 @@ def load_base(model: str, source: Adapter) -> nn.Module:
             raise ValueError(f"transformers has no model class {named!r}")
         if saved:
             config.num_labels = _labels(cast(Any, kind), config, saved)
+        if names := label_names(source.folder, config.num_labels):
+            config.id2label, config.label2id = names, {name: index for index, name in names.items()}
         loaded, report = cast(Any, kind).from_pretrained(
             model,
             config=config,
@@ -59,6 +61,23 @@ def load_base(model: str, source: Adapter) -> nn.Module:
     except Exception as error:  # transformers raises many kinds of errors for damaged folders
         raise ValueError(f"--model must be a model's folder or hub id, got {model!r} ({first_line(error)})") from None
     return cast(nn.Module, loaded.eval())
+
+
+def label_names(folder: Path, count: int) -> dict[int, str]:
+    """The names of a head's outputs that an adapter's own `config.json` gives; empty unless it names all of them.
+
+    `rankopt export` writes this file, which PEFT does not have.
+    """
+    path = folder / "config.json"
+    if not path.is_file() or path.stat().st_size > 2**20:
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["id2label"]
+        names = {int(index): name for index, name in found.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}  # a config of another kind
+    whole = sorted(names) == list(range(count)) and all(isinstance(name, str) for name in names.values())
+    return names if whole and len(set(names.values())) == count else {}
 
 
 def load_tokenizer(model: str) -> Any:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from rankopt.adapters.base_model import load_tokenizer
+from rankopt.adapters.base_model import label_names, load_tokenizer
 from rankopt.adapters.calibrate import moments_of
 from rankopt.adapters.merge_into_base import merge_into_base
 
@@ -105,6 +105,39 @@ def test_the_number_of_labels_is_that_of_the_saved_head(labels: int, family: str
         answer, expected = merged(input_ids=ids).logits, loaded(input_ids=ids).logits
     assert answer.shape == (1, labels)
     torch.testing.assert_close(answer, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_label_names_are_those_of_the_adapters_config(tmp_path: Path) -> None:
+    """As `rankopt export` writes them; the merged model gives names, not LABEL_0."""
+    from peft import LoraConfig, get_peft_model
+    from tiny_models import tiny_config
+
+    config = tiny_config("bert", vocab_size=50, num_labels=3)
+    base = AutoModelForSequenceClassification.from_config(config)
+    base.save_pretrained(tmp_path / "base")
+    get_peft_model(base, LoraConfig(task_type="SEQ_CLS", target_modules=["query"])).save_pretrained(str(tmp_path / "a"))
+    names = {0: "entailment", 1: "neutral", 2: "contradiction"}
+    config.id2label, config.label2id = names, {name: index for index, name in names.items()}
+    config.save_pretrained(tmp_path / "a")
+    merge_into_base(tmp_path / "a", str(tmp_path / "base"), tmp_path / "merged")
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").config
+    assert (merged.id2label, merged.label2id) == (names, {name: index for index, name in names.items()})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "[]", '{"id2label": 3}', '{"id2label": {"a": "x", "b": "y"}}', '{"id2label": {"0": "x"}}',
+        '{"id2label": {"0": "x", "1": "x"}}', '{"id2label": {"0": 1, "1": 2}}', "[" * 100_000, "\ud800",
+    ],
+)  # fmt: skip
+def test_a_config_without_usable_names(text: str, tmp_path: Path) -> None:
+    """It is ignored: names are a convenience."""
+    (tmp_path / "config.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert label_names(tmp_path, 2) == {}
+    (tmp_path / "config.json").write_text('{"id2label": {"1": "y", "0": "x"}}')
+    assert label_names(tmp_path, 2) == {0: "x", 1: "y"}
 
 
 def test_trainable_tokens(tmp_path: Path, stock: Any) -> None:
