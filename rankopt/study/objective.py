@@ -16,7 +16,8 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from rankopt.analysis.search import configuration
-from rankopt.core.errors import violations
+from rankopt.core.errors import first_line, violations
+from rankopt.core.memory import is_out_of_memory
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec, content_hash, decode
@@ -176,8 +177,7 @@ class Objective:
             if is_storage_error(error):
                 raise
             keep = True  # after an unforeseen error the checkpoints may serve another attempt
-            reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            result = TrialResult(key=spec.key, spec=spec.plain, status="failed", reason=reason)
+            result = TrialResult(key=spec.key, spec=spec.plain, status="failed", reason=_reason(error))
             self.tell(LogMessage(self.job.slot, trial.number, self.label, text=traceback.format_exc()))
         finally:
             self.tracker.finish(result)
@@ -217,6 +217,13 @@ class Objective:
 
     def _folder(self, spec: TrialSpec) -> Path:
         return self.job.options.folder / "trials" / spec.key
+
+
+def _reason(error: Exception) -> str:
+    """Why a training failed, for its result."""
+    if is_out_of_memory(error):
+        return f"not enough memory ({first_line(error)}): use a smaller training.batch_size, or fewer workers at a time"
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def trial_label(study: StudySpec, spec: TrialSpec) -> str:

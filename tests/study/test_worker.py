@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import resource
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState, create_trial
+from rich.console import Console
 
 from rankopt.core.result import Progress, TrialResult
 from rankopt.study import recovery
@@ -26,9 +29,11 @@ from rankopt.study.events import (
 )
 from rankopt.study.job import Job, RunOptions
 from rankopt.study.process import this_process
+from rankopt.study.progress import Display
 from rankopt.study.queue import enqueue, requeue, retry_failed, take
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
+from rankopt.study.tracking import NullTracker
 from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
 from rankopt.training.checkpoint import CorruptCheckpointError
@@ -146,6 +151,54 @@ def test_a_failure_is_recorded_and_passed_over(queue: Run, work_through: Run) ->
     assert "Traceback" in next(event.text for event in events if isinstance(event, LogMessage))
     assert [event.text for event in events if isinstance(event, TrialEnded)][2] == "failed: the loss became nan"
     assert work_through() == [], "a recorded failure is not run again"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's record of the memory in use")
+def test_too_little_memory_is_a_recorded_failure(queue: Run, work_through: Run) -> None:
+    """The process's limit (ulimit -v) is reached during a training: one line, and the next trial is trained."""
+    import torch
+
+    store = queue()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+
+    def hungry(spec: Any, stop: Run) -> None:
+        if spec.seed == 1:
+            resource.setrlimit(resource.RLIMIT_AS, (used + 2**31, before[1]))
+            try:
+                torch.empty(2**33)
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, before)
+
+    events = work_through(hungry)
+    assert store.counts() == {"complete": 2, "failed": 1, "running": 0, "waiting": 0}
+    (reason,) = [result.reason for result in store.results() if result.status == "failed"]
+    assert reason.startswith("not enough memory (")
+    assert reason.endswith("): use a smaller training.batch_size, or fewer workers at a time")
+    assert "\n" not in reason
+    (line,) = [event.text for event in events if isinstance(event, TrialEnded) and "memory" in event.text]
+    assert line == f"failed: {reason}"
+
+
+def test_a_failure_of_wandb_reaches_the_console(
+    queue: Run, work_through: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not only log.txt; once, and the trials are trained."""
+
+    class Broken(NullTracker):
+        def log(self, progress: Progress) -> None:
+            raise ConnectionError("no route")
+
+    store = queue()
+    monkeypatch.setattr("rankopt.study.worker.make_tracker", lambda *_: Broken())
+    events = work_through()
+    console = Console(file=io.StringIO(), width=200)
+    with Display(console, tmp_path / "log.txt", store.counts()) as display:
+        for event in events:
+            display.show(event)
+    for text in (console.file.getvalue(), (tmp_path / "log.txt").read_text()):  # type: ignore[attr-defined]
+        assert text.count("W&B failed and is turned off for this worker: ConnectionError: no route") == 1
+    assert store.counts()["complete"] == 3
 
 
 def test_a_full_disk_is_not_the_trials_fault(queue: Run, work_through: Run) -> None:
