@@ -87,7 +87,7 @@ def run_study(
         keep(spec, folder)  # now that it is accepted
     record = ResultsRecorder(store, options.results)
     recover(store)
-    _remove_leftovers(store)
+    remove_leftovers(store)
     added = 0
     if trials is not None and store.search.trials is None:
         added = follow(store, trials) if store.search.follows else enqueue(store, trials)
@@ -107,7 +107,7 @@ def run_study(
         interrupted, refusal = _run_workers(pool, jobs, display, record)
         problem = record(last=True)
         refusal = refusal or problem
-        _remove_leftovers(store)
+        remove_leftovers(store)
         counts = store.counts()
         interrupted |= not refusal and counts["waiting"] + counts["running"] > 0  # somebody stopped a worker itself
         found, wanted = counts["complete"] + counts.get("pruned", 0), store.search.trials or 0
@@ -123,7 +123,7 @@ def run_study(
     return outcome
 
 
-def _remove_leftovers(store: StudyStore) -> None:
+def remove_leftovers(store: StudyStore) -> None:
     """Remove what crashes leave of finished trials: their folders, and artifacts of lost attempts."""
     groups = list(store.groups().values())
     finished = [group for group in groups if proposal_state(group) in ("complete", "pruned")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -44,5 +45,8 @@ def test_layers(here: Rankopt, tiny_model: Path, tmp_path: Path) -> None:
         "out": 32,
         "cost of a component": 64,
     }
-    words = ("list", "layers", "--model", tiny_model, "--target-modules", r".*\.query")
-    assert here(*words, cwd=tmp_path).stdout.count("query") == 2
+    words = ("list", "layers", "--model", tiny_model)
+    texts = [here(*words, *more, cwd=tmp_path).stdout for more in ((), ("--target-modules", r".*\.query"))]
+    assert texts[1].count("query") == 2
+    whole, queries = (int(re.search(r"(\d+)% of the model's block weights", text)[1]) for text in texts)  # type: ignore[index]
+    assert queries == pytest.approx(whole * 32 * 32 / (4 * 32 * 32 + 2 * 32 * 48), abs=1)

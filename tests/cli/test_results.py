@@ -56,25 +56,56 @@ def test_report(finished: tuple[Path, Any], here: Rankopt, fresh: Callable[..., 
     assert not again.imported & {"torch", "transformers", "datasets", "peft"}
 
 
-def test_a_record_that_cannot_be_read(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:
-    """It hides no other result: it is reported on stderr, and listed by the report."""
+def test_bad_records_hide_no_good_one(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:
+    """Broken JSON, a field of a later version and a score that is not a number: each is one line on stderr, and every
+    command still gives the fourth result."""
     shutil.copytree(finished[0] / "runs", tmp_path / "runs")
     with sqlite3.connect(tmp_path / "runs" / "tiny" / "study.db") as database:
-        rows = "SELECT trial_user_attribute_id FROM trial_user_attributes WHERE key = 'result' LIMIT 1"
-        (found,) = database.execute(rows).fetchone()
-        database.execute(
-            "UPDATE trial_user_attributes SET value_json = ? WHERE trial_user_attribute_id = ?",
-            ('{"key": "0", "from a later version": 1}', found),
-        )
-    done = here("report", "tiny", "--out", tmp_path / "page", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{tmp_path / 'page' / 'index.html'}\n"
+        query = "SELECT trial_id, value_json FROM trial_user_attributes WHERE key = 'result' ORDER BY trial_id"
+        rows = database.execute(query).fetchall()
+        texts = [json.loads(text) for _, text in rows]
+        point = texts[2]["points"][0] | {"search": {"accuracy": "NaN"}}
+        damaged = ["{", json.dumps(texts[1] | {"newer": 1}), json.dumps(texts[2] | {"points": [point]})]
+        for (trial, _), text in zip(rows, damaged, strict=False):
+            database.execute(
+                "UPDATE trial_user_attributes SET value_json = ? WHERE trial_id = ? AND key = 'result'", (text, trial)
+            )
+    good = texts[3]["key"]
+    for words, where in (
+        (("show", "tiny"), ""),
+        (("best", "tiny", "--budget", 10**9), ""),
+        (("export", "tiny", "--out", tmp_path / "adapter"), "adapter/adapter_model.safetensors"),
+        (("results", "export", "tiny", "--out", tmp_path / "results.jsonl"), "results.jsonl"),
+        (("report", "tiny", "--out", tmp_path / "page"), "page/report.md"),
+    ):
+        done = here(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        lines = done.stderr.splitlines()
+        assert len([line for line in lines if "in the storage" in line]) == len(lines) == 3, done.stderr
+        if where.endswith("safetensors"):
+            assert (tmp_path / where).is_file()
+            assert good in done.stdout
+        else:
+            assert good in (done.stdout if not where else (tmp_path / where).read_text())
+    report = (tmp_path / "page" / "report.md").read_text()
+    assert "3 stored records cannot be read" in report
+
+
+def test_a_missing_artifact_is_one_line(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:
+    """The export names the file and what to do; the adapters of other trials are exported."""
+    shutil.copytree(finished[0] / "runs", tmp_path / "runs")
+    keys = [row["key"] for row in json.loads(here("show", "tiny", "--json", cwd=tmp_path).stdout)["results"]]
+    with sqlite3.connect(tmp_path / "runs" / "tiny" / "study.db") as database:
+        query = "SELECT value_json FROM trial_system_attributes WHERE key LIKE 'artifacts:%'"
+        metas = [json.loads(json.loads(text)) for (text,) in database.execute(query)]
+    (lost,) = [meta["artifact_id"] for meta in metas if meta["filename"] == f"{keys[0]}-adapter.zip"]
+    (tmp_path / "runs" / "tiny" / "artifacts" / lost).unlink()
+    done = here("export", "tiny", "--trial", keys[0], "--out", tmp_path / "a", cwd=tmp_path)
+    assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    text = (tmp_path / "page" / "report.md").read_text()
-    assert "1 stored record cannot be read" in text
-    assert "attempt" in line
-    assert "1 of 4 planned trials has no complete result" in text
-    assert len(json.loads(here("show", "tiny", "--json", cwd=tmp_path).stdout)["results"]) == 3
+    assert "where its bytes are missing or cut off; remove the trial (rankopt delete) and run the study again" in line
+    assert not (tmp_path / "a").exists()
+    assert here("export", "tiny", "--trial", keys[1], "--out", tmp_path / "b", cwd=tmp_path).returncode == 0
 
 
 def test_results_of_an_earlier_plan(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from rankopt.core.result import Progress, TrialResult
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.lowrank.export import cut_peft
 from rankopt.training import trial as trial_module
+from rankopt.training.checkpoint import latest, step_of
 from rankopt.training.trial import InterruptedTrialError, run_trial
 from rankopt.training.trial_callback import TrialCallback
 
@@ -302,6 +303,31 @@ def test_cost_counts_the_tokens_that_went_through(tiny_spec: Spec, tmp_path: Pat
     result = run_trial(tiny_spec(training={"epochs": 2.0, "batch_size": 12, "accumulation": 3}), tmp_path)
     assert result.cost is not None
     assert [result.cost.tokens, result.cost.padded_tokens] == seen
+
+
+def test_a_score_is_told_before_the_checkpoint_that_holds_it(tiny_spec: Spec, tmp_path: Path) -> None:
+    """Killed as it is told, the trial continues from the checkpoint before, and tells the same score again; killed
+    later, it tells what the checkpoint holds. Either way each score is told in order."""
+    seen: list[tuple[int, dict[str, float]]] = []
+
+    class KilledError(BaseException):
+        pass
+
+    def observe(progress: Progress) -> None:
+        if progress.stage == "score":
+            seen.append((progress.step, progress.values))
+            if len(seen) == 2:
+                raise KilledError
+
+    with pytest.raises(KilledError):
+        run_trial(tiny_spec(), tmp_path, observe=observe, checkpoint_steps=1, evaluations=2)
+    checkpoint = latest(tmp_path / "checkpoints")
+    assert checkpoint is not None
+    assert step_of(checkpoint) == 7  # the second evaluation is after step 8
+    killed, seen = seen, [(0, {})] * 3
+    run_trial(tiny_spec(), tmp_path, observe=observe, checkpoint_steps=1, evaluations=2)
+    assert [step for step, _ in killed] == [4, 8]
+    assert seen[3:] == killed
 
 
 @pytest.mark.parametrize("name", ALLOCATORS)

@@ -28,6 +28,15 @@ def test_scores_name_their_split(study: StudySpec, results: list[TrialResult]) -
     assert "accuracy, validation set (mini-rte)" in text
 
 
+def test_a_limited_report_split_is_stated(study: StudySpec) -> None:
+    """Scores on a subset of the official validation set are marked; others are not."""
+    base = {**study.base, "task": {"name": "mini-rte", "report_examples": 50}}
+    short = StudySpec(name="short", base=base, space={"seed": [0, 1]})
+    words = "Report scores use 50 examples of each official validation set (task.report_examples)."
+    assert words in blocks(short, make(trials(short)))["answer"].warnings
+    assert "task.report_examples" not in " ".join(blocks(study, make(trials(study)))["answer"].warnings)
+
+
 def test_every_dimension_is_named(study: StudySpec) -> None:
     """Without anything to compare, a grid over steps says which number is best, and how many were compared."""
     space = {"allocator": [{"name": "uniform"}], "training.steps": [100, 200, 400], "seed": [0, 1]}
