@@ -14,7 +14,7 @@ demo: $(VENV)/ready
 
 test: check
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n $(JOBS) -m slow
 
 # DATA: a folder of GLUE tasks as parquet files; MODEL: a folder with a BERT-shaped encoder. Three hours or more.
 # ONLY=methods needs neither.

@@ -145,6 +145,17 @@ def rankopt() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+@pytest.fixture(scope="session")
+def warm() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """As `rankopt`, in a process that has imported everything: for tests that start many."""
+    import warm_process
+
+    def run(*words: object, cwd: Path, **how: Any) -> subprocess.CompletedProcess[str]:
+        return warm_process.run(words, **({"cwd": cwd, "environment": plain_environment()} | how))
+
+    return run
+
+
 @pytest.fixture
 def here(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -3,10 +3,10 @@
     python tests/kills.py [--kills 300] [--modes tpe,pruner] [--folder FOLDER --seconds 150]
 
 Runs a tiny study of each mode without interruption (every allocator; two workers; joint training; one-shot, TPE,
-repeated and pruned searches). Then runs it again in chains: kills the whole command or one worker process at a random
-moment of a training, an evaluation, an export or an upload, resumes, kills again, and at last lets it finish. Compares
-results, adapters and predictions bit for bit (joint training: to 1e-6), counts every trial, and looks for files left
-behind. Prints a table; exit code 0 when all agree. With a folder the proof can be made in parts.
+NSGA-II, repeated and pruned searches). Then runs it again in chains: kills the whole command or one worker process at
+a random moment of a training, an evaluation, an export or an upload, resumes, kills again, and at last lets it finish.
+Compares results, adapters and predictions bit for bit (joint training: to 1e-6), counts every trial, and looks for
+files left behind. Prints a table; exit code 0 when all agree. With a folder the proof can be made in parts.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import warm_process
 from optuna.trial import TrialState
+from warm_process import Command
 
 from rankopt.allocators import ALLOCATORS
 from rankopt.core.path import with_path
@@ -42,6 +41,8 @@ from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
 
 QUICKLY = ("--wandb", "disabled", "--heartbeat", "1", "--grace", "4", "--checkpoint-steps", "7")
+LIMIT = 300.0
+"""Seconds after which a run hangs."""
 LR = {"training.lr": {"float": [1e-3, 1e-2], "log": True}}
 ONE = {"score": "maximize"}
 MOMENTS = {
@@ -79,6 +80,7 @@ def modes() -> dict[str, Mode]:
         "workers 2": Mode({"space": {"seed": [0, 1, 2, 3]}}, ("--workers", "2")),
         "together 2": Mode({"space": {"seed": [0, 1, 2, 3]}}, ("--together", "2"), close=True),
         "tpe": Mode({"space": LR, "search": tpe}),
+        "nsga2": Mode({"space": LR, "search": {"name": "nsga2", "trials": 6, "population": 3}}),
         "oneshot": Mode(
             {"search": {"name": "oneshot", "levels": [1.0]}, "space": {"seed": [0, 1]}},
             base={"allocator": NESTED, "budget": None, "model.scale": "unit"},
@@ -121,14 +123,14 @@ def changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in base.items() if value is not None}
 
 
-def start(study: Path, folder: Path, words: tuple[str, ...]) -> BaseProcess:
+def start(study: Path, folder: Path, words: tuple[str, ...]) -> Command:
     """`rankopt run` in a process group of its own."""
     folder.mkdir(exist_ok=True)
-    command = ["run", str(study), "--dir", str(folder), *QUICKLY, *words]
-    return warm_process.start(command, folder, folder / "output.txt", {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return Command(("run", study, "--dir", folder, *QUICKLY, *words), folder, environment, merged=True)
 
 
-def kill(process: BaseProcess, draw: random.Random) -> None:
+def kill(process: Command, draw: random.Random) -> None:
     """Kill the whole command, or one of its worker processes."""
     children = subprocess.run(
         ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False
@@ -137,9 +139,7 @@ def kill(process: BaseProcess, draw: random.Random) -> None:
         with suppress(ProcessLookupError):  # it ended by itself a moment ago
             os.kill(int(draw.choice(children)), signal.SIGKILL)
     else:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid or 0, signal.SIGKILL)
-        process.join()
+        process.kill()
 
 
 def signs(here: Path, moment: str) -> set[tuple[str, int]]:
@@ -158,22 +158,20 @@ def chain(study: Path, folder: Path, mode: Mode, kills: int, seconds: float, dra
     here, hits, process = folder / study.stem, Counter[str](), start(study, folder, mode.words)
     while hits.total() < kills:
         moment = draw.choice(list(MOMENTS))
-        before, longest = signs(here, moment), MOMENTS[moment][1] * seconds
-        while process.is_alive() and signs(here, moment) <= before:
+        before, longest, end = signs(here, moment), MOMENTS[moment][1] * seconds, time.monotonic() + LIMIT
+        while process.poll() is None and signs(here, moment) <= before and time.monotonic() < end:
             time.sleep(0.002)
         time.sleep(draw.uniform(0, longest))
-        if not process.is_alive():
+        if process.poll() is not None:
             break
         kill(process, draw)
         hits[moment] += 1
-        if not process.is_alive():
+        if process.poll() is not None:
             process = start(study, folder, mode.words)
-    process.join()
-    if process.exitcode:  # the last kill may have met the end of the run
+    if process.wait(LIMIT):  # the last kill may have met the end of the run
         process = start(study, folder, mode.words)
-        process.join()
-    if process.exitcode:
-        raise RuntimeError(f"rankopt run ended with {process.exitcode}: {_text(folder / 'output.txt')[-2000:]}")
+    if code := process.wait(LIMIT):
+        raise RuntimeError(f"rankopt run ended with {code}: {process.printed[-2000:]}")
     return hits
 
 
@@ -248,16 +246,16 @@ class Proof:
         self.table = self.folder / "table.jsonl"
         self.rows: list[dict[str, Any]] = [json.loads(line) for line in _text(self.table).splitlines()]
 
-    def kills(self, name: str | None = None) -> int:
-        """Kills so far, of one mode or of all."""
-        return sum(row["kills"] for row in self.rows if name in (None, row["mode"]))
+    def kills(self) -> int:
+        """Kills so far."""
+        return sum(row["kills"] for row in self.rows)
 
     def step(self, kills: int = 3) -> None:
-        """One chain of the mode that was killed least so far.
+        """One chain of the mode with the fewest so far.
 
         With three kills no training crashes often enough to be recorded as a failure.
         """
-        name = min(self.modes, key=self.kills)
+        name = min(self.modes, key=[row["mode"] for row in self.rows].count)
         mode, number = self.modes[name], len(self.rows)
         study, expected, seconds, files = self._reference(name, mode)
         folder, scratch = self.folder / f"chain-{number}", self.folder / "scratch"

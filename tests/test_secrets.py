@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,13 +40,20 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
 @pytest.mark.slow
 @pytest.mark.parametrize("storage", ["sqlite", "password", "query"], indirect=True)
 def test_no_secret_is_written(
-    storage: tuple[str, str], tiny_study: Callable[..., Path], rankopt: Rankopt, tmp_path: Path
+    storage: tuple[str, str],
+    tiny_study: Callable[..., Path],
+    rankopt: Rankopt,
+    here: Rankopt,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not even with the URL on the command line, which W&B would record, and with a trial that fails."""
     pytest.importorskip("wandb")
     path = tiny_study(space={"training.lr": [5e-3, 1e3], "seed": [0, 1]}, training__steps=2)
     url, password = storage
     env = {**plain_environment(), **SECRETS}
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name, secret)
     folder = tmp_path / "work"
     folder.mkdir()
     output = ""
@@ -57,7 +65,8 @@ def test_no_secret_is_written(
         ("export", "tiny", "--out", "adapter"),
         ("show", "nothing"),
     ):
-        done = rankopt(*words, "--storage", url, cwd=folder, env=env)
+        run = partial(rankopt, env=env) if words[0] in ("run", "worker") else here
+        done = run(*words, "--storage", url, cwd=folder)
         assert done.returncode in ((2,) if "nothing" in words else (0, 1)), done.stderr
         output += done.stdout + done.stderr
     files = [file for file in tmp_path.rglob("*") if file.is_file()]

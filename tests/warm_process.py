@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import subprocess
 import sys
-from multiprocessing.process import BaseProcess
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
@@ -17,30 +22,80 @@ SERVER.set_forkserver_preload(
 )
 
 
-def start(words: list[str], folder: Path, output: Path, environment: dict[str, str]) -> BaseProcess:
+class Command:
     """`rankopt WORDS` in a process group of its own.
 
     Args:
         words: the command's arguments.
-        folder: the current folder of the process.
-        output: standard output and standard error are appended to this file.
-        environment: variables to set.
+        cwd: the current folder of the process.
+        environment: all of its variables.
+        prelude: Python code that it runs first.
+        merged: put what it writes to standard error between what it prints.
+    Attributes:
+        pid: of the process.
+        printed, errors: what it wrote so far.
     """
-    process = SERVER.Process(target=_run, args=(words, folder, output, environment))
-    process.start()
-    return process
+
+    def __init__(
+        self, words: tuple[object, ...], cwd: Path, environment: Mapping[str, str], prelude: str = "",
+        merged: bool = False,
+    ) -> None:  # fmt: skip
+        self._folder = tempfile.TemporaryDirectory()
+        out, err = (Path(self._folder.name, name) for name in ("out", "out" if merged else "err"))
+        self._out, self._err = out, err
+        how = ([str(word) for word in words], cwd, out, err, dict(environment), prelude)
+        self._process: Any = SERVER.Process(target=_run, args=how)
+        self._process.start()
+        self.pid: int = self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit code once it has ended; minus the signal's number if one killed it."""
+        code: int | None = self._process.exitcode
+        return code
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; after the timeout it is killed."""
+        self._process.join(timeout)
+        if (code := self.poll()) is None:
+            self.kill()
+            raise TimeoutError(f"no end after {timeout} s: {self.printed[-2000:]}{self.errors[-2000:]}")
+        return code
+
+    def kill(self) -> None:
+        """SIGKILL for the process and its workers."""
+        for send in (os.killpg, os.kill):  # it may not have a group of its own yet
+            with suppress(ProcessLookupError):
+                send(self.pid, signal.SIGKILL)
+        self._process.join()
+
+    @property
+    def printed(self) -> str:
+        return self._out.read_text() if self._out.exists() else ""
+
+    @property
+    def errors(self) -> str:
+        return self._err.read_text() if self._err.exists() else ""
 
 
-def _run(words: list[str], folder: Path, output: Path, environment: dict[str, str]) -> None:
+def run(words: tuple[object, ...], timeout: float = 280, **how: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; arguments as `Command`."""
+    command = Command(words, **how)
+    code = command.wait(timeout)
+    return subprocess.CompletedProcess(["rankopt", *map(str, words)], code, command.printed, command.errors)
+
+
+def _run(words: list[str], cwd: Path, out: Path, err: Path, environment: dict[str, str], prelude: str) -> None:
     os.setsid()
-    os.chdir(folder)
+    os.chdir(cwd)
+    os.environ.clear()
     os.environ.update(environment)
-    with output.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    for number, path in ((1, out), (2, err)):
+        with path.open("ab") as file:
+            os.dup2(file.fileno(), number)
     fork = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method=None: fork  # type: ignore[assignment,return-value]
     sys.argv = ["rankopt", *words]
+    exec(prelude, {})
     from rankopt.__main__ import main
 
     main()

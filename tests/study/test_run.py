@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,15 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import plain_environment
 from optuna.trial import TrialState
+from stored_study import created, record
 from trial_results import without_seconds as results_without_seconds
+from warm_process import Command
 
 from rankopt.core.result import TrialResult
 from rankopt.core.trial_spec import TrialSpec, decode
 from rankopt.study.attempts import KEY, RESULT, WORKER
+from rankopt.study.queue import enqueue
+from rankopt.study.run import remove_leftovers
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
-from rankopt.training.checkpoint import SEAL
+from rankopt.training.checkpoint import SEAL, latest, step_of
 from rankopt.training.trial import run_trial
 
 # the package ignores this warning itself; pytest resets filters before every test
@@ -48,7 +52,7 @@ def without_seconds(result: TrialResult) -> dict[str, Any]:
     return data
 
 
-def wait_for(what: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 120) -> Any:
+def wait_for(what: Callable[[], Any], process: Command, seconds: float = 120) -> Any:
     """What becomes true while a process runs."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -59,30 +63,17 @@ def wait_for(what: Callable[[], Any], process: subprocess.Popen[str], seconds: f
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts the command line in a session of its own, and ends what is left of it after the test."""
-    started: list[subprocess.Popen[str]] = []
+def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Starts a command, and ends what is left of it after the test."""
+    started: list[Command] = []
 
-    def go(*words: object) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rankopt", *map(str, words)],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            # a shell's background job, which these tests may be, hands down that Ctrl-C is to be ignored
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        started.append(process)
-        return process
+    def go(*words: object) -> Command:
+        started.append(Command(words, tmp_path, plain_environment(), merged=True))
+        return started[-1]
 
     yield go
     for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.kill()
 
 
 def running_with_checkpoint(folder: Path, name: str = "tiny") -> list[Any]:
@@ -122,6 +113,20 @@ def test_two_workers_run_everything_once(finished: tuple[Path, Any], rankopt: Ca
     assert time.monotonic() - began < 60
 
 
+def test_leftovers_of_finished_trials_are_removed(open_store: Any, study_of: Any, result: Any) -> None:
+    """A kill between the record of a result and the clean-up leaves the trial's folder; the next run removes it, and
+    keeps that of a trial that will continue."""
+    study, trials = study_of({"seed": [0, 1]})
+    store = created(open_store, study)
+    enqueue(store, trials)
+    done = record(store, result)
+    other = trials[1][1].key
+    for key in (done, other):
+        (store.folder / "trials" / key / "checkpoints").mkdir(parents=True)
+    remove_leftovers(store)
+    assert [path.name for path in (store.folder / "trials").iterdir()] == [other]
+
+
 def test_results_are_those_of_the_trial_alone(finished: tuple[Path, Any], tmp_path: Path) -> None:
     """What a worker process recorded is what `run_trial` gives here, but for the seconds."""
     folder, _ = finished
@@ -131,27 +136,27 @@ def test_results_are_those_of_the_trial_alone(finished: tuple[Path, Any], tmp_pa
 
 
 @pytest.mark.slow
-def test_a_failing_trial(tiny_study: Callable[..., Path], rankopt: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_failing_trial(tiny_study: Callable[..., Path], warm: Callable[..., Any], tmp_path: Path) -> None:
     """It is recorded with its reason, the others complete, the exit code is 1 and stays 1 without running anything
     again; `--retry-failed` tries the failed one only."""
     # a decay of lr * weight_decay = 1e6 per step makes the weights overflow
     path = tiny_study(space={"training.lr, training.weight_decay": [[1000.0, 1000.0], [5e-3, 0.0]]})
-    done = rankopt("run", path, "--wandb", "disabled", cwd=tmp_path)
+    done = warm("run", path, "--wandb", "disabled", cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 complete, 1 failed" in done.stdout
     assert "failed: the loss became nan at step" in done.stdout
     store = store_in(tmp_path)
     assert [result.status for result in store.results()] == ["failed", "complete"]
     count = len(store.trials())
-    again = rankopt("run", path, "--wandb", "disabled", cwd=tmp_path)
+    again = warm("run", path, "--wandb", "disabled", cwd=tmp_path)
     assert again.returncode == 1
     assert len(store.trials()) == count
-    retried = rankopt("run", path, "--wandb", "disabled", "--retry-failed", cwd=tmp_path)
+    retried = warm("run", path, "--wandb", "disabled", "--retry-failed", cwd=tmp_path)
     assert retried.returncode == 1
     assert "1 failed trials are requeued" in retried.stdout
     recorded = Counter(trial.user_attrs[KEY] for trial in store.trials() if RESULT in trial.user_attrs)
     assert sorted(recorded.values()) == [1, 2]
-    shown = rankopt("show", "tiny", cwd=tmp_path)
+    shown = warm("show", "tiny", cwd=tmp_path)
     assert shown.returncode == 0
     assert "failed: the loss became nan at step" in shown.stdout
 
@@ -173,18 +178,12 @@ module.run_trial = run_trial
 
 @pytest.mark.slow
 def test_a_trial_that_kills_its_companions(
-    tiny_study: Callable[..., Path], rankopt: Callable[..., Any], tmp_path: Path
+    tiny_study: Callable[..., Path], warm: Callable[..., Any], tmp_path: Path
 ) -> None:
     """As one that memory does not suffice for: it is tried again alone, until it is a recorded failure; the others,
     whose worker died as often, complete in the same run."""
-    (tmp_path / "start").mkdir()
-    (tmp_path / "start" / "sitecustomize.py").write_text(KILLER)
-    places = [str(tmp_path / "start"), *filter(None, [os.environ.get("PYTHONPATH")])]
     path = tiny_study(space={"seed": [0, 1, 2]})
-    done = rankopt(
-        "run", path, "--wandb", "disabled", "--together", 3, cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(places)},
-    )  # fmt: skip
+    done = warm("run", path, "--wandb", "disabled", "--together", 3, cwd=tmp_path, prelude=KILLER)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "2 complete, 1 failed" in done.stdout
     assert "its worker crashed: trying again alone" in done.stdout
@@ -201,10 +200,10 @@ def test_a_killed_worker(tiny_study: Callable[..., Path], start: Callable[..., A
     path = tiny_study(space={"seed": [0, 1, 2]}, training=LONG, allocator={"name": "adalora"})
     run = start("run", path, "--workers", 2, "--checkpoint-steps", 20, *QUICKLY)
     victims = wait_for(lambda: running_with_checkpoint(tmp_path), run)
-    assert victims, run.communicate()[0]
+    assert victims, run.printed
     os.kill(victims[0].user_attrs[WORKER]["pid"], signal.SIGKILL)
-    text, _ = run.communicate(timeout=200)
-    assert run.returncode == 0, text
+    assert run.wait(200) == 0, run.printed
+    text = run.printed
     assert "crashed (exit -9); its trial is requeued" in text
     store = store_in(tmp_path)
     assert sorted(complete_keys(store).values()) == [1, 1, 1]
@@ -220,38 +219,31 @@ def test_a_killed_worker(tiny_study: Callable[..., Path], start: Callable[..., A
 def test_an_interrupt(tiny_study: Callable[..., Path], start: Callable[..., Any], tmp_path: Path) -> None:
     """Ctrl-C (SIGINT to the whole group) ends the run with 130 after the current step, no trial failed, checkpoints of
     that step kept; the same command continues from them and ends with the result of an undisturbed run."""
-    training = {**LONG, "steps": 2000}  # both workers must still be at work when the interrupt comes
+    training = {**LONG, "steps": 500}  # both workers must still be at work when the interrupt comes
     path = tiny_study(space={"seed": [0, 1]}, training=training, allocator={"name": "spectral", "recovery": 0.3})
-    words = ("run", path, "--workers", 2, "--checkpoint-steps", 1000, *QUICKLY)
+    words = ("run", path, "--workers", 2, "--checkpoint-steps", 20, *QUICKLY)
     run = start(*words)
     folder = tmp_path / "runs" / "tiny"
-    wait_for(lambda: _text(folder / "log.txt").count("started by worker") == 2, run)
-    time.sleep(1)
+    wait_for(lambda: len({seal.parents[2] for seal in folder.glob(f"trials/*/checkpoints/*/{SEAL}")}) == 2, run)
     os.killpg(run.pid, signal.SIGINT)
-    text, _ = run.communicate(timeout=60)
-    assert run.returncode == 130, text
+    assert run.wait(60) == 130, run.printed
+    text = run.printed
     assert "stopping after the current step" in text
     assert "interrupted; run the study again to continue from its checkpoint" in text
     assert text.splitlines()[-1] == "rankopt: interrupted; run again to continue"
     assert "Traceback" not in text
     store = store_in(tmp_path)
     assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 2}
-    checkpoint, *_ = folder.glob("trials/*/checkpoints/checkpoint-*")
-    assert (checkpoint / SEAL).exists()
-    step = int(checkpoint.name.split("-")[1])
-    assert 0 < step < 2000
+    trial, _ = (folder / "trials").iterdir()
+    checkpoint = latest(trial / "checkpoints")
+    assert checkpoint is not None
+    assert 0 < step_of(checkpoint) < 500
     again = start(*words)
-    text, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, text
+    assert again.wait(300) == 0, again.printed
     assert sorted(complete_keys(store).values()) == [1, 1]
-    key = checkpoint.parent.parent.name
-    stored = next(result for result in store.results() if result.key == key)
+    stored = next(result for result in store.results() if result.key == trial.name)
     spec = decode(TrialSpec, stored.spec)
     assert without_seconds(stored) == without_seconds(run_trial(spec, tmp_path / "alone"))
-
-
-def _text(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
 
 
 @pytest.fixture
@@ -269,7 +261,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_a_full_disk(
-    tiny_study: Callable[..., Path], rankopt: Callable[..., Any], tmp_path: Path, small_disk: Path
+    tiny_study: Callable[..., Path], warm: Callable[..., Any], tmp_path: Path, small_disk: Path
 ) -> None:
     """The study's folder lies on a disk that fills up while the first checkpoint is written: exit code 3, one line that
     names the place, the trial back in the queue and not failed; with room again the same command finishes."""
@@ -277,7 +269,7 @@ def test_a_full_disk(
     words = ("run", path, "--dir", small_disk, "--storage", sqlite_url(tmp_path), "--checkpoint-steps", 5, *QUICKLY)
     filler = small_disk / "filler"
     filler.write_bytes(b"x" * 440_000)
-    done = rankopt(*words, cwd=tmp_path)
+    done = warm(*words, cwd=tmp_path)
     assert done.returncode == 3, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
     assert "fix it and run again" in line
@@ -287,14 +279,14 @@ def test_a_full_disk(
     assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 2}
     filler.unlink()
     subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
-    done = rankopt(*words, cwd=tmp_path)
+    done = warm(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(complete_keys(store).values()) == [1, 1]
 
 
 @pytest.mark.slow
 def test_a_full_disk_with_the_storage_on_it(
-    tiny_study: Callable[..., Path], rankopt: Callable[..., Any], tmp_path: Path, small_disk: Path
+    tiny_study: Callable[..., Path], warm: Callable[..., Any], tmp_path: Path, small_disk: Path
 ) -> None:
     """With the storage on the same full disk nothing can be recorded at all: still exit code 3 and no traceback, and
     nothing is lost once there is room."""
@@ -302,11 +294,11 @@ def test_a_full_disk_with_the_storage_on_it(
     words = ("run", path, "--dir", small_disk, *QUICKLY)
     filler = small_disk / "filler"
     filler.write_bytes(b"x" * 250_000)
-    done = rankopt(*words, cwd=tmp_path)
+    done = warm(*words, cwd=tmp_path)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert len(done.stderr.splitlines()) == 1
     filler.unlink()
     subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
-    done = rankopt(*words, cwd=tmp_path)
+    done = warm(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +13,9 @@ from typing import Any
 
 import optuna
 import pytest
+from conftest import plain_environment
 from optuna.trial import TrialState
+from warm_process import Command
 
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.study_spec import StudySpec
@@ -88,31 +88,25 @@ def test_one_that_diverges_fails_alone(
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_what_is_cut_off_goes_on(
-    how: signal.Signals, tiny_study: Callable[..., Path], rankopt: Callable[..., Any], tmp_path: Path
+    how: signal.Signals, tiny_study: Callable[..., Path], warm: Callable[..., Any], tmp_path: Path
 ) -> None:
     """Interrupted, every trial of the stack leaves a checkpoint and is given back; killed, all are taken up again: in
     the end each is complete exactly once, with the numbers of a run that nothing cut off."""
     path = tiny_study(training__steps=100, space={"seed": [0, 1, 2]})
     words = ("run", path, "--together", "3", "--checkpoint-steps", "10", *QUICKLY)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rankopt", *map(str, words)], cwd=tmp_path, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    process = Command(words, tmp_path, plain_environment(), merged=True)
     trials = tmp_path / "runs" / "tiny" / "trials"
     end = time.monotonic() + 100
     while len(list(trials.glob("*/checkpoints/*/seal.json"))) < 3 and process.poll() is None:
         assert time.monotonic() < end
         time.sleep(0.05)
     if how == signal.SIGINT:
-        process.send_signal(how)
-        said, _ = process.communicate(timeout=60)
-        assert process.returncode == 130, said
-        assert said.count("interrupted; run the study again to continue from its checkpoint") == 3
+        os.kill(process.pid, how)
+        assert process.wait(60) == 130, process.printed
+        assert process.printed.count("interrupted; run the study again to continue from its checkpoint") == 3
     else:
-        os.killpg(process.pid, how)
-        process.wait(30)
-    done = rankopt(*words, cwd=tmp_path)
+        process.kill()
+    done = warm(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     store = store_in(tmp_path)
     assert set(Counter(t.user_attrs[KEY] for t in store.trials(TrialState.COMPLETE)).values()) == {1}
