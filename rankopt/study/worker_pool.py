@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import traceback
 from contextlib import contextmanager, suppress
 from threading import Event as Flag
@@ -126,7 +125,7 @@ def _wait(line: Connection, tell: Callable[[Event], None], asked: bool) -> None:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        sys.exit(OUT_OF_MEMORY)  # the parent process says so; a traceback would not help
+        os._exit(OUT_OF_MEMORY)  # the parent process says so; exit hooks of libraries would need memory
     gc.freeze()  # skips the last garbage collection
 
 
