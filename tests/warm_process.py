@@ -92,6 +92,8 @@ def _run(words: list[str], cwd: Path, out: Path, err: Path, environment: dict[st
     for number, path in ((1, out), (2, err)):
         with path.open("ab") as file:
             os.dup2(file.fileno(), number)
+    # one thread per worker: two threads wait for each other while other tests use the cores
+    os.sched_getaffinity = lambda pid: {0}
     fork = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method=None: fork  # type: ignore[assignment,return-value]
     sys.argv = ["rankopt", *words]
