@@ -115,7 +115,9 @@ def _rows(
         "kept": 100 * budget, "mean_rank": budget, "component": 8, "train_seconds": 1.0, "key": "",
     }  # fmt: skip
     return [
-        about | {"seed": seed, "score": scores[seed], "search": searched[seed], "collapsed": bool(collapsed[seed])}
+        about
+        | {"seed": seed, "score": scores[seed], "search": searched[seed], "gain": searched[seed]}
+        | {"sign": 1, "collapsed": bool(collapsed[seed])}
         for seed in range(shape.seeds)
     ]
 

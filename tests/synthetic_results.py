@@ -15,9 +15,8 @@ from rankopt.core.trial_spec import TrialSpec, decode
 from rankopt.report.base import Block
 from rankopt.report.chart import Chart, Curves, Series
 from rankopt.report.evidence import Evidence
-from rankopt.report.interactive import figures
 from rankopt.report.sections import SECTIONS
-from rankopt.report.static import draw
+from rankopt.report.static import figure
 
 MODULES = {"attention.self.query": 32, "attention.self.value": 32, "attention.output.dense": 32, "output.dense": 64}
 LAYERS = {f"encoder.layer.{k}.{name}": Shape(width, 32) for k in range(4) for name, width in MODULES.items()}
@@ -103,13 +102,12 @@ def searched(study: StudySpec, **more: Any) -> tuple[StudySpec, list[TrialResult
 
 
 def blocks(study: StudySpec, results: list[TrialResult], search: SearchRecord | None = None) -> dict[str, Block]:
-    """The blocks of a report by section; every chart is drawn by both renderers."""
+    """The blocks of a report by section; every chart has a specification."""
     evidence = Evidence.of(study, results, {}, search)
     found = {name: block for name, section in SECTIONS.items() if (block := section.block(evidence))}
     for block in found.values():
         for chart in block.charts:
-            draw(chart)
-            json.dumps(figures(chart), allow_nan=False)
+            json.dumps(figure(chart), allow_nan=False)
     return found
 
 

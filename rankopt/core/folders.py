@@ -36,6 +36,14 @@ def refuse_file_above(path: Path, option: str, given: Path) -> None:
         raise ValueError(f"{option} {given}: its parent {file} is a file, not a folder")
 
 
+def cache_folder() -> Path:
+    """`$RANKOPT_CACHE`, or `$XDG_CACHE_HOME/rankopt`, or `~/.cache/rankopt`."""
+    if chosen := os.environ.get("RANKOPT_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "rankopt"
+
+
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """Yield a temporary folder that is renamed to `out` when the block succeeds and deleted when it fails.

@@ -1,4 +1,4 @@
-"""Text from studies and results, encoded for each output format: Markdown, CSV and plotly."""
+"""Text from studies and results, encoded for each output format: Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -46,13 +46,3 @@ def csv_cell(value: Any) -> Any:
         return value
     text = visible(value)
     return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") or text[:1] == "\t" else text
-
-
-def plotly_text(text: str) -> str:
-    """Text for plotly, which reads a subset of HTML; lines end in `<br>`.
-
-    Example:
-        >>> plotly_text("a<b\\nc")
-        'a&lt;b<br>c'
-    """
-    return str(escape(visible(text))).replace("&#39;", "'").replace("\n", "<br>")

@@ -9,15 +9,15 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.text import visible
 from rankopt.report.base import Block, Table
 from rankopt.report.cells import cells, numbers
 from rankopt.report.encode import fence, markdown_text
-from rankopt.report.interactive import figures
 from rankopt.report.legend_svg import glyph
+from rankopt.report.static import script
+from rankopt.report.vega import panels
 
 Blocks = Mapping[str, Block]
 
@@ -28,7 +28,7 @@ def html(study: StudySpec, blocks: Blocks) -> str:
 
 
 def page(blocks: Blocks, *, kind: str, title: str, lead: str = "", files: bool = False) -> str:
-    """A self-contained page: style, script and plotly.js are inside, and nothing is loaded from the network.
+    """A self-contained page: style, script and Vega are inside, and nothing is loaded from the network.
 
     Args:
         blocks: by the name that the page's links use.
@@ -40,7 +40,7 @@ def page(blocks: Blocks, *, kind: str, title: str, lead: str = "", files: bool =
         f"plot-{chart.name}-{number}": figure
         for block in blocks.values()
         for chart in block.charts
-        for number, figure in enumerate(figures(chart), start=1)
+        for number, figure in enumerate(panels(chart), start=1)
     }
     return environment.get_template("index.html.j2").render(
         kind=kind,
@@ -50,7 +50,8 @@ def page(blocks: Blocks, *, kind: str, title: str, lead: str = "", files: bool =
         blocks=blocks.items(),
         css=_text("page.css"),
         script=_text("page.js"),
-        plotly=get_plotlyjs(),
+        # nothing inside the script may end its element
+        vega=Markup(script().replace("</script", "<\\/script")) if drawn else "",
         # "<" inside a string could end the script element
         figures=json.dumps(drawn, sort_keys=True, allow_nan=False).replace("<", "\\u003c"),
         glyph=glyph,

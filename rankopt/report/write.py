@@ -34,7 +34,7 @@ def write_report(
     """
     if not results and not (search and search.unreadable):
         raise ValueError(f"study {study.name!r} has no results yet: run rankopt run {study.name} first")
-    # pandas, matplotlib and plotly are slow to import, which `rankopt --help` must not wait for
+    # pandas and scipy are slow to import, which `rankopt --help` must not wait for
     from rankopt.report.encode import csv_cell
     from rankopt.report.evidence import Evidence
     from rankopt.report.pages import html, markdown

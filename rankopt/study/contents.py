@@ -9,12 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from rankopt.core.folders import new_file
+from rankopt.core.folders import cache_folder, new_file
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.tasks import task_of
 from rankopt.tasks.embedded import EMBEDDED
-from rankopt.tasks.mini_encoder import cache_folder
 from rankopt.tasks.sources import files_of
 
 Contents = dict[Literal["data", "files", "model"], dict[str, str]]

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rankopt.core.folders import cache_folder
 from rankopt.tasks.base import Task
 from rankopt.tasks.encode import Encoded
-from rankopt.tasks.mini_encoder import cache_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset

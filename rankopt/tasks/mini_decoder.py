@@ -16,7 +16,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from rankopt.tasks.mini_encoder import cache_folder, pretrained_once
+from rankopt.core.folders import cache_folder
+from rankopt.tasks.mini_encoder import pretrained_once
 from rankopt.tasks.mini_language import CATEGORIES, LEXICON, WORDS, category_of, clause, draw
 from rankopt.tasks.mini_pretraining import threads
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+from rankopt.core.folders import cache_folder
 from rankopt.tasks.mini_language import WORDS, corpus
 from rankopt.tasks.mini_pretraining import CONFIG, TRAINING, pretrain
 
@@ -19,14 +19,6 @@ VERSION = 1  # increment it when the pretraining code changes; constants and lan
 
 Progress = Callable[[int, int], None]
 """Called with (finished steps, all steps)."""
-
-
-def cache_folder() -> Path:
-    """`$RANKOPT_CACHE`, or `$XDG_CACHE_HOME/rankopt`, or `~/.cache/rankopt`."""
-    if chosen := os.environ.get("RANKOPT_CACHE"):
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "rankopt"
 
 
 def recipe_hash() -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 Rankopt = Callable[..., subprocess.CompletedProcess[str]]
-HEAVY = ("torch", "transformers", "datasets", "optuna", "wandb", "pandas", "sklearn", "matplotlib", "plotly", "peft")
+HEAVY = ("torch", "transformers", "datasets", "optuna", "wandb", "pandas", "sklearn", "vl_convert", "peft")
 
 
 class Fresh(NamedTuple):

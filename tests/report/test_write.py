@@ -62,11 +62,14 @@ def test_every_figure_is_a_file_and_linked(folder: Path) -> None:
 def test_the_page_loads_nothing_from_elsewhere(folder: Path) -> None:
     page = (folder / "index.html").read_text()
     assert "default-src 'none'" in page
-    # plotly.js contains addresses in strings that this page never uses; outside its element there are none
-    own = re.sub(r"<script>/\*\*\n\* plotly\.js.*?</script>", "", page, flags=re.DOTALL)
+    # Vega contains addresses in strings that this page never uses; outside its element there are none
+    start = page.index("</script>", page.index('id="figures"'))
+    own = page[:start] + page[page.rindex("<script>") :]
     assert len(own) < len(page) / 3
-    assert not re.search(r"https?://", own)
-    assert not re.search(r"<(link|script|img|iframe)[^>]+(src|href)=(?!\"data:)", own)
+    assert len(page) < 1.5e6
+    assert not re.search(r"https?://(?!vega.github.io/schema/)", own)
+    assert not re.search(r"<(link|script|iframe)[^>]+(src|href)=(?!\"data:)", own)
+    assert not re.search(r"<img[^>]+src=(?!\"figures/)", own)
 
 
 def test_every_plot_has_a_figure(folder: Path) -> None:
@@ -106,7 +109,7 @@ def test_only_unreadable_records_still_give_a_report(study: StudySpec, tmp_path:
 
 def test_importing_report_loads_no_plotting_library() -> None:
     code = (
-        "import rankopt.report, sys; loaded = {'torch', 'pandas', 'matplotlib', 'plotly', 'scipy'} & set(sys.modules);"
+        "import rankopt.report, sys; loaded = {'torch', 'pandas', 'vl_convert', 'scipy'} & set(sys.modules);"
         "import rankopt.report.sections, rankopt.report.pages, rankopt.report.static;"
         "print(sorted(loaded), 'torch' in sys.modules)"
     )
@@ -129,5 +132,5 @@ def test_a_browser_draws_every_chart_without_the_network(folder: Path, tmp_path:
     )
     assert "CONSOLE" not in done.stderr
     plots = re.findall(r'class="plot[^"]*" id="plot-', done.stdout)
-    drawn = re.findall(r'class="plot js-plotly-plot" id="plot-', done.stdout)
+    drawn = re.findall(r'class="plot[^"]*vega-embed[^"]*" id="plot-[^>]*><svg', done.stdout)
     assert len(plots) == len(drawn) == len(re.findall(r'class="plot" id=', page.read_text()))

@@ -37,8 +37,6 @@ def _caption(evidence: Evidence) -> str:
     if seeds.max() > 1:
         shown = span(int(seeds.min()), int(seeds.max()), "seed")
         parts = [f"Mean over {shown}; error bars are one standard error over seeds."]
-    if evidence.chosen["allocator"].nunique() > 1:
-        parts.append(" Markers at the same x are moved apart by up to 2% of the axis.")
     if not evidence.points["own"].all():
         parts.append(
             " Thin dotted lines: one training evaluated at several ranks (largest budget only; of points at equal "
@@ -78,7 +76,7 @@ def _panel(evidence: Evidence, setting: str) -> Curves:
     if len(ticks) == 1 and len({round(x) for x in xs}) > len(chosen):
         ticks = ()  # dotted points spread along an axis that one budget does not mark
     x = Axis(KEPT, log, True, ticks, _limits(xs, log))
-    return Curves(setting, tuple(_side_by_side(series, x)), x, Axis(evidence.metric(setting)))
+    return Curves(setting, tuple(series), x, Axis(evidence.metric(setting)))
 
 
 def _lines(evidence: Evidence, chosen: pd.DataFrame) -> Iterator[Series]:
@@ -160,16 +158,3 @@ def _limits(xs: list[float], log: bool) -> tuple[float, float]:
         return low / margin, high * margin
     margin = 0.06 * (high - low) or 0.25 * (high or 1)
     return low - margin, high + margin
-
-
-def _side_by_side(series: list[Series], x: Axis) -> Iterator[Series]:
-    """Move markers of lines at the same x apart symmetrically, so that their error bars do not overlap."""
-    low, high = x.limits or (0.0, 1.0)
-    lines = [one.label for one in series if one.mark == "line"]
-    for one in series:
-        if one.mark != "line" or len(lines) == 1:
-            yield one
-            continue
-        part = 0.02 * (2 * lines.index(one.label) / (len(lines) - 1) - 1)
-        moved = tuple(value * (high / low) ** part if x.log else value + part * (high - low) for value in one.x)
-        yield Series(one.label, one.style, one.mark, moved, one.y, one.error, one.hover)

@@ -1,33 +1,29 @@
 "use strict";
 const figures = JSON.parse(document.getElementById("figures").textContent);
 
-// the charts take their colours of text and grid from the page, so that light, dark and print agree
-function paint(layout) {
-  const style = getComputedStyle(document.documentElement);
-  const ink = style.getPropertyValue("--ink").trim(), line = style.getPropertyValue("--line").trim();
-  const axis = (spec) => ({ ...spec, gridcolor: line, zerolinecolor: ink, linecolor: line });
-  return {
-    ...layout, font: { color: ink, size: 12, family: "system-ui, sans-serif" },
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis),
-  };
+// colours of text and grid are the page's variables, so that light, dark and print need no second drawing
+const looks = {
+  background: null, font: "system-ui, sans-serif", view: { stroke: null }, rule: { color: "var(--soft)" },
+  axis: { labelColor: "var(--ink)", titleColor: "var(--ink)", gridColor: "var(--line)", domainColor: "var(--soft)",
+    tickColor: "var(--soft)", titleFontWeight: "normal", labelFontSize: 12, titleFontSize: 12 },
+  legend: { labelColor: "var(--ink)", titleColor: "var(--ink)" },
+};
+// the expressions are interpreted, because the page's policy forbids to compile them
+const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: looks };
+
+function draw(id, hidden) {
+  const shown = (row) => !hidden.has(row.label);
+  const layer = figures[id].layer.map((one) => one.data ? { ...one, data: { values: one.data.values.filter(shown) } } : one);
+  vegaEmbed("#" + CSS.escape(id), { ...figures[id], layer }, options);
 }
-function draw() {
-  for (const [id, figure] of Object.entries(figures))
-    Plotly.react(id, figure.data, paint(figure.layout), { responsive: true, displaylogo: false, displayModeBar: false });
-}
-draw();
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-addEventListener("beforeprint", draw);
-addEventListener("afterprint", draw);
+for (const id of Object.keys(figures)) draw(id, new Set());
 
 for (const button of document.querySelectorAll(".legend button"))
   button.addEventListener("click", () => {
-    const shown = button.getAttribute("aria-pressed") !== "true";
-    button.setAttribute("aria-pressed", shown);
-    for (const plot of button.closest("figure").querySelectorAll(".plot")) {
-      for (const trace of figures[plot.id].data) if (trace.name === button.dataset.label) trace.visible = shown;
-      Plotly.react(plot, figures[plot.id].data, paint(figures[plot.id].layout));
-    }
+    button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") !== "true");
+    const figure = button.closest("figure");
+    const off = [...figure.querySelectorAll('.legend button[aria-pressed="false"]')].map((one) => one.dataset.label);
+    for (const plot of figure.querySelectorAll(".plot")) draw(plot.id, new Set(off));
   });
 
 for (const button of document.querySelectorAll("th button"))
