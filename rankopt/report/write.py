@@ -17,7 +17,10 @@ def write_report(
     study: StudySpec, results: Sequence[TrialResult], folder: Path, *, counts: Mapping[str, int] | None = None,
     search: SearchRecord | None = None,
 ) -> Path:  # fmt: skip
-    """Write a study's report: `index.html`, `report.md`, `data.csv` and `figures/`.
+    """Write a study's report: `index.html`, `report.md`, `figures/` and three tables.
+
+    `data.csv` has every point with all hyper-parameters and its rank pattern, `averages.csv` the means over seeds, and
+    `comparisons.csv` every verdict with its interval, p-value and power.
 
     A pure function of its arguments: the same results, in any order, give the same bytes.
 
@@ -40,6 +43,7 @@ def write_report(
     from rankopt.report.pages import html, markdown
     from rankopt.report.sections import SECTIONS
     from rankopt.report.static import save
+    from rankopt.report.tables import tables
 
     evidence = Evidence.of(study, results, counts or {}, search)
     blocks = {name: block for name, section in SECTIONS.items() if (block := section.block(evidence))}
@@ -50,8 +54,9 @@ def write_report(
     for block in blocks.values():
         for chart in block.charts:
             save(chart, figures)
-    data = evidence.points.map(csv_cell).rename(columns=csv_cell)
-    data.to_csv(folder / "data.csv", index=False, lineterminator="\n")
+    for name, table in tables(evidence).items():
+        data = table.map(csv_cell).rename(columns=csv_cell)
+        data.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     (folder / "report.md").write_text(markdown(evidence.study, blocks), encoding="utf-8", newline="\n")
     page = folder / "index.html"
     page.write_text(html(evidence.study, blocks), encoding="utf-8", newline="\n")

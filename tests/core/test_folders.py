@@ -21,7 +21,7 @@ def test_what_cannot_be_made(place: str, tmp_path: Path) -> None:
     """An existing folder, also under another name, and a folder below a file are refused; nothing is created."""
     (tmp_path / "there").mkdir()
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ValueError, match="--out must"), new_folder(tmp_path / place):
+    with pytest.raises(ValueError, match=r"--out (must|.*is a file)"), new_folder(tmp_path / place):
         raise AssertionError("the block must not run")
     assert {path.name for path in tmp_path.iterdir()} == {"there", "file"}
 
