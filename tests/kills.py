@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 from optuna.trial import TrialState
+from trial_results import without_seconds
 from warm_process import Command
 
 from rankopt.allocators import ALLOCATORS
@@ -187,8 +188,7 @@ def outcome(folder: Path, name: str, scratch: Path) -> dict[str, Any]:
     finished = store.trials(TrialState.COMPLETE, TrialState.PRUNED)
     found["values"] = sorted((keys(t), t.state.name, t.values) for t in finished)
     for result in store.results(planned=False):
-        data = result.model_dump(mode="json")
-        data["cost"] = {key: value for key, value in (data["cost"] or {}).items() if "seconds" not in key}
+        data = without_seconds(result)
         data["environment"] = {}
         found[result.key] = data
         if result.status == "failed":
