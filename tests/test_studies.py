@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from update_readme import README, updated
 
+from rankopt.allocators import ALLOCATORS
 from rankopt.core.space import dimensions
 from rankopt.core.study_file import StudyFile
 from rankopt.core.yaml import Document
@@ -17,6 +18,7 @@ from rankopt.search.oneshot import OneShot
 from rankopt.study.plan import validated_trials
 from rankopt.study.preflight import preflight
 from rankopt.training.trial import run_trial
+from rankopt.tuners import TUNERS
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
@@ -122,3 +124,11 @@ def test_the_first_steps_on_real_glue(allocator: str, tmp_path: Path) -> None:
     assert all(math.isfinite(event.loss) for event in result.losses)
     assert {"matthews"} == set(result.own.report["validation"])
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_all_methods_are_in_their_study() -> None:
+    """A new allocator or tuner gets a row in `all_methods_mini.yaml`."""
+    file = StudyFile(ROOT / "studies" / "all_methods_mini.yaml")
+    specs = [file.study.trial(assignment) for assignment in file.assignments()]
+    assert {spec.allocator.name for spec in specs if spec.allocator} == set(ALLOCATORS)
+    assert {tuner.name for spec in specs for tuner in spec.tuners} == set(TUNERS)

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rankopt.allocators import ALLOCATORS
-from rankopt.allocators.base import Allocator
+from rankopt.allocators.base import Allocator, State
 from rankopt.core.budget import Budget
 from rankopt.core.trial_spec import TrialSpec, decode
 from rankopt.lowrank.layers import Layers, shapes_of
 from rankopt.lowrank.scale import ScalePolicy
 
 
+class Unranked(Allocator):
+    """In place of an allocator where no layer has ranks, so that one loop trains every trial."""
+
+    needs_budget: ClassVar[bool] = False
+
+    def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
+        return {}
+
+
 def build_allocator(spec: TrialSpec) -> Allocator:
-    """The allocator of a trial.
+    """The allocator of a trial; `Unranked` for one whose tuners have no ranks.
 
     Raises:
         ValueError: an unknown name, a missing budget, or a scale policy under which a change of mask would change the
             trained function.
         pydantic.ValidationError: a wrong option.
     """
+    if spec.allocator is None:
+        return Unranked()
     kind = ALLOCATORS.get(spec.allocator.name)
     if kind is None:
         raise ValueError(f"allocator.name must be one of {', '.join(ALLOCATORS)}, got {spec.allocator.name!r}")
@@ -45,6 +58,8 @@ def absolute_budget(spec: TrialSpec, layers: Layers) -> Budget:
         ValueError: more than the layers hold at `model.max_rank`, or above zero and below the cost of one component.
     """
     shapes = shapes_of(layers)
+    if not shapes:
+        return Budget(ranks=0)
     full = Budget(mean_rank=spec.model.max_rank, unit=spec.budget.unit if spec.budget else "ranks")
     budget = spec.budget or full
     least = min(budget.cost(shape) for shape in shapes.values())

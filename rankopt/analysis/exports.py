@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rankopt.core.result import TrialResult
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.trial_spec import TrialSpec, decode, method_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,7 @@ def peft_run(result: TrialResult) -> tuple[str, dict[str, Any]]:
     """
     environment, cost = result.environment, result.cost
     spec = decode(TrialSpec, result.spec).model_dump(mode="json") if result.points else result.spec
-    name = f"{spec['allocator']['name']}/{spec['task']['name']}-{result.key}"
+    name = f"{method_name(spec)}/{spec['task']['name']}-{result.key}"
     seconds = (cost.train_seconds, cost.evaluate_seconds) if cost else (0.0, 0.0)
     content = {
         "run_info": {

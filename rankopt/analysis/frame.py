@@ -36,12 +36,14 @@ def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFra
         A frame sorted by setting, allocator, budget and seed, with these columns:
 
         - `setting`: the task, and whatever else the study varies in `task`, `model` and the budget's unit;
-        - `task`, `model`, `protocol`, `name` (the allocator's registered name), `metric` and `split` (of `score`);
+        - `task`, `model`, `protocol`, `name` (the allocator's registered name, or the tuner's without ranks), `metric`
+          and `split` (of `score`);
         - `allocator`: the name, with its options where the study has several variants of it (see `labels`);
         - `configuration`: a hash of the spec without seed and data folder; rows that share it are repetitions;
         - `budget`: the uniform rank of equal cost, NaN without a budget; `seed`; `key`;
         - `point`: the label; `own`: whether it is the trial's own pattern;
-        - `kept`, `trained`, `head`: parameters; `mean_rank`; `component`: parameters of the largest component;
+        - `kept`, `trained`, `head`: parameters; `mean_rank`, NaN without ranks; `component`: parameters of the largest
+          component;
         - `collapsed`: whether the model predicts the same for every example (see `collapsed`);
         - `score`, `search`: the primary metric on the first report split and on the search split;
         - `sign`: -1 where that metric is better when lower, else 1; `gain`: `sign * search`, which choices maximise;
@@ -54,8 +56,8 @@ def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFra
     mixed = len({spec.budget.unit for spec in specs if spec.budget}) > 1
     settings = labels([spec.task.name for spec in specs], [_surroundings(spec, mixed) for spec in specs])
     allocators = labels(
-        [spec.allocator.name for spec in specs],
-        [_method(spec) if spec.allocator.name != CONTROL else {} for spec in specs],
+        [_name(spec) for spec in specs],
+        [_method(spec) if spec.method.name != CONTROL else {} for spec in specs],
         variants,
     )
     rows = [
@@ -89,14 +91,14 @@ def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Fl
         "task": spec.task.name,
         "model": spec.model_label,
         "protocol": spec.task.protocol,
-        "name": spec.allocator.name,
+        "name": spec.method.name,
         "configuration": content_hash(_configuration(spec)),
         "budget": round(spec.budget.level(result.layers), 6) if spec.budget else float("nan"),
         "seed": spec.seed,
         "point": point.label,
         "own": own,
         "kept": point.kept,
-        "mean_rank": point.pattern.mean,
+        "mean_rank": point.pattern.mean if point.pattern else float("nan"),
         "component": max((shape.cost for shape in result.layers.values()), default=0),
         "collapsed": collapsed(point),
         "trained": parameters.trained if parameters else None,
@@ -143,12 +145,19 @@ def _configuration(spec: TrialSpec) -> Flat:
     """What repetitions have in common: the spec without seed and data folder."""
     data = spec.model_dump(mode="json", exclude={"seed": True, "task": _locations(spec)})
     data["model"]["name"] = spec.model_label
-    return data | {"allocator": {"name": spec.allocator.name} | _method(spec)}
+    return data | {"allocator": {"name": spec.method.name} | _method(spec)}
+
+
+def _name(spec: TrialSpec) -> str:
+    """The name of what is compared; PEFT's methods are as many as its types."""
+    config = spec.method.options.get("config")
+    kind = config.get("peft_type") if isinstance(config, dict) else None
+    return f"{spec.method.name} {kind}" if kind else spec.method.name
 
 
 def _method(spec: TrialSpec) -> Flat:
-    """An allocator's options, or how its pattern was found: a found pattern differs between seeds."""
-    options = spec.allocator.options
+    """A method's options, or how its pattern was found: a found pattern differs between seeds."""
+    options = spec.method.options
     return {"found": options["found"]} if options.get("found") else options
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rankopt.analysis.search import configuration
 from rankopt.core.result import TrialResult, defect
 from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import method_name
 
 
 def overview(study: StudySpec, results: Iterable[TrialResult], counted: Collection[str]) -> list[dict[str, Any]]:
@@ -31,11 +32,11 @@ def overview(study: StudySpec, results: Iterable[TrialResult], counted: Collecti
 def _row(study: StudySpec, result: TrialResult, counted: Collection[str]) -> dict[str, Any]:
     spec, fault = result.spec, defect(result)
     own = result.points[0] if result.points and not fault else None
-    allocator, task = spec.get("allocator"), spec.get("task")
+    task = spec.get("task")
     return {
         "key": result.key,
         "task": task.get("name") if isinstance(task, dict) else None,
-        "allocator": allocator.get("name") if isinstance(allocator, dict) else None,
+        "allocator": method_name(spec),
         "budget": spec.get("budget"),
         "seed": spec.get("seed", 0),
         "kept": own.kept if own else None,

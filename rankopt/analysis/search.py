@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rankopt.analysis.frame import flatten
 from rankopt.analysis.pareto import front
 from rankopt.core.path import paths_of, shortest, split_path
-from rankopt.core.space import dimensions
+from rankopt.core.space import Dimension, dimensions
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec, decode
 
@@ -47,7 +47,7 @@ ELSEWHERE = ("seed", "budget")
 
 
 def configuration(study: StudySpec, spec: Mapping[str, Any], without: Collection[str] = ()) -> str:
-    """A trial's values in the dimensions of its study, except task name, allocator name, budget and seed.
+    """A trial's values in the dimensions of its study, except task, allocator and tuner names, budget and seed.
 
     A dimension that lists one value is left out.
 
@@ -72,7 +72,7 @@ def configuration(study: StudySpec, spec: Mapping[str, Any], without: Collection
             node = node.get(part) if isinstance(node, Mapping) else None
         if parts[0] not in (*ELSEWHERE, *without) and node is not None:
             values |= flatten({".".join(parts): node})
-    for name in ("allocator.name", "task.name"):
+    for name in ("allocator.name", "task.name", "tuner.name", "tuner"):  # "tuner": a list, whose names are the label
         values.pop(name, None)
     words = [f"{value:.3g}" if isinstance(value, float) else f"{value}" for value in values.values()]
     return ", ".join(f"{name} {word}" for name, word in zip(shortest(values), words, strict=True))
@@ -80,7 +80,8 @@ def configuration(study: StudySpec, spec: Mapping[str, Any], without: Collection
 
 def _varied(study: StudySpec) -> Iterator[str]:
     """The dimensions of a study with more than one value."""
-    for name, dimension in study.space.items():
+    dimensions_of: dict[str, Dimension] = {**study.space, **study.tune}
+    for name, dimension in dimensions_of.items():
         if not isinstance(dimension, list) or len(dimension) > 1 or len(dimensions({name: dimension})) > 1:
             yield name
 

@@ -125,10 +125,10 @@ def _built(spec: TrialSpec) -> Any:
     try:
         allocator = build_allocator(spec)
     except ValidationError as error:
-        raise InvalidSpecError(map(str, violations(error, ALLOCATORS[spec.allocator.name]))) from None
+        raise InvalidSpecError(map(str, violations(error, ALLOCATORS[spec.method.name]))) from None
     if allocator.trains_super_network():
         raise ValueError(
-            f"allocator {spec.allocator.name!r} trains a super-network, which only a study can score: use "
+            f"allocator {spec.method.name!r} trains a super-network, which only a study can score: use "
             "`rankopt run`, or dylora or matryoshka, which train every prefix as well"
         )
     return allocator

@@ -73,5 +73,6 @@ def schema() -> None:
     from rankopt.search import SEARCHES
     from rankopt.search.pruners import PRUNERS
     from rankopt.tasks import TASKS
+    from rankopt.tuners import TUNERS
 
-    print(json.dumps(study_schema(Members(TASKS, ALLOCATORS, SEARCHES, PRUNERS)), indent=2))
+    print(json.dumps(study_schema(Members(TASKS, ALLOCATORS, TUNERS, SEARCHES, PRUNERS)), indent=2))

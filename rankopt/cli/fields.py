@@ -22,17 +22,19 @@ class FieldGroup(NamedTuple):
 
 
 def field_groups() -> Iterator[FieldGroup]:
-    """The fields of a study, of a trial, and the options of every allocator, search and pruner."""
+    """The fields of a study, of a trial, and the options of every allocator, tuner, search and pruner."""
     from rankopt.allocators import ALLOCATORS
     from rankopt.core.study_spec import StudySpec
     from rankopt.core.trial_spec import TrialSpec
     from rankopt.search import SEARCHES
     from rankopt.search.pruners import PRUNERS
+    from rankopt.tuners import TUNERS
 
     yield FieldGroup("study", summary(StudySpec), list(field_rows(StudySpec)))
     trial = "Fields of a trial, under `base`; each of them can be a dimension in `space`."
     yield FieldGroup("trial", trial, list(field_rows(TrialSpec)))
     yield from _members("allocator", ALLOCATORS)
+    yield from _members("tuner", TUNERS)
     yield from _members("search", SEARCHES)
     yield from _members("pruner", PRUNERS)
 

@@ -27,6 +27,21 @@ def allocators() -> Rows:
     ]
 
 
+def tuners() -> Rows:
+    """Name, first line of the docstring, and options with their defaults."""
+    from rankopt.core.fields import field_rows, summary
+    from rankopt.tuners import TUNERS
+
+    return [
+        {
+            "name": name,
+            "what": summary(kind),
+            "options": ", ".join(f"{row.field}={row.default}" for row in field_rows(kind)),
+        }
+        for name, kind in TUNERS.items()
+    ]
+
+
 def tasks() -> Rows:
     """Name, columns, labels, metrics and report splits."""
     from rankopt.tasks import TASKS
@@ -74,7 +89,7 @@ def layers(model: str, target_modules: str) -> tuple[Rows, float]:
     return rows, skeleton.coverage
 
 
-TABLES = {"allocators": allocators, "tasks": tasks, "searches": searches, "pruners": pruners}
+TABLES = {"allocators": allocators, "tuners": tuners, "tasks": tasks, "searches": searches, "pruners": pruners}
 KINDS = (*TABLES, "layers", "fields")
 
 

@@ -159,7 +159,7 @@ def plan(
 ) -> None:  # fmt: skip
     """Print what a study would run and cost.
 
-    Lists steps, tokens and estimated seconds of every trial on this machine.
+    Lists steps, tokens, parameters beside the base model and estimated seconds of every trial on this machine.
     """
     file = study_file(study, sets, directory)
     from rankopt.study.devices import described, gpus
@@ -178,6 +178,7 @@ def plan(
             **{path: printing.short(value) for path, value in trial.assignment.items()},
             "steps": trial.steps,
             "tokens": trial.tokens,
+            "parameters": trial.parameters,
             "seconds": round(duration, 1),
         }
         for trial, duration in zip(planned, seconds, strict=True)
@@ -201,7 +202,8 @@ def plan(
     print(described(found.device, workers, len(gpus()) if workers > 1 else 1))
     coverage = {trial.spec.model.name: trial.coverage for trial in sorted(planned, key=lambda trial: -trial.coverage)}
     for name, covered in coverage.items():
-        print(f"adapters are on {covered:.0%} of the block weights of {name}")
+        if covered:
+            print(f"adapters are on {covered:.0%} of the block weights of {name}")
 
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:
@@ -286,4 +288,5 @@ def _followups(file: StudyFile) -> str:
     """Whether more trials follow from the results."""
     from rankopt.search import build_search
 
-    return ", and more that follow from their results" if build_search(file.study).follows else ""
+    more = file.study.tune or build_search(file.study).follows
+    return ", and more that follow from their results" if more else ""

@@ -200,7 +200,7 @@ def _fields(model: type[BaseModel], parents: list[str | int]) -> list[str]:
             if field is None:
                 continue
             current = field.annotation
-        below = _models(current)
+        below = list(dict.fromkeys(_models(current)))
         current = next((one for one in below if one.__name__ == parent or len(below) == 1), current)
     return [field.alias or name for name, field in current.model_fields.items()] if _is_model(current) else []
 

@@ -199,10 +199,10 @@ def defect(result: TrialResult) -> str:
     if result.status == "failed":
         return ""
     try:
-        decode(TrialSpec, result.spec)
+        spec = decode(TrialSpec, result.spec)
     except ValidationError as error:
         return f"spec.{violations(error, TrialSpec)[0]}"
-    for field_name in ("metrics", "points", "layers"):
+    for field_name in ("metrics", "points", *(["layers"] if spec.has_ranks else [])):
         if not getattr(result, field_name):
             return f"{field_name} must not be empty in a complete result"
     metric = result.metrics[0]

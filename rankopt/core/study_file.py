@@ -18,7 +18,7 @@ from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec, decode
 from rankopt.core.yaml import Document, parse_value
 
-TABLES = ("space", "repeat")
+TABLES = ("space", "repeat", "tune")
 """Fields of a study whose keys are dotted paths of a trial."""
 
 COMBINATIONS = 100_000
@@ -115,7 +115,7 @@ class StudyFile:
         return f"{self.document.path}:{self.document.line(location)}: {Violation(location, message)}"
 
     def _with_dotted_keys(self, location: Location) -> Location:
-        """The keys of `space` and `repeat` are dotted paths: `space`, `training`, `lr` is `space`, `training.lr`."""
+        """Keys of `TABLES` are dotted paths: `space`, `training`, `lr` is `space`, `training.lr`."""
         table, *rest = location or ("",)
         if table in TABLES and isinstance(found := self.document.data.get(str(table)), dict):
             for end in range(len(rest), 1, -1):
@@ -124,7 +124,8 @@ class StudyFile:
         return location
 
     def _refuse_too_many(self) -> None:
-        count = math.prod(len(values) for values in self.study.space.values() if isinstance(values, list))
+        lists = [*self.study.space.values(), *self.study.tune.values()]
+        count = math.prod(len(values) for values in lists if isinstance(values, list))
         if count > COMBINATIONS and not self.sampled:
             text = f"must have at most {COMBINATIONS:,} combinations, got {count:,}; list fewer values, or use a search"
             raise InvalidSpecError([self.at(("space",), f"{text} that proposes search.trials of them")])
@@ -203,5 +204,5 @@ def check_options(model: type[BaseModel], options: dict[str, Any], *location: st
     return found
 
 
-OUTER: dict[str, type[BaseModel]] = {"search": StudySpec, "allocator": TrialSpec}
+OUTER: dict[str, type[BaseModel]] = {"search": StudySpec, "allocator": TrialSpec, "tuner": TrialSpec}
 """Field with registered members -> the model that contains it."""

@@ -1,7 +1,7 @@
 """A JSON Schema of study files, for completion and validation in editors.
 
 It describes every field with type, limits and meaning, the dotted paths that can be dimensions, and the options of each
-allocator, search and pruner. Rules that relate several fields are left to `rankopt validate`.
+allocator, tuner, search and pruner. Rules that relate several fields are left to `rankopt validate`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from rankopt.core.fields import Schema, schema_of, summary
 from rankopt.core.space import INNER
-from rankopt.core.study_spec import REPEATABLE, StudySpec
+from rankopt.core.study_spec import REPEATABLE, TUNABLE, StudySpec
 from rankopt.core.trial_spec import TrialSpec
 
 Models = Mapping[str, type[BaseModel]]
@@ -26,6 +26,7 @@ class Members(NamedTuple):
 
     tasks: Iterable[str]
     allocators: Models
+    tuners: Models
     searches: Models
     pruners: Models
 
@@ -40,6 +41,7 @@ def study_schema(members: Members) -> Schema:
     fields["base"] = _partial(trial) | {"description": fields["base"]["description"]}
     fields["space"] |= _table(paths, ranges=True)
     fields["repeat"] |= _table({p: field for p, field in paths.items() if p.split(".")[0] in REPEATABLE}, ranges=False)
+    fields["tune"] |= _table({p: field for p, field in paths.items() if p.split(".")[0] in TUNABLE}, ranges=False)
     fields["search"] = _search(members) | {"description": fields["search"]["description"]}
     fields["objectives"] |= {
         "properties": {
@@ -65,6 +67,9 @@ def _trial(members: Members) -> Schema:
     registered = name | {"enum": sorted(members.tasks)}
     fields["task"] |= {"if": {"not": {"required": ["data"]}}, "then": {"properties": {"name": registered}}}
     fields["allocator"] = _named(members.allocators) | {"description": fields["allocator"]["description"]}
+    tuner = _named(members.tuners)
+    described = {"description": fields["tuner"]["description"]}
+    fields["tuner"] = {"anyOf": [tuner, {"type": "array", "minItems": 1, "items": tuner}], **described}
     return trial
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from rankopt.core.errors import FieldError, shown
@@ -17,6 +17,10 @@ from rankopt.core.trial_spec import Named, Spec, TrialSpec, content_hash, decode
 
 REPEATABLE = ("seed", "task", "training")
 """Fields of a trial that `repeat` may vary."""
+TUNABLE = ("training", "model")
+"""Fields of a trial that `tune` may vary."""
+TUNING_SEED = 1_000_000
+"""The seed of every tuning trial; a study with `tune` uses it for nothing else."""
 
 
 class SearchSpec(Named):
@@ -56,6 +60,9 @@ class StudySpec(Spec):
             chosen: `{name: adalora, initial: {float: [1.1, 2.0]}}`.
         repeat: dotted path -> a list of values, written as in `space`. A search trains each proposal at every
             combination of them and uses the mean score, so that its result does not depend on one lucky seed.
+        tune: dotted path of a field of `training` or `model` -> a list of values, in a comparison. Every configuration
+            (all dimensions except `seed`) is trained at each combination of them, at a seed that is used for nothing
+            else. The best one on the search split is then used at all seeds.
         search: how trials are proposed.
         objectives: what a search optimises: the `score` on the search split, `parameters: minimize` (kept adapter
             parameters), or both. The direction of `score` follows the task's metric: `minimize` for perplexity, loss
@@ -71,6 +78,7 @@ class StudySpec(Spec):
     base: dict[str, Any]
     space: dict[str, Dimension] = Field(default_factory=dict)
     repeat: dict[str, list[Any]] = Field(default_factory=dict)
+    tune: dict[str, list[Any]] = Field(default_factory=dict)
     search: SearchSpec = SearchSpec()
     objectives: dict[Literal["score", "parameters"], Literal["maximize", "minimize"]] = Field(
         min_length=1, default={"score": "maximize", "parameters": "minimize"}
@@ -86,7 +94,7 @@ class StudySpec(Spec):
             raise FieldError((), f"must not end in .yaml or .yml, which commands read as a file, got {name!r}")
         return name
 
-    @field_validator("space", "repeat", mode="before")
+    @field_validator("space", "repeat", "tune", mode="before")
     @classmethod
     def _lists_and_ranges(cls, table: Any, info: ValidationInfo) -> Any:
         if isinstance(table, dict):
@@ -115,6 +123,34 @@ class StudySpec(Spec):
                 raise FieldError((dimension,), f"must list distinct values, got {shown(values[twice])} twice")
         return repeat
 
+    @field_validator("tune")
+    @classmethod
+    def _tuned(cls, tune: dict[str, list[Any]], info: ValidationInfo) -> dict[str, list[Any]]:
+        space = info.data.get("space", {})
+        refuse_overlap([*space, *info.data.get("repeat", {}), *tune])
+        for dimension, values in tune.items():
+            for path in paths_of(dimension):
+                if split_path(path)[0] not in TUNABLE:
+                    message = f"must not be tuned: tune may only vary {', '.join(TUNABLE)}, got {path!r}"
+                    raise FieldError((dimension,), message)
+            if (twice := first_repeated(values)) is not None:
+                raise FieldError((dimension,), f"must list distinct values, got {shown(values[twice])} twice")
+        if tune and any("seed" in paths_of(dimension) and dimension != "seed" for dimension in space):
+            raise FieldError((), "needs seed to be a dimension of its own in space, or no dimension")
+        return tune
+
+    @model_validator(mode="after")
+    def _tuning(self) -> StudySpec:
+        if not self.tune:
+            return self
+        if self.search.name != "grid":
+            raise FieldError(("tune",), f"must be left out under the search {self.search.name!r}: it is for a grid")
+        for index, seed in enumerate(self.seeds):
+            if type(seed) is not int or seed < 0 or seed == TUNING_SEED:
+                rule = f"must be an integer >= 0 other than {TUNING_SEED}, the seed of tune, got {shown(seed)}"
+                raise FieldError(("space", "seed", index), rule)
+        return self
+
     @field_validator("objectives")
     @classmethod
     def _directions(cls, objectives: dict[str, str]) -> dict[str, str]:
@@ -128,9 +164,34 @@ class StudySpec(Spec):
         """Whether every combination of the space is run; otherwise the search proposes `search.trials` trials."""
         return self.search.options.get("trials") is None
 
+    @property
+    def seeds(self) -> list[Any]:
+        """The seeds of a comparison."""
+        listed = self.space.get("seed")
+        return listed if isinstance(listed, list) else [self.base.get("seed", 0)]
+
     def assignments(self) -> Iterator[Assignment]:
-        """Every combination of the lists of the space, the last dimension fastest: dotted path -> value."""
-        yield from _combinations({path: values for path, values in self.space.items() if isinstance(values, list)})
+        """Every combination of the lists of the space, the last dimension fastest: dotted path -> value.
+
+        With `tune`, the tuning trials: every combination without the seeds, at every combination of the tuned values.
+        """
+        lists = {path: values for path, values in self.space.items() if isinstance(values, list)}
+        if self.tune:
+            lists = {**{path: values for path, values in lists.items() if path != "seed"}, **self.tune}
+            lists |= {"seed": [TUNING_SEED]}
+        yield from _combinations(lists)
+
+    def tunings(self) -> list[Assignment]:
+        """The combinations of the tuned values."""
+        return list(_combinations(self.tune))
+
+    def is_tuning(self, spec: Mapping[str, Any]) -> bool:
+        """Whether a trial, as plain data, is one of the tuning trials, which no table of results counts."""
+        return bool(self.tune) and spec.get("seed") == TUNING_SEED
+
+    def at(self, spec: TrialSpec, assignment: Assignment) -> TrialSpec:
+        """A trial with the fields that an assignment sets."""
+        return self.with_contents(decode(TrialSpec, _at(spec.plain, assignment)))
 
     def repeats(self) -> list[Assignment]:
         """The combinations of `repeat` at which a proposal is trained; one empty assignment without `repeat`."""
@@ -138,7 +199,7 @@ class StudySpec(Spec):
 
     def trainings(self, spec: TrialSpec) -> list[TrialSpec]:
         """A proposal's trial at every combination of `repeat`, in order."""
-        return [self.with_contents(decode(TrialSpec, _at(spec.plain, repeat))) for repeat in self.repeats()]
+        return [self.at(spec, repeat) for repeat in self.repeats()]
 
     def trial(self, assignment: Assignment) -> TrialSpec:
         """The trial at one point of the space."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from rankopt.core.budget import Budget
@@ -267,6 +268,24 @@ class AllocatorSpec(Named):
     """
 
 
+class TunerSpec(Named):
+    """A tuner's registered name, with its options beside it.
+
+    Attributes:
+        name: a tuner of `rankopt list tuners`.
+    """
+
+
+LORA = "lora"
+"""The tuner with ranks: it alone takes an allocator and a budget."""
+
+Tuners = Annotated[
+    Annotated[TunerSpec, Tag("[one]")] | Annotated[tuple[TunerSpec, ...], Field(min_length=1), Tag("[several]")],
+    Discriminator(lambda value: "[several]" if isinstance(value, list | tuple) else "[one]"),
+]
+"""One tuner, or several; the tags are left out of an error's location, as every name with a bracket is."""
+
+
 class TrainingSpec(Spec):
     """How a trial trains; the optimiser is AdamW.
 
@@ -308,8 +327,10 @@ class TrialSpec(Spec):
     Attributes:
         task: the data.
         model: the frozen model, and where it is adapted.
-        allocator: a registered name with its options.
-        budget: what the final rank pattern may cost; optional for allocators that need none.
+        tuner: what is trained beside the head: a registered name with its options, or a list of several.
+        allocator: a registered name with its options. Only the tuner `lora` has one; a trial of other tuners drops it,
+            so that a grid over allocators and budgets trains such a tuner once.
+        budget: what the final rank pattern may cost; optional for allocators that need none. Dropped like `allocator`.
         training: how to train.
         seed: of every random choice: initialisation, data order, dropout, and what an allocator draws.
         contents: hashes of local files: "data" of `task.data_dir` or `task.data`, "model" of `model.name`. Set by
@@ -323,20 +344,51 @@ class TrialSpec(Spec):
 
     task: TaskSpec
     model: ModelSpec = ModelSpec(name="mini")
-    allocator: AllocatorSpec
+    tuner: Tuners = TunerSpec(name=LORA)
+    allocator: AllocatorSpec | None = None
     budget: Budget | None = None
     training: TrainingSpec = TrainingSpec()
     seed: int = Field(0, ge=0, lt=2**63)
     contents: SkipJsonSchema[dict[Literal["data", "model"], str]] = Field(default={})
 
     @model_validator(mode="after")
-    def _budget_can_be_met(self) -> TrialSpec:
+    def _ranks_belong_to_lora(self) -> TrialSpec:
+        if not self.has_ranks:
+            object.__setattr__(self, "allocator", None)
+            object.__setattr__(self, "budget", None)
+        elif self.allocator is None:
+            raise FieldError(("allocator",), f"is required for the tuner {LORA!r}")
         if self.budget and (self.budget.mean_rank or 0) > self.model.max_rank:
             raise ValueError(
                 f"budget.mean_rank must be at most model.max_rank, got {self.budget.mean_rank:g} > "
                 f"{self.model.max_rank}; raise model.max_rank or lower the budget"
             )
         return self
+
+    @property
+    def tuners(self) -> tuple[TunerSpec, ...]:
+        """The tuners as a tuple."""
+        return self.tuner if isinstance(self.tuner, tuple) else (self.tuner,)
+
+    @property
+    def has_ranks(self) -> bool:
+        """Whether one of the tuners is LoRA, under an allocator."""
+        return any(tuner.name == LORA for tuner in self.tuners)
+
+    @property
+    def method(self) -> Named:
+        """What a comparison names the trial by: LoRA's allocator, another tuner, or all of them joined.
+
+        Example:
+            >>> tuner = [{"name": "lora"}, {"name": "prefix", "tokens": 5}]
+            >>> decode(TrialSpec, {"task": {"name": "rte"}, "allocator": {"name": "uniform"}, "tuner": tuner}).method
+            Named(name='uniform + prefix', prefix={'tokens': 5})
+        """
+        parts = [self.allocator if tuner.name == LORA and self.allocator else tuner for tuner in self.tuners]
+        if len(parts) == 1:
+            return parts[0]
+        options = {part.name: part.options for part in parts if part.options}
+        return Named(name=" + ".join(part.name for part in parts), **options)
 
     @property
     def key(self) -> str:
@@ -366,6 +418,20 @@ class TrialSpec(Spec):
 def decode(kind: type[T], data: Any) -> T:
     """A spec from plain data, validated as JSON: lists become tuples, strings never become numbers."""
     return kind.model_validate_json(json.dumps(data))
+
+
+def method_name(spec: Mapping[str, Any]) -> str | None:
+    """The name of a trial's method, see `TrialSpec.method`, from plain data that may be invalid; None without one.
+
+    Example:
+        >>> method_name({"task": {"name": "rte"}, "tuner": {"name": "full"}}), method_name({"seed": "x"})
+        ('full', None)
+    """
+    try:
+        return decode(TrialSpec, spec).method.name
+    except (ValidationError, TypeError):
+        allocator = spec.get("allocator")
+        return allocator.get("name") if isinstance(allocator, dict) else None
 
 
 def content_hash(data: Any) -> str:

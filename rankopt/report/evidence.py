@@ -40,6 +40,7 @@ class Evidence:
         search: what the storage knows beside the results.
         planned: keys of the planned trials; empty if a search proposes them.
         unplanned: results of trials that are not in the study's current plan, sorted by key.
+        tuning: results of tuning trials, sorted by key; no other table or figure has them.
     """
 
     study: StudySpec
@@ -48,6 +49,7 @@ class Evidence:
     search: SearchRecord = field(default_factory=SearchRecord)
     planned: frozenset[str] = frozenset()
     unplanned: tuple[TrialResult, ...] = ()
+    tuning: tuple[TrialResult, ...] = ()
 
     @classmethod
     def of(
@@ -66,7 +68,9 @@ class Evidence:
         plan = planned_keys(study, record)
         planned = tuple(first[key] for key in sorted(first) if key in plan or not plan)
         unplanned = tuple(first[key] for key in sorted(first) if plan and key not in plan)
-        return cls(cleaned(study), planned, counts, record, frozenset(plan), unplanned)
+        tuning = tuple(result for result in planned if study.is_tuning(result.spec))
+        own = tuple(result for result in planned if not study.is_tuning(result.spec))
+        return cls(cleaned(study), own, counts, record, frozenset(plan), unplanned, tuning)
 
     @cached_property
     def specs(self) -> list[TrialSpec]:
@@ -120,7 +124,7 @@ class Evidence:
             key: the column with the trial's key.
         """
         shown = [
-            *(["allocator"] if "(" in row["allocator"] else []),
+            *(["allocator", "tuner"] if "(" in row["allocator"] else []),
             *(["task", "model"] if "(" in row["setting"] else []),
         ]
         return configuration(self.study, self.by_key[row[key]].spec, shown)
@@ -163,11 +167,13 @@ def at(frame: pd.DataFrame, setting: str, budget: float) -> pd.DataFrame:
 
 
 def planned_keys(study: StudySpec, record: SearchRecord) -> set[str]:
-    """The keys of a study's planned trials; empty if a search proposes them."""
+    """The keys of a study's planned trials; empty if they follow from results, or a search proposes them."""
     if not study.listed:
         return set()
     with suppress(ValidationError):
-        return set(record.plan) or {study.trial(assignment).key for assignment in study.assignments()}
+        if record.plan or study.tune:
+            return set(record.plan)
+        return {study.trial(assignment).key for assignment in study.assignments()}
     return set()
 
 

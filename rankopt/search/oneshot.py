@@ -71,7 +71,7 @@ class OneShot(Search):
         for level in self.levels:
             if level not in known:
                 raise ValueError(
-                    f"search.levels must be ranks at which allocator {spec.allocator.name!r} finds patterns "
+                    f"search.levels must be ranks at which allocator {spec.method.name!r} finds patterns "
                     f"({', '.join(f'{one:g}' for one in known)}), got {level:g}"
                 )
 

@@ -23,7 +23,7 @@ def best_patterns(store: StudyStore, spec: StudySpec, budget: int | None) -> pd.
     Raises:
         ValueError: no complete trial is within the budget.
     """
-    results = {result.key: result for result in store.results()}
+    results = {result.key: result for result in store.results() if not spec.is_tuning(result.spec)}
     found = best(tidy(results.values(), variants=1 if store.search.trials else VARIANTS), budget)
     if found.empty:
         bound = f" within {budget:,} parameters" if budget is not None else ""

@@ -25,7 +25,7 @@ class Exported(NamedTuple):
 def export_adapter(
     store: StudyStore, out: Path, key: str | None = None, point: str | None = None, budget: int | None = None
 ) -> Exported:
-    """Unpack a trial's adapter into a new folder, truncated to one of its patterns. A failure leaves no folder.
+    """Unpack what a trial saved into a new folder, truncated to one of its patterns. A failure leaves no folder.
 
     Without a key, export what `analysis.search.best` finds: the configuration and pattern with the best mean search
     score, at the seed with the best search score.
@@ -42,13 +42,15 @@ def export_adapter(
     complete = [result for result in store.results(planned=key is None) if result.status == "complete"]
     if not complete:
         raise ValueError(f"study {store.name!r} has no complete trial to export")
-    exported = _best(store.name, complete, budget) if key is None else _named(store.name, complete, key, point)
+    study = store.spec()
+    own = [result for result in complete if not study.is_tuning(result.spec)]
+    exported = _best(store.name, own, budget) if key is None else _named(store.name, complete, key, point)
     attempts = [trial for trial in store.trials() if exported.result.key in keys(trial)]
     with new_folder(out) as draft, tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch, f"{exported.point.adapter}.zip")
         store.artifacts.download(attempts, f"{exported.result.key}-{archive.name}", archive)
         shutil.unpack_archive(archive, draft)
-        if exported.point != exported.result.own:
+        if exported.point != exported.result.own and exported.point.pattern:
             from rankopt.lowrank.export import cut_peft  # torch is slow to import
 
             cut_peft(draft, exported.point.pattern)

@@ -227,7 +227,7 @@ def _reason(error: Exception) -> str:
 
 
 def trial_label(study: StudySpec, spec: TrialSpec) -> str:
-    """A trial in a few words: task, allocator, budget, seed, and its values in the study's other dimensions.
+    """A trial in a few words: task, method, budget, seed, and its values in the study's other dimensions.
 
     Example:
         >>> base = {"task": {"name": "rte"}, "allocator": {"name": "static"}}
@@ -241,4 +241,4 @@ def trial_label(study: StudySpec, spec: TrialSpec) -> str:
         name = next(name for name in ("mean_rank", "ranks", "parameters") if getattr(budget, name) is not None)
         amount = f" {name.replace('_', ' ')} {getattr(budget, name):g}"
     words = configuration(study, spec.plain)
-    return f"{spec.task.name} {spec.allocator.name}{amount} seed {spec.seed}{f', {words}' if words else ''}"
+    return f"{spec.task.name} {spec.method.name}{amount} seed {spec.seed}{f', {words}' if words else ''}"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from rankopt.core.errors import InvalidSpecError, Violation, nearest, shown, violation_of
+from rankopt.core.errors import InvalidSpecError, Location, Violation, nearest, shown, violation_of
 from rankopt.core.path import paths_of
 from rankopt.core.space import Assignment
 from rankopt.core.study_file import StudyFile, check_options
 from rankopt.core.study_spec import first_repeated
-from rankopt.core.trial_spec import Named, TaskSpec, TrialSpec, decode
+from rankopt.core.trial_spec import AllocatorSpec, Named, TaskSpec, TrialSpec, TunerSpec, decode
 from rankopt.search import SEARCHES, build_search
 from rankopt.search.base import Search
 from rankopt.search.pruners import PRUNERS, build_pruner
@@ -61,8 +61,9 @@ def validated_trials(file: StudyFile) -> list[tuple[Assignment, TrialSpec]]:
                 continue
             lines += [file.line(problem, assignment) for problem in error.violations]
         else:
-            if prunes and not ALLOCATORS[spec.allocator.name].is_fixed():
-                problem = Violation(("allocator", "name"), NOT_FIXED.format(spec.allocator.name))
+            allocator = ALLOCATORS[spec.allocator.name] if spec.allocator else None
+            if prunes and allocator and not allocator.is_fixed():
+                problem = Violation(("allocator", "name"), NOT_FIXED.format(spec.method.name))
                 lines.append(file.line(problem, assignment))
             lines += _super_network_problems(file, search, assignment, spec)
             if spec.key not in seen:
@@ -84,7 +85,7 @@ def _super_network_problems(file: StudyFile, search: Search, assignment: Assignm
     if not allocator.trains_super_network():
         able = ", ".join(name for name, kind in ALLOCATORS.items() if kind.trains_super_network())
         text = f"must be an allocator that trains a super-network ({able}) under the search "
-        text += f"{file.study.search.name!r}, got {spec.allocator.name!r}"
+        text += f"{file.study.search.name!r}, got {spec.method.name!r}"
         yield file.line(Violation(("allocator", "name"), text), assignment)
         return
     try:
@@ -97,41 +98,66 @@ def _super_network_problems(file: StudyFile, search: Search, assignment: Assignm
 def _hidden_problems(file: StudyFile) -> Iterator[str]:
     """Problems of the base that no trial shows, because a dimension replaces the value."""
     from rankopt.allocators import ALLOCATORS
+    from rankopt.tuners import TUNERS
 
     yield from file.hidden_problems()
     replaced = {path for dimension in file.study.space for path in paths_of(dimension)}
-    for kind, table in (("task", TASKS), ("allocator", ALLOCATORS)):
+    tables: dict[str, Any] = {"task": TASKS, "allocator": ALLOCATORS, "tuner": TUNERS}
+    for kind, table in tables.items():
         given = file.study.base.get(kind)
         if not isinstance(given, dict) or not isinstance(name := given.get("name"), str) or f"{kind}.name" in replaced:
             continue
         if kind in replaced and name not in table and not (kind == "task" and given.get("data")):
             yield file.at(("base", kind, "name"), f"must be a known {kind}, got {shown(name)}{nearest(name, table)}")
-        elif kind in replaced and kind == "allocator":
+        elif kind in replaced and kind != "task":
             options = {key: value for key, value in given.items() if key != "name"}
-            for problem in check_options(ALLOCATORS[name], options, "base", "allocator"):
+            for problem in check_options(table[name], options, "base", kind):
                 yield file.at(problem.location, problem.message)
 
 
 def validated(spec: TrialSpec) -> TrialSpec:
-    """A trial in canonical form: allocator options at their defaults are dropped, so they do not change its key.
+    """A trial in canonical form: options of its allocator and tuners at their defaults are dropped, tuners are sorted,
+    and PEFT's configuration stands in place of its file's path, so that none of these changes the trial's key.
 
     Raises:
-        InvalidTrialError: an unknown task or allocator, or an invalid option.
+        InvalidTrialError: an unknown task, allocator or tuner, or an invalid option.
     """
     from rankopt.allocators import ALLOCATORS
     from rankopt.allocators.build import build_allocator
+    from rankopt.tuners import TUNERS
+    from rankopt.tuners.build import build_tuners
 
-    found = list(_unknown_names(spec, ALLOCATORS)) or check_options(
-        ALLOCATORS[spec.allocator.name], spec.allocator.options, "allocator"
-    )
+    found = list(_unknown_names(spec, ALLOCATORS, TUNERS)) or [
+        problem for location, tuner in _located(spec) for problem in _tuner_problems(TUNERS, tuner, location)
+    ]
+    if not found and spec.allocator:
+        found = check_options(ALLOCATORS[spec.allocator.name], spec.allocator.options, "allocator")
     if found:
         raise InvalidTrialError(found, structural=True)
     try:
-        allocator = build_allocator(spec)
+        allocator, tuners = build_allocator(spec), build_tuners(spec)
     except ValueError as error:
         raise InvalidTrialError([violation_of(str(error))], structural=False) from None
-    options = allocator.model_dump(mode="json", exclude_defaults=True)
-    return spec.model_copy(update={"allocator": type(spec.allocator)(name=spec.allocator.name, **options)})
+    named = [TunerSpec(name=name, **_options(tuner)) for name, tuner in tuners.items()]
+    changed: dict[str, Any] = {"tuner": named[0] if len(named) == 1 else tuple(named)}
+    if spec.allocator:
+        changed["allocator"] = AllocatorSpec(name=spec.allocator.name, **_options(allocator))
+    return spec.model_copy(update=changed)
+
+
+def _options(member: BaseModel) -> dict[str, Any]:
+    return member.model_dump(mode="json", exclude_defaults=True)
+
+
+def _located(spec: TrialSpec) -> Iterator[tuple[Location, TunerSpec]]:
+    """The tuners of a trial with their location in it."""
+    for number, tuner in enumerate(spec.tuners):
+        yield ("tuner", number) if isinstance(spec.tuner, tuple) else ("tuner",), tuner
+
+
+def _tuner_problems(tuners: dict[str, Any], tuner: TunerSpec, location: Location) -> Iterator[Violation]:
+    for problem in check_options(tuners[tuner.name], tuner.options, "tuner"):
+        yield Violation((*location, *problem.location[1:]), problem.message)
 
 
 def _validate_search(file: StudyFile) -> None:
@@ -159,7 +185,7 @@ def _validate_search(file: StudyFile) -> None:
         raise InvalidSpecError([file.at(problem.location, problem.message)]) from None
 
 
-def _unknown_names(spec: TrialSpec, allocators: dict[str, Any]) -> Iterator[Violation]:
+def _unknown_names(spec: TrialSpec, allocators: dict[str, Any], tuners: dict[str, Any]) -> Iterator[Violation]:
     if spec.task.data is None:
         if spec.task.name not in TASKS:
             hint = nearest(spec.task.name, TASKS)
@@ -167,9 +193,12 @@ def _unknown_names(spec: TrialSpec, allocators: dict[str, Any]) -> Iterator[Viol
             yield Violation(("task", "name"), text)
     else:
         yield from _own_task_problems(spec.task)
-    if (name := spec.allocator.name) not in allocators:
-        text = f"must be a known allocator, got {shown(name)}{nearest(name, allocators)}"
-        yield Violation(("allocator", "name"), text)
+    named: list[tuple[Location, str, Collection[str]]] = []
+    named += [(("allocator", "name"), spec.allocator.name, allocators)] if spec.allocator else []
+    named += [((*location, "name"), tuner.name, tuners) for location, tuner in _located(spec)]
+    for path, name, table in named:
+        if name not in table:
+            yield Violation(path, f"must be a known {path[0]}, got {shown(name)}{nearest(name, table)}")
 
 
 def _own_task_problems(task: TaskSpec) -> Iterator[Violation]:

@@ -11,7 +11,7 @@ from rankopt.core.errors import InvalidSpecError, Location, Violation, violation
 from rankopt.core.space import Assignment
 from rankopt.core.study_file import StudyFile
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import ModelSpec, TaskSpec, TrainingSpec, TrialSpec, content_hash
+from rankopt.core.trial_spec import LORA, ModelSpec, TaskSpec, TrainingSpec, TrialSpec, content_hash
 from rankopt.study.contents import local_contents
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ class PlannedTrial:
         tokens: training tokens that pass through the model, padding included.
         flops: floating-point operations of the training, about `4 * weights * tokens` (a frozen weight is multiplied
             once in the forward and once in the backward pass).
-        coverage: share of the model's block weights that are in adapted maps.
+        coverage: share of the model's block weights that are in adapted maps; 0 without LoRA.
+        parameters: stored beside the base model: for LoRA what the budget allows, and what other tuners store at the
+            start.
     """
 
     assignment: Assignment
@@ -39,6 +41,7 @@ class PlannedTrial:
     tokens: int
     flops: float
     coverage: float
+    parameters: int
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,10 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]], devic
             can meet, ...
     """
     from rankopt.allocators.build import absolute_budget, build_allocator
+    from rankopt.lowrank.layers import shapes_of
     from rankopt.tasks import task_of
     from rankopt.training.device import choose_device
+    from rankopt.tuners.build import build_tuners
 
     kind = choose_device(device)
     planned, lines, unfit, started, notes = [], [], [], set(), dict[str, None]()
@@ -92,19 +97,25 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]], devic
             field = ("model", "name")
             skeleton = _skeleton(task_of(spec.task).problem, spec.model)
             widest = max(min(layer.shape) for layer in skeleton.layers.values())
-            if spec.model.max_rank > widest:
+            if spec.has_ranks and spec.model.max_rank > widest:
                 raise ValueError(
                     f"model.max_rank must be at most {widest}, the highest rank that an adapted layer of "
                     f"{spec.model.name!r} can have, got {spec.model.max_rank}"
                 )
-            _check_batch(spec.task, spec.model)
+            _check_batch(spec.task, spec.model, sum(tuner.positions() for tuner in build_tuners(spec).values()))
+            field = ("tuner",)
+            parameters = _tuned_parameters(spec, steps)
             field = ("allocator",)
+            layers = skeleton.layers if spec.has_ranks else {}
+            budget, shapes = absolute_budget(spec, layers), shapes_of(layers)
+            parameters += round(budget.level(shapes) * sum(shape.cost for shape in shapes.values()))
             start = (content_hash(spec.model_dump(mode="json", include={"allocator", "budget", "model"})), steps)
             if start not in started:
-                build_allocator(spec).start(skeleton.layers, absolute_budget(spec, skeleton.layers), steps, spec.seed)
+                build_allocator(spec).start(layers, budget, steps, spec.seed)
                 started.add(start)
+            coverage = skeleton.coverage if spec.has_ranks else 0.0
             flops = 4.0 * skeleton.multiplied * tokens
-            planned.append(PlannedTrial(assignment, spec, steps, tokens, flops, skeleton.coverage))
+            planned.append(PlannedTrial(assignment, spec, steps, tokens, flops, coverage, parameters))
         except ValueError as error:
             if number and file.sampled and field == ("allocator",):
                 unfit.append(str(error))  # the budget cannot be met at this point; the search records such a failure
@@ -175,15 +186,32 @@ def _skeleton(problem: Problem, model: ModelSpec) -> Skeleton:
     return skeleton_of(model, "unit", problem)
 
 
+def _tuned_parameters(spec: TrialSpec, steps: int) -> int:
+    """What tuners other than LoRA store beside the base model."""
+    others = tuple(tuner for tuner in spec.tuners if tuner.name != LORA)
+    alone = spec.model_copy(update={"tuner": others, "allocator": None, "budget": None})
+    fields = alone.model_dump(mode="json", include={"task", "model", "tuner"})
+    key = content_hash({**fields, "steps": steps})
+    if key not in _SIZES:
+        from rankopt.training.skeleton import tuned_parameters
+
+        _SIZES[key] = tuned_parameters(alone, steps) if others else 0
+    return _SIZES[key]
+
+
+_SIZES: dict[str, int] = {}
+"""Hash of the task's name, model, tuners and steps -> stored parameters."""
+
+
 @cache
-def _check_batch(task: TaskSpec, model: ModelSpec) -> None:
+def _check_batch(task: TaskSpec, model: ModelSpec, extra: int) -> None:
     from rankopt.tasks import task_of
     from rankopt.training.data import load_data
     from rankopt.training.dry_run import check_batch
     from rankopt.training.pretrained import load_tokenizer
 
     data = load_data(task, load_tokenizer(model.name, model.revision))
-    check_batch(model, data, task.max_length, task_of(task).problem)
+    check_batch(model, data, task.max_length, task_of(task).problem, extra)
 
 
 @cache

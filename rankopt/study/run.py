@@ -20,7 +20,7 @@ from rankopt.study.attempts import keys, proposal_state
 from rankopt.study.database import PATIENCE
 from rankopt.study.devices import described
 from rankopt.study.events import TrialEnded, WorkerStopped
-from rankopt.study.followups import follow
+from rankopt.study.followups import follow, follows
 from rankopt.study.job import Job, RunOptions
 from rankopt.study.progress import Display
 from rankopt.study.queue import enqueue, retry_failed
@@ -90,7 +90,7 @@ def run_study(
     remove_leftovers(store)
     added = 0
     if trials is not None and store.search.trials is None:
-        added = follow(store, trials) if store.search.follows else enqueue(store, trials)
+        added = follow(store, trials) if follows(store, spec) else enqueue(store, trials)
     retried = retry_failed(store) if options.retry_failed else 0
     before = store.counts()
     with Display(console, folder / "log.txt", before) as display:
@@ -100,7 +100,7 @@ def run_study(
         if retried:
             display.say(f"{retried} failed trials are requeued")
         left = before["waiting"] + before["running"]
-        needed = pool.count if store.search.follows else min(pool.count, -(-left // options.together))
+        needed = pool.count if follows(store, spec) else min(pool.count, -(-left // options.together))
         jobs = [Job(slot, spec.name, options, pool.threads) for slot in range(needed if left else 0)]
         if jobs:
             display.say(described(options.device, len(jobs), len(pool.gpus)))

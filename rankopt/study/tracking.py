@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.study_spec import StudySpec, WandbSpec
-from rankopt.core.trial_spec import TrialSpec
+from rankopt.core.trial_spec import TrialSpec, method_name
 
 WandbMode = Literal["offline", "online", "disabled"]
 
@@ -61,7 +61,7 @@ class WandbTracker(Tracker):
     def start(self, study: str, number: int, label: str, spec: TrialSpec) -> None:
         self._ranks = {}
         self._run = _init(
-            self, id=f"{study}-{spec.key}", group=study, job_type=spec.allocator.name, name=f"{number:04d} {label}",
+            self, id=f"{study}-{spec.key}", group=study, job_type=spec.method.name, name=f"{number:04d} {label}",
             config=_all_fields(spec),
         )  # fmt: skip
         self._run.define_metric("*", step_metric="step")
@@ -188,7 +188,7 @@ def point_rows(results: Sequence[TrialResult]) -> list[dict[str, Any]]:
             row = {
                 "key": result.key,
                 "task": result.spec["task"]["name"],
-                "allocator": result.spec["allocator"]["name"],
+                "allocator": method_name(result.spec),
                 "seed": result.spec.get("seed", 0),
                 "point": point.label,
                 "mean_rank": point.pattern.mean,
@@ -223,8 +223,10 @@ def _all_fields(spec: TrialSpec) -> dict[str, Any]:
     """A trial as plain data, with every default, those of its allocator included."""
     from rankopt.allocators.build import build_allocator
 
-    options = build_allocator(spec).model_dump(mode="json")
-    return {**spec.model_dump(mode="json"), "allocator": {"name": spec.allocator.name, **options}, "key": spec.key}
+    fields = {**spec.model_dump(mode="json"), "key": spec.key}
+    if spec.allocator:
+        fields["allocator"] = {"name": spec.allocator.name, **build_allocator(spec).model_dump(mode="json")}
+    return fields
 
 
 def _init(tracker: WandbTracker, **run: Any) -> Any:

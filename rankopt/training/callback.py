@@ -4,13 +4,14 @@ allocator.start(layers, budget, T, seed)            # `trial.prepare`, or `api.a
 allocator.prepare(layers, probe)                    # before step 1, unless training continues from a checkpoint
 for step in 1..T:
     allocator.before_step(step)                     # on_step_begin: before the first micro-batch
-    add the gradient of allocator.penalty()
+    add the gradient of allocator.penalty() and of other tuners' penalties
     for micro-batch in step:
         loss.backward()                             # in a trial, a non-finite loss fails it
     clip gradients                                  # the allocator sees clipped gradients, the penalty's included
     optimizer.step()                                # non-finite weights end the training
     allocator.after_step(step)                      # on_optimizer_step: gradients are still present
     allocator.review(step, probe)
+    other tuners' after_step(step)
     reset the moments of layers and components that were replaced
     lr_scheduler.step(); zero gradients
     record the ranks                                # on_step_end

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from rankopt.lowrank.layers import Layers
+from rankopt.tuners.base import head_modules
 
 ADAPTER = "adapter.pt"
 SEAL = "seal.json"
@@ -101,7 +102,7 @@ def save_network(adapted: Network, folder: Path, **others: Any) -> None:
         }
         for name, layer in adapted.layers.items()
     }
-    head = {part: adapted.net.get_submodule(part).state_dict() for part in adapted.head}
+    head = {part: module.state_dict() for part, module in head_modules(adapted.net, adapted.head).items()}
     torch.save({"layers": layers, "head": head, **others}, folder / ADAPTER)
 
 
@@ -110,8 +111,9 @@ def load_network(adapted: Network, folder: Path) -> dict[str, Any]:
     device = next(adapted.net.parameters()).device
     content: dict[str, Any] = torch.load(folder / ADAPTER, map_location=device, weights_only=True)
     restore_layers(adapted.layers, content["layers"])
+    heads = head_modules(adapted.net, adapted.head)
     for part, state in content["head"].items():
-        adapted.net.get_submodule(part).load_state_dict(state)
+        heads[part].load_state_dict(state)
     return content
 
 

@@ -19,7 +19,7 @@ from rankopt.training.pretrained import load_tokenizer
 from rankopt.training.skeleton import model_from_config
 
 
-def check_batch(spec: ModelSpec, data: Data, max_length: int, problem: Problem) -> None:
+def check_batch(spec: ModelSpec, data: Data, max_length: int, problem: Problem, extra: int = 0) -> None:
     """Run the longest and the shortest example as one batch through a model of zeros that has the config's shapes.
 
     Args:
@@ -27,12 +27,13 @@ def check_batch(spec: ModelSpec, data: Data, max_length: int, problem: Problem) 
         data: the task's splits, encoded by the model's tokenizer.
         max_length: the task's, for the message.
         problem: gives the model's class and makes batches.
+        extra: positions that prompts and prefixes take.
     Raises:
         ValueError: the model has too few positions for the longest example, or too few embeddings for a token.
     """
     tokenizer = load_tokenizer(spec.name, spec.revision)
     splits = (data.train, *data.held_out.values())
-    long, short = _extreme(splits, np.argmax), _extreme(splits, np.argmin)
+    long, short = _longer(_extreme(splits, np.argmax), extra), _extreme(splits, np.argmin)
     net = _zero_model(spec, problem)
     net.config.pad_token_id = tokenizer.pad_token_id
 
@@ -63,8 +64,12 @@ def check_batch(spec: ModelSpec, data: Data, max_length: int, problem: Problem) 
             )
     limit = _longest(lambda length: runs([_cut(long, length)]), len(long["input_ids"]))
     if limit:
+        if limit <= extra:
+            raise ValueError(f"tuner must take fewer than the {limit} positions of {spec.name!r}, got {extra}")
+        beside = f" less {extra} of the tuner" if extra else ""
         raise ValueError(
-            f"task.max_length must be at most {limit}, the number of positions of {spec.name!r}, got {max_length}"
+            f"task.max_length must be at most {limit - extra}, the number of positions of {spec.name!r}{beside}, "
+            f"got {max_length}"
         )
 
 
@@ -90,6 +95,14 @@ def _extreme(splits: tuple[Encoded, ...], choose: Callable[[Any], Any]) -> dict[
     """The longest or shortest example of all splits."""
     found = [split[int(choose(split.lengths))] for split in splits]
     return found[int(choose([len(item["input_ids"]) for item in found]))]
+
+
+def _longer(item: dict[str, Any], extra: int) -> dict[str, Any]:
+    """An example with its first token repeated."""
+    return {
+        name: np.concatenate([value[:1].repeat(extra), value]) if isinstance(value, np.ndarray) else value
+        for name, value in item.items()
+    }
 
 
 def _cut(item: dict[str, Any], length: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from rankopt.allocators.base import Look
 from rankopt.core.pattern import RankPattern
 from rankopt.core.result import Observer, Progress
-from rankopt.lowrank.layers import apply_pattern, shapes_of
+from rankopt.lowrank.layers import apply_pattern
 from rankopt.tasks.base import Task
 from rankopt.tasks.encode import Encoded
 from rankopt.tasks.problems.base import Answers
@@ -60,7 +60,7 @@ class Looks:
             answers |= decode(self.adapted, problem, self.data, self.batch_size, self.precision, self.on_batch)
         loss = problem.mean_loss(answers, labels)
         score = problem.scores(metrics, answers, labels)[metrics[0]]
-        self.seen.append((pattern.parameters(shapes_of(self.adapted.layers)), score))
+        self.seen.append((self.adapted.stored(pattern), score))
         self.seconds += self.clock() - began
         self.observe(Progress(len(self.seen), len(self.seen), "look", {"loss": loss, "score": score}))
         return Look(loss, -score if self.task.minimised[:1] == metrics else score)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,16 +13,18 @@ from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import Layers, pattern_of, shapes_of
 from rankopt.training.moments import reset_moments
+from rankopt.tuners.base import Attached
 
 
 class AllocatorHooks:
-    """Calls the hooks of one allocator and records its ranks. `training/callback.py` shows when each method runs.
+    """Calls the hooks of one allocator and of other tuners, and records ranks. `training/callback.py` shows when.
 
     Args:
         allocator: of the training.
         state: what `allocator.start` returned; replaced when a checkpoint is loaded.
         layers: the adapted layers.
         budget: for the unit of the recorded amounts.
+        others: what other tuners attached.
     Attributes:
         ranks: step -> amount and ranks in the order of the layers, whenever they changed.
         peak: the active ranks with the most parameters so far.
@@ -29,7 +32,10 @@ class AllocatorHooks:
         last_penalty: the penalty of the current step, once its gradient is added.
     """
 
-    def __init__(self, allocator: Allocator, state: State, layers: Layers, budget: Budget) -> None:
+    def __init__(
+        self, allocator: Allocator, state: State, layers: Layers, budget: Budget, others: Sequence[Attached] = ()
+    ) -> None:
+        self.others = others
         self.allocator, self.state, self.layers, self.budget = allocator, state, layers, budget
         self.shapes = shapes_of(layers)
         self.ranks: list[dict[str, Any]] = []
@@ -54,8 +60,10 @@ class AllocatorHooks:
         self.allocator.before_step(self.state, self.layers, step)
 
     def penalty(self) -> Tensor | None:
-        """The scalar that the allocator adds to the loss of this step, or None."""
-        return self.allocator.penalty(self.state, self.layers)
+        """The scalar that the allocator and other tuners add to the loss of this step, or None."""
+        terms = [self.allocator.penalty(self.state, self.layers), *(one.penalty() for one in self.others)]
+        found = [term for term in terms if term is not None]
+        return sum(found[1:], found[0]) if found else None
 
     def add_penalty_gradient(self, scale: float = 1.0) -> None:
         """Add the gradient of `scale * penalty` to the parameters' gradients.
@@ -80,6 +88,8 @@ class AllocatorHooks:
         self.allocator.after_step(self.state, self.layers, step)
         if self.probe is not None:
             self.allocator.review(self.state, self.layers, step, self.probe)
+        for one in self.others:
+            one.after_step(step)
         for layer in self.layers.values():
             reset_moments(optimizer, layer)
 

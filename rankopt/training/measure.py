@@ -114,4 +114,4 @@ def _seconds(adapted: Adapted, problem: Problem, data: Encoded, indices: Any, pr
 
 def stored_bytes(folder: Path) -> int:
     """Size of the weights of an adapter on disk, in bytes, head included."""
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))

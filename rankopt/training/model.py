@@ -3,40 +3,50 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from rankopt.core.pattern import RankPattern
 from rankopt.core.seeds import stream
 from rankopt.core.trial_spec import ModelSpec
-from rankopt.lowrank.inject import inject, target_names
-from rankopt.lowrank.layers import Layers
-from rankopt.lowrank.scale import Scale, ScalePolicy
+from rankopt.lowrank.layers import Layers, shapes_of
+from rankopt.lowrank.scale import ScalePolicy
 from rankopt.tasks.base import Task
+from rankopt.tasks.problems.base import Problem
 from rankopt.training.device import choose_device
 from rankopt.training.dropout import use_lean_dropout
 from rankopt.training.labels import columns_of
-from rankopt.training.pretrained import load_pretrained, within
+from rankopt.training.pretrained import load_pretrained, model_source, within
+from rankopt.tuners.base import Attached, Batch, Host, Tuner, head_modules
+from rankopt.tuners.build import attach_all
+from rankopt.tuners.lora import Lora
+
+LORA_ALONE: Mapping[str, Tuner] = {"lora": Lora()}
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """A frozen model with its adapters.
+    """A frozen model with what its tuners attached.
 
     Attributes:
-        net: the whole model; only the layers' factors and the head are trained.
+        net: the whole model; only the head and what the tuners attached are trained.
         tokenizer: the model's.
-        layers: the adapted layers by name, all components masked.
+        layers: the gated layers of LoRA by name, all components masked; empty without it.
         head: names of the modules trained in full.
         columns: the model's output for every label of the task; None where both have the same order.
         base_parameters: number of frozen parameters, adapters excluded.
         head_parameters: number of parameters of the head.
         fingerprint: hash of the frozen weights.
         notes: remarks for the reader of a result.
+        attached: what each tuner attached, by the tuner's name.
+        preparation: seconds that attaching took and batches that it read, if it read any.
     """
 
     net: nn.Module
@@ -48,6 +58,42 @@ class Adapted:
     head_parameters: int
     fingerprint: str
     notes: tuple[str, ...]
+    attached: Mapping[str, Attached] = field(default_factory=dict)
+    preparation: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Any:
+        """The transformers model, which PEFT's may contain."""
+        net: Any = self.net
+        return net.get_base_model() if hasattr(net, "get_base_model") else net
+
+    @property
+    def others(self) -> dict[str, Attached]:
+        """What was attached beside gated layers."""
+        return {name: one for name, one in self.attached.items() if not one.layers}
+
+    def heads(self) -> dict[str, nn.Module]:
+        """The modules of the head by name."""
+        return head_modules(self.net, self.head)
+
+    def stored(self, pattern: RankPattern) -> int:
+        """The parameters stored beside the base model under a pattern, without the head."""
+        return pattern.parameters(shapes_of(self.layers)) + sum(one.stored() for one in self.others.values())
+
+    def tuner_states(self) -> dict[str, dict[str, Any]]:
+        """What a checkpoint saves of the tuners other than LoRA."""
+        return {
+            name: {"parameters": {key: p.detach() for key, p in one.parameters.items()}, "state": one.state()}
+            for name, one in self.others.items()
+        }
+
+    @torch.no_grad()
+    def restore_tuners(self, saved: Mapping[str, dict[str, Any]]) -> None:
+        """Restore what `tuner_states` returned."""
+        for name, one in self.others.items():
+            for key, value in saved[name]["parameters"].items():
+                one.parameters[key].copy_(value)
+            one.restore(saved[name]["state"])
 
     @property
     def device(self) -> torch.device:
@@ -59,18 +105,25 @@ class Adapted:
         return logits if self.columns is None else logits[:, list(self.columns)]
 
 
-def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int, device: str = "auto") -> Adapted:
-    """Load a model in float32, freeze it, give it a head, and insert adapters.
+def load_adapted(
+    spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int, device: str = "auto",
+    tuners: Mapping[str, Tuner] = LORA_ALONE, steps: int = 1,
+    batches: Callable[[Adapted], Iterable[Batch]] = lambda adapted: (),
+) -> Adapted:  # fmt: skip
+    """Load a model in float32, freeze it, give it a head, and attach tuners.
 
     The checkpoint's head is kept if it has as many outputs as the task; its outputs are matched with the task's labels
     by name. Otherwise the head is initialised from a random stream of its own, the same for every allocator of a seed.
 
     Args:
         spec: the model and its target modules.
-        policy: scale policy of the adapters.
-        task: gives the labels.
+        policy: scale policy of gated layers.
+        task: gives the labels and the loss.
         seed: the trial's.
         device: see `choose_device`.
+        tuners: what is trained, by the tuner's name.
+        steps: optimiser steps.
+        batches: the training batches for a model, from the first one; for tuners that read data before they start.
     Raises:
         ValueError: one line when the model or tokenizer cannot be read, a target matches nothing, or torch cannot use
             the device.
@@ -85,20 +138,49 @@ def load_adapted(spec: ModelSpec, policy: ScalePolicy, task: Task, seed: int, de
     with torch.no_grad():
         for name in base.fresh:
             cast(Any, net)._init_weights(net.get_submodule(name))
-    names = target_names(net, spec.target_modules, (*base.head, *base.fixed))
-    layers = inject(net, names, spec.max_rank, Scale(policy, spec.alpha), spec.dropout)
     head_parameters = 0
     for part in base.head:
         module = net.get_submodule(part).requires_grad_(True)
         head_parameters += sum(p.numel() for p in module.parameters())
-    kind = choose_device(device)
-    net.to(kind)  # now, so that the tensors in the allocator's state are on the same device
-    if kind == "cpu":
-        use_lean_dropout(net)
-    return Adapted(
-        net, base.tokenizer, layers, base.head, columns, base.parameters, head_parameters, base.fingerprint,
+    where = choose_device(device)
+    net.to(where)  # now, so that the tensors in the allocator's state are on the same device
+    bare = Adapted(
+        net, base.tokenizer, {}, base.head, columns, base.parameters, head_parameters, base.fingerprint,
         (*base.notes, *notes),
     )  # fmt: skip
+    problem, source = task.problem, model_source(spec.name)
+    kind = problem.task_type(bool(bare.model.config.is_encoder_decoder))
+    host = Host(
+        net, base.head, spec, policy, kind, source, steps, fixed=base.fixed, batches=lambda: batches(bare),
+        loss=partial(_loss, bare, problem),
+    )  # fmt: skip
+    torch.manual_seed(stream(seed, "tuner"))
+    adapted = _attached(bare, tuners, host)
+    if where == "cpu":
+        use_lean_dropout(adapted.model)
+    return adapted
+
+
+def _attached(bare: Adapted, tuners: Mapping[str, Tuner], host: Host) -> Adapted:
+    """A model with its tuners attached."""
+    read, began = 0, time.perf_counter()
+
+    def counted() -> Iterator[Batch]:
+        nonlocal read
+        for batch in host.batches():
+            read += 1
+            yield batch
+
+    attached = attach_all(tuners, replace(host, batches=counted))
+    layers = next((one.layers for one in attached.values() if one.layers), {})
+    preparation = {"seconds": time.perf_counter() - began, "batches": read} if read else {}
+    return replace(bare, net=list(attached.values())[-1].net, layers=layers, attached=attached, preparation=preparation)
+
+
+def _loss(bare: Adapted, problem: Problem, net: Any, batch: Batch) -> Tensor:
+    """The mean task loss of a batch."""
+    inputs, labels = {key: value for key, value in batch.items() if key != "labels"}, batch["labels"]
+    return problem.loss(bare.in_task_order(net(**inputs).logits.float()), labels) / problem.items(labels)
 
 
 def _match_labels(

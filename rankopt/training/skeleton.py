@@ -9,12 +9,15 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig
 
-from rankopt.core.trial_spec import ModelSpec
+from rankopt.core.trial_spec import ModelSpec, TrialSpec
 from rankopt.lowrank.inject import inject, linear_names, target_names
 from rankopt.lowrank.layers import Layers
 from rankopt.lowrank.scale import Scale, ScalePolicy
+from rankopt.tasks import task_of
 from rankopt.tasks.problems.base import Problem
 from rankopt.training.pretrained import UNREADABLE, head_of, model_class, model_source, unreadable, vocabulary_map
+from rankopt.tuners.base import Host
+from rankopt.tuners.build import attach_all, build_tuners
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,32 @@ def skeleton_of(spec: ModelSpec, policy: ScalePolicy, problem: Problem) -> Skele
     coverage = sum(sizes[name] for name in names) / max(1, _block_weights(net, head))
     layers = inject(net, names, spec.max_rank, Scale(policy, 1.0))
     return Skeleton(layers, sum(sizes.values()), coverage)
+
+
+def tuned_parameters(spec: TrialSpec, steps: int) -> int:
+    """What the tuners of a trial store beside the base model, the head apart.
+
+    Some of PEFT's types cannot be made without weights; for these a model with random weights is made.
+
+    Args:
+        spec: a trial without LoRA.
+        steps: optimiser steps.
+    Raises:
+        ValueError: a model that cannot be tuned in this way.
+    """
+    tuners, problem = build_tuners(spec), task_of(spec.task).problem
+    for device in ("meta", "cpu"):
+        with torch.device(device):
+            net = model_from_config(spec.model, problem).requires_grad_(False)
+        head = () if problem.outputs is None else head_of(net, set())
+        kind = problem.task_type(bool(net.config.is_encoder_decoder))
+        try:
+            attached = attach_all(tuners, Host(net, head, spec.model, task_type=kind, steps=steps))
+            return sum(one.stored() for one in attached.values())
+        except Exception:
+            if device == "cpu":
+                raise
+    raise AssertionError
 
 
 def model_from_config(spec: ModelSpec, problem: Problem) -> Any:

@@ -128,12 +128,13 @@ class TrialTrainer(Trainer):
         return loss
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with four groups: adapter factors, gates, the head's matrices and the head's vectors."""
+        """AdamW with the groups of `parameter_groups`."""
         if self.optimizer is None:
             spec, adapted = self.spec, self.adapted
+            others = [p for one in adapted.others.values() for p in one.parameters.values()]
             groups = parameter_groups(
                 adapted.layers, adapted.net, adapted.head, spec.lr, spec.head_lr or spec.lr, spec.weight_decay,
-                self.hooks.allocator.decays_gates,
+                self.hooks.allocator.decays_gates, others,
             )  # fmt: skip
             self.optimizer = torch.optim.AdamW(groups, fused=True)
         return self.optimizer
@@ -152,7 +153,8 @@ class TrialTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Write only what training changes, the allocator's state and the record so far."""
         folder = Path(output_dir or self.folder)
-        save_network(self.adapted, folder, state=self.hooks.state, records=self.events.records())
+        states = {"state": self.hooks.state, "tuners": self.adapted.tuner_states()}
+        save_network(self.adapted, folder, **states, records=self.events.records())
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         try:
@@ -170,6 +172,7 @@ class TrialTrainer(Trainer):
         """Restore what `_save` wrote; the Trainer itself restores the optimiser and the random generators."""
         content = load_network(self.adapted, checkpoint)
         self.hooks.state = content["state"]
+        self.adapted.restore_tuners(content.get("tuners", {}))  # absent in checkpoints of earlier versions
         self.events.restore(content["records"])
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:

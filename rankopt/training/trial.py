@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from rankopt.core.result import (
     TrialResult,
 )
 from rankopt.core.trial_spec import TrialSpec
-from rankopt.lowrank.export import export_peft
 from rankopt.lowrank.layers import apply_pattern, shapes_of
 from rankopt.tasks import task_of
 from rankopt.tasks.base import Task
@@ -40,10 +40,12 @@ from rankopt.training.lane import Lane
 from rankopt.training.measure import Memory, peak_memory, speed, stored_bytes
 from rankopt.training.model import Adapted, load_adapted
 from rankopt.training.order import Order, total_steps
-from rankopt.training.pretrained import model_source
+from rankopt.training.pretrained import load_tokenizer
 from rankopt.training.probe import TrainingProbe, task_loss, training_batches
 from rankopt.training.trainer import NonFiniteLossError, TrialTrainer
 from rankopt.training.trial_callback import TrialCallback
+from rankopt.tuners.build import build_tuners
+from rankopt.tuners.saved import PEFT_CONFIG, save_all
 
 
 class InterruptedTrialError(Exception):
@@ -151,12 +153,17 @@ def prepare(spec: TrialSpec, lane: Lane | None = None, device: str = "auto") -> 
     """
     allocator, task, how = build_allocator(spec), task_of(spec.task), spec.training
     lane = lane or Lane()
-    adapted = load_adapted(spec.model, scale_policy(spec, allocator), task, spec.seed, device)
-    lane.take(adapted)
-    data = load_data(spec.task, adapted.tokenizer)
+    data = load_data(spec.task, load_tokenizer(spec.model.name, spec.model.revision))
     steps = total_steps(how.epochs, how.steps, len(data.train), how.batch_size, how.accumulation)
-    budget = absolute_budget(spec, adapted.layers)
     order = Order(data.train.lengths, how.batch_size, spec.seed, how.group_by_length)
+    adapted = load_adapted(
+        spec.model, scale_policy(spec, allocator), task, spec.seed, device, build_tuners(spec), steps,
+        lambda model: islice(
+            training_batches(model, task.problem, data.train, order), -(-len(order) // how.batch_size)
+        ),
+    )  # fmt: skip
+    lane.take(adapted)
+    budget = absolute_budget(spec, adapted.layers)
     state = allocator.start(adapted.layers, budget, steps, spec.seed)
     return Prepared(spec, allocator, task, adapted, data, budget, steps, order, state, lane)
 
@@ -185,7 +192,7 @@ def train(
     else:
         trainer.events.probe = trainer.events.hooks.probe = _probe(prepared)
         if checkpoint is None:
-            trainer.events.prepare()
+            trainer.events.prepare(prepared.adapted.preparation)
         with peak_memory() as memory:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     events = trainer.events
@@ -215,7 +222,10 @@ def build_trainer(
     """The Trainer that `train` runs. Arguments as `run_trial`."""
     steps, lane = prepared.steps, prepared.lane
     evaluated = {round(steps * number / (evaluations + 1)) for number in range(1, evaluations + 1)} - {0, steps}
-    hooks = AllocatorHooks(prepared.allocator, prepared.state, prepared.adapted.layers, prepared.budget)
+    hooks = AllocatorHooks(
+        prepared.allocator, prepared.state, prepared.adapted.layers, prepared.budget,
+        tuple(prepared.adapted.others.values()),
+    )  # fmt: skip
     callback = TrialCallback(
         hooks, prepared.order, observe, stop, checkpoint_steps,
         scored=evaluated, score=partial(_interim, prepared), clock=lane.clock,
@@ -236,9 +246,9 @@ def score(
 ) -> TrialResult:
     """Score the trained model at every final pattern, and write what the trial leaves.
 
-    Written to `folder`: `adapter`, a PEFT adapter of the trial's own pattern; `predictions.npz`, logits and labels of
-    every example, point and split; and, where the allocator restarts the schedule, `recovered`, the adapter at the end
-    of training, from which all other points are cut.
+    Written to `folder`: `adapter`, what the tuners save, for LoRA a PEFT adapter of the trial's own pattern;
+    `predictions.npz`, logits and labels of every example, point and split; and, where the allocator restarts the
+    schedule, `recovered`, the adapter at the end of training, from which all other points are cut.
 
     Args:
         prepared: the trial.
@@ -268,7 +278,8 @@ def score(
     for label, pattern in [*cuts.items(), ("budget", own)]:
         if label == "budget" and restarted:  # the trial's own point is the network before the restart
             _export(prepared, own, folder / "recovered")
-            load_network(prepared.adapted, folder / "checkpoints")
+            before = load_network(prepared.adapted, folder / "checkpoints")
+            prepared.adapted.restore_tuners(before.get("tuners", {}))
         answers = _answers(prepared, pattern, check)
         predictions |= {f"{key}/{label}/{split}": v for split, fields in answers.items() for key, v in fields.items()}
         adapter = "recovered" if restarted and label != "budget" else "adapter"
@@ -325,7 +336,7 @@ def _interim(prepared: Prepared, pattern: RankPattern) -> dict[str, float]:
     how, task, split = prepared.spec.training, prepared.task, prepared.data.held_out["search"]
     answers = predict(prepared.adapted, task, split, how.eval_batch_size, how.precision, metrics=task.metrics[:1])
     score = task.problem.scores(task.metrics[:1], answers, split.labels)[task.metrics[0]]
-    parameters = pattern.parameters(shapes_of(prepared.adapted.layers))
+    parameters = prepared.adapted.stored(pattern)
     error = task.problem.standard_error(task.metrics[0], answers)
     return {"score": score, "parameters": parameters, "error": error}
 
@@ -344,22 +355,18 @@ def _answers(prepared: Prepared, pattern: RankPattern, check: Callable[[], None]
 def _point(prepared: Prepared, label: str, pattern: RankPattern, answers: dict[str, Answers], adapter: str) -> Point:
     held_out = prepared.data.held_out
     scores = {name: prepared.task.scores(answers[name], split.labels) for name, split in held_out.items()}
-    kept = pattern.parameters(shapes_of(prepared.adapted.layers))
+    kept = prepared.adapted.stored(pattern)
     return Point(label=label, pattern=pattern, kept=kept, search=scores.pop("search"), report=scores, adapter=adapter)
 
 
 def _export(prepared: Prepared, pattern: RankPattern, folder: Path) -> None:
-    adapted, model = prepared.adapted, prepared.spec.model
+    adapted = prepared.adapted
     apply_pattern(adapted.layers, pattern)
-    base = model_source(model.name)
-    config: Any = adapted.net.config
-    kind = prepared.task.problem.task_type(bool(config.is_encoder_decoder))
-    export_peft(
-        adapted.layers, adapted.net, folder, head=adapted.head, base_model=base, revision=model.revision,
-        task_type=kind,
-    )  # fmt: skip
+    save_all(adapted.attached, folder)
     if adapted.head:
-        config.save_pretrained(folder)  # number and names of the labels, and the pad token, which PEFT does not keep
+        adapted.model.config.save_pretrained(folder)  # labels and pad token, which PEFT does not keep
+    if not (folder / PEFT_CONFIG).is_file():
+        adapted.tokenizer.save_pretrained(folder)  # a checkpoint of the whole model needs nothing else
 
 
 def _speed(prepared: Prepared) -> dict[str, float]:
@@ -372,11 +379,12 @@ def _speed(prepared: Prepared) -> dict[str, float]:
 
 def _parameters(prepared: Prepared, trained: Trained, kept: int) -> Parameters:
     adapted, shapes = prepared.adapted, shapes_of(prepared.adapted.layers)
+    others = sum(p.numel() for one in adapted.others.values() for p in one.parameters.values())
     gated = any(layer.g.requires_grad for layer in adapted.layers.values())
     return Parameters(
         base=adapted.base_parameters,
         head=adapted.head_parameters,
-        trained=trained.peak.parameters(shapes) + gated * trained.peak.total,
+        trained=trained.peak.parameters(shapes) + gated * trained.peak.total + others,
         kept=kept,
     )
 

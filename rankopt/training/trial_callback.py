@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -76,14 +77,19 @@ class TrialCallback(TrainerCallback):
         self.preparation = records.get("preparation", {})
         self.hooks.peak = records.get("peak", {})
 
-    def prepare(self) -> None:
-        """Call the allocator's hook before training, and count its cost."""
+    def prepare(self, attaching: Mapping[str, float] = MappingProxyType({})) -> None:
+        """Call the allocator's hook before training, and count its cost.
+
+        Args:
+            attaching: what a tuner that read data has cost already: seconds and batches.
+        """
         assert self.probe is not None
         began = self.clock()
         self.hooks.prepare(self.probe)
-        seconds = self.clock() - began
+        seconds = self.clock() - began + attaching.get("seconds", 0.0)
         self.preparation = {"seconds": seconds}
         self._count_passes()
+        self.preparation["batches"] += int(attaching.get("batches", 0))
         self.seconds += seconds
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -48,3 +48,14 @@ def test_without_a_budget(tiny_spec: Any, lab: SimpleNamespace) -> None:
     _, layers = lab.inject(Scale("unit", 1.0))
     spec = tiny_spec(allocator={"name": "static"}, budget=None)
     assert absolute_budget(spec, layers).amount(shapes_of(layers)) == 4 * len(layers)
+
+
+def test_a_trial_without_ranks(tiny_spec: Any) -> None:
+    """It has an allocator that allocates nothing, and an empty budget."""
+    spec = tiny_spec(tuner={"name": "full"})
+    allocator = build_allocator(spec)
+    assert absolute_budget(spec, {}).amount({}) == 0
+    assert allocator.start({}, absolute_budget(spec, {}), 10, 0) == {}
+    (pattern,) = allocator.finish({}, {})
+    assert not pattern
+    assert scale_policy(spec, allocator) in ("init", "unit")

@@ -15,13 +15,14 @@ from rankopt.core.yaml import Document
 from rankopt.search import SEARCHES
 from rankopt.search.pruners import PRUNERS
 from rankopt.tasks import TASKS
+from rankopt.tuners import TUNERS
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
 def schema() -> Schema:
-    return study_schema(Members(TASKS, ALLOCATORS, SEARCHES, PRUNERS))
+    return study_schema(Members(TASKS, ALLOCATORS, TUNERS, SEARCHES, PRUNERS))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from rankopt.core.errors import violations
-from rankopt.core.study_spec import SearchSpec, StudySpec, first_repeated
+from rankopt.core.study_spec import TUNING_SEED, SearchSpec, StudySpec, first_repeated
 from rankopt.core.trial_spec import decode
 
 BASE: dict[str, Any] = {
@@ -108,6 +108,18 @@ def test_a_bad_study_is_refused(changes: dict[str, Any], words: str) -> None:
     assert len(violations(caught.value, StudySpec)) == 1
 
 
+def test_tuning_trials_have_a_seed_of_their_own() -> None:
+    tuned = study(space={"budget.mean_rank": [1, 2], "seed": [0, 1, 2]}, tune={"training.lr": [1e-3, 1e-2]})
+    trials = [tuned.trial(assignment) for assignment in tuned.assignments()]
+    assert [(spec.budget.mean_rank, spec.training.lr) for spec in trials if spec.budget] == [
+        (1, 1e-3), (1, 1e-2), (2, 1e-3), (2, 1e-2),
+    ]  # fmt: skip
+    assert {spec.seed for spec in trials} == {TUNING_SEED}
+    assert all(tuned.is_tuning(spec.plain) and not study().is_tuning(spec.plain) for spec in trials)
+    assert tuned.seeds == [0, 1, 2]
+    assert study(tune={"training.lr": [1e-3]}).seeds == [3]
+
+
 def test_study_defaults_and_round_trip() -> None:
     spec = study(space={"seed": {"int": [0, 4]}, "training.lr": {"float": [1e-4, 1e-2], "log": True}})
     assert spec.search == SearchSpec(name="grid")
@@ -142,6 +154,23 @@ def test_overlapping_dimensions_are_refused(dimensions: tuple[str, ...]) -> None
         ),
         ({"repeat": {"seed": [0, 1, 0]}}, "repeat.seed must list distinct values, got 0 twice"),
         ({"repeat": {"seed": 3}}, "repeat.seed must be a list of values, got 3"),
+        (
+            {"tune": {"budget.mean_rank": [1]}},
+            "tune.budget.mean_rank must not be tuned: tune may only vary training, model, got 'budget.mean_rank'",
+        ),
+        ({"tune": {"training.lr": [1e-3, 1e-3]}}, "tune.training.lr must list distinct values, got 0.001 twice"),
+        (
+            {"tune": {"training.lr": [1e-3]}, "search": {"name": "tpe", "trials": 3}},
+            "tune must be left out under the search 'tpe': it is for a grid",
+        ),
+        (
+            {"tune": {"training.lr": [1e-3]}, "space": {"seed": [0, 1_000_000]}},
+            "space.seed[1] must be an integer >= 0 other than 1000000, the seed of tune, got 1000000",
+        ),
+        (
+            {"tune": {"training.lr": [1e-3]}, "space": {"seed, training.steps": [[0, 3]]}},
+            "tune needs seed to be a dimension of its own in space, or no dimension",
+        ),
         ({"name": "a.yaml"}, "name must not end in .yaml or .yml, which commands read as a file, got 'a.yaml'"),
         ({"name": "x" * 200}, f"name must have at most 100 characters, got '{'x' * 99}... (202 characters)"),
     ],

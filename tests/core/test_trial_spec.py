@@ -134,7 +134,8 @@ def test_key_does_not_depend_on_the_order_of_globs() -> None:
 def fields() -> list[tuple[str, FieldInfo]]:
     groups = {"task.": TaskSpec, "model.": ModelSpec, "training.": TrainingSpec, "": TrialSpec}
     found = [(group + name, field) for group, kind in groups.items() for name, field in kind.model_fields.items()]
-    aside = {"budget", "model", "training", *(f"task.{name}" for name in ("data", *OWN_FIELDS))}
+    own = {f"task.{name}" for name in ("data", *OWN_FIELDS)}
+    aside = {"budget", "model", "training", "allocator", "tuner", *own}
     return [(path, field) for path, field in found if not field.is_required() and path not in aside]
 
 
@@ -323,3 +324,30 @@ def test_the_columns_of_a_prompt() -> None:
     assert decode(TaskSpec, LM | {"prompt": "{a} {b} {a}\n", "completion": "c"}).columns == ("a", "b")
     assert decode(TaskSpec, LM | {"messages": "m"}).columns == ()
     assert decode(TaskSpec, LM | {"messages": "m"}).target == "m"
+
+
+def test_only_lora_has_an_allocator_and_a_budget() -> None:
+    data = {"task": {"name": "rte"}, "allocator": {"name": "ramp", "ratio": 3.0}, "budget": {"mean_rank": 2}}
+    plain = decode(TrialSpec, data)
+    assert decode(TrialSpec, data | {"tuner": {"name": "lora"}}).key == plain.key
+    full = decode(TrialSpec, data | {"tuner": {"name": "full"}})
+    assert (full.allocator, full.budget, full.has_ranks) == (None, None, False)
+    assert full.key == decode(TrialSpec, {"task": {"name": "rte"}, "tuner": {"name": "full"}}).key != plain.key
+    both = decode(TrialSpec, data | {"tuner": [{"name": "lora"}, {"name": "prompt", "tokens": 3}]})
+    assert both.method.name == "ramp + prompt"
+    assert both.method.options == {"ramp": {"ratio": 3.0}, "prompt": {"tokens": 3}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "allocator is required for the tuner 'lora'"),
+        ({"tuner": "full"}, "tuner must be a mapping, for example {name: full}, got 'full'"),
+        ({"tuner": [{"name": "full"}, {"nam": "x"}]}, "tuner[1].name is required"),
+        ({"tuner": []}, "tuner must have at least 1 item, got []"),
+    ],
+)
+def test_what_is_wrong_with_a_tuner(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        decode(TrialSpec, {"task": {"name": "rte"}, **changes})
+    assert [str(problem) for problem in violations(error.value, TrialSpec)] == [line]

@@ -14,9 +14,11 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from rankopt.analysis.oneshot import oneshot
+from rankopt.core.trial_spec import TrialSpec, decode
 from rankopt.study.attempts import KEY, RESULT, SKIPPED, SPEC
 from rankopt.study.export import export_adapter
 from rankopt.study.followups import follow
+from rankopt.study.queue import take
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
 
@@ -96,3 +98,62 @@ def test_what_fell_between_a_result_and_its_queue_is_made_up_for(shot: Path, ran
     assert not any(RESULT in trial.user_attrs or SKIPPED in trial.user_attrs for trial in waiting)
     done = rankopt("run", "shot.yaml", "--set", "search.retrain=[uniform]", "--wandb", "disabled", cwd=folder)
     assert done.stdout.splitlines()[-1].startswith("4 complete, 0 failed, 0 running, 0 waiting")
+
+
+TUNED = {"tune": {"training.lr": [1e-3, 2e-3]}}
+SPACE = {"allocator": [{"name": "uniform"}, {"name": "dylora"}], "seed": [0, 1]}
+
+
+def complete_waiting(store: StudyStore, result: Callable[..., Any], scores: dict[float, float]) -> int:
+    """Complete whatever waits, with a score by learning rate; returns how many there were."""
+    count = 0
+    while trial := take(store):
+        spec = decode(TrialSpec, trial.user_attrs[SPEC])
+        found = result(spec, scores[spec.training.lr])
+        trial.set_user_attr(RESULT, found.model_dump(mode="json"))
+        store.study.tell(trial, [found.score("search"), found.own.kept])
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize(("scores", "best"), [((0.5, 0.7), 2e-3), ((0.7, 0.7), 1e-3)])
+def test_the_best_tuned_value_is_used_at_all_seeds(
+    scores: tuple[float, float], best: float, study_of: Any, open_store: Any, result: Callable[..., Any]
+) -> None:
+    study, trials = study_of(SPACE, **TUNED)
+    store = open_store()
+    store.create(study)
+    assert follow(store, trials) == 4
+    by_rate = dict(zip((1e-3, 2e-3), scores, strict=True))
+    one = take(store)
+    assert one is not None
+    spec = decode(TrialSpec, one.user_attrs[SPEC])
+    one.set_user_attr(RESULT, result(spec, by_rate[spec.training.lr]).model_dump(mode="json"))
+    store.study.tell(one, [0.5, 24])
+    assert follow(store) == 0  # the configuration's other trial is missing
+    assert complete_waiting(store, result, by_rate) == 3
+    assert follow(store) == 4
+    final = [decode(TrialSpec, trial.user_attrs[SPEC]) for trial in store.trials(TrialState.WAITING)]
+    assert {(spec.method.name, spec.seed, spec.training.lr) for spec in final} == {
+        (name, seed, best) for name in ("uniform", "dylora") for seed in (0, 1)
+    }
+    assert complete_waiting(store, result, by_rate) == 4
+    assert follow(store) == 0
+    assert len(store.plan()) == 8
+
+
+def test_a_tuned_study_runs_once_and_is_reported(tiny_study: Callable[..., Path], rankopt: Callable[..., Any]) -> None:
+    """Two workers; a run of the same file afterwards adds nothing; a baseline has one configuration at all budgets."""
+    path = tiny_study(space={"tuner": [{"name": "lora"}, {"name": "head"}], "budget.mean_rank": [1, 2], "seed": [0, 1]})
+    data = YAML().load(path)
+    YAML().dump({**data, "tune": {"training.lr": [5e-3, 1e-2]}}, path)
+    done = rankopt("run", path, "--workers", "2", "--wandb", "disabled", cwd=path.parent)
+    count = 3 * 2 + 3 * 2
+    assert done.stdout.splitlines()[-1].startswith(f"{count} complete, 0 failed"), done.stdout + done.stderr
+    more = rankopt("run", path, "--wandb", "disabled", cwd=path.parent)
+    assert f"{count} trials, 0 new, {count} complete" in more.stdout
+    report = rankopt("report", "tiny", "--out", "page", cwd=path.parent)
+    assert report.returncode == 0, report.stdout + report.stderr
+    text = (path.parent / "page" / "report.md").read_text()
+    assert "## Tuning" in text
+    assert "head" in text

@@ -37,6 +37,16 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "base.model.max_rank",
         "must be at most 32, the highest rank that an adapted layer of",
     ),
+    "a prompt beyond the positions": (
+        {"tuner": {"name": "prompt", "tokens": 30}, "task__max_length": 38},
+        "base.task.max_length",
+        "must be at most 10, the number of positions of",
+    ),
+    "targets that PEFT does not find": (
+        {"tuner": {"name": "peft", "config": {"peft_type": "IA3", "target_modules": ["qeury"]}}},
+        "base.tuner.config",
+        "cannot be used on this model",
+    ),
     "a budget beyond the layers": (
         {"budget": {"ranks": 49}},
         "base.budget",

@@ -10,10 +10,12 @@ import pytest
 from tiny_models import tiny_config
 from transformers import AutoModel
 
-from rankopt.core.trial_spec import ModelSpec
+from rankopt.core.pattern import RankPattern
+from rankopt.core.trial_spec import ModelSpec, TrialSpec
 from rankopt.tasks.glue import GLUE
 from rankopt.training.model import Adapted, load_adapted
-from rankopt.training.skeleton import skeleton_of
+from rankopt.training.skeleton import skeleton_of, tuned_parameters
+from rankopt.tuners.build import build_tuners
 
 FAMILIES = ["bert", "roberta", "deberta-v2", "distilbert", "gpt2"]
 
@@ -53,3 +55,30 @@ def test_coverage(family: str, targets: Any, coverage: float, checkpoint: Callab
         ModelSpec(name=str(folder), target_modules=targets, max_rank=2), "unit", GLUE["sst2"].problem
     ).coverage
     assert found == pytest.approx(coverage, abs=0.01)
+
+
+def test_a_start_that_reads_data_needs_none_to_be_counted(tiny_spec: Callable[..., TrialSpec]) -> None:
+    config = {"peft_type": "LORA", "r": 2}
+    sizes = {
+        tuned_parameters(tiny_spec(tuner={"name": "peft", "config": config | more}), 20)
+        for more in ({}, {"init_lora_weights": "eva"}, {"init_lora_weights": "lora_ga"})
+    }
+    assert len(sizes) == 1
+
+
+TUNERS = [
+    {"name": "full"},
+    {"name": "head"},
+    {"name": "adapter", "width": 4},
+    [{"name": "adapter", "width": 4}, {"name": "prefix", "tokens": 3}],
+    {"name": "peft", "config": {"peft_type": "VERA", "r": 4}},
+    {"name": "peft", "config": {"peft_type": "LORA", "r": 2, "init_lora_weights": "pissa"}},
+]
+
+
+@pytest.mark.parametrize("tuner", TUNERS, ids=str)
+def test_what_tuners_store_is_known_without_weights(tuner: Any, tiny_spec: Callable[..., TrialSpec]) -> None:
+    """Also where PEFT needs weights to start, which are then random ones."""
+    spec = tiny_spec(tuner=tuner)
+    adapted = load_adapted(spec.model, "unit", GLUE["sst2"], 0, "auto", build_tuners(spec), 20)
+    assert tuned_parameters(spec, 20) == adapted.stored(RankPattern({}))

@@ -16,10 +16,12 @@ from rankopt.report.sections.ranks import Ranks
 from rankopt.report.sections.schedule import BudgetOverTime
 from rankopt.report.sections.scores import Scores
 from rankopt.report.sections.tradeoff import TradeOff
+from rankopt.report.sections.tuning import Tuning
 
 SECTIONS: dict[str, Section] = {
     "answer": Answer(),
     "trade-off": TradeOff(),
+    "tuning": Tuning(),
     "comparison": Comparison(),
     "ranks": Ranks(),
     "budget": BudgetOverTime(),

@@ -159,10 +159,13 @@ def _hypervolumes(found: Sequence[_Found | None], most: float) -> list[float]:
 
 
 def _most(evidence: Evidence, setting: str) -> float:
-    """Parameters of `model.max_rank` everywhere, a reference shared by all searches over one model."""
+    """Parameters of `model.max_rank` everywhere, a reference that searches over one model share, or more if found."""
     return float(
         max(
-            decode(TrialSpec, result.spec).model.max_rank * sum(shape.cost for shape in result.layers.values())
+            max(
+                decode(TrialSpec, result.spec).model.max_rank * sum(shape.cost for shape in result.layers.values()),
+                result.own.kept,
+            )
             for result in evidence.complete(setting)
         )
     )

@@ -37,6 +37,8 @@ def _chart(evidence: Evidence, setting: str, name: str) -> Chart | None:
         keys = own.loc[own["configuration"] == row["configuration"], "key"]
         patterns = [evidence.by_key[key].own.pattern for key in keys]
         layers = list(evidence.by_key[keys.iloc[0]].layers)
+        if not layers:
+            continue  # a method without ranks
         grids.append((label, {layer: float(np.mean([pattern[layer] for pattern in patterns])) for layer in layers}))
         seeds.append(len(patterns))
     if not any(means for _, means in grids):

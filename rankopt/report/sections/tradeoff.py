@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,9 @@ from rankopt.report.palette import NEUTRAL
 
 SAME_COST = 1.05
 """Points whose costs differ by at most this ratio count as equally expensive: budgets are rarely used up exactly."""
+
+FULL = "full"
+"""The tuner whose score is a line: what it stores is another model, far to the right of everything else."""
 
 LOG_FROM = 8.0
 """The ratio of largest to smallest x from which the axis is logarithmic."""
@@ -66,11 +70,13 @@ def _panel(evidence: Evidence, setting: str) -> Curves:
     chosen = averages[averages["chosen"].astype(bool)]
     series = [
         *_cloud(evidence, averages[~joined]),
-        *_lines(evidence, averages[joined]),
+        *_lines(evidence, averages[joined & (averages["name"] != FULL)]),
         *([] if joined.all() else _front(evidence, setting)),
         *_nested(evidence, setting),
     ]
-    xs = [x for one in series for x in one.x]
+    full = averages.loc[averages["name"] == FULL, "kept"]
+    xs = [x for one in series for x in one.x] or full.tolist()
+    series += _references(averages[joined & (averages["name"] == FULL)], xs)
     log = min(xs) > 0 and max(xs) / min(xs) >= LOG_FROM
     ticks = _ticks(chosen)
     if len(ticks) == 1 and len({round(x) for x in xs}) > len(chosen):
@@ -83,7 +89,7 @@ def _lines(evidence: Evidence, chosen: pd.DataFrame) -> Iterator[Series]:
     for allocator, rows in chosen.groupby("allocator", sort=True):
         rows = rows.sort_values(["kept", "budget"])
         hover = [
-            f"{allocator}{_told(evidence, row)}\n{row.kept:,.0f} parameters, mean rank {row.mean_rank:.3g}"
+            f"{allocator}{_told(evidence, row)}\n{row.kept:,.0f} parameters{_mean_rank(row.mean_rank)}"
             f"\n{with_error(row.score, row.error)} ({span(row.n, row.n, 'seed')})"
             for row in rows.itertuples()
         ]
@@ -93,9 +99,21 @@ def _lines(evidence: Evidence, chosen: pd.DataFrame) -> Iterator[Series]:
         )  # fmt: skip
 
 
+def _references(rows: pd.DataFrame, xs: list[float]) -> Iterator[Series]:
+    """A line at the score of full fine-tuning."""
+    for row in rows.itertuples():
+        ends = (min(xs), max(xs))
+        told = f"full fine-tuning, {row.kept:,.0f} parameters\n{with_error(row.score, row.error)}"
+        yield Series("full fine-tuning", NEUTRAL, "front", ends, (row.score, row.score), (), (told, told))
+
+
 def _told(evidence: Evidence, row: Any) -> str:
     words = evidence.words(row._asdict())
     return f"\n{words}" if words else ""
+
+
+def _mean_rank(rank: float) -> str:
+    return "" if math.isnan(rank) else f", mean rank {rank:.3g}"
 
 
 def _cloud(evidence: Evidence, others: pd.DataFrame) -> Iterator[Series]:

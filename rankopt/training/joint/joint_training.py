@@ -42,6 +42,7 @@ class JointTraining:
     def __init__(self, log: Callable[[str], None] = lambda line: None) -> None:
         self.scheduler, self.log = Scheduler(self._serve), log
         self._stacks: WeakValueDictionary[Any, Stack] = WeakValueDictionary()  # kept alive by the lanes
+        self._apart: set[str] = set()
 
     @contextmanager
     def lane(self, thread: Thread | None = None) -> Iterator[JointLane]:
@@ -55,13 +56,21 @@ class JointTraining:
             yield JointLane(self.scheduler, thread, self._stack_of)
 
     def _stack_of(self, adapted: Adapted) -> Stack:
-        """The joint model for equal frozen weights, config, target modules and head."""
+        """The joint model for equal frozen weights, config, target modules and head; of other tuners one each."""
+        if adapted.others:
+            self._say_apart(next(iter(adapted.others)))
+            return Stack(None)
         net: Any = adapted.net
         config = {key: value for key, value in net.config.to_dict().items() if key not in ("id2label", "label2id")}
         key = (json.dumps(config, default=str), adapted.fingerprint, tuple(adapted.layers), adapted.head)
         stack = self._stacks.get(key) or Stack(adapted)
         self._stacks[key] = stack
         return stack
+
+    def _say_apart(self, tuner: str) -> None:
+        if tuner not in self._apart:
+            self._apart.add(tuner)
+            self.log(f"trials with the tuner {tuner!r} run one after another: only gated layers can be stacked")
 
     def _serve(self, threads: list[Thread]) -> None:
         """Run the requested passes. Backward ones come first, so that all trials reach their next forward pass."""

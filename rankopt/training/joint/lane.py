@@ -101,8 +101,10 @@ class JointLane(Lane):
     def trained(self) -> list[nn.Parameter]:
         """The trial's parameters that receive gradients."""
         found = [p for layer in self.adapted.layers.values() for p in (layer.A, layer.B, layer.g)]
-        for part in self.adapted.head:
-            found += self.adapted.net.get_submodule(part).parameters()
+        for module in self.adapted.heads().values():
+            found += module.parameters()
+        for one in self.adapted.others.values():
+            found += one.parameters.values()
         return [parameter for parameter in found if parameter.requires_grad]
 
     def drawing(self) -> AbstractContextManager[None]:

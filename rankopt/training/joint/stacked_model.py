@@ -41,13 +41,17 @@ class Stack:
     The joint padding changes no result, because attention masks it.
 
     Args:
-        adapted: the first trial's model, as loaded.
+        adapted: the first trial's model, as loaded; None for a model that runs alone.
     Attributes:
         most: largest number of trials in a pass; 1 where the model cannot be stacked.
         checked: the kinds of pass (training or not, unequal widths or not) that were compared with the trials' own.
     """
 
-    def __init__(self, adapted: Adapted) -> None:
+    def __init__(self, adapted: Adapted | None) -> None:
+        self.most = 2**16 if adapted else 1
+        self.checked: set[tuple[bool, bool]] = set()
+        if adapted is None:
+            return
         weights = {id(p): p for p in adapted.net.parameters()}
         net: nn.Module = copy.deepcopy(adapted.net, cast(Any, weights))
         for name in adapted.layers:
@@ -60,8 +64,6 @@ class Stack:
         if isinstance(net, PreTrainedModel) and net.config._attn_implementation in ("sdpa", LEAN):
             net.set_attn_implementation(ATTENTION)
         self.net = net
-        self.most = 2**16
-        self.checked: set[tuple[bool, bool]] = set()
 
     def forward(self, parts: Sequence[Part], training: bool) -> list[Tensor]:
         """Every trial's logits, under the caller's autocast and gradient modes.

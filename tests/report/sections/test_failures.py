@@ -49,7 +49,10 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     "no points": ({"points": ()}, "points must not be empty"),
     "no metrics": ({"metrics": ()}, "metrics must not be empty"),
     "no layers": ({"layers": {}}, "layers must not be empty"),
-    "an unknown field in its spec": ({"spec": {"tusk": {}}}, "spec.tusk is not a known field"),
+    "an unknown field in its spec": (
+        {"spec": {"task": {"name": "rte"}, "allocator": {"name": "uniform"}, "tusk": {}}},
+        "spec.tusk is not a known field",
+    ),
     "another metric": ({"metrics": ("bleu",)}, "must have a finite 'bleu' on split 'search'"),
 }
 

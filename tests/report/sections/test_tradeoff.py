@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-from synthetic_results import ONE_SHOT, blocks, make, one_shot_evidence, series, trials
+from synthetic_results import ONE_SHOT, blocks, make, one_shot_evidence, result, series, trials
 
+from rankopt.core.pattern import RankPattern
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
+from rankopt.core.trial_spec import decode
 from rankopt.report.chart import Curves
 from rankopt.report.sections.tradeoff import TradeOff
 
@@ -71,3 +73,40 @@ def test_log_axis_only_where_it_helps(study: StudySpec) -> None:
         some = StudySpec(name="s", base=study.base, space={"budget.mean_rank": space})
         (chart,) = blocks(some, make(trials(some)))["trade-off"].charts
         assert [panel.x.log for panel in chart.panels if isinstance(panel, Curves)] == [log]
+
+
+def without_ranks(study: StudySpec, tuner: str, kept: int) -> list[TrialResult]:
+    """Results of a tuner that has no layers, on the first task of a study at every seed."""
+    found = []
+    for spec in trials(study):
+        if spec.task.name == "mini-cola" and spec.method.name == "uniform":
+            own = result(spec)
+            point = own.own.model_copy(update={"pattern": RankPattern({}), "kept": kept})
+            other = decode(type(spec), spec.plain | {"tuner": {"name": tuner}})
+            changes = {"key": other.key, "spec": other.plain, "points": (point,), "layers": {}, "ranks": ()}
+            found.append(own.model_copy(update=changes))
+    return found
+
+
+def test_methods_without_ranks_are_drawn_at_what_they_store(study: StudySpec, results: list[TrialResult]) -> None:
+    """A prompt is a point of its own, full fine-tuning a line across the figure; every section can do without ranks."""
+    tuners = study.model_copy(
+        update={"space": {**study.space, "tuner": [{"name": n} for n in ("lora", "full", "prompt")]}}
+    )
+    found = blocks(tuners, [*results, *without_ranks(study, "full", 10**6), *without_ranks(study, "prompt", 640)])
+    (chart,) = found["trade-off"].charts
+    (prompt,) = [one for one in series(chart, "line") if one.label == "prompt"]
+    assert prompt.x == pytest.approx((640,), rel=0.3)
+    (full,) = [one for one in series(chart, "front") if one.label == "full fine-tuning"]
+    assert full.y[0] == full.y[1]
+    assert max(full.x) < 10**6
+    averages = next(table.frame for table in found["scores"].tables if table.title == "Means over seeds")
+    assert {"full", "prompt", "uniform"} <= set(averages["allocator"])
+    assert averages.loc[averages["allocator"] == "full", "mean rank kept"].isna().all()
+
+
+def test_a_study_without_any_ranks(study: StudySpec) -> None:
+    tuners = study.model_copy(update={"base": {**study.base, "tuner": {"name": "full"}}, "space": {"seed": [0, 1, 2]}})
+    found = blocks(tuners, without_ranks(study, "full", 10**6))
+    assert {"answer", "trade-off", "scores", "cost"} <= set(found)
+    assert not {"ranks", "budget"} & set(found)
