@@ -6,6 +6,7 @@ for step in 1..T:
     allocator.before_step(step)                     # on_step_begin: before the first micro-batch
     add the gradient of allocator.penalty() and of other tuners' penalties
     for micro-batch in step:
+        loss of the batch, and of allocator.passes()    # further patterns: in a trial only (`TrialTrainer.loss`)
         loss.backward()                             # in a trial, a non-finite loss fails it
     clip gradients                                  # the allocator sees clipped gradients, the penalty's included
     optimizer.step()                                # non-finite weights end the training
@@ -13,9 +14,10 @@ for step in 1..T:
     allocator.review(step, probe)
     other tuners' after_step(step)
     reset the moments of layers and components that were replaced
-    lr_scheduler.step(); zero gradients
-    record the ranks                                # on_step_end
+    lr_scheduler.step(); zero gradients             # a trial's schedule starts again where allocator.restart() says
+    record allocator.allocated()                    # on_step_end
 allocator.finish()                                  # in `trial.score`, or at the end of the Trainer's training
+allocator.choose()                                  # in `trial.score`: further cuts, chosen on the search split
 """
 
 from __future__ import annotations
