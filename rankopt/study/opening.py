@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rankopt.core.errors import nearest
 from rankopt.core.study_file import StudyFile
 from rankopt.core.study_spec import StudySpec
-from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import refuse_missing_file, sqlite_url
+
+if TYPE_CHECKING:
+    from rankopt.study.storage import StudyStore
 
 
 def study_path(study: str, directory: Path) -> Path:
@@ -56,5 +59,7 @@ def open_study(
         )
     if storage:
         refuse_missing_file(storage)
+    from rankopt.study.storage import StudyStore  # imports Optuna, which finding a file does not need
+
     store = StudyStore(storage or sqlite_url(folder), name, folder, artifacts=artifacts, say=say)
     return store, store.open()

@@ -32,6 +32,6 @@ def test_only_pages_are_replaced(name: str, adapter_of: Callable[..., Path], tmp
     (tmp_path / "adapter_model.safetensors").write_text("weights")
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ValueError, match="--html must"):
+    with pytest.raises(ValueError, match="--html"):
         write_page(rankopt.spectrum(adapter_of("plain")), tmp_path / name)
     assert (tmp_path / "adapter_model.safetensors").read_text() == "weights"

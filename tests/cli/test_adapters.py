@@ -39,7 +39,7 @@ def test_analyze_and_compress(type_in: Any, adapter_of: Callable[..., Path], tmp
     assert "95% of the energy" in done.stdout
     done = type_in("analyze", "adapter", "--html", "page.html")
     assert done.stdout.rstrip().endswith("page.html")
-    assert (tmp_path / "page.html").stat().st_size > 1_000_000
+    assert (tmp_path / "page.html").stat().st_size > 500_000, "it holds the script that draws it"
     done = type_in("compress", "adapter", "--out", "small", "--energy", "0.95")
     assert done.returncode == 0, done.stderr
     assert "small: " in done.stdout

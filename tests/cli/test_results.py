@@ -76,7 +76,7 @@ def test_bad_records_hide_no_good_one(finished: tuple[Path, Any], here: Rankopt,
         (("best", "tiny", "--budget", 10**9), ""),
         (("export", "tiny", "--out", tmp_path / "adapter"), "adapter/adapter_model.safetensors"),
         (("results", "export", "tiny", "--out", tmp_path / "results.jsonl"), "results.jsonl"),
-        (("report", "tiny", "--out", tmp_path / "page"), "page/report.md"),
+        (("report", "tiny", "--out", tmp_path / "page"), "page/data.csv"),
     ):
         done = here(*words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -103,7 +103,10 @@ def test_a_missing_artifact_is_one_line(finished: tuple[Path, Any], here: Rankop
     done = here("export", "tiny", "--trial", keys[0], "--out", tmp_path / "a", cwd=tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert "where its bytes are missing or cut off; remove the trial (rankopt delete) and run the study again" in line
+    assert (
+        "is missing or incomplete in runs/tiny/artifacts; remove the trial (rankopt delete) and run the study again"
+        in line
+    )
     assert not (tmp_path / "a").exists()
     assert here("export", "tiny", "--trial", keys[1], "--out", tmp_path / "b", cwd=tmp_path).returncode == 0
 

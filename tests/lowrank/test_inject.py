@@ -117,10 +117,10 @@ def test_conv1d_shapes(build: Any) -> None:
 
 
 def test_only_linear_maps_can_be_adapted(bert: Any) -> None:
-    with pytest.raises(ValueError, match=r"only linear maps can be adapted, 'bert.embeddings' is a BertEmbeddings"):
+    with pytest.raises(ValueError, match=r"only linear maps and convolutions can be .* 'bert.embeddings' is a BertEmb"):
         inject(bert, ["bert.embeddings"], 2, UNIT)
     inject(bert, ["bert.encoder.layer.0.output.dense"], 2, UNIT)
-    with pytest.raises(ValueError, match=r"only linear maps can be adapted, .* is a LowRankLinear"):
+    with pytest.raises(ValueError, match=r"only linear maps and convolutions can be adapted, .* is a LowRankLinear"):
         inject(bert, ["bert.encoder.layer.0.output.dense"], 2, UNIT)
 
 

@@ -28,7 +28,7 @@ def data_of(lengths: list[int], largest: int = 5) -> Data:
     rows = [np.array([*[largest] * (length - 1), 3], np.int32) for length in lengths]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     encoded = Encoded(np.concatenate(rows), None, offsets, np.zeros(len(lengths), np.int64))
-    return Data(encoded, {"search": encoded}, "")
+    return Data(encoded, {"search": encoded}, "", ())
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def test_every_allocator(kind: str, allocator: str, tmp_path: Path) -> None:
     """The final pattern is within the budget, the hooks ran, the saved adapter is what PEFT loads, and merging keeps
     the function."""
     make, data = CASES[kind]
-    options = {"pattern": {"*": 2}} if allocator == "static" else {}
+    options = {"ranks": {"*": 2}} if allocator == "static" else {}
     adapted = adapt(make(), allocator, mean_rank=2, max_rank=4, **options)
     train(adapted, data(), tmp_path)
     assert adapted.pattern.total <= 2 * len(adapted.layers)

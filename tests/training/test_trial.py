@@ -628,7 +628,7 @@ def test_few_checkpoints_are_kept(tiny_spec: Spec, tmp_path: Path) -> None:
     run_trial(tiny_spec(training__steps=12), tmp_path, checkpoint_steps=2)
     assert checkpoint_steps(tmp_path) == [10, 12]
     saved = torch.load(tmp_path / "checkpoints" / "checkpoint-12" / "adapter.pt", weights_only=True)
-    assert set(saved) == {"layers", "head", "state", "records"}
+    assert set(saved) == {"layers", "head", "state", "records", "tuners"}
     assert not list((tmp_path / "checkpoints" / "checkpoint-12").glob("*.safetensors"))
 
 
