@@ -77,7 +77,7 @@ def test_it_runs_from_its_own_environment(program: Path, tmp_path: Path) -> None
     python = program.with_name("python")
     home = Path(run(python, "-c", "import rankopt; print(rankopt.__file__)", cwd=tmp_path).strip()).parent
     assert home.is_relative_to(program.parents[1])
-    assert run(program, "validate", home / "cli" / "quickstart.yaml", cwd=tmp_path).endswith("valid, 24 trials\n")
+    assert run(program, "validate", home / "cli" / "quickstart.yaml", cwd=tmp_path).endswith("valid, 60 trials\n")
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ classes. Such a table is a matrix of nearly full rank, which a low-rank update a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
@@ -57,19 +57,28 @@ class Mini(Task):
         Raises:
             ValueError: another split, or a folder.
         """
-        if split not in SPLITS:
-            raise ValueError(f"split of {self.name} must be one of {', '.join(SPLITS)}, got {split!r}")
-        if data_dir is not None:
-            raise ValueError(
-                f"task.data_dir must be left out for the generated task {self.name}, got {shown(data_dir)}"
-            )
         from datasets import Dataset, Features, Value
 
-        start, stop = SPLITS[split]
+        start, stop = generated_rows(self, SPLITS, split, data_dir)
         texts, labels = zip(*_examples(self)[start:stop], strict=True)
         columns = dict(zip(self.columns, zip(*texts, strict=True), strict=True))
         kinds = dict.fromkeys(self.columns, Value("string")) | {"label": Value(self.problem.label_type)}
         return Dataset.from_dict(columns | {"label": labels}, features=Features(kinds))
+
+
+def generated_rows(
+    task: Task, splits: Mapping[str, tuple[int, int]], split: str, data_dir: str | None
+) -> tuple[int, int]:
+    """Which of a generated task's examples a split has: the first, and the one after the last.
+
+    Raises:
+        ValueError: another split, or a folder.
+    """
+    if split not in splits:
+        raise ValueError(f"split of {task.name} must be one of {', '.join(splits)}, got {split!r}")
+    if data_dir is not None:
+        raise ValueError(f"task.data_dir must be left out for the generated task {task.name}, got {shown(data_dir)}")
+    return splits[split]
 
 
 @lru_cache

@@ -18,9 +18,8 @@ from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING
 
-from rankopt.core.errors import shown
 from rankopt.tasks.base import Task
-from rankopt.tasks.mini import ABOVE, NEIGHBOUR
+from rankopt.tasks.mini import ABOVE, NEIGHBOUR, generated_rows
 from rankopt.tasks.mini_decoder import swapped
 from rankopt.tasks.mini_language import ADJECTIVE, CLASSES, LEXICON, SLOTS, draw
 from rankopt.tasks.problems.generation import Generation
@@ -48,15 +47,9 @@ class MiniText(Task):
         Raises:
             ValueError: another split, or a folder.
         """
-        if split not in SPLITS:
-            raise ValueError(f"split of {self.name} must be one of {', '.join(SPLITS)}, got {split!r}")
-        if data_dir is not None:
-            raise ValueError(
-                f"task.data_dir must be left out for the generated task {self.name}, got {shown(data_dir)}"
-            )
         from datasets import Dataset
 
-        start, stop = SPLITS[split]
+        start, stop = generated_rows(self, SPLITS, split, data_dir)
         rows = [(prompt, text) for prompt, texts in _examples()[start:stop] for text in texts]
         return Dataset.from_dict({"prompt": [prompt for prompt, _ in rows], "label": [text for _, text in rows]})
 

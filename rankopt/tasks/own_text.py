@@ -25,7 +25,7 @@ def prompts_and_completions(
         columns: name -> values.
         where: the row of an index, for messages.
     Raises:
-        ValueError: one line with the row: a value is no text or no conversation, or a completion is empty.
+        ValueError: one line with the row: a value is neither a text nor a conversation, or a completion is empty.
     Example:
         >>> from rankopt.core.trial_spec import DataSpec
         >>> spec = TaskSpec(

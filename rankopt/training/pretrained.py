@@ -189,7 +189,7 @@ def _read(name: str, revision: str | None, problem: Problem) -> Pretrained:
     head, fixed = head_of(net, set(report["missing_keys"])), tuple[str, ...]()
     if problem.outputs is None:
         if lacking:
-            raise unreadable(name, ValueError(f"it is no language model: its weights lack {min(lacking)}"))
+            raise unreadable(name, ValueError(f"it is not a language model: its weights lack {min(lacking)}"))
         head, fixed = (), vocabulary_map(net)
         prepare_language_model(net, tokenizer, name)
     frozen = {key: value for key, value in net.state_dict().items() if not within(key, head)}

@@ -100,7 +100,7 @@ def test_models_that_are_no_language_models_are_refused(checkpoint: Callable[...
         load_adapted(spec, "init", TASKS["mini-text"], 0)
     classifier = LlamaForSequenceClassification(tiny_config("llama", pad_token_id=0))
     spec = ModelSpec(name=str(checkpoint("llama", classifier)), max_rank=2)
-    with pytest.raises(ValueError, match=r"it is no language model: its weights lack lm_head\.weight"):
+    with pytest.raises(ValueError, match=r"it is not a language model: its weights lack lm_head\.weight"):
         load_adapted(spec, "init", TASKS["mini-text"], 0)
 
 
