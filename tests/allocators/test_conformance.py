@@ -409,7 +409,7 @@ def on_text(folder: Path, name: str) -> TrialSpec:
             "model": {"name": str(folder), "max_rank": 4, "alpha": 4.0},
             "allocator": {"name": name},
             "budget": {"mean_rank": 2},
-            "training": {"steps": 10, "batch_size": 4, "lr": 0.01},
+            "training": {"steps": 10, "batch_size": 4, "lr": 0.05},
         },
     )
 
@@ -443,7 +443,7 @@ def test_language_models(name: str, language_model: tuple[str, Path], tmp_path: 
             problem.mean_loss({key: value.numpy() for key, value in problem.answers(each, labels).items()}, data.labels)
             for each in (expected, logits)
         )
-        assert after < before, "it learns"
+        assert after < before - 0.01, "it learns"
     state = {key.replace(".base.", "."): value for key, value in net.state_dict().items()}
     assert all(torch.equal(state[key], value) for key, value in base.state_dict().items())
     with torch.no_grad():

@@ -19,6 +19,7 @@ class RandomStates:
     """The states of torch's generators, by device type, as they were when this was made.
 
     Example:
+        >>> import torch
         >>> saved, first = RandomStates(), torch.rand(3)
         >>> with saved.drawing("cpu"):
         ...     again = torch.rand(3)
