@@ -6,7 +6,8 @@ from typing import Any
 
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Point, TrialResult
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import TrialSpec
 
 LAYERS = {"0.query": Shape(4, 4), "0.value": Shape(4, 8)}
 

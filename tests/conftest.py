@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,10 @@ settings.load_profile("rankopt")
 
 GOOD, BAD = ("bright", "lovely", "brave", "warm"), ("dull", "sour", "flat", "cold")
 PLAIN = ("film", "road", "song", "window", "river", "coat", "letter", "garden")
+
+# in the background of a shell that ignores Ctrl-C, the programs that tests interrupt would ignore it too
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 collect_ignore = ["bench"]  # programs that import one another as scripts do
 
@@ -115,7 +120,8 @@ def tiny_trial(tiny_model: Path, tiny_glue: Path) -> Callable[..., dict[str, Any
 @pytest.fixture(scope="session")
 def tiny_spec(tiny_trial: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
     """The same as a `TrialSpec`."""
-    from rankopt.core.trial_spec import TrialSpec, decode
+    from rankopt.core.spec import decode
+    from rankopt.core.trial_spec import TrialSpec
 
     return lambda **changes: decode(TrialSpec, tiny_trial(**changes))
 

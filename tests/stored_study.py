@@ -10,8 +10,9 @@ from typing import Any
 from optuna.trial import TrialState
 
 from rankopt.core.result import TrialResult
+from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.attempts import RESULT, SPEC
 from rankopt.study.process import this_process
 from rankopt.study.queue import take

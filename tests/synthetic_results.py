@@ -10,8 +10,9 @@ from typing import Any
 from rankopt.analysis.search import SearchRecord
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Cost, Parameters, Point, RankEvent, TrialResult
+from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.report.base import Block
 from rankopt.report.chart import Chart, Curves, Series
 from rankopt.report.evidence import Evidence

@@ -12,6 +12,7 @@ MODES = ["adalora", "oneshot", "tpe", "nsga2", "pruner", "workers 2", "together 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_killed_study_is_the_uninterrupted_one(tmp_path: Path) -> None:
     """SIGKILL at random moments changes no result, adapter or prediction, and leaves nothing behind."""
     proof = Proof(tmp_path, only=MODES)

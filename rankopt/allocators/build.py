@@ -7,7 +7,8 @@ from typing import ClassVar
 from rankopt.allocators import ALLOCATORS
 from rankopt.allocators.base import Allocator, State
 from rankopt.core.budget import Budget
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.lowrank.layers import Layers, shapes_of
 from rankopt.lowrank.scale import ScalePolicy
 

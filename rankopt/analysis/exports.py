@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rankopt.core.result import TrialResult
-from rankopt.core.trial_spec import TrialSpec, decode, method_name
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import TrialSpec, method_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from rankopt.core.result import Point, TrialResult, defect
-from rankopt.core.trial_spec import TrialSpec, content_hash, decode
+from rankopt.core.spec import content_hash, decode
+from rankopt.core.trial_spec import TrialSpec
 
 CONTROL = "uniform"
 """The allocator that every other one is compared with: equal ranks, the usual LoRA."""

@@ -15,7 +15,8 @@ from rankopt.analysis.frame import CONTROL
 from rankopt.core.path import depth_and_module, with_path
 from rankopt.core.pattern import Shapes
 from rankopt.core.result import Point, TrialResult
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import TrialSpec
 
 COLUMNS = [
     "seed", "source", "level", "flat", "kept", "search", "gain", "score", "again_search", "again_score", "key",

@@ -14,8 +14,9 @@ from rankopt.analysis.frame import flatten
 from rankopt.analysis.pareto import front
 from rankopt.core.path import paths_of, shortest, split_path
 from rankopt.core.space import Dimension, dimensions
+from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.trial_spec import TrialSpec
 
 
 class Proposal(NamedTuple):

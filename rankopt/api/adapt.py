@@ -14,7 +14,8 @@ from rankopt.allocators import ALLOCATORS
 from rankopt.allocators.build import absolute_budget, build_allocator, scale_policy
 from rankopt.api.adapted_model import AdaptedModel
 from rankopt.core.errors import InvalidSpecError, violations
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.lowrank.conv import LowRankConv
 from rankopt.lowrank.inject import inject, target_names
 from rankopt.lowrank.linear import LowRankLinear

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rankopt.adapters.source import locate
 from rankopt.core.errors import first_line
-from rankopt.core.trial_spec import TaskSpec
+from rankopt.core.task_spec import TaskSpec
 from rankopt.tasks import Task, task_of
 from rankopt.tasks.problems.base import Answers
 from rankopt.training.data import load_data

@@ -53,7 +53,7 @@ def blackbox(
     the table's hypervolume.
     """
     from rankopt.analysis.blackbox import BlackBox, Row, rows_of
-    from rankopt.core.trial_spec import Named, decode
+    from rankopt.core.spec import Named, decode
     from rankopt.core.yaml import parse_value
     from rankopt.study.results_file import read_results
     from rankopt.study.results_merge import merge

@@ -31,7 +31,8 @@ def evaluate(
 
     Several adapters are scored on the same examples; differences to the first one are paired.
     """
-    from rankopt.core.trial_spec import TaskSpec, decode
+    from rankopt.core.spec import decode
+    from rankopt.core.task_spec import TaskSpec
     from rankopt.tasks import TASKS
 
     if task not in TASKS:

@@ -32,7 +32,8 @@ def own_study(
     Raises:
         ValueError: the data cannot be read, or does not look like a classification or a regression; one line.
     """
-    from rankopt.core.trial_spec import DataSpec, TaskSpec, decode
+    from rankopt.core.spec import decode
+    from rankopt.core.task_spec import DataSpec, TaskSpec
     from rankopt.tasks import TASKS, task_of
     from rankopt.tasks.guess import guess
     from rankopt.tasks.sources import read_rows

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rankopt.core.errors import shown, violations
 from rankopt.core.pattern import RankPattern, Shape
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import TrialSpec
 
 Scores = dict[str, float]
 """Metric name -> value. The first metric of the task is the primary one."""

@@ -14,8 +14,9 @@ from rankopt.core.data_files import with_absolute_files
 from rankopt.core.errors import FieldError, InvalidSpecError, Location, Violation, cut, dotted, shown, violations
 from rankopt.core.path import paths_of, split_path, with_path
 from rankopt.core.space import Assignment, could_be, dimensions, examples
+from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.core.yaml import Document, parse_value
 
 TABLES = ("space", "repeat", "tune")

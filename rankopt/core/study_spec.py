@@ -13,7 +13,8 @@ from pydantic.json_schema import SkipJsonSchema
 from rankopt.core.errors import FieldError, shown
 from rankopt.core.path import fields_of, paths_of, refuse_overlap, split_path, with_path
 from rankopt.core.space import Assignment, Dimension, check_inner
-from rankopt.core.trial_spec import Named, Spec, TrialSpec, content_hash, decode
+from rankopt.core.spec import Named, Spec, content_hash, decode
+from rankopt.core.trial_spec import TrialSpec
 
 REPEATABLE = ("seed", "task", "training")
 """Fields of a trial that `repeat` may vary."""

@@ -19,9 +19,10 @@ from rankopt.analysis.frame import VARIANTS, tidy
 from rankopt.analysis.pareto import front
 from rankopt.analysis.search import SearchRecord, configuration
 from rankopt.core.result import TrialResult, defect
+from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.text import visible
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.report.chart import Style
 from rankopt.report.formatting import metric_label
 from rankopt.report.palette import styles

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import decode
 from rankopt.search.base import Search
 from rankopt.search.evolution import Evolution
 from rankopt.search.grid import Grid

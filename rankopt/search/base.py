@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from rankopt.core.errors import shown
 from rankopt.core.result import TrialResult
 from rankopt.core.space import dimensions
+from rankopt.core.spec import Named
 from rankopt.core.study_spec import StudySpec, first_repeated
-from rankopt.core.trial_spec import Named, TrialSpec
+from rankopt.core.trial_spec import TrialSpec
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler

@@ -9,8 +9,9 @@ from rankopt.analysis.frame import CONTROL
 from rankopt.analysis.oneshot import origin
 from rankopt.core.path import fields_of, split_path
 from rankopt.core.result import TrialResult
+from rankopt.core.spec import Positive
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import Positive, TrialSpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.search.base import Search, check_lists
 
 PatternSource = Literal["uniform", "energy", "sensitivity", "evolved"]

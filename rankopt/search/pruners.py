@@ -12,8 +12,8 @@ from optuna.pruners import BasePruner
 from pydantic import BaseModel, ConfigDict, Field
 
 from rankopt.core.errors import nearest
+from rankopt.core.spec import Named, decode
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import Named, decode
 from rankopt.search.base import Count
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from rankopt.analysis.blackbox import BlackBox, is_ordered
 from rankopt.core.errors import nearest, violations
 from rankopt.core.seeds import stream
-from rankopt.core.trial_spec import Named, decode
+from rankopt.core.spec import Named, decode
 from rankopt.search import SEARCHES
 from rankopt.search.base import Search
 

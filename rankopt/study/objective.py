@@ -19,8 +19,9 @@ from rankopt.analysis.search import configuration
 from rankopt.core.errors import first_line, violations
 from rankopt.core.memory import is_out_of_memory
 from rankopt.core.result import Progress, TrialResult
+from rankopt.core.spec import content_hash, decode
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import TrialSpec, content_hash, decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.attempts import KEY, SPEC, recorded, result_slot
 from rankopt.study.database import is_storage_error
 from rankopt.study.early_stopping import EarlyStopping
@@ -147,6 +148,7 @@ class Objective:
     ) -> TrialResult:
         """Train and score a trial, and record the result."""
         from rankopt.training import trial as training  # slow to import, and the parent process does not need it
+        from rankopt.training.train import InterruptedTrialError
 
         folder = self._folder(spec)
         self.tell(TrialStarted(self.job.slot, trial.number, self.label))
@@ -164,7 +166,7 @@ class Objective:
                 for adapter in sorted({point.adapter for point in result.points}):
                     self.store.artifacts.upload(trial, folder / adapter, spec.key)
                 self.store.artifacts.upload(trial, folder / "predictions.npz", spec.key)
-        except training.InterruptedTrialError:
+        except InterruptedTrialError:
             raise AttemptInterruptedError from None
         except optuna.TrialPruned:
             shutil.rmtree(folder, ignore_errors=True)

@@ -10,9 +10,11 @@ from pydantic import BaseModel, ValidationError
 from rankopt.core.errors import InvalidSpecError, Location, Violation, nearest, shown, violation_of
 from rankopt.core.path import paths_of
 from rankopt.core.space import Assignment
+from rankopt.core.spec import Named, decode
 from rankopt.core.study_file import StudyFile, check_options
 from rankopt.core.study_spec import first_repeated
-from rankopt.core.trial_spec import AllocatorSpec, Named, TaskSpec, TrialSpec, TunerSpec, decode
+from rankopt.core.task_spec import TaskSpec
+from rankopt.core.trial_spec import AllocatorSpec, TrialSpec, TunerSpec
 from rankopt.search import SEARCHES, build_search
 from rankopt.search.base import Search
 from rankopt.search.pruners import PRUNERS, build_pruner

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from rankopt.core.errors import InvalidSpecError, Location, Violation, violation_of
 from rankopt.core.space import Assignment
+from rankopt.core.spec import content_hash
 from rankopt.core.study_file import StudyFile
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import LORA, ModelSpec, TaskSpec, TrainingSpec, TrialSpec, content_hash
+from rankopt.core.task_spec import TaskSpec
+from rankopt.core.trial_spec import LORA, ModelSpec, TrainingSpec, TrialSpec
 from rankopt.study.contents import local_contents
 
 if TYPE_CHECKING:

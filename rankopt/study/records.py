@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from rankopt.core.errors import violations
 from rankopt.core.result import TrialResult, defect
+from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import decode
 
 
 def read_study(name: str, data: Any) -> StudySpec:

@@ -17,7 +17,8 @@ from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rankopt.core.result import TrialResult
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.attempts import (
     ALONE,
     INTERRUPTED,

@@ -10,8 +10,9 @@ from typing import Literal
 
 from rankopt.analysis.blackbox import Row
 from rankopt.core.result import TrialResult
+from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.results_records import (
     AnyRecord,
     Entry,

@@ -26,8 +26,8 @@ from rankopt.analysis.blackbox import Row
 from rankopt.core.errors import shown, violations
 from rankopt.core.local_files import without_folders
 from rankopt.core.result import Record, TrialResult, defect
+from rankopt.core.spec import content_hash, decode
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import content_hash, decode
 
 SCHEMA = 1
 """The version of the format. Readers refuse lines of a later version."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rankopt.core.trial_spec import TaskSpec
+from rankopt.core.task_spec import TaskSpec
 from rankopt.tasks.base import Task
 from rankopt.tasks.glue import GLUE
 from rankopt.tasks.mini import MINI

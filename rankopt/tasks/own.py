@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rankopt.core.trial_spec import TaskSpec
+from rankopt.core.task_spec import TaskSpec
 from rankopt.tasks.base import Task
 from rankopt.tasks.metrics import METRICS
 from rankopt.tasks.own_text import prompts_and_completions

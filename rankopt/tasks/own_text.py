@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rankopt.core.errors import shown
-from rankopt.core.trial_spec import TaskSpec
+from rankopt.core.task_spec import TaskSpec
 from rankopt.tasks.tables import texts
 
 Where = Callable[[int], str]
@@ -27,7 +27,7 @@ def prompts_and_completions(
     Raises:
         ValueError: one line with the row: a value is neither a text nor a conversation, or a completion is empty.
     Example:
-        >>> from rankopt.core.trial_spec import DataSpec
+        >>> from rankopt.core.task_spec import DataSpec
         >>> spec = TaskSpec(
         ...     name="x", data=DataSpec(train="x.csv"), problem="generation", prompt="Say {what}:", completion="text"
         ... )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rankopt.core.errors import close_match, first_line, shown
-from rankopt.core.trial_spec import DataSpec
+from rankopt.core.task_spec import DataSpec
 from rankopt.tasks.tables import READERS, Columns, MissingColumnError, read_columns, suffix_of
 
 

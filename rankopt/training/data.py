@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
-from rankopt.core.trial_spec import TaskSpec
+from rankopt.core.task_spec import TaskSpec
 from rankopt.tasks import task_of
 from rankopt.tasks.encode import Encoded
 from rankopt.tasks.encoded_cache import encode_once

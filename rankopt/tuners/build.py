@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from rankopt.core.errors import nearest, shown
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.tuners import TUNERS
 from rankopt.tuners.base import Attached, Host, Tuner
 

@@ -19,11 +19,14 @@ from rankopt.allocators import ALLOCATORS
 from rankopt.allocators.base import Allocator
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import Shape
-from rankopt.core.trial_spec import AllocatorSpec, TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import AllocatorSpec, TrialSpec
 from rankopt.core.yaml import Document
 from rankopt.lowrank.export import export_peft
 from rankopt.lowrank.layers import apply_pattern, pattern_of, shapes_of
-from rankopt.training.trial import prepare, score, train
+from rankopt.training.prepare import prepare
+from rankopt.training.score import score
+from rankopt.training.train import train
 
 MORE: dict[str, list[dict[str, Any]]] = {
     "static": [{"ranks": {"*": 1, "*.query": 3, "*layer.1.output.dense": 0}}],

@@ -12,7 +12,8 @@ from rankopt.analysis.exports import bencheval_rows, missing_rows, peft_run
 from rankopt.analysis.frame import tidy
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Cost, LossEvent, Parameters, Point, TrialResult
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import TrialSpec
 
 
 def result(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rankopt.api.evaluate import evaluate
-from rankopt.core.trial_spec import TaskSpec
+from rankopt.core.task_spec import TaskSpec
 from rankopt.training.trial import run_trial
 
 

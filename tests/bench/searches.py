@@ -42,10 +42,12 @@ def make_table(task: str) -> None:
     """Train the super-network, score all patterns, and write one row a line."""
     from rankopt.allocators.profile import Profile
     from rankopt.core.budget import Budget
-    from rankopt.core.trial_spec import TrialSpec, decode
+    from rankopt.core.spec import decode
+    from rankopt.core.trial_spec import TrialSpec
     from rankopt.lowrank.layers import pattern_of, shapes_of
     from rankopt.training.evaluate import Looks
-    from rankopt.training.trial import prepare, train
+    from rankopt.training.prepare import prepare
+    from rankopt.training.train import train
 
     spec = {
         "task": {"name": task},
@@ -85,7 +87,7 @@ def make_table(task: str) -> None:
 def make_report() -> None:
     """Replay every search on every table, and write the page."""
     from rankopt.analysis.blackbox import BlackBox, Row
-    from rankopt.core.trial_spec import Named
+    from rankopt.core.spec import Named
     from rankopt.search.replay import replay, replayed_search
 
     lines = []

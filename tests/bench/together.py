@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from table import OUT, machine
 
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.training.joint.joint_training import run_trials
 from rankopt.training.trial import run_trial
 

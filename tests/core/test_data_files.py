@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rankopt.core.data_files import with_absolute_files
+from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import decode
 
 TASK = {"name": "own", "problem": "classification", "text": "a", "label": "b"}
 FOLDER = Path("/data/studies")

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Cost, LossEvent, Parameters, Point, RankEvent, TrialResult, defect
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import TrialSpec
 
 SPEC = {"task": {"name": "rte"}, "allocator": {"name": "uniform"}, "budget": {"mean_rank": 2}}
 

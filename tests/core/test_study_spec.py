@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from rankopt.core.errors import violations
+from rankopt.core.spec import decode
 from rankopt.core.study_spec import TUNING_SEED, SearchSpec, StudySpec, first_repeated
-from rankopt.core.trial_spec import decode
 
 BASE: dict[str, Any] = {
     "task": {"name": "rte"},

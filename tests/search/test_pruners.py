@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from rankopt.core.trial_spec import Named
+from rankopt.core.spec import Named
 from rankopt.search.pruners import PRUNERS, Dominated, Interim, build_pruner
 
 # the package ignores this warning itself; pytest resets filters before every test

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from rankopt.analysis.blackbox import BlackBox, Row
-from rankopt.core.trial_spec import Named
+from rankopt.core.spec import Named
 from rankopt.search.replay import replay, replayed_search
 
 

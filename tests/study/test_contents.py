@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from rankopt.core.spec import content_hash, decode
 from rankopt.core.study_file import StudyFile
-from rankopt.core.trial_spec import TrialSpec, content_hash, decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.study import contents, queue
 from rankopt.study.plan import validated_trials
 from rankopt.study.preflight import preflight

@@ -14,7 +14,8 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from rankopt.analysis.oneshot import oneshot
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.attempts import KEY, RESULT, SKIPPED, SPEC
 from rankopt.study.export import export_adapter
 from rankopt.study.followups import follow

@@ -20,7 +20,8 @@ from trial_results import without_seconds as results_without_seconds
 from warm_process import Command
 
 from rankopt.core.result import TrialResult
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.attempts import KEY, RESULT, WORKER
 from rankopt.study.queue import enqueue
 from rankopt.study.run import remove_leftovers

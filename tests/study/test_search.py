@@ -40,7 +40,7 @@ from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
 from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
-from rankopt.training.trial import InterruptedTrialError
+from rankopt.training.train import InterruptedTrialError
 
 # the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

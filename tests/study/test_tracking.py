@@ -15,8 +15,9 @@ from conftest import plain_environment
 
 from rankopt.allocators import ALLOCATORS
 from rankopt.core.result import Progress, TrialResult
+from rankopt.core.spec import decode
 from rankopt.core.study_spec import WandbSpec
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
 from rankopt.study.tracking import (

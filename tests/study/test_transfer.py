@@ -11,8 +11,9 @@ import pytest
 from optuna.trial import TrialState
 
 from rankopt.core.result import TrialResult
+from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.study import queue
 from rankopt.study.attempts import INTERIM, KEY, SPEC, keys, result_slot
 from rankopt.study.proposals import propose

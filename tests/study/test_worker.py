@@ -37,7 +37,7 @@ from rankopt.study.tracking import NullTracker
 from rankopt.study.worker import work
 from rankopt.training import trial as trial_module
 from rankopt.training.checkpoint import CorruptCheckpointError
-from rankopt.training.trial import InterruptedTrialError
+from rankopt.training.train import InterruptedTrialError
 
 # the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -380,7 +380,8 @@ def test_a_result_recorded_before_a_crash_is_kept(queue: Run, work_through: Run,
     """A worker crashed between recording a result and closing its attempt: the next one trains nothing."""
     store = queue({"seed": [0]})
     trial = take(store)
-    from rankopt.core.trial_spec import TrialSpec, decode
+    from rankopt.core.spec import decode
+    from rankopt.core.trial_spec import TrialSpec
 
     spec = decode(TrialSpec, trial.user_attrs["spec"])
     trial.set_user_attr(RESULT, result(spec, 0.75).model_dump(mode="json"))

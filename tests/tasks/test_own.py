@@ -10,7 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rankopt.core.trial_spec import TaskSpec, TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.task_spec import TaskSpec
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.tasks import TASKS, task_of
 from rankopt.tasks.problems.classification import Classification
 from rankopt.tasks.splits import read_splits

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from rankopt.core.trial_spec import TaskSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.task_spec import TaskSpec
 from rankopt.tasks.own_text import prompts_and_completions
 
 

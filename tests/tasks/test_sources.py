@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from rankopt.core.trial_spec import DataSpec
+from rankopt.core.task_spec import DataSpec
 from rankopt.tasks.sources import files_of, read_rows
 
 TEXTS, LABELS = ["a", "b", "c", "d"], ["x", "y", "x", "y"]

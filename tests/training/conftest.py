@@ -13,10 +13,11 @@ from transformers import AutoModel
 
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.tasks.encode import Encoded
+from rankopt.training import train as train_module
 from rankopt.training.model import Adapted
+from rankopt.training.prepare import prepare as prepare_trial
+from rankopt.training.train import build_trainer
 from rankopt.training.trainer import TrialTrainer
-from rankopt.training.trial import build_trainer
-from rankopt.training.trial import prepare as prepare_trial
 from rankopt.training.trial_callback import TrialCallback
 
 
@@ -70,3 +71,50 @@ def checkpoint(tmp_path: Path, tiny_tokenizer: Any) -> Callable[..., Path]:
         return folder
 
     return save
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch, snapshot: Callable[[Any], Any]) -> list[dict[str, Any]]:
+    """What every training in this process ends with: factors, gates, masks, head, the allocator's state, moments and
+    the record, bit for bit."""
+    ends: list[dict[str, Any]] = []
+
+    class Watched(TrialCallback):
+        def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+            super().on_train_end(*args, **kwargs)
+            net, optimizer, layers = kwargs["model"], kwargs["optimizer"], self.hooks.layers
+            trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
+            ends.append(
+                {
+                    "step": args[1].global_step,
+                    "weights": snapshot(trained),
+                    "masks": {n: (snapshot(y.m), y.rank, y.initial, y.s, y.frozen) for n, y in layers.items()},
+                    "state": snapshot(self.hooks.state),
+                    "moments": snapshot([optimizer.state[p] for p in trained.values()]),
+                    "record": snapshot([self.losses, self.hooks.ranks, self.sums]),
+                }
+            )
+
+    monkeypatch.setattr(train_module, "TrialCallback", Watched)
+    return ends
+
+
+@pytest.fixture
+def by_peft(tiny_model: Path, tiny_glue: Path, tiny_tokenizer: Any) -> Callable[[Path], tuple[Any, Any]]:
+    """What PEFT makes of an adapter's folder: logits of the validation split, with the adapter and without it."""
+    import pandas as pd
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    sentences = pd.read_parquet(tiny_glue / "sst2" / "validation.parquet")["sentence"].tolist()
+    inputs = tiny_tokenizer(sentences, padding=True, return_tensors="pt")
+
+    @torch.no_grad()
+    def logits(folder: Path) -> tuple[Any, Any]:
+        base = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=2)
+        model = PeftModel.from_pretrained(base, folder).eval()
+        adapted = model(**inputs).logits.numpy()
+        with model.disable_adapter():
+            return adapted, model(**inputs).logits.numpy()
+
+    return logits

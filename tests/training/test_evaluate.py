@@ -8,7 +8,7 @@ import numpy as np
 
 from rankopt.core.pattern import RankPattern
 from rankopt.training.evaluate import batches, predict
-from rankopt.training.trial import prepare
+from rankopt.training.prepare import prepare
 
 
 def test_answers_are_in_the_order_of_the_data(tiny_spec: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rankopt.training.lane import Lane
-from rankopt.training.trial import prepare
+from rankopt.training.prepare import prepare
 
 
 def test_passes_are_the_models_own(tiny_spec: Any) -> None:

@@ -14,12 +14,14 @@ from peft import PeftModel
 from tiny_models import tiny_language_model
 from trial_results import without_seconds
 
-from rankopt.core.trial_spec import AllocatorSpec, ModelSpec, TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import AllocatorSpec, ModelSpec, TrialSpec
 from rankopt.tasks import TASKS
 from rankopt.tasks.mini_decoder import build_tokenizer
 from rankopt.training.language_model import sees_later_tokens
 from rankopt.training.model import load_adapted
-from rankopt.training.trial import InterruptedTrialError, run_trial
+from rankopt.training.train import InterruptedTrialError
+from rankopt.training.trial import run_trial
 
 DECODERS = ["gpt2", "llama", "qwen2", "qwen3", "gemma", "gemma2", "phi", "mistral", "opt", "gpt_neox", "bloom"]
 ENCODER_DECODERS = ["t5", "bart", "mbart"]

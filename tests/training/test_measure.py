@@ -13,7 +13,7 @@ import torch
 
 from rankopt.lowrank.layers import pattern_of
 from rankopt.training.measure import peak_memory, speed, stored_bytes
-from rankopt.training.trial import prepare
+from rankopt.training.prepare import prepare
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

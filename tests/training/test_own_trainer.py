@@ -18,8 +18,9 @@ from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import pattern_of
 from rankopt.tasks.encode import collate
 from rankopt.training.own_trainer import first_batches
+from rankopt.training.prepare import prepare
 from rankopt.training.trainer import training_arguments
-from rankopt.training.trial import prepare, run_trial
+from rankopt.training.trial import run_trial
 
 SHORT = {"warmup": 0.1, "final": 0.3}
 

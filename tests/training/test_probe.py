@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from rankopt.training.prepare import Prepared, prepare
 from rankopt.training.probe import TrainingProbe, task_loss, training_batches
-from rankopt.training.trial import Prepared, build_trainer, prepare
+from rankopt.training.train import build_trainer
 
 Spec = Callable[..., Any]
 

@@ -18,8 +18,10 @@ from trial_results import without_seconds
 from rankopt.core.seeds import stream
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.training.joint.joint_training import run_trials
+from rankopt.training.prepare import prepare
 from rankopt.training.probe import training_batches
-from rankopt.training.trial import InterruptedTrialError, prepare, run_trial
+from rankopt.training.train import InterruptedTrialError
+from rankopt.training.trial import run_trial
 from rankopt.tuners import TUNERS
 
 Spec = Callable[..., TrialSpec]

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.lowrank.layers import pattern_of
 from rankopt.tuners import TUNERS
 from rankopt.tuners.base import head_modules

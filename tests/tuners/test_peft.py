@@ -13,7 +13,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from pydantic import ValidationError
 
 from rankopt.core.errors import violations
-from rankopt.core.trial_spec import decode
+from rankopt.core.spec import decode
 from rankopt.tuners.base import head_modules
 from rankopt.tuners.peft import Peft
 from rankopt.tuners.saved import load

@@ -8,7 +8,8 @@ from statistics import fmean
 from typing import NamedTuple
 
 from rankopt.analysis.pareto import hypervolume
-from rankopt.core.trial_spec import TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import TrialSpec
 from rankopt.report.base import Block, Section
 from rankopt.report.chart import Axis, Chart, Curves, Mark, Series, Style
 from rankopt.report.evidence import Evidence

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankopt.core.errors import nearest, shown
-from rankopt.core.trial_spec import TaskSpec
+from rankopt.core.task_spec import TaskSpec
 from rankopt.tasks.problems.base import Answers, Problem, Where, computed, finite
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from rankopt.core.trial_spec import GenerateSpec, TaskSpec
+from rankopt.core.task_spec import GenerateSpec, TaskSpec
 from rankopt.tasks.metrics import METRICS
 from rankopt.tasks.problems.base import Answers, Where
 from rankopt.tasks.problems.language_modelling import LanguageModelling

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rankopt.core.trial_spec import TaskSpec
+from rankopt.core.task_spec import TaskSpec
 from rankopt.tasks.metrics import METRICS, mean_loss, perplexity
 from rankopt.tasks.problems.base import Answers, Problem, Where
 from rankopt.tasks.tables import texts

@@ -9,8 +9,8 @@ from synthetic_results import ONE_SHOT, blocks, make, one_shot_evidence, result,
 
 from rankopt.core.pattern import RankPattern
 from rankopt.core.result import TrialResult
+from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import decode
 from rankopt.report.chart import Curves
 from rankopt.report.sections.tradeoff import TradeOff
 

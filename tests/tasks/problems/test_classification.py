@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rankopt.core.trial_spec import DataSpec, TaskSpec
+from rankopt.core.task_spec import DataSpec, TaskSpec
 from rankopt.tasks.problems.classification import Classification, listed
 
 PROBLEM = Classification(("a", "b", "c"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rankopt.core.trial_spec import DataSpec, TaskSpec
+from rankopt.core.task_spec import DataSpec, TaskSpec
 from rankopt.tasks.problems.regression import Regression
 
 

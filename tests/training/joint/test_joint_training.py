@@ -15,9 +15,11 @@ from trial_results import alone_and_jointly, assert_alike, with_lr
 
 from rankopt.allocators import ALLOCATORS
 from rankopt.core.result import Progress
-from rankopt.core.trial_spec import ModelSpec, TrialSpec, decode
+from rankopt.core.spec import decode
+from rankopt.core.trial_spec import ModelSpec, TrialSpec
 from rankopt.training.joint.joint_training import run_trials
-from rankopt.training.trial import InterruptedTrialError, run_trial
+from rankopt.training.train import InterruptedTrialError
+from rankopt.training.trial import run_trial
 
 Spec = Callable[..., TrialSpec]
 

@@ -9,7 +9,7 @@ import torch
 
 from rankopt.training.joint.joint_training import JointTraining
 from rankopt.training.lane import Lane
-from rankopt.training.trial import prepare
+from rankopt.training.prepare import prepare
 
 
 def gradients(spec: Any, lane: Lane) -> dict[str, torch.Tensor]:

@@ -47,16 +47,16 @@ def test_a_model_that_cannot_be_stacked(
     strange: type[nn.Module], dropping_spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first joint pass reveals it. The trials then run one after another, with the results they have alone."""
-    from rankopt.training import trial as trial_module
+    from rankopt.training import prepare as prepare_module
 
-    load = trial_module.load_adapted
+    load = prepare_module.load_adapted
 
     def loaded(*args: Any) -> Any:
         adapted = load(*args)
         adapted.net.bert.embeddings.LayerNorm = nn.Sequential(adapted.net.bert.embeddings.LayerNorm, strange())
         return adapted
 
-    monkeypatch.setattr(trial_module, "load_adapted", loaded)
+    monkeypatch.setattr(prepare_module, "load_adapted", loaded)
     if strange is Padded:  # their first batches are as long as each other and tell nothing; the second ones do
         spec = dropping_spec()
         lengths, size = (
