@@ -83,7 +83,8 @@ def test_it_runs_from_its_own_environment(program: Path, tmp_path: Path) -> None
 @pytest.mark.slow
 def test_demo(program: Path, tmp_path: Path) -> None:
     """`rankopt demo` runs the first study to its report, and says what comes next. One seed of five is enough here."""
-    printed = run(program, "demo", "--set", "seed=0", "--set", "budget.mean_rank=2", cwd=tmp_path)
+    demo = (program, "demo", "--set", "seed=0", "--set", "budget.mean_rank=2")
+    printed = run(*demo, cwd=tmp_path)
     assert "Next: rankopt init" in printed
     assert (tmp_path / "runs" / "quickstart" / "report" / "index.html").is_file()
-    assert "quickstart.yaml exists" not in run(program, "demo", "--set", "seed=0", "--set", "budget.mean_rank=2", cwd=tmp_path), "to resume it, run it again"
+    assert "quickstart.yaml exists" not in run(*demo, cwd=tmp_path), "to resume it, run it again"

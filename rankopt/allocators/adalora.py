@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor
 
 from rankopt.allocators.base import Allocator, State, Steps, init_triplets, phases
-from rankopt.allocators.gates import generous_rank, settle, suppress
-from rankopt.allocators.triplets import (
+from rankopt.allocators.shared.gates import generous_rank, settle, suppress
+from rankopt.allocators.shared.triplets import (
     Decay,
     orthogonality_penalty,
     sensitivity,

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from rankopt.allocators.base import Allocator, Probe, State, Steps, smallest_max_rank, start_pattern, steps_of
-from rankopt.allocators.exchange import exchange, room_beside
-from rankopt.allocators.gates import settle
+from rankopt.allocators.shared.exchange import exchange, room_beside
+from rankopt.allocators.shared.gates import settle
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import Layers, shapes_of

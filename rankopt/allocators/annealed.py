@@ -16,8 +16,8 @@ from rankopt.allocators.base import (
     start_pattern,
     steps_of,
 )
-from rankopt.allocators.reorder import reorder
-from rankopt.allocators.truncation import Rule, check_rule, smaller_cuts, spectral_pattern
+from rankopt.allocators.shared.reorder import reorder
+from rankopt.allocators.shared.truncation import Rule, check_rule, smaller_cuts, spectral_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import Layers, pattern_of, shapes_of

@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from rankopt.allocators.base import Allocator, State, Steps, smallest_max_rank
-from rankopt.allocators.exchange import exchange, exchanges, room_beside, start_exchange
-from rankopt.allocators.gates import settle
-from rankopt.allocators.triplets import (
+from rankopt.allocators.shared.exchange import exchange, exchanges, room_beside, start_exchange
+from rankopt.allocators.shared.gates import settle
+from rankopt.allocators.shared.triplets import (
     Decay,
     forget_sensitivity,
     orthogonality_penalty,

@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from rankopt.allocators.base import Allocator, State, Steps
-from rankopt.allocators.exchange import exchange, exchanges, room_beside, start_exchange
-from rankopt.allocators.gates import settle
-from rankopt.allocators.triplets import orthogonality_penalty
+from rankopt.allocators.shared.exchange import exchange, exchanges, room_beside, start_exchange
+from rankopt.allocators.shared.gates import settle
+from rankopt.allocators.shared.triplets import orthogonality_penalty
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.importance.double import double

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from rankopt.allocators.base import Allocator, State, Steps, init_triplets, phases, smallest_max_rank, steps_of
-from rankopt.allocators.exchange import gains
-from rankopt.allocators.triplets import Decay, orthogonality_penalty
+from rankopt.allocators.shared.exchange import gains
+from rankopt.allocators.shared.triplets import Decay, orthogonality_penalty
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import Layers, shapes_of

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from rankopt.allocators.base import Allocator, State
-from rankopt.allocators.gates import settle
-from rankopt.allocators.stochastic_gates import Rate, descend, draw_gates, fix_gates, start_gates
+from rankopt.allocators.shared.gates import settle
+from rankopt.allocators.shared.stochastic_gates import Rate, descend, draw_gates, fix_gates, start_gates
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import Layers

@@ -8,8 +8,8 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from rankopt.allocators.adam import adam
 from rankopt.allocators.base import Allocator, Probe, State, smallest_max_rank, start_pattern
+from rankopt.allocators.shared.adam import adam
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.importance.double import double

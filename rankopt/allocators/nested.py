@@ -20,12 +20,13 @@ from rankopt.allocators.base import (
     smallest_max_rank,
     steps_of,
 )
-from rankopt.allocators.reorder import reorder
+from rankopt.allocators.shared.reorder import reorder
 from rankopt.analysis.evolution import evolve
 from rankopt.analysis.knapsack import knapsack
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.core.seeds import stream
+from rankopt.importance.double import double
 from rankopt.lowrank.layers import Layers, apply_pattern, shapes_of
 from rankopt.lowrank.scale import ScalePolicy
 
@@ -204,7 +205,7 @@ def _budget(level: float) -> Budget:
 
 
 def _energies(state: State) -> dict[str, np.ndarray]:
-    return {name: _running(S.double().square().numpy()) for name, S in state["spectra"].items()}
+    return {name: _running(double(S).square().cpu().numpy()) for name, S in state["spectra"].items()}
 
 
 def _gains(state: State) -> dict[str, dict[str, np.ndarray]]:
@@ -214,7 +215,7 @@ def _gains(state: State) -> dict[str, dict[str, np.ndarray]]:
         gains["energy"] = _energies(state)
     if any(float(count.sum()) for count in state["counts"].values()):
         gains["sensitivity"] = {
-            name: _running((fisher / state["counts"][name].clamp_min(1)).double().numpy())
+            name: _running(double(fisher / state["counts"][name].clamp_min(1)).cpu().numpy())
             for name, fisher in state["fisher"].items()
         }
     return gains

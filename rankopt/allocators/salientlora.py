@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from rankopt.allocators.base import Allocator, State, Steps, init_triplets, phases, steps_of
-from rankopt.allocators.gates import generous_rank, settle
-from rankopt.allocators.triplets import orthogonality_penalty
+from rankopt.allocators.shared.gates import generous_rank, settle
+from rankopt.allocators.shared.triplets import orthogonality_penalty
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.importance.salience import influence, magnitude

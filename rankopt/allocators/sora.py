@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rankopt.allocators.base import Allocator, State, Steps, init_lora, phases
-from rankopt.allocators.gates import generous_rank, settle
+from rankopt.allocators.shared.gates import generous_rank, settle
 from rankopt.core.budget import Budget, Mask, Schedule
 from rankopt.core.pattern import RankPattern
 from rankopt.core.seeds import stream

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rankopt.importance.double import double
+
 
 @torch.no_grad()
 def influence(series: Tensor, correlation: float, slope: float) -> Tensor:
@@ -28,7 +30,8 @@ def influence(series: Tensor, correlation: float, slope: float) -> Tensor:
 
     Source: SalientLoRA (NeurIPS 2024), the authors' code, which breaks cycles of rounding errors.
     """
-    centred = series.double() - series.double().mean(1, keepdim=True)
+    series = double(series)
+    centred = series - series.mean(1, keepdim=True)
     covariance = centred @ centred.T
     variance = covariance.diagonal()
     slopes = covariance / variance.clamp_min(1e-300)[:, None]
@@ -59,9 +62,10 @@ def magnitude(series: Tensor, orthogonality: Tensor, layers: Tensor) -> Tensor:
 
     Source: as `influence`.
     """
-    u = 1 / orthogonality.double().clamp_min(1e-300)
+    u = 1 / double(orthogonality).clamp_min(1e-300)
     spread = u.max() - u.min()
     u = (u - u.min()) / spread if spread > 0 else torch.ones_like(u)
-    m = series.double().abs() @ u
+    m = double(series).abs() @ u
+    layers = layers.to(m.device)
     sums = torch.zeros(int(layers.max()) + 1, dtype=m.dtype, device=m.device).index_add(0, layers, m)
     return m / sums[layers].clamp_min(1e-300)

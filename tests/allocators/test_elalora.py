@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rankopt.allocators.elalora import ElaLoRA, choose, orthogonal_to
-from rankopt.allocators.triplets import sensitivity
+from rankopt.allocators.shared.triplets import sensitivity
 from rankopt.core.budget import Budget
 from rankopt.lowrank.layers import pattern_of, shapes_of
 from rankopt.lowrank.linear import LowRankLinear

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from rankopt.allocators.adam import adam
-from rankopt.allocators.hard_concrete import open_probability, sample
 from rankopt.allocators.salora import SaLoRA
+from rankopt.allocators.shared.adam import adam
+from rankopt.allocators.shared.hard_concrete import open_probability, sample
 from rankopt.core.budget import Budget
 from rankopt.lowrank.layers import shapes_of
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from rankopt.allocators.reorder import reorder
+from rankopt.allocators.shared.reorder import reorder
+from rankopt.allocators.shared.truncation import spectral_pattern
 from rankopt.allocators.spectral import Spectral
-from rankopt.allocators.truncation import spectral_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import Shape
 from rankopt.lowrank.layers import apply_pattern, pattern_of, shapes_of

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from rankopt.allocators.hard_concrete import mean_gate, open_probability
 from rankopt.allocators.l0 import L0
+from rankopt.allocators.shared.hard_concrete import mean_gate, open_probability
 from rankopt.core.budget import Budget
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from rankopt.allocators.hard_concrete import mean_gate, open_probability, sample, slope
+from rankopt.allocators.shared.hard_concrete import mean_gate, open_probability, sample, slope
 
 
 def test_slope_is_the_derivative() -> None:

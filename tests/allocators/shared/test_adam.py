@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from rankopt.allocators.adam import adam
+from rankopt.allocators.shared.adam import adam
 
 
 def test_adam_is_torchs() -> None:

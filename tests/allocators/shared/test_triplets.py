@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from rankopt.allocators.elalora import ElaLoRA
-from rankopt.allocators.triplets import (
+from rankopt.allocators.shared.triplets import (
     forget_sensitivity,
     orthogonality_penalty,
     sensitivity,

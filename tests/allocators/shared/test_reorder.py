@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from rankopt.allocators.reorder import reorder
+from rankopt.allocators.shared.reorder import reorder
 from rankopt.lowrank.linear import LowRankLinear
 from rankopt.lowrank.scale import Scale
 

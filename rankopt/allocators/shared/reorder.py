@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rankopt.importance.double import double
 from rankopt.importance.spectral import low_rank_svd
 from rankopt.lowrank.linear import LowRankLinear
 
@@ -41,6 +42,6 @@ def reorder(layer: LowRankLinear, moment: Tensor | None = None) -> Tensor:
 
 def _root(moment: Tensor) -> Tensor:
     """The symmetric square root."""
-    values, vectors = torch.linalg.eigh(moment.double())
+    values, vectors = torch.linalg.eigh(double(moment))
     root: Tensor = (vectors * values.clamp_min(0.0).sqrt()) @ vectors.T
-    return root.to(moment.dtype)
+    return root.to(moment)

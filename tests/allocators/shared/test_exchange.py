@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankopt.allocators.elalora import ElaLoRA
-from rankopt.allocators.exchange import exchange, exchanges, gains, room_beside
+from rankopt.allocators.shared.exchange import exchange, exchanges, gains, room_beside
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.lowrank.layers import pattern_of

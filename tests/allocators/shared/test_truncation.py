@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rankopt.allocators.truncation import smaller_cuts, spectral_pattern
+from rankopt.allocators.shared.truncation import smaller_cuts, spectral_pattern
 from rankopt.core.budget import Budget, Unit
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.importance.spectral import energy

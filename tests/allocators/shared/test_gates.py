@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from rankopt.allocators.gates import generous_rank, settle, suppress
+from rankopt.allocators.shared.gates import generous_rank, settle, suppress
 from rankopt.core.budget import Budget
 from rankopt.lowrank.linear import LowRankLinear
 from rankopt.lowrank.scale import Scale

@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.adam import adam
 from rankopt.allocators.base import State, init_lora, steps_of
-from rankopt.allocators.gates import generous_rank
-from rankopt.allocators.hard_concrete import mean_gate, open_probability, sample, slope
+from rankopt.allocators.shared.adam import adam
+from rankopt.allocators.shared.gates import generous_rank
+from rankopt.allocators.shared.hard_concrete import mean_gate, open_probability, sample, slope
 from rankopt.core.budget import Budget
 from rankopt.core.seeds import stream
 from rankopt.lowrank.layers import Layers, shapes_of

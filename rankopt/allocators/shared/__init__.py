@@ -1,0 +1,1 @@
+"""What several allocators share; no file here is an allocator."""
