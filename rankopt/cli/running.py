@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rankopt.core.study_file import StudyFile
+    from rankopt.core.study_spec import StudySpec
     from rankopt.core.trial_spec import TrialSpec
     from rankopt.study.preflight import Preflight
     from rankopt.study.run import Outcome
@@ -91,7 +92,7 @@ def run(
         device=found.device,
     )
     outcome = run_study(found.study, found.trials, options, console=console, pool=pool)
-    _finish(outcome, file.study.name, console)
+    _finish(outcome, found.study, console)
 
 
 def worker(
@@ -140,7 +141,7 @@ def worker(
     )
     outcome = run_study(spec, None, options, console=console, pool=pool)
     # a cluster restarts a worker that exits with an error: one failed trial would restart workers forever
-    _finish(outcome, study, console, failures_matter=False)
+    _finish(outcome, spec, console, failures_matter=False)
 
 
 def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
@@ -269,9 +270,16 @@ def _wandb_mode(wandb: str | None) -> WandbMode:
     return mode
 
 
-def _finish(outcome: Outcome, study: str, console: Any, *, failures_matter: bool = True) -> None:
-    """Print the last line of a run and exit with its code."""
-    console.print(f"{printing.counts(outcome.counts)}. Next: rankopt report {study}", highlight=False)
+def _finish(outcome: Outcome, study: StudySpec, console: Any, *, failures_matter: bool = True) -> None:
+    """Print the answer so far and where its page is, and exit with the run's code."""
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    if not outcome.refusal and not outcome.interrupted:
+        from rankopt.report import headline
+
+        for line in headline(study, outcome.results, min(console.width, 80)):
+            say(line)
+    say(printing.counts(outcome.counts))
+    say(f"Page: rankopt report {study.name} writes {Path('reports', study.name, 'index.html')}")
     if outcome.refusal:
         printing.fail(3, outcome.refusal)
     if outcome.interrupted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -30,21 +30,28 @@ TESTED = {
 }
 
 
-def conclusion(evidence: Evidence) -> tuple[str, ...]:
+class Sentence(NamedTuple):
+    """A part of the answer: the paragraph of the report, and its short form for a terminal, empty if it has none."""
+
+    text: str
+    brief: str = ""
+
+
+def conclusion(evidence: Evidence) -> tuple[Sentence, ...]:
     """Paragraphs for a study that compares allocators with the control; none if no pair can be compared."""
     arms = evidence.comparison.arms
-    found: list[str] = []
+    found: list[Sentence] = []
     for scope, rows in arms.groupby("scope", sort=True):
         found += _paragraphs(evidence, str(scope), rows)
-    return (*found, _limits(evidence)) if found else ()
+    return (*found, Sentence(_limits(evidence))) if found else ()
 
 
-def _paragraphs(evidence: Evidence, scope: str, rows: pd.DataFrame) -> Iterator[str]:
+def _paragraphs(evidence: Evidence, scope: str, rows: pd.DataFrame) -> Iterator[Sentence]:
     if sentence := _power(rows):
         yield sentence
     known = rows[rows["difference"].notna()].sort_values(["difference", "allocator"], ascending=[False, True])
     if known.empty:
-        yield f"No seed is shared with {CONTROL}, so nothing can be compared."
+        yield Sentence(f"No seed is shared with {CONTROL}, so nothing can be compared.")
         return
     best, worst = known.iloc[0], known.iloc[-1]
     what = _metric(evidence, scope)
@@ -53,34 +60,41 @@ def _paragraphs(evidence: Evidence, scope: str, rows: pd.DataFrame) -> Iterator[
         f"{scope or plural(int(rows['settings'].max()), 'task')} and "
         f"{span(int(rows['n'].min()), int(rows['n'].max()), 'seed')}: "
     )
+    brief = f"{scope}: best" if scope else "Best"
     if best["difference"] > 0:
         text = f"Best: {best['allocator']}. {where}its {what} is {_difference(evidence, best)}."
+        brief += f": {best['allocator']}, {what} {_brief(evidence, best)}."
     else:
         text = f"Best: {CONTROL}. {where}no allocator has a better {what}."
+        brief += f": {CONTROL}."
     if worst["difference"] < 0:
         text += f" Worst: {worst['allocator']}, {_difference(evidence, worst)}."
+        brief += f" Worst: {worst['allocator']}, {_brief(evidence, worst)}."
     elif len(known) > 1 or best["difference"] > 0:
-        text += f" Worst: {CONTROL}." if worst["difference"] > 0 else ""
-    yield text
+        ending = f" Worst: {CONTROL}." if worst["difference"] > 0 else ""
+        text, brief = text + ending, brief + ending
+    yield Sentence(text, brief)
     yield _recommendation(evidence, rows, best)
 
 
-def _power(rows: pd.DataFrame) -> str:
-    """The sentence that no result could have been significant, where that is so."""
+def _power(rows: pd.DataFrame) -> Sentence | None:
+    """That no result could have been significant, where that is so."""
     verdicts = set(rows["verdict"])
     if verdicts == {"one seed"}:
-        return (
+        return Sentence(
             "No difference can be significant with one seed, which measures no spread: run at least "
-            f"{plural(RECOMMENDED, 'seed')}."
+            f"{plural(RECOMMENDED, 'seed')}.",
+            f"No difference can be significant with one seed: run at least {plural(RECOMMENDED, 'seed')}.",
         )
     if "too few seeds" not in verdicts or verdicts & {"better", "worse", "not significant"}:
-        return ""
+        return None
     largest = rows.loc[rows["difference"].abs().idxmax()]
     seeds = span(int(rows["n"].min()), int(rows["n"].max()), "seed")
     needed = f"about {plural(int(largest['needed']), 'seed')}" if largest["needed"] == largest["needed"] else "more"
-    return (
+    return Sentence(
         f"No difference that the metric can show would have been significant with {seeds}: {needed} per task are "
-        "needed for the largest difference seen here (80% power)."
+        "needed for the largest difference seen here (80% power).",
+        f"No difference could have been significant with {seeds}: {needed} per task are needed.",
     )
 
 
@@ -91,12 +105,21 @@ def _metric(evidence: Evidence, scope: str) -> str:
 
 
 def _difference(evidence: Evidence, row: Any) -> str:
-    falling = (evidence.points["sign"] < 0).all()  # a difference is positive where the allocator is better
-    side = "above" if (row["difference"] >= 0) != falling else "below"
-    size = f"{abs(row['difference']):.3f} {side} {CONTROL}"
+    size = _size(evidence, row)
     if row["verdict"] in UNTESTED:
         return f"{size} ({UNTESTED[row['verdict']]})"
     return f"{size} ({interval(row)}p = {row['p_holm']:.2g}), {TESTED[row['verdict']]}"
+
+
+def _brief(evidence: Evidence, row: Any) -> str:
+    size = _size(evidence, row)
+    return f"{size} (no test)" if row["verdict"] in UNTESTED else f"{size} (p = {row['p_holm']:.2g})"
+
+
+def _size(evidence: Evidence, row: Any) -> str:
+    falling = (evidence.points["sign"] < 0).all()  # a difference is positive where the allocator is better
+    side = "above" if (row["difference"] >= 0) != falling else "below"
+    return f"{abs(row['difference']):.3f} {side} {CONTROL}"
 
 
 def interval(row: Any) -> str:
@@ -106,21 +129,21 @@ def interval(row: Any) -> str:
     return f"interval {row['low']:+.3f} to {row['high']:+.3f}, "
 
 
-def _recommendation(evidence: Evidence, rows: pd.DataFrame, best: Any) -> str:
+def _recommendation(evidence: Evidence, rows: pd.DataFrame, best: Any) -> Sentence:
     """Which allocator to use with which settings, and what it costs."""
     winner = str(best["allocator"]) if best["verdict"] == "better" else CONTROL
     chosen = evidence.chosen[evidence.chosen["allocator"] == winner]
     setting = str(chosen["setting"].iloc[0])
     curve = chosen[(chosen["setting"] == setting) & chosen["budget"].notna()].sort_values("kept")
     words = evidence.words(curve.iloc[-1])
-    text = f"Use {winner}{f' ({words})' if words else ''}"
-    if winner == CONTROL and best["difference"] > 0:
-        text += ": no allocator is significantly better than it"
+    use = f"Use {winner}{f' ({words})' if words else ''}"
+    undecided = winner == CONTROL and best["difference"] > 0
+    text = f"{use}: no allocator is significantly better than it" if undecided else use
     text += f". On {setting} it reaches {joined([_scored(row) for _, row in curve.iterrows()])}."
     seconds = evidence.chosen.groupby("allocator")["train_seconds"].mean()
     if winner != CONTROL and seconds.get(CONTROL, 0) > 0 and not math.isnan(seconds[winner]):
         text += f" A training takes {seconds[winner] / seconds[CONTROL]:.1f} times as long as one of {CONTROL}."
-    return text
+    return Sentence(text, f"{use}: {'none is significantly better' if undecided else _scored(curve.iloc[-1])}.")
 
 
 def _scored(row: Any) -> str:

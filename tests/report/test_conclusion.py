@@ -17,6 +17,10 @@ def evidence(study: StudySpec, results: list[TrialResult] | None = None) -> Evid
     return Evidence.of(study, results or make(trials(study)), {})
 
 
+def texts(found: Evidence) -> list[str]:
+    return [sentence.text for sentence in conclusion(found)]
+
+
 def small(**space: object) -> StudySpec:
     names = space.pop("allocators", ("uniform", "random"))
     allocators = [{"name": name} for name in names]  # type: ignore[attr-defined]
@@ -32,7 +36,7 @@ def moved(result: TrialResult, score: float) -> TrialResult:
 
 def test_best_and_worst_are_named_with_their_uncertainty() -> None:
     found = evidence(grid())
-    best, use, limits = conclusion(found)
+    best, use, limits = texts(found)
     arms = found.comparison.arms.set_index("allocator")
     assert best.startswith("Best: adalora. Mean over 2 budgets, 2 tasks and 3 seeds")
     assert f"{arms.loc['adalora', 'difference']:.3f} above uniform" in best
@@ -50,7 +54,7 @@ def test_the_winners_settings_are_given() -> None:
         )
         for result in make(trials(study))
     ]
-    best, use, _ = conclusion(evidence(study, results))
+    best, use, _ = texts(evidence(study, results))
     assert "significantly better" in best
     assert use.startswith("Use adalora. On mini-cola it reaches 0.80")
     assert "parameters (mean rank 4)" in use
@@ -60,12 +64,12 @@ def test_the_winners_settings_are_given() -> None:
 def test_too_few_seeds_come_first() -> None:
     study = small(seed=[0, 1], **{"budget.mean_rank": [2.0]})
     results = [moved(result, 0.1 + 0.5 * ((index * 7) % 5) / 5) for index, result in enumerate(make(trials(study)))]
-    first, *_ = conclusion(evidence(study, results))
+    first, *_ = texts(evidence(study, results))
     assert first.startswith("No difference that the metric can show would have been significant with 2 seeds")
 
 
 def test_one_seed_comes_first() -> None:
-    first, best, *_ = conclusion(evidence(small(seed=[0])))
+    first, best, *_ = texts(evidence(small(seed=[0])))
     assert first.startswith("No difference can be significant with one seed")
     assert "one shared seed allows no test" in best
 

@@ -103,7 +103,10 @@ def test_two_workers_run_everything_once(finished: tuple[Path, Any], rankopt: Ca
     )
     assert "study tiny: 4 trials, 4 new, 0 complete\n2 workers on cpu\n" in done.stdout
     assert "[4/4]" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("4 complete, 0 failed, 0 running, 0 waiting")
+    *_, answer, counts, page = done.stdout.splitlines()
+    assert "uniform" in answer
+    assert counts == "4 complete, 0 failed, 0 running, 0 waiting"
+    assert page == "Page: rankopt report tiny writes reports/tiny/index.html"
     assert done.stderr == ""
     before = store.trials()
     began = time.monotonic()

@@ -6,7 +6,7 @@ from typing import Any
 
 from rankopt.analysis.frame import CONTROL
 from rankopt.report.base import Block, Section, Table
-from rankopt.report.conclusion import conclusion, remarks
+from rankopt.report.conclusion import Sentence, conclusion, remarks
 from rankopt.report.evidence import Evidence, at
 from rankopt.report.formatting import joined, plural, with_error
 
@@ -27,13 +27,22 @@ class Answer(Section):
         warnings = _warnings(evidence)
         if not evidence.settings:
             return Block("Answer", warnings=warnings)
-        if not evidence.study.listed:
-            found = tuple(_found(evidence, setting) for setting in evidence.settings)
-            return Block("Answer", text=(_scores(evidence),), bullets=found, warnings=warnings)
-        if text := conclusion(evidence):
-            warnings = (*warnings, *remarks(evidence))
-            return Block("Answer", text=(*text, _scores(evidence)), warnings=warnings, tables=(_table(evidence),))
-        return Block("Answer", text=(_scores(evidence),), bullets=_sentences(evidence), warnings=warnings)
+        text = tuple(sentence.text for sentence in answer(evidence))
+        if not _compared(evidence):
+            return Block("Answer", text=(_scores(evidence),), bullets=text, warnings=warnings)
+        warnings = (*warnings, *remarks(evidence))
+        return Block("Answer", text=(*text, _scores(evidence)), warnings=warnings, tables=(_table(evidence),))
+
+
+def answer(evidence: Evidence) -> tuple[Sentence, ...]:
+    """The conclusion of a comparison, what a search found, or the best of every task and budget."""
+    if not evidence.study.listed:
+        return tuple(_found(evidence, setting) for setting in evidence.settings)
+    return conclusion(evidence) if _compared(evidence) else _sentences(evidence)
+
+
+def _compared(evidence: Evidence) -> bool:
+    return evidence.study.listed and len(evidence.comparison.arms) > 0
 
 
 def _table(evidence: Evidence) -> Table:
@@ -84,7 +93,7 @@ def _scores(evidence: Evidence) -> str:
     return f"Scores: {what}. {spread}"
 
 
-def _sentences(evidence: Evidence) -> tuple[str, ...]:
+def _sentences(evidence: Evidence) -> tuple[Sentence, ...]:
     chosen = evidence.chosen
     cases = [
         (setting, float(budget))
@@ -98,14 +107,16 @@ def _sentences(evidence: Evidence) -> tuple[str, ...]:
     return tuple(_sentence(evidence, setting, budget) for setting, budget in sorted(cases + free, key=lambda c: c[0]))
 
 
-def _found(evidence: Evidence, setting: str) -> str:
+def _found(evidence: Evidence, setting: str) -> Sentence:
     """What a search found: its best configuration, and with two objectives the cheap end of the Pareto front."""
     tried = plural(int((evidence.averages["setting"] == setting).sum()), "configuration")
     front, most = evidence.front(setting), evidence.study.constraints.get("parameters")
     if front.empty:
-        return f"On {setting}, none of {tried} meets the constraint of at most {most:,} parameters."
+        text = f"On {setting}, none of {tried} meets the constraint of at most {most:,} parameters."
+        return Sentence(text, text)
     within = f" within {most:,} parameters" if most is not None else ""
-    text = f"On {setting}, the best of {tried}{within} on the search split is {_scored(evidence, front.iloc[-1])}"
+    best = _scored(evidence, front.iloc[-1])
+    text = f"On {setting}, the best of {tried}{within} on the search split is {best}"
     if "parameters" in evidence.study.objectives:
         text += (
             "; it is the whole Pareto front"
@@ -113,17 +124,18 @@ def _found(evidence: Evidence, setting: str) -> str:
             else f"; the Pareto front has {len(front)} configurations, the cheapest of which is "
             f"{_scored(evidence, front.iloc[0])}"
         )
-    return f"{text}."
+    return Sentence(f"{text}.", f"{setting}, best of {tried}{within}: {best}.")
 
 
-def _sentence(evidence: Evidence, setting: str, budget: float) -> str:
+def _sentence(evidence: Evidence, setting: str, budget: float) -> Sentence:
     """The best allocator by search score, where no pair can be compared."""
     rows = at(evidence.chosen, setting, budget).sort_values(["gain", "allocator"], ascending=[False, True])
     where = f"On {setting} at mean rank {budget:g}" if budget == budget else f"On {setting}"
     others = f"there is no {CONTROL} trial at the same budget to compare with"
     if set(rows["name"]) == {CONTROL}:
         others = "there is no other allocator to compare with"
-    return f"{where}, {_scored(evidence, rows.iloc[0])}; {others}.{_best_of(evidence, rows.iloc[0])}"
+    best = _scored(evidence, rows.iloc[0])
+    return Sentence(f"{where}, {best}; {others}.{_best_of(evidence, rows.iloc[0])}", f"{where}: {best}.")
 
 
 def _best_of(evidence: Evidence, row: Any) -> str:
