@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from rankopt.adapters.spectra import spectrum
     from rankopt.api.adapt import adapt
     from rankopt.api.adapted_model import AdaptedModel
+    from rankopt.api.evaluate import evaluate
     from rankopt.api.study import Study
 
-__all__ = ["AdaptedModel", "Study", "__version__", "adapt", "compress", "spectrum"]
+__all__ = ["AdaptedModel", "Study", "__version__", "adapt", "compress", "evaluate", "spectrum"]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -18,6 +19,7 @@ _HOMES = {
     "AdaptedModel": "api.adapted_model",
     "Study": "api.study",
     "compress": "adapters.compress",
+    "evaluate": "api.evaluate",
     "spectrum": "adapters.spectra",
 }
 

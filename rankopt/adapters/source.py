@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from rankopt.adapters.foreign import foreign_file
-from rankopt.lowrank.files import CONFIG, WEIGHTS
+from rankopt.lowrank.files import CONFIG, MODEL_CONFIG, WEIGHTS
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
@@ -14,7 +14,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 def locate(source: str | Path) -> Path:
     """The folder of an adapter: a local one, or a snapshot of a hub repository.
 
-    From the hub only `adapter_config.json` and `adapter_model.safetensors` are downloaded, never code.
+    From the hub only `adapter_config.json`, `adapter_model.safetensors` and `config.json` are downloaded, never code.
 
     Args:
         source: a folder, or `user/repository` if no such folder exists.
@@ -36,7 +36,7 @@ def locate(source: str | Path) -> Path:
 
     missing = f"there is no folder {str(source)!r}"
     try:
-        return Path(snapshot_download(str(source), allow_patterns=[CONFIG, WEIGHTS]))
+        return Path(snapshot_download(str(source), allow_patterns=[CONFIG, WEIGHTS, MODEL_CONFIG]))
     except HFValidationError:
         raise ValueError(f"a hub id must be user/repository, got {str(source)!r}") from None
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):

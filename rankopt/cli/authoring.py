@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from rankopt.cli.options import Label, Text
+
 
 def init(
     name: Annotated[str, typer.Argument(help="Name of the study.")] = "my_study",
@@ -25,13 +27,8 @@ def init(
             metavar="FILE", help="With --data: rows whose scores are reported (default: a fifth of the training rows)."
         ),
     ] = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="With --data: a text column; twice for a pair (default: look for it)."),
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="With --data: the label column (default: look for it).")
-    ] = None,
+    text: Text = None,
+    label: Label = None,
     model: Annotated[
         str, typer.Option(metavar="MODEL", help="With --data: a folder, or a name on the hub.")
     ] = "sentence-transformers/all-MiniLM-L6-v2",

@@ -92,6 +92,13 @@ Heartbeat = Annotated[
 Grace = Annotated[
     int, typer.Option(min=2, metavar="N", help="Consider a trial dead after N seconds without a heartbeat.")
 ]
+Text = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="With --data: a text column; twice for a pair (default: look for it)."),
+]
+Label = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="With --data: the label column (default: look for it).")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RUNS = Path("runs")
 

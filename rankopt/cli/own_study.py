@@ -42,15 +42,13 @@ def own_study(
     sources = {"train": train} | ({"report": report} if report else {})
     rows = read_rows(DataSpec(train=os.path.expanduser(train)), "train")
     found = guess(rows, text, label)
-    two = found.problem == "classification" and found.classes == 2
-    metrics = ["pearson", "spearman"] if found.problem == "regression" else ["accuracy", "f1" if two else "macro_f1"]
     fields: dict[str, Any] = {
         "name": f"my-{name}" if name in TASKS else name,
         "problem": found.problem,
         "data": {split: os.path.abspath(os.path.expanduser(source)) for split, source in sources.items()},
         "text": found.text[0] if len(found.text) == 1 else list(found.text),
         "label": found.label,
-        "metrics": metrics,
+        "metrics": found.metrics,
     }
     task = task_of(decode(TaskSpec, fields))
     splits = read_splits(task)
@@ -71,7 +69,7 @@ def own_study(
         "data": "\n".join(f"      {split}: {_quoted(source)}" for split, source in sources.items()),
         "text": _quoted(found.text[0]) if len(found.text) == 1 else f"[{', '.join(map(_quoted, found.text))}]",
         "label": _quoted(found.label),
-        "metrics": f"[{', '.join(metrics)}]",
+        "metrics": f"[{', '.join(found.metrics)}]",
         "more": "" if report else "    report_share: 0.2 # of train, kept apart for the report\n",
         "max_length": str(found.max_length),
         "model": _quoted(model),

@@ -15,6 +15,8 @@ from torch import Tensor
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+MODEL_CONFIG = "config.json"
+"""The model's config, which `rankopt export` writes beside an adapter and PEFT does not: labels and padding token."""
 PREFIX = "base_model.model."
 AUTO_CLASS = {
     "SEQ_CLS": "AutoModelForSequenceClassification",

@@ -42,6 +42,13 @@ class Guess:
     max_length: int
     columns: dict[str, str]
 
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that suit the problem, the primary one first."""
+        if self.problem == "regression":
+            return ["pearson", "spearman"]
+        return ["accuracy", "f1" if self.classes == 2 else "macro_f1"]
+
 
 def guess(rows: Rows, text: Sequence[str] = (), label: str | None = None) -> Guess:
     """Guess what predicts what in a table.

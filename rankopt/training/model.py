@@ -19,10 +19,10 @@ from rankopt.core.trial_spec import ModelSpec
 from rankopt.lowrank.layers import Layers, shapes_of
 from rankopt.lowrank.scale import ScalePolicy
 from rankopt.tasks.base import Task
+from rankopt.tasks.labels import columns_of
 from rankopt.tasks.problems.base import Problem
 from rankopt.training.device import choose_device
 from rankopt.training.dropout import use_lean_dropout
-from rankopt.training.labels import columns_of
 from rankopt.training.pretrained import load_pretrained, model_source, within
 from rankopt.tuners.base import Attached, Batch, Host, Tuner, head_modules
 from rankopt.tuners.build import attach_all

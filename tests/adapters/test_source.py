@@ -55,7 +55,7 @@ def test_a_file_is_refused(adapter_of: Callable[..., Path]) -> None:
         locate(adapter_of("plain") / WEIGHTS)
 
 
-def test_two_files_are_downloaded_from_the_hub(
+def test_three_files_are_downloaded_from_the_hub(
     adapter_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hub id goes to the hub's own client, which is asked for the two files and no code."""
@@ -69,7 +69,7 @@ def test_two_files_are_downloaded_from_the_hub(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert read_adapter("user/repo").folder == folder
-    assert asked == [("user/repo", [CONFIG, WEIGHTS])]
+    assert asked == [("user/repo", [CONFIG, WEIGHTS, MODEL_CONFIG])]
 
 
 def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

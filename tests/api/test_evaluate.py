@@ -41,6 +41,55 @@ def test_the_trials_own_scores(trials: dict[str, Any], tiny_model: Path, tiny_gl
     assert tuple(same.loc[1, ["difference", "difference_low", "difference_high"]]) == (0, 0, 0)
 
 
+def test_own_rows(trials: dict[str, Any], tiny_model: Path, tiny_glue: Path, tmp_path: Path) -> None:
+    """Rows of a file have the score of the same rows of a task, whether it names labels or counts them."""
+    import pandas as pd
+
+    rows = pd.read_parquet(tiny_glue / "sst2" / "validation.parquet")
+    expected = trials[next(iter(trials))].score("report")
+    rows.to_csv(tmp_path / "numbers.csv", index=False)
+    rows["label"] = rows["label"].map({0: "negative", 1: "positive"})
+    rows.rename(columns={"label": "mood"}).to_csv(tmp_path / "words.csv", index=False)
+    for name in ("numbers.csv", "words.csv"):
+        frame = evaluate([next(iter(trials))], str(tiny_model), tmp_path / name, resamples=5)
+        assert frame["score"].item() == pytest.approx(expected)
+        assert frame["examples"].item() == len(rows)
+        assert any("classes in the order" in note for note in frame.attrs["notes"])
+
+
+def test_forgetting(tmp_path: Path) -> None:
+    """A language model's other material is scored without the adapter, then with it; differences are to the first."""
+    import json
+
+    from peft import LoraConfig, get_peft_model
+    from tiny_models import tiny_language_model
+
+    from rankopt.tasks.mini_decoder import build_tokenizer
+
+    tokenizer = build_tokenizer()
+    net = tiny_language_model("llama", vocab_size=len(tokenizer))
+    for folder in ("base", "adapter"):
+        (tmp_path / folder).mkdir()
+    net.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], init_lora_weights=False)
+    get_peft_model(net, config).save_pretrained(tmp_path / "adapter")
+    for name in ("new", "old"):
+        lines = (json.dumps({"text": f"{name} the quick word {i}"}) for i in range(6))
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    frame = evaluate(
+        [tmp_path / "adapter"] * 2, str(tmp_path / "base"), tmp_path / "new.jsonl", retain=tmp_path / "old.jsonl",
+        resamples=20,
+    )  # fmt: skip
+    assert list(frame["task"]) == ["new"] * 2 + ["old"] * 3
+    assert frame["metric"].unique().tolist() == ["perplexity"]
+    assert list(frame["difference"].isna()) == [True, False, True, False, False]
+    before, after = frame["score"][2], frame["score"][3]
+    assert "(no adapter)" in frame["adapter"][2]
+    assert frame["difference"][3] == pytest.approx(after - before)
+    assert before != pytest.approx(after)
+
+
 def test_another_kind_of_adapter(tiny_model: Path, tiny_glue: Path, tmp_path: Path) -> None:
     """A prompt is scored as PEFT computes it."""
     from peft import PromptTuningConfig, get_peft_model

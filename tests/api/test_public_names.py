@@ -30,6 +30,12 @@ SIGNATURES = {
     "AdaptedModel.finish": "(self) -> 'None'",
     "AdaptedModel.save": "(self, folder: 'str | Path') -> 'RankPattern'",
     "AdaptedModel.merge": "(self) -> 'nn.Module'",
+    "evaluate": (
+        "(adapters: 'Sequence[str | Path]', model: 'str', task: 'TaskSpec | str | Path', *, retain: 'TaskSpec | str |"
+        " Path | None' = None, text: 'Sequence[str]' = (), label: 'str | None' = None, data_dir: 'str | None' = None,"
+        " max_length: 'int | None' = None, revision: 'str | None' = None, batch_size: 'int' = 32, precision: 'str' = "
+        "'fp32', resamples: 'int' = 1000, seed: 'int' = 0) -> 'pd.DataFrame'"
+    ),
     "Study.load": (
         "(study: 'str | Path', *, overrides: 'Iterable[str]' = (), directory: 'str | Path' = 'runs', "
         "storage: 'str | None' = None) -> 'Study'"
@@ -73,7 +79,7 @@ def test_properties(name: str) -> None:
 
 def test_every_public_name_exists() -> None:
     """The names of `__all__` are there, each with a docstring, and an unknown one is an AttributeError."""
-    assert set(rankopt.__all__) == {"AdaptedModel", "Study", "__version__", "adapt", "compress", "spectrum"}
+    assert set(rankopt.__all__) == {"AdaptedModel", "Study", "__version__", "adapt", "compress", "evaluate", "spectrum"}
     for name in rankopt.__all__:
         assert inspect.getdoc(getattr(rankopt, name))
     with pytest.raises(AttributeError, match="has no attribute 'adopt'"):

@@ -34,9 +34,23 @@ def test_evaluate(adapter: Path, here: Rankopt, tiny_model: Path, tiny_glue: Pat
     assert (rows[1]["difference"], rows[1]["score"]) == (0.0, rows[0]["score"])
 
 
+def test_own_rows(adapter: Path, here: Rankopt, tiny_model: Path, tiny_glue: Path, tmp_path: Path) -> None:
+    """`--data` takes a file, and `--text` and `--label` name its columns."""
+    import pandas as pd
+
+    pd.read_parquet(tiny_glue / "sst2" / "validation.parquet").to_csv(tmp_path / "dev.csv", index=False)
+    words = ("evaluate", adapter, "--model", tiny_model, "--data", "dev.csv", "--text", "sentence", "--label", "label")
+    done = here(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "dev: 24 examples" in done.stdout
+    assert "note: dev has 2 classes in the order 0, 1" in done.stdout
+
+
 def test_refused(here: Rankopt, tiny_model: Path, tmp_path: Path) -> None:
     """An unknown task is one line that names those that exist."""
     done = here("evaluate", "a", "--model", tiny_model, "--task", "sst3", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("rankopt: --task must be one of ")
     assert len(done.stderr.splitlines()) == 1
+    done = here("evaluate", "a", "--model", tiny_model, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "rankopt: give one of --data and --task, got none\n")

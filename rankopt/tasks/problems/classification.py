@@ -61,7 +61,7 @@ class Classification(Problem):
         known = {name: index for index, name in enumerate(self.labels)}
         found = np.empty(len(labels), np.int64)
         for index, value in enumerate(labels):
-            name = _class_name(value)
+            name = class_name(value)
             if name not in known:
                 reason = f"a class of the training rows ({listed(self.labels)})"
                 hint = "" if name is None else nearest(name, self.labels) if len(self.labels) > 12 else ""
@@ -101,7 +101,7 @@ def _in_order(labels: Sequence[Any], where: Where) -> tuple[str, ...]:
     """The class names of a column, sorted: integers by value, booleans false first, texts by code point."""
     first: dict[str, int] = {}
     for index, value in enumerate(labels):
-        name = _class_name(value)
+        name = class_name(value)
         if name is None:
             raise ValueError(f"task.label must hold a class in every row, got {_shown(value)} in {where(index)}")
         first.setdefault(name, index)
@@ -113,7 +113,7 @@ def _in_order(labels: Sequence[Any], where: Where) -> tuple[str, ...]:
     return tuple(sorted(first, key=(lambda name: (int(name), name)) if whole else str))
 
 
-def _class_name(value: Any) -> str | None:
+def class_name(value: Any) -> str | None:
     """A value of a label column as a class name; None for a value that is none."""
     if isinstance(value, bool):
         return str(value).lower()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rankopt.training.labels import columns_of
+from rankopt.tasks.labels import columns_of
 
 MNLI = ("entailment", "neutral", "contradiction")
 

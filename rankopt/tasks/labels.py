@@ -21,11 +21,12 @@ def columns_of(labels: Sequence[str], head: Mapping[int, str]) -> tuple[int, ...
 
     Source: the GLUE scripts of transformers, which map labels to the head's outputs in the same way.
     """
-    outputs = {_plain(name): index for index, name in head.items()}
-    if len(outputs) != len(head) or {_plain(label) for label in labels} != outputs.keys():
+    outputs = {plain(name): index for index, name in head.items()}
+    if len(outputs) != len(head) or {plain(label) for label in labels} != outputs.keys():
         return None
-    return tuple(outputs[_plain(label)] for label in labels)
+    return tuple(outputs[plain(label)] for label in labels)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A label without its case, and with one way to join words."""
     return name.casefold().replace("-", "_").replace(" ", "_")

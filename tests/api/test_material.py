@@ -1,0 +1,60 @@
+"""The examples that adapters are scored on, and what an adapter's folder says about its outputs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rankopt.api.material import head_of_adapter, interval, read_material
+from rankopt.core.task_spec import TaskSpec
+from rankopt.tasks.described import Head
+from rankopt.training.trial import run_trial
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_spec: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trial")
+    run_trial(tiny_spec(training__steps=4), folder)
+    return folder / "adapter"
+
+
+def test_the_head_of_an_adapter(adapter: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Labels from the config that rankopt writes; without it the number of outputs; none of a language model."""
+    assert head_of_adapter(adapter, str(tiny_model)) == Head(outputs=2, labels=("negative", "positive"))
+    bare = tmp_path / "bare"
+    shutil.copytree(adapter, bare, ignore=shutil.ignore_patterns("config.json"))
+    assert head_of_adapter(bare, str(tiny_model)) == Head(outputs=2)
+    config = json.loads((bare / "adapter_config.json").read_text())
+    (bare / "adapter_config.json").write_text(json.dumps(config | {"task_type": "CAUSAL_LM"}))
+    assert head_of_adapter(bare, str(tiny_model)) == Head(language=True)
+    (bare / "adapter_config.json").unlink()
+    with pytest.raises(ValueError, match="must be an adapter that PEFT saved"):
+        head_of_adapter(bare, str(tiny_model))
+
+
+def test_scores_of_some_rows(adapter: Path, tiny_model: Path, tiny_glue: Path) -> None:
+    """Scores and resamples of a part use its rows alone, and one seed draws the same examples."""
+    material = read_material(str(tiny_model), TaskSpec(name="sst2", data_dir=str(tiny_glue)))
+    answers = material.answers(adapter)["validation"]
+    right = answers["logits"].argmax(1) == material.splits["validation"].labels
+    rows = np.flatnonzero(right)
+    assert material.scores("validation", answers, rows) == {"accuracy": 1.0}
+    assert set(material.resampled("validation", answers, 5, 0, rows)) == {1.0}
+    whole = material.resampled("validation", answers, 400, 0)
+    np.testing.assert_array_equal(whole, material.resampled("validation", answers, 400, 0))
+    assert whole.mean() == pytest.approx(right.mean(), abs=0.02)
+    with pytest.raises(ValueError, match="sst2 cannot be scored without an adapter"):
+        material.answers(None)
+
+
+def test_interval() -> None:
+    """The central 95 % of the values that exist."""
+    low, high = interval(np.array([*range(101), np.nan], float))
+    assert (low, high) == (2.5, 97.5)
+    assert np.isnan(interval(np.full(3, np.nan))).all()
