@@ -58,7 +58,7 @@ def test_a_file_is_refused(adapter_of: Callable[..., Path]) -> None:
 def test_three_files_are_downloaded_from_the_hub(
     adapter_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hub id goes to the hub's own client, which is asked for the two files and no code."""
+    """A hub id goes to the hub's own client, which is asked for three files and no code."""
     import huggingface_hub
 
     folder, asked = adapter_of("plain"), []
@@ -69,7 +69,7 @@ def test_three_files_are_downloaded_from_the_hub(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert read_adapter("user/repo").folder == folder
-    assert asked == [("user/repo", [CONFIG, WEIGHTS, MODEL_CONFIG])]
+    assert asked == [("user/repo", [CONFIG, WEIGHTS, "config.json"])]
 
 
 def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
