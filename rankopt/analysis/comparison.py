@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from rankopt.analysis.contrast import Contrast, FlipContrast, contrast
+from rankopt.analysis.example_errors import ExampleErrors, Predictions, Weights
 from rankopt.analysis.frame import CONTROL
 from rankopt.analysis.pairs import Pair, pairs
 from rankopt.analysis.statistics import NAN, SAME, Step, holm
@@ -31,7 +33,8 @@ RANGES = {
 STATISTICS = [
     "n", "score", "control", "difference", "low", "high", "p", "p_holm", "level", "detectable", "detectable_low",
     "detectable_high", "needed", "test", "collapsed", "unequal", "at_budget", "kept", "control_kept", "configurations",
-    "control_configurations", "verdict",
+    "control_configurations", "examples", "examples_low", "examples_high", "both_low", "both_high", "mcnemar",
+    "verdict",
 ]  # fmt: skip
 ARMS = ["scope", "allocator", "name", "settings", "budgets", *STATISTICS]
 CELLS = ["setting", "budget", "allocator", "name", *STATISTICS, "key", "control_key"]
@@ -44,7 +47,10 @@ class Comparison(NamedTuple):
     cells: pd.DataFrame
 
 
-def compare(points: pd.DataFrame, averages: pd.DataFrame, control: str = CONTROL, alpha: float = 0.05) -> Comparison:
+def compare(
+    points: pd.DataFrame, averages: pd.DataFrame, control: str = CONTROL, alpha: float = 0.05,
+    predictions: Predictions = lambda key: None,
+) -> Comparison:  # fmt: skip
     """Paired differences between every allocator and the control, at equal task, parameters and seed (see `pairs`).
 
     For the study, differences are averaged over the budgets that both sides have at a seed; seeds are nested in tasks,
@@ -57,15 +63,20 @@ def compare(points: pd.DataFrame, averages: pd.DataFrame, control: str = CONTROL
         averages: from `averages.average`.
         control: label of the allocator to compare with.
         alpha: probability of any wrong "better" or "worse".
+        predictions: of trials, for intervals over examples.
     Returns:
         `arms` has one row per allocator, or one per allocator and task (`scope`) where a task's metric has no range, so
         that tasks cannot be averaged. `cells` has one row per task, budget and allocator. Both have these columns: `n`,
         seeds per task; means over these seeds of the quantities of `Pair.values`; `low` and `high`, the interval that
         inverts the test at the level at which it was made (`level`); `p_holm`; `detectable`, the smallest true
         difference with 80 % power, infinite where the metric cannot show it, with its 95 % interval; `needed`, the
-        seeds per task that detect the observed difference; `verdict`, see `verdict`.
+        seeds per task that detect the observed difference; `verdict`, see `verdict`. Where predictions are known:
+        `examples`, their number; `examples_low` and `examples_high`, the interval over examples for these trainings,
+        at the same level; `both_low` and `both_high`, the interval over seeds and examples; `mcnemar`, a p-value over
+        examples, for accuracies of one task and budget.
     """
     cells = pairs(points, averages, control)
+    errors = ExampleErrors(points, cells, predictions)
     averaged = all(cell.metric in RANGES for cell in cells)
     groups: dict[tuple[str, str], list[Pair]] = defaultdict(list)
     for cell in cells:
@@ -74,7 +85,7 @@ def compare(points: pd.DataFrame, averages: pd.DataFrame, control: str = CONTROL
     parts = [Group([cell]) for cell in cells] if len(cells) > len(arms) else []
     weights = [STUDY_SHARE / len(arms)] * len(arms) + [(1 - STUDY_SHARE) / len(parts)] * len(parts) if parts else None
     outcomes = holm([one.p for one in (*arms, *parts)], alpha, weights)
-    rows = [one.row(outcome, alpha) for one, outcome in zip((*arms, *parts), outcomes, strict=True)]
+    rows = [one.row(outcome, alpha, errors) for one, outcome in zip((*arms, *parts), outcomes, strict=True)]
     of_arms = [
         {"scope": scope, "allocator": allocator, "name": group[0].name, **row}
         | {"settings": len({cell.setting for cell in group}), "budgets": len({cell.budget for cell in group})}
@@ -119,7 +130,23 @@ class Group:
         """The mean over tasks of a quantity's mean over seeds."""
         return _mean(map(_mean, self.strata(quantity)))
 
-    def row(self, outcome: Step, alpha: float) -> dict[str, Any]:
+    @property
+    def weights(self) -> Weights:
+        """For every task the weight of every trial's score in the mean difference of that task."""
+        found: dict[str, dict[str, float]] = {}
+        for setting in {pair.setting: None for pair in self.pairs}:
+            own = [pair for pair in self.pairs if pair.setting == setting]
+            budgets = Counter(seed for pair in own for seed in pair.trials)
+            weights: dict[str, float] = defaultdict(float)
+            for pair in own:
+                for seed, trials in pair.trials.items():
+                    for key, weight in trials.items():
+                        weights[key] += weight / budgets[seed] / len(budgets)
+            if weights:
+                found[setting] = weights
+        return found
+
+    def row(self, outcome: Step, alpha: float, errors: ExampleErrors) -> dict[str, Any]:
         """The statistics, at the level of Holm's procedure."""
         row: dict[str, Any] = {
             **dict.fromkeys(STATISTICS, NAN),
@@ -135,12 +162,12 @@ class Group:
         row |= {"n": self.contrast.n, "p": self.p}
         if not math.isnan(self.p):
             row |= self._tested(self.contrast, outcome.level, row["control"])
+        row |= self._over_examples(errors, row["difference"], outcome.level)
         return row | {"verdict": verdict(self.contrast, outcome.p, row["detectable"], self.unbiased, alpha)}
 
     def _tested(self, found: Contrast, level: float, control: float) -> dict[str, Any]:
         """Interval and power, within what the metric can show."""
-        ranges = [RANGES.get(pair.metric, (-math.inf, math.inf)) for pair in self.pairs]
-        least, most = (_mean(ends) for ends in zip(*ranges, strict=True))
+        least, most = self._range
         room = max(most - control, control - least)
         low, high = found.interval(level)
         detectable, surest, weakest = (size if size <= room else math.inf for size in found.detectable(level))
@@ -150,6 +177,37 @@ class Group:
             "needed": found.seeds_for(found.mean, level) or NAN,
             "test": "sign flips" if isinstance(found, FlipContrast) else "t",
         }  # fmt: skip
+
+    def _over_examples(self, errors: ExampleErrors, difference: float, level: float) -> dict[str, Any]:
+        """Intervals over examples, and over seeds and examples.
+
+        The deviations of the two sources are independent and add up, so their intervals do too, by the method of
+        variance estimates recovery (Zou and Donner 2008). The result contains the interval over seeds.
+        """
+        error = errors.error(self.weights)
+        if math.isnan(error):
+            return {}
+        least, most = self._range
+        reach = float(norm.isf(level / 2)) * error
+        row = {"examples": errors.size(self.weights), "mcnemar": NAN}
+        if len(self.pairs) == 1:
+            row["mcnemar"] = errors.mcnemar(self.pairs[0])
+        low, high = (NAN, NAN) if math.isnan(self.p) or self.contrast is None else self.contrast.interval(level)
+        ends = {
+            "examples_low": difference - reach, "examples_high": difference + reach,
+            "both_low": difference - math.hypot(difference - low, reach),
+            "both_high": difference + math.hypot(high - difference, reach),
+        }  # fmt: skip
+        return row | {
+            name: min(max(end, least - most), most - least) if end == end else NAN for name, end in ends.items()
+        }
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        """The smallest and largest mean score that the metrics can show."""
+        ranges = [RANGES.get(pair.metric, (-math.inf, math.inf)) for pair in self.pairs]
+        least, most = (_mean(ends) for ends in zip(*ranges, strict=True))
+        return least, most
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from rankopt.analysis.selection import Selected, select
-from rankopt.analysis.statistics import NAN
 
 Values = Mapping[int, float]
 """Seed -> value."""
@@ -30,6 +28,7 @@ class Pair:
         collapsed: whether a training of either side predicts the same for every example.
         unbiased: whether both choices are, see `select`.
         unequal: whether the parameters differ, and the control's curve does not reach the allocator's.
+        trials: seed -> key of a trial -> weight of its score in the difference.
     """
 
     setting: str
@@ -45,6 +44,7 @@ class Pair:
     collapsed: bool
     unbiased: bool
     unequal: bool
+    trials: Mapping[int, Mapping[str, float]]
 
     @property
     def seeds(self) -> set[int]:
@@ -78,12 +78,12 @@ def pairs(points: pd.DataFrame, averages: pd.DataFrame, control: str) -> list[Pa
             continue
         first = groups[setting, budget, allocator].iloc[0]
         curve = [one for (where, _, label), one in sides.items() if where == setting and label == control]
-        values, unequal = _values(side, reference, curve, float(first["component"]), int(first["sign"]))
+        values, trials, unequal = _values(side, reference, curve, float(first["component"]), int(first["sign"]))
         found.append(
             Pair(
                 setting, float(budget), allocator, first["name"], first["metric"], keys[setting, budget, allocator],
                 keys[setting, budget, control], values, side.configurations, reference.configurations,
-                side.collapsed or reference.collapsed, side.unbiased and reference.unbiased, unequal,
+                side.collapsed or reference.collapsed, side.unbiased and reference.unbiased, unequal, trials,
             )
         )  # fmt: skip
     return found
@@ -91,17 +91,18 @@ def pairs(points: pd.DataFrame, averages: pd.DataFrame, control: str) -> list[Pa
 
 def _values(
     side: Selected, reference: Selected, curve: Sequence[Selected], component: float, sign: int = 1
-) -> tuple[Mapping[str, Values], bool]:
-    """The values of a pair, and whether its parameters are unequal."""
+) -> tuple[Mapping[str, Values], Mapping[int, Mapping[str, float]], bool]:
+    """The values of a pair, the trials in its differences, and whether its parameters are unequal."""
     seeds = sorted(set(side.scores) & set(reference.scores))
     equal = {
-        seed: reference.scores[seed]
+        seed: [(reference, 1.0)]
         if abs(side.kept[seed] - reference.kept[seed]) <= component
-        else interpolated(side.kept[seed], [(one.kept[seed], one.scores[seed]) for one in curve if seed in one.scores])
+        else _between(side.kept[seed], [one for one in curve if seed in one.scores], seed)
         for seed in seeds
     }
-    unequal = any(math.isnan(score) for score in equal.values())
-    control = {seed: reference.scores[seed] for seed in seeds} if unequal else equal
+    unequal = not all(equal.values())
+    parts = {seed: [(reference, 1.0)] for seed in seeds} if unequal else equal
+    control = {seed: sum(weight * one.scores[seed] for one, weight in parts[seed]) for seed in seeds}
     values = {
         "score": {seed: side.scores[seed] for seed in seeds},
         "control": control,
@@ -110,18 +111,38 @@ def _values(
         "kept": {seed: side.kept[seed] for seed in seeds},
         "control_kept": {seed: reference.kept[seed] for seed in seeds},
     }
-    return values, unequal
+    trials = {
+        seed: {side.keys[seed]: float(sign)} | {one.keys[seed]: -sign * weight for one, weight in parts[seed]}
+        for seed in seeds
+    }
+    return values, trials, unequal
 
 
-def interpolated(kept: float, curve: Sequence[tuple[float, float]]) -> float:
-    """The score of a curve at a number of parameters, linear in log(1 + parameters); NaN outside the curve.
+def _between(kept: float, curve: Sequence[Selected], seed: int) -> list[tuple[Selected, float]]:
+    """The points of the control's curve from which its score is interpolated, with their weights."""
+    weights = interpolation(kept, [one.kept[seed] for one in curve])
+    return [(curve[index], weight) for index, weight in weights.items()]
+
+
+def interpolation(kept: float, curve: Sequence[float]) -> Mapping[int, float]:
+    """The weights of linear interpolation in log(1 + parameters); none outside the curve.
 
     Args:
         kept: parameters.
-        curve: (parameters, score), in any order.
+        curve: parameters of the curve's points, in any order.
+    Returns:
+        Index of a point -> its weight.
     Example:
-        >>> round(interpolated(200, [(100, 0.5), (400, 0.7)]), 3), interpolated(50, [(100, 0.5), (400, 0.7)])
-        (0.6, nan)
+        >>> interpolation(0, [0, 99, 9999]), interpolation(10000, [0, 99, 9999])
+        ({0: 1.0}, {})
     """
-    x, y = zip(*sorted(curve), strict=True)
-    return float(np.interp(math.log1p(kept), np.log1p(x), y, left=NAN, right=NAN))
+    x = {index: math.log1p(parameters) for index, parameters in enumerate(curve)}
+    at = math.log1p(kept)
+    below = max((index for index in x if x[index] <= at), key=x.__getitem__, default=None)
+    above = min((index for index in x if x[index] >= at), key=x.__getitem__, default=None)
+    if below is None or above is None:
+        return {}
+    if x[above] == x[below]:
+        return {below: 1.0}
+    share = (at - x[below]) / (x[above] - x[below])
+    return {below: 1 - share, above: share}

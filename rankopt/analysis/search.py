@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -35,12 +35,14 @@ class SearchRecord:
         importances: question -> dimension -> share, see `study.dimension_importance`; may be empty.
         plan: keys of the planned trials of a study without proposals; may be empty.
         unreadable: one line per stored record that cannot be read: which one, why, and what to do.
+        predictions: a trial's key -> the bytes of its `predictions.npz`, None where they are not stored.
     """
 
     proposals: Sequence[Proposal] = ()
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     plan: Sequence[str] = ()
     unreadable: Sequence[str] = ()
+    predictions: Callable[[str], bytes | None] = field(default=lambda key: None, compare=False)
 
 
 ELSEWHERE = ("seed", "budget")

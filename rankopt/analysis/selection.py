@@ -14,6 +14,7 @@ class Selected:
     Attributes:
         scores: seed -> report score.
         kept: seed -> parameters kept.
+        keys: seed -> key of the trial.
         configurations: how many were compared.
         collapsed: whether one of these trainings predicts the same for every example, see `frame.collapsed`.
         unbiased: whether the choice used other seeds than `scores` has, or there was nothing to choose.
@@ -21,6 +22,7 @@ class Selected:
 
     scores: dict[int, float]
     kept: dict[int, float]
+    keys: dict[int, str]
     configurations: int
     collapsed: bool
     unbiased: bool
@@ -43,13 +45,13 @@ def select(own: pd.DataFrame) -> Selected:
     Example:
         >>> rows = [("a", 0, .5, .5), ("a", 1, .9, .9), ("b", 0, .6, .6), ("b", 1, .7, .7)]
         >>> own = pd.DataFrame(rows, columns=["configuration", "seed", "gain", "score"])
-        >>> select(own.assign(kept=8, collapsed=False)).scores
+        >>> select(own.assign(kept=8, collapsed=False, key="")).scores
         {1: 0.7}
     """
-    columns = ("configuration", "seed", "gain", "score", "kept", "collapsed")
-    found: dict[str, dict[int, tuple[float, float, float, bool]]] = {}
+    columns = ("configuration", "seed", "gain", "score", "kept", "collapsed", "key")
+    found: dict[str, dict[int, tuple[float, float, float, bool, str]]] = {}
     for configuration, seed, *values in zip(*(own[column].tolist() for column in columns), strict=True):
-        found.setdefault(configuration, {})[int(seed)] = (values[0], values[1], values[2], bool(values[3]))
+        found.setdefault(configuration, {})[int(seed)] = (*values[:3], bool(values[3]), values[4])
     most = max(map(len, found.values()))
     rivals = {name: rows for name, rows in sorted(found.items()) if len(rows) == most}
     shared = sorted(set.intersection(*(set(rows) for rows in rivals.values())))
@@ -63,6 +65,7 @@ def select(own: pd.DataFrame) -> Selected:
     return Selected(
         {seed: row[1] for seed, row in chosen.items()},
         {seed: row[2] for seed, row in chosen.items()},
+        {seed: row[4] for seed, row in chosen.items()},
         len(found),
         any(row[3] for row in chosen.values()),
         unbiased,

@@ -19,6 +19,7 @@ from rankopt.report import write_report
 from rankopt.study.best import best_patterns
 from rankopt.study.dimension_importance import importances
 from rankopt.study.opening import open_study, study_path
+from rankopt.study.predictions import stored_predictions
 from rankopt.study.storage import StudyStore
 
 
@@ -155,5 +156,6 @@ def report_of(store: StudyStore, spec: StudySpec, folder: Path) -> Path:
         {} if spec.listed else importances(store, spec),
         store.plan() if spec.listed else (),
         sorted(store.reported),
+        stored_predictions(store),
     )
     return write_report(spec, results, folder, counts=counts, search=record)

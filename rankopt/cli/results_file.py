@@ -179,10 +179,10 @@ def report_files(files: list[Path], study: str | None, directory: Path, out: Pat
 
     plan = [result.key for result in merged.results()]
     if spec.listed:
-        record = SearchRecord(plan=plan, unreadable=reading.problems)
+        record = SearchRecord(plan=plan, unreadable=reading.problems, predictions=merged.predictions)
     else:
         proposals = [Proposal(proposal.keys, proposal.state) for proposal in merged.proposals]
-        record = SearchRecord(proposals, unreadable=reading.problems)
+        record = SearchRecord(proposals, unreadable=reading.problems, predictions=merged.predictions)
     results = merged.results(planned=not spec.listed)  # a report of a grid marks what is outside its plan
     tell(reading, merged)
     print(write_report(spec, results, out or Path("reports") / spec.name, search=record))

@@ -73,7 +73,7 @@ def _paragraphs(evidence: Evidence, scope: str, rows: pd.DataFrame) -> Iterator[
     elif len(known) > 1 or best["difference"] > 0:
         ending = f" Worst: {CONTROL}." if worst["difference"] > 0 else ""
         text, brief = text + ending, brief + ending
-    yield Sentence(text, brief)
+    yield Sentence(text + _over_examples(best if best["difference"] > 0 else worst), brief)
     yield _recommendation(evidence, rows, best)
 
 
@@ -120,6 +120,20 @@ def _size(evidence: Evidence, row: Any) -> str:
     falling = (evidence.points["sign"] < 0).all()  # a difference is positive where the allocator is better
     side = "above" if (row["difference"] >= 0) != falling else "below"
     return f"{abs(row['difference']):.3f} {side} {CONTROL}"
+
+
+def _over_examples(row: Any) -> str:
+    """What a difference may be on other examples, where predictions tell."""
+    name, whose = str(row["allocator"]), "both" if row["both_low"] == row["both_low"] else "examples"
+    low, high = row[f"{whose}_low"], row[f"{whose}_high"]
+    if low != low:
+        return ""
+    source = "seeds and examples" if whose == "both" else "examples alone"
+    text = f" Over {source}, the interval of {name} is {low:+.3f} to {high:+.3f}"
+    if row["verdict"] in ("better", "worse"):
+        sure = "it holds for other examples too" if low > 0 or high < 0 else "it may not hold for other examples"
+        return f"{text}: {sure}."
+    return f"{text}."
 
 
 def interval(row: Any) -> str:

@@ -100,7 +100,7 @@ class Evidence:
     @cached_property
     def comparison(self) -> Comparison:
         """See `rankopt.analysis.comparison.compare`."""
-        return compare(self.points, self.averages)
+        return compare(self.points, self.averages, predictions=self.search.predictions)
 
     @cached_property
     def by_key(self) -> dict[str, TrialResult]:

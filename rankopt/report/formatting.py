@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METRICS = {
     "accuracy": "accuracy",
@@ -82,6 +86,18 @@ def compact(number: float) -> str:
         if number >= limit:
             return f"{number / limit:.3g}{letter}"
     return f"{number:.3g}"
+
+
+def spans(rows: pd.DataFrame, name: str) -> list[str]:
+    """The intervals of a table's columns `<name>_low` and `<name>_high`, empty where unknown.
+
+    Example:
+        >>> import pandas as pd
+        >>> spans(pd.DataFrame({"both_low": [-0.1, None], "both_high": [0.25, None]}), "both")
+        ['-0.100 to +0.250', '']
+    """
+    ends = zip(rows[f"{name}_low"], rows[f"{name}_high"], strict=True)
+    return [f"{low:+z.3f} to {high:+z.3f}" if low == low else "" for low, high in ends]
 
 
 def span(low: int, high: int, noun: str) -> str:

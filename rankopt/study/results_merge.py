@@ -55,6 +55,11 @@ class Merged:
         """The planned results, or all."""
         return [entry.record.value for entry in self.trials.values() if entry.record.planned or not planned]
 
+    def predictions(self, key: str) -> bytes | None:
+        """The bytes of a trial's `predictions.npz`; None if the files do not have them."""
+        found = self.trials[key].record.predictions if key in self.trials else None
+        return found.data if found else None
+
     def contents(self, trials: Iterable[TrialSpec]) -> dict[Kind, dict[str, str]]:
         """The hashes of the local files of some trials, as the results files have them for files of the same names."""
         known: dict[Kind, dict[str, str]] = {"data": {}, "files": {}, "model": {}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +30,7 @@ from rankopt.study.attempts import (
     recorded,
     result_slot,
 )
+from rankopt.study.predictions import stored_predictions
 from rankopt.study.records import check_same_search, shown
 from rankopt.study.results_file import read_results, write_results
 from rankopt.study.results_merge import Merged, merge
@@ -64,6 +64,7 @@ def store_records(store: StudyStore, *, predictions: bool = False) -> list[AnyRe
     planned = {key for each in proposals if each.state != "pruned" for key in each.keys}
     if store.search.trials is None:
         planned = set(store.plan())
+    read = stored_predictions(store)
     return [
         study,
         *(
@@ -71,7 +72,7 @@ def store_records(store: StudyStore, *, predictions: bool = False) -> list[AnyRe
                 study.study,
                 result,
                 planned=result.key in planned,
-                predictions=_predictions(store, result) if predictions else None,
+                predictions=read(result.key) if predictions else None,
             )
             for result in store.results(planned=False)
         ),
@@ -165,18 +166,6 @@ def _outcome(group: Group, trainings: int) -> tuple[FrozenTrial, str]:
             return attempt, "complete"
     state = proposal_state(group)
     return next((attempt for attempt in group if attempt_state(attempt) == state), group[-1]), state
-
-
-def _predictions(store: StudyStore, result: TrialResult) -> bytes | None:
-    """The bytes of a trial's predictions, if they are stored."""
-    attempts = [attempt for attempt in store.trials() if result.key in keys(attempt)]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "predictions.npz")
-        try:
-            store.artifacts.download(attempts, f"{result.key}-{path.name}", path)
-        except ValueError:
-            return None
-        return path.read_bytes()
 
 
 def _add_trial(store: StudyStore, record: TrialRecord, more: dict[str, Any] | None = None) -> None:

@@ -9,7 +9,7 @@ from analysis_results import trial
 
 from rankopt.analysis.averages import average
 from rankopt.analysis.frame import CONTROL, tidy
-from rankopt.analysis.pairs import Pair, interpolated, pairs
+from rankopt.analysis.pairs import Pair, interpolation, pairs
 from rankopt.core.result import TrialResult
 
 
@@ -53,4 +53,18 @@ def test_a_curve_is_not_extended() -> None:
     found = pair(1000)
     assert found.unequal
     assert found.values["difference"] == found.values["at_budget"]
-    assert math.isnan(interpolated(1000, [(400, 0.7), (100, 0.5)]))
+    assert not interpolation(1000, [400, 100])
+
+
+def test_the_trials_add_up_to_the_difference() -> None:
+    """Also where the control is interpolated between two trials."""
+    found = pair(200)
+    scores = {key: 0.8 for trials in found.trials.values() for key, weight in trials.items() if weight > 0}
+    assert len(scores) == 2
+    for seed, trials in found.trials.items():
+        assert len(trials) == 3
+        low, high = (0.5 + 0.1 * seed, 0.7)
+        weights = sorted(weight for weight in trials.values() if weight < 0)
+        share = math.log(201 / 101) / math.log(401 / 101)
+        assert weights == pytest.approx(sorted((share - 1, -share)))
+        assert found.values["difference"][seed] == pytest.approx(0.8 + (share - 1) * low - share * high)

@@ -10,7 +10,7 @@ from rankopt.analysis.selection import select
 
 def frame(rows: list[tuple[str, int, float, float]]) -> pd.DataFrame:
     found = pd.DataFrame(rows, columns=["configuration", "seed", "gain", "score"])
-    return found.assign(kept=8, collapsed=False)
+    return found.assign(kept=8, collapsed=False, key="")
 
 
 def test_one_configuration_has_all_its_seeds() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
+import numpy as np
 import pytest
+from stored_predictions import classes
 from synthetic_results import grid, make, trials
 
+from rankopt.analysis.search import SearchRecord
 from rankopt.core.result import Point, TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.report.conclusion import conclusion, remarks
@@ -59,6 +62,20 @@ def test_the_winners_settings_are_given() -> None:
     assert use.startswith("Use adalora. On mini-cola it reaches 0.80")
     assert "parameters (mean rank 4)" in use
     assert "times as long as one of uniform" in use
+
+
+def test_the_interval_over_examples_is_told() -> None:
+    """Of seeds and examples where there is a test, of examples alone with one seed; nothing without predictions."""
+    labels = np.arange(200) % 2
+    for seeds, words in ((4, "Over seeds and examples, the interval of adalora is"), (1, "Over examples alone, the")):
+        study = small(**{"task.name": ["mini-rte"], "seed": list(range(seeds)), "allocators": ("uniform", "adalora")})
+        results = make(trials(study))
+        shares = {r.key: 0.9 if r.spec["allocator"]["name"] == "adalora" else 0.5 for r in results}
+        stored = {key: classes(labels, np.random.default_rng(0).random(200) < share) for key, share in shares.items()}
+        record = SearchRecord(predictions=stored.get)
+        told = texts(Evidence.of(study, results, {}, record))
+        assert any(words in text for text in told)
+        assert not any(words in text for text in texts(evidence(study, results)))
 
 
 def test_too_few_seeds_come_first() -> None:

@@ -18,6 +18,7 @@ from rankopt.study import queue
 from rankopt.study.attempts import INTERIM, KEY, SPEC, keys, result_slot
 from rankopt.study.proposals import propose
 from rankopt.study.results_file import read_results, results_text, write_results
+from rankopt.study.results_merge import merge
 from rankopt.study.results_records import Entry, ProposalRecord, TrialRecord
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
@@ -239,6 +240,8 @@ def test_predictions_travel_as_artifacts(stored: Callable[..., StudyStore], resu
     there.artifacts.download(attempts, f"{made.key}-predictions.npz", tmp_path / "out.npz")
     assert (tmp_path / "out.npz").read_bytes() == b"numbers"
     assert results_text(store_records(there, predictions=True)) == results_text(records)
+    merged = merge([Entry("a:1", record) for record in records])
+    assert (merged.predictions(made.key), merged.predictions("0" * 12)) == (b"numbers", None)
 
 
 def test_a_file_that_would_be_replaced_is_read_first(

@@ -8,14 +8,14 @@ from rankopt.analysis.frame import CONTROL
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.conclusion import Sentence, conclusion, remarks
 from rankopt.report.evidence import Evidence, at
-from rankopt.report.formatting import joined, plural, with_error
+from rankopt.report.formatting import joined, plural, spans, with_error
 
 SENTENCES = 8
 """With more pairs of setting and budget than this, only the smallest budget of each setting gets a sentence."""
 
 COLUMNS = {
     "scope": "task", "allocator": "allocator", "difference": f"difference to {CONTROL}", "low": "low", "high": "high",
-    "p_holm": "p (Holm)", "verdict": "verdict", "n": "seeds",
+    "p_holm": "p (Holm)", "verdict": "verdict", "n": "seeds", "over_both": "over seeds and examples",
 }  # fmt: skip
 FORMATS = {f"difference to {CONTROL}": "+z.3f", "low": "+z.3f", "high": "+z.3f", "p (Holm)": ".2g"}
 
@@ -48,8 +48,9 @@ def _compared(evidence: Evidence) -> bool:
 def _table(evidence: Evidence) -> Table:
     """The verdicts for the whole study, the best allocator first."""
     rows = evidence.comparison.arms.sort_values(["scope", "difference", "allocator"], ascending=[True, False, True])
-    frame = rows[list(COLUMNS)].rename(columns=COLUMNS)
-    return Table(frame if frame["task"].any() else frame.drop(columns="task"), FORMATS, "Verdicts")
+    frame = rows.assign(over_both=spans(rows, "both"))[list(COLUMNS)].rename(columns=COLUMNS)
+    empty = [column for column in ("task", COLUMNS["over_both"]) if not frame[column].any()]
+    return Table(frame.drop(columns=empty), FORMATS, "Verdicts")
 
 
 def _warnings(evidence: Evidence) -> tuple[str, ...]:

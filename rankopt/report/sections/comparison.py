@@ -10,7 +10,7 @@ from rankopt.analysis.frame import CONTROL
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import METRICS, plural
+from rankopt.report.formatting import METRICS, plural, spans
 
 COLUMNS = {
     "setting": "task",
@@ -19,6 +19,9 @@ COLUMNS = {
     "difference": "difference",
     "low": "low",
     "high": "high",
+    "over_examples": "over examples",
+    "over_both": "over seeds and examples",
+    "mcnemar": "McNemar p",
     "verdict": "verdict",
     "p_holm": "p (Holm)",
     "power": "detectable",
@@ -33,8 +36,9 @@ COLUMNS = {
 }
 FORMATS = {
     "mean rank": "g", "report score": ".3f", f"{CONTROL} report score": ".3f", "difference": "+z.3f",
-    "low": "+z.3f", "high": "+z.3f", "p (Holm)": ".2g", "difference at equal budget": "+z.3f", "parameters": ",.0f",
-    f"{CONTROL} parameters": ",.0f", "seeds needed": ",.0f",
+    "low": "+z.3f", "high": "+z.3f", "p (Holm)": ".2g", "McNemar p": ".2g",
+    "difference at equal budget": "+z.3f", "parameters": ",.0f", f"{CONTROL} parameters": ",.0f",
+    "seeds needed": ",.0f",
 }  # fmt: skip
 
 EXPLANATION = (
@@ -45,6 +49,15 @@ EXPLANATION = (
     "collapsed, or where several tasks give at least nine pairs. Detectable: the smallest true difference that this "
     "many seeds detect with 80% power, with its own 95% interval. Seeds needed: those that would detect the difference "
     "seen here, if it is the true one. n/a: cannot be computed."
+)
+EXAMPLES = (
+    " Over examples: an interval at the same level for these very trainings on other examples of the same kind, by a "
+    "paired bootstrap. Over seeds and examples: for other seeds and other examples. McNemar p: of equal accuracies of "
+    "these trainings, not corrected for the number of tests."
+)
+NO_EXAMPLES = (
+    " Intervals over examples need the predictions of both sides on the same examples, and a metric that is not "
+    "measured on generated text; {missing} lack{s} them."
 )
 
 
@@ -63,8 +76,17 @@ class Comparison(Section):
         if len(arms) < len(cells):
             whole = _frame(evidence, study).drop(columns=["mean rank"])
             tables.insert(0, Table(whole, FORMATS, "The whole study"))
-        text = f"Each row pairs trials with the same task, budget and seed. {EXPLANATION}"
+        text = f"Each row pairs trials with the same task, budget and seed. {EXPLANATION}{_examples(cells)}"
         return Block(title, text=(text,), tables=tuple(tables), charts=(_chart(evidence, cells, study),))
+
+
+def _examples(cells: pd.DataFrame) -> str:
+    """What the intervals over examples are, and how many comparisons have none."""
+    missing = int(cells["examples"].isna().sum())
+    text = EXAMPLES if missing < len(cells) else ""
+    if missing:
+        text += NO_EXAMPLES.format(missing=plural(missing, "comparison"), s="s" if missing == 1 else "")
+    return text
 
 
 def _frame(evidence: Evidence, rows: pd.DataFrame) -> pd.DataFrame:
@@ -75,7 +97,8 @@ def _frame(evidence: Evidence, rows: pd.DataFrame) -> pd.DataFrame:
         else f"{row.detectable:.3f} ({_reach(row.detectable_low)} to {_reach(row.detectable_high)})"
         for row in rows.itertuples()
     ]  # fmt: skip
-    frame = rows.assign(power=power)[list(COLUMNS)].rename(columns=COLUMNS)
+    rows = rows.assign(power=power, over_examples=spans(rows, "examples"), over_both=spans(rows, "both"))
+    frame = rows[list(COLUMNS)].rename(columns=COLUMNS)
     for column, key in ((f"{CONTROL} configuration", "control_key"), ("configuration", "key")):
         if key in rows and any(words := [evidence.words(row, key) for _, row in rows.iterrows()]):
             frame.insert(3, column, words)
@@ -83,6 +106,9 @@ def _frame(evidence: Evidence, rows: pd.DataFrame) -> pd.DataFrame:
     hidden = [COLUMNS["at_budget"]] if same.all() else []
     if (rows["kept"] - rows["control_kept"]).abs().fillna(0).max() < 1:
         hidden.append(COLUMNS["control_kept"])
+    hidden += [COLUMNS[name] for name in ("over_examples", "over_both") if not any(rows[name])]
+    if rows["mcnemar"].isna().all():
+        hidden.append(COLUMNS["mcnemar"])
     return frame.drop(columns=hidden)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from stored_predictions import classes
 from synthetic_results import blocks, make, series, trials
 
+from rankopt.analysis.search import SearchRecord
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 
@@ -17,6 +20,22 @@ def test_differences_are_those_of_the_report_scores(study: StudySpec, results: l
     row = table.frame[(table.frame["task"] == "mini-rte") & (table.frame["allocator"] == "adalora")].iloc[0]
     assert row["difference"] == pytest.approx(row["report score"] - row["uniform report score"])
     assert row["difference"] in {x for one in series(block.charts[0], "interval") for x in one.x}
+
+
+def test_intervals_over_examples(study: StudySpec) -> None:
+    """In both tables where predictions are known; otherwise the columns are left out, and the text says why."""
+    results = make(trials(study))
+    random, labels = np.random.default_rng(0), np.arange(90) % 2
+    stored = {result.key: classes(labels, random.random(90) < 0.8) for result in results}
+    block = blocks(study, results, SearchRecord(predictions=stored.get))["comparison"]
+    for table in block.tables:
+        assert table.frame["over seeds and examples"].str.contains(" to ").all()
+    cells = block.tables[1].frame
+    assert (cells["McNemar p"].notna() == (cells["task"] == "mini-rte")).all()  # the other metric is no accuracy
+    assert "Over examples" in block.text[0]
+    without = blocks(study, results)["comparison"]
+    assert not {"over examples", "over seeds and examples", "McNemar p"} & set(without.tables[1].frame)
+    assert "16 comparisons lack them" in without.text[0]
 
 
 def test_one_seed(study: StudySpec) -> None:

@@ -1,0 +1,112 @@
+"""How much a difference of scores depends on which examples were drawn: a paired bootstrap over examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rankopt.analysis.examples import METRICS, Counts, Examples, read_examples
+from rankopt.analysis.mcnemar import mcnemar
+from rankopt.analysis.pairs import Pair
+from rankopt.analysis.statistics import NAN
+
+Predictions = Callable[[str], bytes | None]
+"""A trial's key -> the bytes of its `predictions.npz`, None where they are not stored."""
+
+Weights = Mapping[str, Mapping[str, float]]
+"""Setting -> trial's key -> weight of its score in a difference."""
+
+DRAWS = 1000
+BLOCK = 4_000_000
+"""Resamples are drawn in blocks of about this many numbers."""
+
+
+class ExampleErrors:
+    """Standard errors over examples, for given trainings.
+
+        error^2 = sum_t Var_b(sum_k w_tk score_k(b)) / T^2
+
+    with resamples b of the examples of task t, the same for all of its trials k, so that differences stay paired.
+
+    Args:
+        points: from `frame.tidy`.
+        pairs: those whose trials are resampled.
+        predictions: of the trials.
+
+    Source: Efron and Tibshirani 1993, An introduction to the bootstrap, ch. 8 and 13.
+    """
+
+    def __init__(self, points: pd.DataFrame, pairs: Sequence[Pair], predictions: Predictions) -> None:
+        self._examples: dict[str, Examples] = {}
+        self._scores: dict[str, NDArray[np.float64]] = {}
+        keys: dict[str, set[str]] = {}
+        for pair in pairs:
+            keys.setdefault(pair.setting, set()).update(key for trials in pair.trials.values() for key in trials)
+        own = points[points["own"].astype(bool)].drop_duplicates("key").set_index("key")
+        for of_setting in keys.values():
+            found = dict(_read(own.loc[sorted(of_setting)], predictions))
+            self._examples |= found
+            self._scores |= _resampled(found)
+
+    def error(self, weights: Weights) -> float:
+        """The standard error of the mean over settings of weighted sums of scores; NaN if predictions are missing."""
+        if any(key not in self._scores for trials in weights.values() for key in trials):
+            return NAN
+        sums = [sum(weight * self._scores[key] for key, weight in trials.items()) for trials in weights.values()]
+        return math.sqrt(sum(float(np.var(one, ddof=1)) for one in sums)) / len(sums)
+
+    def size(self, weights: Weights) -> int:
+        """The number of examples of all settings."""
+        return sum(len(self._examples[next(iter(trials))].labels) for trials in weights.values())
+
+    def mcnemar(self, pair: Pair) -> float:
+        """The p-value of `mcnemar`; NaN unless the metric is accuracy and the control is not interpolated."""
+        sides: tuple[list[NDArray[np.bool_]], list[NDArray[np.bool_]]] = ([], [])
+        for trials in pair.trials.values():
+            hits = [one.hits for key in trials if (one := self._examples.get(key))]
+            if len(hits) != 2 or len(trials) != 2 or hits[0] is None or hits[1] is None:
+                return NAN
+            for side, one_side in zip(sides, hits, strict=True):
+                side.append(one_side)  # type: ignore[arg-type]  # checked above
+        return mcnemar(np.array(sides[0]), np.array(sides[1])) if sides[0] else NAN
+
+
+def _read(trials: pd.DataFrame, predictions: Predictions) -> Iterator[tuple[str, Examples]]:
+    """The examples of the trials of one setting; trials that were scored on other examples than the first are left out.
+
+    Damaged predictions count as missing.
+    """
+    labels = None
+    for key, metric, split in zip(trials.index, trials["metric"], trials["split"], strict=True):
+        if metric in METRICS and (data := predictions(key)) is not None:
+            with suppress(ValueError):
+                found = read_examples(data, split, metric)
+                labels = found.labels if labels is None else labels
+                if np.array_equal(labels, found.labels):
+                    yield key, found
+
+
+def _resampled(trials: Mapping[str, Examples]) -> dict[str, NDArray[np.float64]]:
+    """The scores of trials of one setting on the same resamples, `(DRAWS,)` each."""
+    if not trials:
+        return {}
+    size = len(next(iter(trials.values())).labels)
+    scores: dict[str, list[NDArray[np.float64]]] = {key: [] for key in trials}
+    for counts in _blocks(size):
+        for key, examples in trials.items():
+            scores[key].append(examples.score(counts))
+    return {key: np.concatenate(parts) for key, parts in scores.items()}
+
+
+def _blocks(size: int) -> Iterator[Counts]:
+    """Resamples of that many examples, drawn with a fixed seed."""
+    random, step = np.random.default_rng(0), max(1, BLOCK // size)
+    for start in range(0, DRAWS, step):
+        rows = min(step, DRAWS - start)
+        drawn = random.integers(size, size=(rows, size)) + size * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size).astype(float)
