@@ -15,9 +15,12 @@ from pydantic import BaseModel, ValidationError
 
 from rankopt.analysis.averages import average
 from rankopt.analysis.comparison import Comparison, compare
+from rankopt.analysis.curve_summaries import Summaries, summarize_curves
+from rankopt.analysis.curves import Curve, curves
 from rankopt.analysis.frame import VARIANTS, tidy
 from rankopt.analysis.pareto import front
 from rankopt.analysis.search import SearchRecord, configuration
+from rankopt.analysis.task_summaries import TaskSummaries, summarize_tasks
 from rankopt.core.result import TrialResult, defect
 from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
@@ -101,6 +104,21 @@ class Evidence:
     def comparison(self) -> Comparison:
         """See `rankopt.analysis.comparison.compare`."""
         return compare(self.points, self.averages, predictions=self.search.predictions)
+
+    @cached_property
+    def curves(self) -> list[Curve]:
+        """See `rankopt.analysis.curves.curves`."""
+        return curves(self.points)
+
+    @cached_property
+    def curve_summaries(self) -> Summaries:
+        """See `rankopt.analysis.curve_summaries.summarize_curves`."""
+        return summarize_curves(self.curves)
+
+    @cached_property
+    def task_summaries(self) -> TaskSummaries | None:
+        """See `rankopt.analysis.task_summaries.summarize_tasks`."""
+        return summarize_tasks(self.curves)
 
     @cached_property
     def by_key(self) -> dict[str, TrialResult]:

@@ -88,8 +88,10 @@ def compact(number: float) -> str:
     return f"{number:.3g}"
 
 
-def spans(rows: pd.DataFrame, name: str) -> list[str]:
+def spans(rows: pd.DataFrame, name: str, sign: str = "+") -> list[str]:
     """The intervals of a table's columns `<name>_low` and `<name>_high`, empty where unknown.
+
+    `sign="+"` writes the sign of positive ends too.
 
     Example:
         >>> import pandas as pd
@@ -97,7 +99,7 @@ def spans(rows: pd.DataFrame, name: str) -> list[str]:
         ['-0.100 to +0.250', '']
     """
     ends = zip(rows[f"{name}_low"], rows[f"{name}_high"], strict=True)
-    return [f"{low:+z.3f} to {high:+z.3f}" if low == low else "" for low, high in ends]
+    return [f"{low:{sign}z.3f} to {high:{sign}z.3f}" if low == low else "" for low, high in ends]
 
 
 def span(low: int, high: int, noun: str) -> str:

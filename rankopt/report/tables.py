@@ -19,12 +19,15 @@ def tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
     Returns:
         `data`: a row per point, see `frame.tidy`, with every field of the trial's spec (`spec:training.lr`) and the
         rank of every layer (`pattern`, as JSON). `averages`: a row per configuration. `comparisons`: a row per verdict,
-        of the study (without `setting` and `budget`) and of every task and budget.
+        of the study (without `setting` and `budget`) and of every task and budget. `curves`: a row per curve, then one
+        per point with its probability of being on the front, then one per allocator over all tasks.
     """
     arms, cells = evidence.comparison
+    tasks = evidence.task_summaries
     return {
         "data": evidence.points.join(_specs(evidence)),
         "averages": evidence.averages,
+        "curves": pd.concat([*evidence.curve_summaries, *([tasks.rows] if tasks else [])], ignore_index=True),
         "comparisons": pd.concat([table for table in (arms, cells) if len(table)] or [cells], ignore_index=True),
     }
 

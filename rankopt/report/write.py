@@ -17,10 +17,10 @@ def write_report(
     study: StudySpec, results: Sequence[TrialResult], folder: Path, *, counts: Mapping[str, int] | None = None,
     search: SearchRecord | None = None,
 ) -> Path:  # fmt: skip
-    """Write a study's report: `index.html`, `report.md`, `figures/` and three tables.
+    """Write a study's report: `index.html`, `report.md`, `figures/` and four tables.
 
-    `data.csv` has every point with all hyper-parameters and its rank pattern, `averages.csv` the means over seeds, and
-    `comparisons.csv` every verdict with its interval, p-value and power.
+    `data.csv` has every point with all hyper-parameters and its rank pattern, `averages.csv` the means over seeds,
+    `comparisons.csv` every verdict with its interval, p-value and power, and `curves.csv` the numbers of every curve.
 
     A pure function of its arguments: the same results, in any order, give the same bytes.
 

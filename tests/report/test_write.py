@@ -53,7 +53,7 @@ def test_every_point_is_in_the_data(results: list[TrialResult], folder: Path) ->
 def test_every_figure_is_a_file_and_linked(folder: Path) -> None:
     drawn = {path.stem for path in (folder / "figures").glob("*.png")}
     assert drawn == {path.stem for path in (folder / "figures").glob("*.svg")}
-    assert {"trade-off", "differences", "ranks-1", "ranks-2", "budget"} == drawn
+    assert {"trade-off", "differences", "ranks-1", "ranks-2", "budget", "profiles"} == drawn
     assert set(re.findall(r"\(figures/(.+?)\.png\)", (folder / "report.md").read_text())) == drawn
     page = (folder / "index.html").read_text()
     assert set(re.findall(r'href="figures/(.+?)\.png"', page)) == drawn

@@ -6,6 +6,7 @@ from rankopt.report.base import Section
 from rankopt.report.sections.answer import Answer
 from rankopt.report.sections.comparison import Comparison
 from rankopt.report.sections.cost import CostTable
+from rankopt.report.sections.curves import CurveNumbers
 from rankopt.report.sections.dimension_importance import DimensionImportance
 from rankopt.report.sections.failures import Failures
 from rankopt.report.sections.layer_shares import LayerShares
@@ -23,6 +24,7 @@ SECTIONS: dict[str, Section] = {
     "trade-off": TradeOff(),
     "tuning": Tuning(),
     "comparison": Comparison(),
+    "curves": CurveNumbers(),
     "ranks": Ranks(),
     "budget": BudgetOverTime(),
     "one-shot": OneShot(),
