@@ -8,10 +8,20 @@ if TYPE_CHECKING:
     from rankopt.adapters.spectra import spectrum
     from rankopt.api.adapt import adapt
     from rankopt.api.adapted_model import AdaptedModel
+    from rankopt.api.compress_within import compress_within
     from rankopt.api.evaluate import evaluate
     from rankopt.api.study import Study
 
-__all__ = ["AdaptedModel", "Study", "__version__", "adapt", "compress", "evaluate", "spectrum"]
+__all__ = [
+    "AdaptedModel",
+    "Study",
+    "__version__",
+    "adapt",
+    "compress",
+    "compress_within",
+    "evaluate",
+    "spectrum",
+]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -19,6 +29,7 @@ _HOMES = {
     "AdaptedModel": "api.adapted_model",
     "Study": "api.study",
     "compress": "adapters.compress",
+    "compress_within": "api.compress_within",
     "evaluate": "api.evaluate",
     "spectrum": "adapters.spectra",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from rankopt.adapters.adapter import Adapter, read_adapter
 from rankopt.adapters.choose import RankChoice, Target, choose
 from rankopt.adapters.module import Factors
+from rankopt.adapters.servers import Server, check_as_read, refuse_unserved, served_dtype, server_of
 from rankopt.adapters.truncate import distance, padded, truncate, truncate_weighted
 from rankopt.adapters.write import Update, carried_tensors, verify, write_adapter, write_summary
 from rankopt.core.folders import new_folder
@@ -58,6 +59,7 @@ class Compression:
         exact: whether the ranks are the optimum for their number of parameters.
         weighted_error: with inputs, the root mean square change of the modules' outputs, relative to the outputs.
         notes: remarks for the reader.
+        command: what to type to serve it, for a server.
     """
 
     folder: Path
@@ -70,6 +72,7 @@ class Compression:
     exact: bool
     weighted_error: float | None
     notes: tuple[str, ...]
+    command: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -87,6 +90,7 @@ def compress(
     rank: int | None = None,
     uniform: bool = False,
     moments: Mapping[str, Tensor] | None = None,
+    server: str | None = None,
 ) -> Compression:
     """Write the closest smaller adapter.
 
@@ -106,30 +110,42 @@ def compress(
         ratio: the same as a share of the adapter's parameters.
         energy: smallest share of the squared norm to keep, with as few parameters as possible.
         rank: largest rank of every module.
-        uniform: use one rank and one alpha for all modules, for servers without `rank_pattern`; modules with fewer
-            components are padded with zeros.
+        uniform: use one rank and one alpha for all modules; modules with fewer components are padded with zeros.
         moments: H = E[(A x)(A x)^T] `(r, r)` per module, from `calibrate`; weights the norm by inputs.
+        server: write what "vllm", "sglang" or "llama.cpp" reads (`rankopt.adapters.servers`): the scales that it
+            computes, uniform ranks where it needs them, 16 or 32 bits. Updates do not change: a scale is moved into the
+            factors.
     Returns:
         The effect on every module.
     Raises:
-        ValueError: wrong arguments, or an adapter that cannot be compressed.
+        ValueError: wrong arguments, an adapter that cannot be compressed, or one that the server cannot read.
         OSError: the result cannot be written.
     """
+    rules = None if server is None else server_of(server)
+    uniform = uniform or (rules is not None and not rules.mixed)
     target = Target(budget=budget, ratio=ratio, energy=energy, rank=rank, uniform=uniform)
     source = read_adapter(adapter)
     refuse_base_changes(source)
+    if rules:
+        refuse_unserved(source, rules)
     gains = {name: _gains(source, name, moments) for name in source.modules}
     choice = choose(source.modules, gains, target)
-    same_scale = not uniform or len({module.scale for module in source.modules.values()}) == 1
+    scales = _scales(source, choice.pattern, uniform, rules)
     updates = []
     for name in source.modules:
         if choice.pattern[name]:
-            update = _update(source, name, choice.pattern[name], moments)
-            updates.append(update if same_scale else _absorbed(update))
+            update = _rescaled(_update(source, name, choice.pattern[name], moments), scales[name])
+            if rules:
+                update = replace(update, module=replace(update.module, dtype=served_dtype(update.module.dtype)))
+            updates.append(update.rounded())
     with new_folder(Path(out)) as draft:
         carried = carried_tensors(source, updates)
         write_adapter(draft, source, updates, carried)
-        done = _outcome(Path(out), source, choice, verify(draft, updates, carried), gains, moments)
+        written = verify(draft, updates, carried)
+        done = _outcome(Path(out), source, choice, written, gains, moments)
+        if rules:
+            check_as_read(written, rules)
+            done = replace(done, command=rules.command(source, Path(out), written.config.r))
         write_summary(draft, done.to_json())
     return done
 
@@ -164,14 +180,29 @@ def _update(source: Adapter, name: str, rank: int, moments: Mapping[str, Tensor]
         cut = truncate(factors, rank)
     else:
         cut = truncate_weighted(factors, moments[name].double(), rank)[0]
-    return Update(module, cut, module.scale).rounded()
+    return Update(module, cut, module.scale)
 
 
-def _absorbed(update: Update) -> Update:
-    """The same update with scale 1."""
-    root = abs(update.scale) ** 0.5
-    A, B = (factor.double() for factor in update.factors)
-    return Update(update.module, Factors(root * A, np.sign(update.scale) * root * B), 1.0).rounded()
+def _scales(source: Adapter, pattern: Mapping[str, int], uniform: bool, rules: Server | None) -> Mapping[str, float]:
+    """The scale of every written module: its own, unless one alpha or a server's rule asks for another."""
+    scales = {name: source.modules[name].scale for name, rank in pattern.items() if rank}
+    if not uniform and rules is None:
+        return scales
+    one = next(iter(scales.values())) if len(set(scales.values())) == 1 else 1.0
+    alpha = one * max(pattern.values())
+    by_module = rules is not None and rules.by_module
+    return {name: alpha / pattern[name] if by_module and not uniform else one for name in scales}
+
+
+def _rescaled(update: Update, scale: float) -> Update:
+    """The same update with another scale; the change is split evenly between the factors."""
+    if update.scale == scale:
+        return update
+    change = update.scale / scale
+    root = abs(change) ** 0.5
+    return replace(
+        update, factors=Factors(root * update.factors.A, np.sign(change) * root * update.factors.B), scale=scale
+    )
 
 
 def _outcome(

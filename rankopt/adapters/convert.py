@@ -20,7 +20,15 @@ from rankopt.adapters.module import Factors
 from rankopt.adapters.peft_check import readable_targets
 from rankopt.adapters.source import safe_file
 from rankopt.adapters.truncate import difference
-from rankopt.adapters.write import Update, Written, carried_tensors, verify, write_adapter, write_summary
+from rankopt.adapters.write import (
+    Update,
+    Written,
+    carried_tensors,
+    copy_model_config,
+    verify,
+    write_adapter,
+    write_summary,
+)
 from rankopt.core.errors import first_line
 from rankopt.core.folders import new_folder
 from rankopt.importance.spectral import one_thread
@@ -56,6 +64,7 @@ def convert(adapter: str | Path, out: str | Path) -> Written:
         unpickled = Path(scratch, folder.name or "adapter")
         unpickled.mkdir()
         shutil.copyfile(safe_file(folder, CONFIG), unpickled / CONFIG)
+        copy_model_config(folder, unpickled)
         tensors = _unpickled(safe_file(folder, PICKLED))
         write_weights({key: value.clone() for key, value in tensors.items()}, unpickled)
         try:
@@ -113,6 +122,7 @@ def _copied(source: Adapter, out: Path, origin: str) -> Written:
     with new_folder(out) as draft:
         write_config(fields, draft)
         write_weights({name: source.tensor(name) for name in source.stored}, draft)
+        copy_model_config(source.folder, draft)
         copied = read_adapter(draft)
         same = set(copied.stored) == set(source.stored) and not copied.repairs
         if not same or not all(torch.equal(copied.tensor(name), source.tensor(name)) for name in source.stored):

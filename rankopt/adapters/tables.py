@@ -93,3 +93,4 @@ def compression_lines(done: Compression) -> Iterator[str]:
     if done.weighted_error is not None:
         yield f"error on the given texts: {done.weighted_error:.3%} of the modules' outputs (root mean square)"
     yield from (f"note: {note}" for note in done.notes)
+    yield from (f"serve it: {line}" for line in done.command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from torch import Tensor
 from rankopt.adapters.adapter import Adapter, read_adapter
 from rankopt.adapters.module import DTYPES, Factors, Module
 from rankopt.adapters.peft_check import readable_targets
-from rankopt.lowrank.files import rank_fields, write_config, write_weights
+from rankopt.adapters.source import safe_file
+from rankopt.lowrank.files import MODEL_CONFIG, rank_fields, write_config, write_weights
 
 ADALORA_ONLY = (
     "init_r", "target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight", "total_step",
@@ -111,6 +113,13 @@ def write_adapter(folder: Path, source: Adapter, updates: Sequence[Update], carr
         tensors |= update.tensors()
     write_config(_config(source, updates, tensors), folder)
     write_weights(tensors, folder)
+    copy_model_config(source.folder, folder)
+
+
+def copy_model_config(source: Path, folder: Path) -> None:
+    """Copy the model's `config.json` (labels, padding token) if the source folder has one."""
+    if (source / MODEL_CONFIG).exists():
+        shutil.copyfile(safe_file(source, MODEL_CONFIG), folder / MODEL_CONFIG)
 
 
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:

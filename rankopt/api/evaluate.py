@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from rankopt.api.material import head_of_adapter, interval, read_material
+from rankopt.analysis.resamples import interval
+from rankopt.api.material import head_of_adapter, read_material
 from rankopt.core.task_spec import TaskSpec
 from rankopt.tasks.described import described
 

@@ -28,8 +28,6 @@ from rankopt.training.evaluate import predict
 from rankopt.training.model import Adapted
 from rankopt.training.pretrained import Pretrained, load_pretrained, model_source
 
-LEVEL = 95
-"""Level of the intervals in percent."""
 LOADING = (OSError, ValueError, RuntimeError, TypeError, KeyError)
 """What PEFT raises for a damaged or unsuitable adapter."""
 LANGUAGE = ("CAUSAL_LM", "SEQ_2_SEQ_LM")
@@ -83,21 +81,8 @@ class Material:
     def resampled(
         self, split: str, answers: Answers, resamples: int, seed: int, rows: NDArray[Any] | None = None
     ) -> NDArray[np.float64]:
-        """The primary metric of bootstrap resamples, `(resamples,)`; NaN where a resample has none.
-
-        The resamples of a seed are the same for all adapters, so that differences are those of paired examples.
-        """
-        labels, draw = self.splits[split].labels, np.random.default_rng(seed)
-        rows = np.arange(len(labels)) if rows is None else rows
-        values = np.full(resamples, np.nan)
-        for number in range(resamples):
-            drawn = rows[draw.integers(len(rows), size=len(rows))]
-            part = {field: given[drawn] for field, given in answers.items()}
-            try:
-                values[number] = self.task.problem.scores([self.metric], part, labels[drawn])[self.metric]
-            except ValueError:  # such as a correlation of equal values
-                continue
-        return values
+        """As the function `resampled`, on a split."""
+        return resampled(self.task, answers, self.splits[split].labels, resamples, seed, rows)
 
     def _bare(self) -> Adapted:
         if self.base.fresh:
@@ -170,11 +155,10 @@ def head_of_adapter(adapter: str | Path, model: str, revision: str | None = None
     except (*LOADING, AttributeError) as error:
         raise ValueError(f"{adapter}: must be an adapter that PEFT saved ({first_line(error)})") from None
     rows = [len(value) for name, value in weights.items() if HEAD.fullmatch(name) and ".lora_" not in name]
-    own, base = _model_config(folder), _model_config(Path(model_source(model)), revision)
-    named = str(next(iter(getattr(base, "architectures", None) or ()), ""))
-    if kind in LANGUAGE or (kind is None and not rows and named.endswith(("CausalLM", "ConditionalGeneration"))):
+    if kind in LANGUAGE or (kind is None and not rows and is_language_model(model, revision)):
         return Head(language=True)
-    config = own or (base if named.endswith("SequenceClassification") else None)
+    own, base = _model_config(folder), _model_config(Path(model_source(model)), revision)
+    config = own or (base if _architecture(base).endswith("SequenceClassification") else None)
     if config is None:
         return Head(outputs=rows[-1] if rows else None)
     if rows and rows[-1] != config.num_labels:  # the adapter brings its own head
@@ -182,17 +166,42 @@ def head_of_adapter(adapter: str | Path, model: str, revision: str | None = None
     return Head(outputs=config.num_labels, labels=tuple(_labels(config).values()))
 
 
-def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The percentile interval of a bootstrap; NaN without values.
+def is_language_model(model: str, revision: str | None = None) -> bool:
+    """Whether a model's config names a class that predicts tokens."""
+    named = _architecture(_model_config(Path(model_source(model)), revision))
+    return named.endswith(("CausalLM", "LMHeadModel", "ConditionalGeneration"))
 
-    Source: Efron and Tibshirani 1993, chapter 13.
+
+def resampled(
+    task: Task, answers: Answers, labels: NDArray[Any], resamples: int, seed: int, rows: NDArray[Any] | None = None
+) -> NDArray[np.float64]:
+    """The primary metric of bootstrap resamples, `(resamples,)`; NaN where a resample has none.
+
+    The resamples of a seed are the same for all answers, so that differences are those of paired examples.
+
+    Args:
+        task: gives the metric.
+        answers: a model's, one row per example.
+        labels: of the examples.
+        resamples: how many.
+        seed: of the draws.
+        rows: the examples to draw from; default: all.
     """
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return float("nan"), float("nan")
-    tail = (100 - LEVEL) / 2
-    low, high = np.percentile(known, [tail, 100 - tail])
-    return float(low), float(high)
+    draw, metrics = np.random.default_rng(seed), task.metrics[:1]
+    rows = np.arange(len(labels)) if rows is None else rows
+    values = np.full(resamples, np.nan)
+    for number in range(resamples):
+        drawn = rows[draw.integers(len(rows), size=len(rows))]
+        part = {field: given[drawn] for field, given in answers.items()}
+        try:
+            values[number] = task.problem.scores(metrics, part, labels[drawn])[metrics[0]]
+        except ValueError:  # such as a correlation of equal values
+            continue
+    return values
+
+
+def _architecture(config: Any) -> str:
+    return str(next(iter(getattr(config, "architectures", None) or ()), ""))
 
 
 def _model_config(folder: Path, revision: str | None = None) -> Any:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rankopt.cli import printing
-from rankopt.cli.options import Json
+from rankopt.cli.options import DataDir, Json, Label, MaxLength, Text
 from rankopt.core.folders import absent_path
 
 Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="Adapter folder, or hub id (user/repository).")]
@@ -19,9 +19,7 @@ Budget = Annotated[int | None, typer.Option(min=1, help="Keep at most N paramete
 Ratio = Annotated[float | None, typer.Option(help="Keep at most this share of the parameters, for example 0.5.")]
 Energy = Annotated[float | None, typer.Option(help="Keep at least this share of the squared norm, for example 0.95.")]
 Rank = Annotated[int | None, typer.Option(min=1, help="Keep at most N components of every module.")]
-Uniform = Annotated[
-    bool, typer.Option("--uniform", help="Use one rank for all modules, for servers without rank_pattern.")
-]
+Uniform = Annotated[bool, typer.Option("--uniform", help="Use one rank for all modules (see also compress --for).")]
 MOST = 40
 """Rows printed without --all."""
 
@@ -58,20 +56,50 @@ def compress(
     ratio: Ratio = None,
     energy: Energy = None,
     rank: Rank = None,
+    within: Annotated[
+        float | None,
+        typer.Option(
+            "--score-within",
+            min=0,
+            metavar="LOSS",
+            help="Find the smallest adapter that scores at most LOSS worse on --data or --task.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="For --score-within: choose on half of these rows, report the rest."),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The same with the report split of a task (`rankopt list tasks`)."),
+    ] = None,
+    text: Text = None,
+    label: Label = None,
+    data_dir: DataDir = None,
+    max_length: MaxLength = None,
     uniform: Uniform = False,
+    server: Annotated[
+        str | None,
+        typer.Option("--for", metavar="SERVER", help="Write what this server reads: vllm, sglang or llama.cpp."),
+    ] = None,
     calibrate: Annotated[
         Path | None, typer.Option(help="Weight the norm by the inputs of these texts (.txt, one per line, or .jsonl).")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Run --calibrate with this base model (folder or hub id).")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Run --calibrate or --score-within with this base model (folder or hub id).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compress an adapter: choose the ranks that keep most of its squared norm, and truncate it to them."""
     amounts = _amounts(budget, ratio, energy, rank)
-    if not amounts:
-        raise ValueError("give one of --budget, --ratio, --energy and --rank, got none")
+    if (within is None) == (not amounts):
+        given = "none" if within is None else "--score-within and another"
+        raise ValueError(f"give one of --budget, --ratio, --energy, --rank and --score-within, got {given}")
     absent_path(out)
-    if (calibrate is None) != (model is None):
-        raise ValueError("give --calibrate and --model together: the base model runs the texts")
+    if (calibrate is not None or within is not None) != (model is not None):
+        raise ValueError("give --model together with --calibrate or --score-within: the base model runs the texts")
+    if (within is None) != (data is None and task is None) or (data is not None and task is not None):
+        raise ValueError("give --score-within together with one of --data and --task: the examples that are scored")
     from rankopt.adapters import tables
     from rankopt.adapters.compress import compress
 
@@ -80,10 +108,25 @@ def compress(
         from rankopt.adapters.calibrate import moments_of
 
         moments = moments_of(adapter, model, calibrate)
-    done = compress(adapter, out, **amounts, uniform=uniform, moments=moments)
+    how: dict[str, Any] = {"uniform": uniform, "moments": moments, "server": server}
+    found = None
+    if within is not None and model is not None:
+        from rankopt.api.compress_within import compress_within
+
+        found = compress_within(
+            adapter, out, within, model, str(data or task), text=text or (), label=label, data_dir=data_dir,
+            max_length=max_length, **how,
+        )  # fmt: skip
+        done = found.compression
+    else:
+        done = compress(adapter, out, **amounts, **how)
     if as_json:
-        print(json.dumps(done.to_json(), indent=2))
+        print(json.dumps((found or done).to_json(), indent=2))
         return
+    if found:
+        printing.table(curve_rows(found), f"{found.metric} by size, chosen within {within:g}")
+        print(f"chosen on {found.choosing:,} examples, reported on the other {found.reporting:,}")
+        print("\n".join(f"note: {note}" for note in found.notes))
     _table(tables.compression_rows(done), "changed modules", False)
     print("\n".join(tables.compression_lines(done)))
 
@@ -164,6 +207,24 @@ def _numbers(text: str | None, count: int) -> list[float]:
     if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise ValueError(f"--weights must be {count} numbers joined by commas, got {text!r}")
     return numbers
+
+
+def curve_rows(found: Any) -> printing.Rows:
+    """The curve of `compress_within` for the terminal."""
+    whole = found.curve[0].parameters
+    return [
+        {
+            "parameters": f"{size.parameters:,}",
+            "share": f"{size.parameters / whole:.1%}",
+            "energy": f"{size.energy:.2%}",
+            "choosing": f"{size.chosen_on:.4f}",
+            "reporting": f"{size.score:.4f}",
+            "difference": f"{size.difference:+.4f}" if size is not found.curve[0] else "",
+            "its interval": f"{size.low:+.4f} to {size.high:+.4f}" if size is not found.curve[0] else "",
+            "": "chosen" if size == found.chosen else "" if size.within else "too low",
+        }
+        for size in found.curve
+    ]
 
 
 def _table(rows: printing.Rows, title: str, every: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rankopt.cli import printing
-from rankopt.cli.options import Json, Label, Text
+from rankopt.cli.options import DataDir, Json, Label, MaxLength, Text
 
 
 def evaluate(
@@ -28,14 +28,8 @@ def evaluate(
         str | None,
         typer.Option(metavar="FILE|TASK", help="Also score this other material, before (no adapter) and after."),
     ] = None,
-    data_dir: Annotated[
-        str | None,
-        typer.Option("--data-dir", metavar="FOLDER", help="Read <task>/<split>.parquet there (default: the hub)."),
-    ] = None,
-    max_length: Annotated[
-        int | None,
-        typer.Option("--max-length", min=4, metavar="N", help="Truncate inputs to N tokens (default: from the data)."),
-    ] = None,
+    data_dir: DataDir = None,
+    max_length: MaxLength = None,
     batch_size: Annotated[
         int, typer.Option("--batch-size", min=1, metavar="N", help="Examples per forward pass.")
     ] = 32,

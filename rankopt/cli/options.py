@@ -99,6 +99,14 @@ Text = Annotated[
 Label = Annotated[
     str | None, typer.Option(metavar="COLUMN", help="With --data: the label column (default: look for it).")
 ]
+DataDir = Annotated[
+    str | None,
+    typer.Option("--data-dir", metavar="FOLDER", help="Read <task>/<split>.parquet there (default: the hub)."),
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option("--max-length", min=4, metavar="N", help="Truncate inputs to N tokens (default: from the data)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RUNS = Path("runs")
 

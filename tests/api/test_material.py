@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rankopt.api.material import head_of_adapter, interval, read_material
+from rankopt.api.material import head_of_adapter, is_language_model, read_material
 from rankopt.core.task_spec import TaskSpec
 from rankopt.tasks.described import Head
 from rankopt.training.trial import run_trial
@@ -53,8 +53,11 @@ def test_scores_of_some_rows(adapter: Path, tiny_model: Path, tiny_glue: Path) -
         material.answers(None)
 
 
-def test_interval() -> None:
-    """The central 95 % of the values that exist."""
-    low, high = interval(np.array([*range(101), np.nan], float))
-    assert (low, high) == (2.5, 97.5)
-    assert np.isnan(interval(np.full(3, np.nan))).all()
+def test_language_models(tiny_model: Path, tmp_path: Path) -> None:
+    """By the architecture that the config names."""
+    from tiny_models import tiny_language_model
+
+    assert not is_language_model(str(tiny_model))
+    for family in ("llama", "gpt2", "t5"):
+        tiny_language_model(family).save_pretrained(tmp_path / family)
+        assert is_language_model(str(tmp_path / family))

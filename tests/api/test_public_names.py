@@ -30,6 +30,13 @@ SIGNATURES = {
     "AdaptedModel.finish": "(self) -> 'None'",
     "AdaptedModel.save": "(self, folder: 'str | Path') -> 'RankPattern'",
     "AdaptedModel.merge": "(self) -> 'nn.Module'",
+    "compress_within": (
+        "(adapter: 'str | Path | Adapter', out: 'str | Path', within: 'float', model: 'str', task: 'TaskSpec | str"
+        " | Path', *, text: 'Sequence[str]' = (), label: 'str | None' = None, data_dir: 'str | None' = None, "
+        "max_length: 'int | None' = None, uniform: 'bool' = False, server: 'str | None' = None, batch_size: 'int' "
+        "= 32, precision: 'str' = 'fp32', resamples: 'int' = 1000, seed: 'int' = 0, **options: 'Any') -> "
+        "'CompressedWithin'"
+    ),
     "evaluate": (
         "(adapters: 'Sequence[str | Path]', model: 'str', task: 'TaskSpec | str | Path', *, retain: 'TaskSpec | str |"
         " Path | None' = None, text: 'Sequence[str]' = (), label: 'str | None' = None, data_dir: 'str | None' = None,"
@@ -79,7 +86,16 @@ def test_properties(name: str) -> None:
 
 def test_every_public_name_exists() -> None:
     """The names of `__all__` are there, each with a docstring, and an unknown one is an AttributeError."""
-    assert set(rankopt.__all__) == {"AdaptedModel", "Study", "__version__", "adapt", "compress", "evaluate", "spectrum"}
+    assert set(rankopt.__all__) == {
+        "AdaptedModel",
+        "Study",
+        "__version__",
+        "adapt",
+        "compress",
+        "compress_within",
+        "evaluate",
+        "spectrum",
+    }
     for name in rankopt.__all__:
         assert inspect.getdoc(getattr(rankopt, name))
     with pytest.raises(AttributeError, match="has no attribute 'adopt'"):

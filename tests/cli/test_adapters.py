@@ -47,6 +47,30 @@ def test_analyze_and_compress(type_in: Any, adapter_of: Callable[..., Path], tmp
     assert type_in("analyze", "small").returncode == 0
 
 
+def test_for_a_server(type_in: Any, adapter_of: Callable[..., Path]) -> None:
+    """It says what to type there."""
+    adapter_of("all of Llama")
+    done = type_in("compress", "adapter", "--out", "small", "--ratio", "0.5", "--for", "vllm")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("serve it: vllm serve ")
+    assert done.stdout.splitlines()[-1].endswith(" --enable-lora --lora-modules small=small --max-lora-rank 8")
+
+
+def test_within_a_tolerance(
+    type_in: Any, tiny_spec: Callable[..., Any], tiny_model: Path, tiny_glue: Path, tmp_path: Path
+) -> None:
+    """The curve, what it was chosen on, and the adapter."""
+    from rankopt.training.trial import run_trial
+
+    run_trial(tiny_spec(training__steps=4), tmp_path)
+    words = ("compress", "adapter", "--out", "small", "--score-within", "0.5", "--model", tiny_model)
+    done = type_in(*words, "--task", "sst2", "--data-dir", tiny_glue)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy by size, chosen within 0.5" in done.stdout
+    assert "chosen on 12 examples, reported on the other 12" in done.stdout
+    assert (tmp_path / "small" / "adapter_config.json").is_file()
+
+
 def test_json(type_in: Any, adapter_of: Callable[..., Path]) -> None:
     adapter_of("plain")
     assert json.loads(type_in("analyze", "adapter", "--json").stdout)["kind"] == "LoRA"
@@ -91,7 +115,10 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         "an adapter must be an existing folder or a hub id (user/repository), got 'nowhere'",
     ),
     "an empty folder": (["analyze", "empty"], "empty: an adapter must have adapter_config.json, got none"),
-    "no size": (["compress", "adapter", "--out", "b"], "give one of --budget, --ratio, --energy and --rank, got none"),
+    "no size": (
+        ["compress", "adapter", "--out", "b"],
+        "give one of --budget, --ratio, --energy, --rank and --score-within, got none",
+    ),
     "two sizes": (["compress", "adapter", "--out", "b", "--ratio", "1", "--rank", "2"], "got --ratio and --rank"),
     "a share above one": (
         ["compress", "adapter", "--out", "b", "--energy", "95"],
@@ -101,8 +128,13 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "an output that exists": (["compress", "adapter", "--out", "empty", "--ratio", "1"], "--out must not exist yet"),
     "texts without a model": (
         ["compress", "adapter", "--out", "b", "--ratio", "1", "--calibrate", "t.txt"],
-        "give --calibrate and --model together",
+        "give --model together with --calibrate or --score-within",
     ),
+    "a tolerance without examples": (
+        ["compress", "adapter", "--out", "b", "--score-within", "0.1", "--model", "m"],
+        "give --score-within together with one of --data and --task",
+    ),
+    "an unknown server": (["compress", "adapter", "--out", "b", "--rank", "1", "--for", "tgi"], "--for must be one of"),
     "one to merge": (["merge", "adapter", "--out", "b"], "merge needs several adapters, or one adapter and --model"),
     "two into a model": (
         ["merge", "adapter", "adapter", "--out", "b", "--model", "m"],
