@@ -6,12 +6,13 @@ sentences whose label is a rule that such a model can learn.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,27 @@ collect_ignore = ["bench"]  # programs that import one another as scripts do
 def _one_thread() -> None:
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _warm_workers() -> Iterator[None]:
+    """Workers that tests start from this process are forked from a warm one; `test_main` and `test_run` start cold."""
+    import warm_process
+
+    context = multiprocessing.get_context
+
+    def warm(method: str | None = None) -> Any:
+        return warm_process.WarmContext if method == "spawn" else context(method)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiprocessing, "get_context", warm)
+        yield
+
+
+@pytest.fixture
+def cold_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers start as they do for a user."""
+    monkeypatch.setattr(multiprocessing, "get_context", multiprocessing.context._default_context.get_context)
 
 
 @pytest.fixture(scope="session")
@@ -197,7 +219,7 @@ def plain_environment() -> dict[str, str]:
 def finished(
     tmp_path_factory: pytest.TempPathFactory,
     tiny_trial: Callable[..., dict[str, Any]],
-    rankopt: Callable[..., subprocess.CompletedProcess[str]],
+    warm: Callable[..., subprocess.CompletedProcess[str]],
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A folder in which `rankopt run` has run the study `tiny` with two workers and W&B offline, and what it printed:
     two allocators by two seeds, four trials. Look, and leave it as it is."""
@@ -206,6 +228,6 @@ def finished(
     folder = tmp_path_factory.mktemp("finished")
     space = {"allocator": [{"name": "uniform"}, {"name": "dylora"}], "seed": [0, 1]}
     write({"name": "tiny", "base": tiny_trial(), "space": space}, folder / "tiny.yaml")
-    done = rankopt("run", "tiny.yaml", "--workers", 2, "--wandb", "offline", cwd=folder)
+    done = warm("run", "tiny.yaml", "--workers", 2, "--wandb", "offline", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done

@@ -55,7 +55,7 @@ def valid_study(tiny_study: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def searched(
-    tmp_path_factory: pytest.TempPathFactory, tiny_trial: Callable[..., dict[str, Any]], rankopt: Rankopt
+    tmp_path_factory: pytest.TempPathFactory, tiny_trial: Callable[..., dict[str, Any]], warm: Rankopt
 ) -> Path:
     """A folder with a finished search of ten short trials; its artifacts are in a separate folder."""
     from rankopt.core.yaml import write
@@ -68,7 +68,7 @@ def searched(
         "search": {"name": "random", "trials": 10},
     }
     write(study, folder / "look.yaml")
-    done = rankopt("run", "look.yaml", "--wandb", "disabled", "--artifacts", "shared", cwd=folder)
+    done = warm("run", "look.yaml", "--wandb", "disabled", "--artifacts", "shared", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "study look: 10 trials by random, 0 complete" in done.stdout
     assert done.stdout.splitlines()[-2].startswith("10 complete, 0 pruned, 0 failed, 0 running, 0 waiting")

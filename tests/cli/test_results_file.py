@@ -27,7 +27,7 @@ Rankopt = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def halves(
-    tmp_path_factory: pytest.TempPathFactory, tiny_trial: Callable[..., dict[str, Any]], rankopt: Rankopt
+    tmp_path_factory: pytest.TempPathFactory, tiny_trial: Callable[..., dict[str, Any]], warm: Rankopt
 ) -> tuple[Path, Path]:
     """Two folders in which `rankopt run` ran one half each of the study `half`, and exported it to results.jsonl."""
     folders = []
@@ -35,9 +35,9 @@ def halves(
         folder = tmp_path_factory.mktemp(f"half{seed}")
         base = tiny_trial(training={"steps": 2, "batch_size": 16, "lr": 5e-3})
         write({"name": "half", "base": base, "space": {"seed": [0, 1]}}, folder / "half.yaml")
-        done = rankopt("run", "half.yaml", "--wandb", "disabled", "--set", f"seed=[{seed}]", cwd=folder)
+        done = warm("run", "half.yaml", "--wandb", "disabled", "--set", f"seed=[{seed}]", cwd=folder)
         assert done.returncode == 0, done.stdout + done.stderr
-        done = rankopt("results", "export", "half", "--out", "results.jsonl", cwd=folder)
+        done = warm("results", "export", "half", "--out", "results.jsonl", cwd=folder)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == "results.jsonl: 1 results\n"
         folders.append(folder)
@@ -73,7 +73,7 @@ def test_report_of_a_file_equals_that_of_the_storage(finished: tuple[Path, Any],
     assert stored == filed
 
 
-def test_import_continues_a_study(halves: tuple[Path, Path], here: Rankopt, rankopt: Rankopt, tmp_path: Path) -> None:
+def test_import_continues_a_study(halves: tuple[Path, Path], here: Rankopt, warm: Rankopt, tmp_path: Path) -> None:
     """`run` on a new machine trains only what no file has; importing twice adds nothing."""
     shutil.copy(halves[0] / "half.yaml", tmp_path)
     first, second = (folder / "results.jsonl" for folder in halves)
@@ -83,7 +83,7 @@ def test_import_continues_a_study(halves: tuple[Path, Path], here: Rankopt, rank
     done = here("results", "import", first, second, cwd=tmp_path)
     assert done.stdout == "study half: 1 results added, 1 there already, 2 in all\n"
     assert "2 complete, 0 failed" in here("show", "half", cwd=tmp_path).stdout
-    done = rankopt("run", "half.yaml", "--wandb", "disabled", cwd=tmp_path)
+    done = warm("run", "half.yaml", "--wandb", "disabled", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "study half: 2 trials, 0 new, 2 complete" in done.stdout
     assert not list((tmp_path / "runs" / "half").glob("trials/*"))
@@ -114,7 +114,7 @@ def test_report_needs_a_study_or_a_file(here: Rankopt, tmp_path: Path) -> None:
 
 
 def test_run_keeps_a_results_file(
-    tiny_trial: Callable[..., dict[str, Any]], rankopt: Rankopt, here: Rankopt, tmp_path: Path
+    tiny_trial: Callable[..., dict[str, Any]], warm: Rankopt, here: Rankopt, tmp_path: Path
 ) -> None:
     """Killed in the middle, it leaves a valid file; on another machine, without the storage, the rest is run."""
     base = tiny_trial(training={"steps": 40, "batch_size": 16, "lr": 5e-3})
@@ -145,7 +145,7 @@ def test_run_keeps_a_results_file(
     other.mkdir()
     shutil.copy(tmp_path / "kept.yaml", other)
     shutil.copy(path, other)
-    ended = rankopt("run", "kept.yaml", "--wandb", "disabled", "--results", "r.jsonl", cwd=other)
+    ended = warm("run", "kept.yaml", "--wandb", "disabled", "--results", "r.jsonl", cwd=other)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert f"study kept: 4 trials, {4 - len(recorded)} new, {len(recorded)} complete" in ended.stdout
     exported = here("results", "export", "kept", "--out", "again.jsonl", cwd=other)
@@ -154,13 +154,13 @@ def test_run_keeps_a_results_file(
 
 
 def test_a_results_file_that_would_lose_results_is_refused(
-    halves: tuple[Path, Path], rankopt: Rankopt, tmp_path: Path
+    halves: tuple[Path, Path], warm: Rankopt, tmp_path: Path
 ) -> None:
     """`run --results` reads the file before it replaces it; nothing is trained and the file stays as it is."""
     shutil.copy(halves[0] / "half.yaml", tmp_path)
     text = (halves[0] / "results.jsonl").read_text() + "{\n"
     (tmp_path / "r.jsonl").write_text(text)
-    done = rankopt("run", "half.yaml", "--wandb", "disabled", "--results", "r.jsonl", cwd=tmp_path)
+    done = warm("run", "half.yaml", "--wandb", "disabled", "--results", "r.jsonl", cwd=tmp_path)
     assert done.returncode == 2
     first, second = done.stderr.splitlines()[-2:]
     assert first.startswith("rankopt: r.jsonl:3: must be a JSON object")

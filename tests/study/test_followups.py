@@ -45,11 +45,11 @@ def opened(folder: Path) -> StudyStore:
     return store
 
 
-def test_everything_once(shot: Path, rankopt: Callable[..., Any]) -> None:
+def test_everything_once(shot: Path, warm: Callable[..., Any]) -> None:
     """Two workers train two super-networks and, of each, a uniform and an evolved pattern, once where they are the same
     pattern; once more runs nothing, and the report misses nothing."""
     folder = shot.parent
-    done = rankopt("run", "shot.yaml", "--workers", "2", "--wandb", "disabled", cwd=folder)
+    done = warm("run", "shot.yaml", "--workers", "2", "--wandb", "disabled", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     store = opened(folder)
     supers = [one for one in store.results() if one.spec["allocator"]["name"] == "nested"]
@@ -73,9 +73,9 @@ def test_everything_once(shot: Path, rankopt: Callable[..., Any]) -> None:
         assert sum(ranks.values()) == point.pattern.total
     # the own one is from before the recovery, the others from after it
     assert any(not torch.equal(adapters[0][name], head) for name, head in adapters[1].items() if "lora" not in name)
-    more = rankopt("run", "shot.yaml", "--wandb", "disabled", cwd=folder)
+    more = warm("run", "shot.yaml", "--wandb", "disabled", cwd=folder)
     assert f"{count} trials, 0 new, {count} complete" in more.stdout
-    report = rankopt("report", "shot", "--out", "page", cwd=folder)
+    report = warm("report", "shot", "--out", "page", cwd=folder)
     assert report.returncode == 0, report.stdout + report.stderr
     text = (folder / "page" / "report.md").read_text()
     assert "Kendall's tau" in text
@@ -83,11 +83,11 @@ def test_everything_once(shot: Path, rankopt: Callable[..., Any]) -> None:
     assert "outside the study's plan" not in text
 
 
-def test_what_fell_between_a_result_and_its_queue_is_made_up_for(shot: Path, rankopt: Callable[..., Any]) -> None:
+def test_what_fell_between_a_result_and_its_queue_is_made_up_for(shot: Path, warm: Callable[..., Any]) -> None:
     """The super-network is recorded, its worker gone before the queue: whoever comes next queues the patterns, once."""
     folder = shot.parent
     words = ("--set", "search.retrain=[]", "--wandb", "disabled")
-    assert rankopt("run", "shot.yaml", *words, cwd=folder).returncode == 0
+    assert warm("run", "shot.yaml", *words, cwd=folder).returncode == 0
     store = opened(folder)
     assert len(store.trials(TrialState.COMPLETE)) == 2
     spec = store.spec()
@@ -97,7 +97,7 @@ def test_what_fell_between_a_result_and_its_queue_is_made_up_for(shot: Path, ran
     waiting = store.trials(TrialState.WAITING)
     assert {trial.user_attrs[SPEC]["allocator"]["name"] for trial in waiting} == {"uniform"}
     assert not any(RESULT in trial.user_attrs or SKIPPED in trial.user_attrs for trial in waiting)
-    done = rankopt("run", "shot.yaml", "--set", "search.retrain=[uniform]", "--wandb", "disabled", cwd=folder)
+    done = warm("run", "shot.yaml", "--set", "search.retrain=[uniform]", "--wandb", "disabled", cwd=folder)
     assert done.stdout.splitlines()[-2].startswith("4 complete, 0 failed, 0 running, 0 waiting")
 
 
@@ -143,17 +143,17 @@ def test_the_best_tuned_value_is_used_at_all_seeds(
     assert len(store.plan()) == 8
 
 
-def test_a_tuned_study_runs_once_and_is_reported(tiny_study: Callable[..., Path], rankopt: Callable[..., Any]) -> None:
+def test_a_tuned_study_runs_once_and_is_reported(tiny_study: Callable[..., Path], warm: Callable[..., Any]) -> None:
     """Two workers; a run of the same file afterwards adds nothing; a baseline has one configuration at all budgets."""
     path = tiny_study(space={"tuner": [{"name": "lora"}, {"name": "head"}], "budget.mean_rank": [1, 2], "seed": [0, 1]})
     data = YAML().load(path)
     YAML().dump({**data, "tune": {"training.lr": [5e-3, 1e-2]}}, path)
-    done = rankopt("run", path, "--workers", "2", "--wandb", "disabled", cwd=path.parent)
+    done = warm("run", path, "--workers", "2", "--wandb", "disabled", cwd=path.parent)
     count = 3 * 2 + 3 * 2
     assert done.stdout.splitlines()[-2].startswith(f"{count} complete, 0 failed"), done.stdout + done.stderr
-    more = rankopt("run", path, "--wandb", "disabled", cwd=path.parent)
+    more = warm("run", path, "--wandb", "disabled", cwd=path.parent)
     assert f"{count} trials, 0 new, {count} complete" in more.stdout
-    report = rankopt("report", "tiny", "--out", "page", cwd=path.parent)
+    report = warm("report", "tiny", "--out", "page", cwd=path.parent)
     assert report.returncode == 0, report.stdout + report.stderr
     text = (path.parent / "page" / "report.md").read_text()
     assert "## Tuning" in text

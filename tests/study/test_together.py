@@ -55,11 +55,11 @@ def assert_alike(mine: TrialResult, other: TrialResult) -> None:
 
 
 def test_the_results_are_those_of_one_by_one(
-    finished: tuple[Path, Any], rankopt: Callable[..., Any], tmp_path: Path
+    finished: tuple[Path, Any], warm: Callable[..., Any], tmp_path: Path
 ) -> None:
     """The study of the fixture once more, three at once, W&B runs side by side: the same four results to rounding."""
     study = finished[0] / "tiny.yaml"
-    done = rankopt("run", study, "--together", 3, "--wandb", "offline", cwd=tmp_path)
+    done = warm("run", study, "--together", 3, "--wandb", "offline", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "W&B" not in done.stdout
     assert len(list((tmp_path / "runs" / "tiny" / "wandb").glob("offline-run-*"))) == 5
@@ -72,13 +72,13 @@ def test_the_results_are_those_of_one_by_one(
 
 
 def test_one_that_diverges_fails_alone(
-    tiny_study: Callable[..., Path], rankopt: Callable[..., Any], tmp_path: Path
+    tiny_study: Callable[..., Path], warm: Callable[..., Any], tmp_path: Path
 ) -> None:
     """Its failure is recorded; the others of the stack complete."""
     # a decay of lr * weight_decay = 1e6 per step makes the weights overflow
     rates = [[5.0e-3, 0.0], [1000.0, 1000.0], [1.0e-3, 0.0]]
     path = tiny_study(space={"training.lr, training.weight_decay": rates})
-    done = rankopt("run", path, "--together", 3, "--wandb", "disabled", cwd=tmp_path)
+    done = warm("run", path, "--together", 3, "--wandb", "disabled", cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     results = store_in(tmp_path).results()
     assert [result.status for result in results] == ["complete", "failed", "complete"]

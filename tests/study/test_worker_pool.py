@@ -22,6 +22,7 @@ from rankopt.study.devices import VISIBLE
 from rankopt.study.job import Job, RunOptions
 from rankopt.study.worker_pool import WorkerPool
 
+pytestmark = pytest.mark.usefixtures("cold_workers")
 JOB = Job(0, "none", RunOptions("sqlite://", Path()))
 
 
