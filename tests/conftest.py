@@ -6,6 +6,7 @@ sentences whose label is a rule that such a model can learn.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import random
@@ -36,6 +37,12 @@ collect_ignore = ["bench"]  # programs that import one another as scripts do
 def _one_thread() -> None:
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_old_is_collected() -> None:
+    """Every training ends with a garbage collection, which would look at all that was imported."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

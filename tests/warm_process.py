@@ -5,6 +5,7 @@ A start takes milliseconds instead of seconds. What the processes do is unchange
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -115,6 +116,7 @@ def _run(words: list[str], cwd: Path, out: Path, err: Path, environment: dict[st
     os.sched_getaffinity = lambda pid: {0}
     fork = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method=None: fork  # type: ignore[assignment,return-value]
+    gc.freeze()
     sys.argv = ["rankopt", *words]
     exec(prelude, {})
     from rankopt.__main__ import main

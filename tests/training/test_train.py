@@ -121,7 +121,7 @@ def test_a_model_that_breaks_on_held_out_data_fails(tiny_spec: Spec, tmp_path: P
 
 
 NURSERY = """
-import json, os, signal, sys
+import gc, json, os, signal, sys
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
@@ -133,6 +133,7 @@ from rankopt.training.trial import run_trial
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 
+gc.freeze()
 for line in sys.stdin:
     order = json.loads(line)
     child = os.fork()
