@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rankopt.core.study_spec import StudySpec
-from rankopt.study.results_records import AnyRecord, Entry
+from rankopt.study.results_format import AnyRecord, Entry
 
 BASE = {"task": {"name": "rte"}, "allocator": {"name": "uniform"}, "budget": {"mean_rank": 2}}
 

@@ -22,7 +22,7 @@ FILES = "task.data."
 
 
 class Row(Record):
-    """One training in a black box; the public format has one row a line, see `study.results_records`.
+    """One training in a black box; the public format has one row a line, see `study.results_format`.
 
     Attributes:
         task: name of the task.

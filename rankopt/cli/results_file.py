@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rankopt.core.study_spec import StudySpec
     from rankopt.core.trial_spec import TrialSpec
     from rankopt.study.results_file import Reading
+    from rankopt.study.results_format import AnyRecord
     from rankopt.study.results_merge import Merged
-    from rankopt.study.results_records import AnyRecord
     from rankopt.study.storage import StudyStore
 
 app = typer.Typer(help="Export results to a portable file, or import them.", no_args_is_help=True)
@@ -70,7 +70,7 @@ def export(
         if study is None:
             raise ValueError("results export needs a STUDY, or results files: --from results.jsonl")
         from rankopt.study.results_file import Reading
-        from rankopt.study.transfer import store_records
+        from rankopt.study.results_transfer import store_records
 
         store, _ = open_store(study, storage, directory, artifacts)
         records, reading = store_records(store, predictions=predictions), Reading()
@@ -81,7 +81,7 @@ def export(
 def _write(records: list[AnyRecord], out: Path, form: str, predictions: bool) -> str:
     """Write records in a form; returns a line that says what was written."""
     from rankopt.study.results_file import write_results
-    from rankopt.study.results_records import TrialRecord
+    from rankopt.study.results_format import TrialRecord
 
     trials = [record for record in records if isinstance(record, TrialRecord)]
     planned = [record.value for record in trials if record.planned]
@@ -128,7 +128,7 @@ def import_(
     the exit code is 2.
     """
     from rankopt.study.results_file import read_results
-    from rankopt.study.transfer import add_records
+    from rankopt.study.results_transfer import add_records
 
     reading = read_results(files)
     store = _destination(reading, into, storage, directory)

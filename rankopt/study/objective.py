@@ -29,8 +29,8 @@ from rankopt.study.events import Event, LogMessage, Message, TrialAdvanced, Tria
 from rankopt.study.job import Job
 from rankopt.study.plan import InvalidTrialError, validated
 from rankopt.study.proposals import propose
-from rankopt.study.records import read_result
 from rankopt.study.storage import StudyStore
+from rankopt.study.stored_records import read_result
 from rankopt.study.tracking import Tracker
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from rankopt.core.space import Dimension, IntRange, settle
-from rankopt.study.records import shown
+from rankopt.study.stored_records import shown
 
 
 def propose(space: Mapping[str, Dimension], trial: optuna.Trial) -> dict[str, Any]:

@@ -35,8 +35,8 @@ from rankopt.study.attempts import (
     proposal_state,
 )
 from rankopt.study.process import this_process
-from rankopt.study.records import shown
 from rankopt.study.storage import StudyStore
+from rankopt.study.stored_records import shown
 
 NOT_REPEATED = ("artifacts:", "constraints:")
 """System attributes of Optuna that a requeued attempt does not inherit."""

@@ -1,4 +1,4 @@
-"""Reading and writing results files; `results_records` documents the format."""
+"""Reading and writing results files; `results_format` documents the format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rankopt.analysis.blackbox import Row
 from rankopt.core.errors import first_line, shown, violations
 from rankopt.core.folders import new_file
-from rankopt.study.results_records import (
+from rankopt.study.results_format import (
     CURE,
     KINDS,
     SCHEMA,

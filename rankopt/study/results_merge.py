@@ -13,7 +13,7 @@ from rankopt.core.result import TrialResult
 from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
-from rankopt.study.results_records import (
+from rankopt.study.results_format import (
     AnyRecord,
     Entry,
     ProposalRecord,

@@ -22,9 +22,9 @@ from rankopt.study.devices import described
 from rankopt.study.events import TrialEnded, WorkerStopped
 from rankopt.study.followups import follow, follows
 from rankopt.study.job import Job, RunOptions
+from rankopt.study.live_results_file import ResultsRecorder
 from rankopt.study.progress import Display
 from rankopt.study.queue import enqueue, retry_failed
-from rankopt.study.recorder import ResultsRecorder
 from rankopt.study.recovery import RETRIES, recover
 from rankopt.study.storage import StudyStore
 from rankopt.study.tracking import check_wandb_mode, publish_study

@@ -35,8 +35,8 @@ from rankopt.study.attempts import (
 )
 from rankopt.study.database import Say, open_database
 from rankopt.study.job import GRACE, HEARTBEAT
-from rankopt.study.records import check_same_search, read_result, read_study
 from rankopt.study.storage_url import masked
+from rankopt.study.stored_records import check_same_search, read_result, read_study
 
 FAILURES = 10
 """A search gives up after as many failed proposals as it has trials, but not before this number."""

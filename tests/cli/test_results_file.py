@@ -17,7 +17,7 @@ from conftest import plain_environment
 
 from rankopt.core.yaml import write
 from rankopt.study.results_file import read_results
-from rankopt.study.results_records import TrialRecord
+from rankopt.study.results_format import TrialRecord
 
 # the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

@@ -14,7 +14,7 @@ from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Point, TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
-from rankopt.study.results_records import AnyRecord, StudyRecord, TrialRecord
+from rankopt.study.results_format import AnyRecord, StudyRecord, TrialRecord
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
 

@@ -13,7 +13,7 @@ from results_data import BASE
 from rankopt.analysis.blackbox import Row
 from rankopt.core.result import TrialResult
 from rankopt.study.results_file import read_line, read_results, results_text, write_results
-from rankopt.study.results_records import AnyRecord, ProposalRecord, TrialRecord
+from rankopt.study.results_format import AnyRecord, ProposalRecord, TrialRecord
 
 Result = Callable[..., TrialResult]
 

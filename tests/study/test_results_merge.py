@@ -9,8 +9,8 @@ from results_data import BASE, entries, study
 
 from rankopt.core.result import TrialResult
 from rankopt.study.results_file import results_text
+from rankopt.study.results_format import AnyRecord, Entry, ProposalRecord, StudyRecord, TrialRecord
 from rankopt.study.results_merge import merge, of_study
-from rankopt.study.results_records import AnyRecord, Entry, ProposalRecord, StudyRecord, TrialRecord
 
 Result = Callable[..., TrialResult]
 

@@ -18,11 +18,11 @@ from rankopt.study import queue
 from rankopt.study.attempts import INTERIM, KEY, SPEC, keys, result_slot
 from rankopt.study.proposals import propose
 from rankopt.study.results_file import read_results, results_text, write_results
+from rankopt.study.results_format import Entry, ProposalRecord, TrialRecord
 from rankopt.study.results_merge import merge
-from rankopt.study.results_records import Entry, ProposalRecord, TrialRecord
+from rankopt.study.results_transfer import add_records, record_results, resume_from, store_records
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
-from rankopt.study.transfer import add_records, record_results, resume_from, store_records
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 

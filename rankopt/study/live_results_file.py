@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rankopt.core.errors import first_line
 from rankopt.study.database import is_storage_error
+from rankopt.study.results_transfer import record_results, resume_from
 from rankopt.study.storage import StudyStore
-from rankopt.study.transfer import record_results, resume_from
 
 PAUSE = 20.0
 """After a write, wait this many times its duration: writing a large file takes at most a twentieth of the time."""

@@ -11,12 +11,12 @@ import pytest
 
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
-from rankopt.study import recorder
-from rankopt.study.recorder import ResultsRecorder
-from rankopt.study.results_records import Entry, TrialRecord
+from rankopt.study import live_results_file
+from rankopt.study.live_results_file import ResultsRecorder
+from rankopt.study.results_format import Entry, TrialRecord
+from rankopt.study.results_transfer import add_records
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
-from rankopt.study.transfer import add_records
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -43,13 +43,13 @@ def test_the_file_is_written_at_once_and_after_results(
 ) -> None:
     """Not again within twenty times the duration of a write, unless it is the last time."""
     path = tmp_path / "out" / "r.jsonl"
-    monkeypatch.setattr(recorder, "PAUSE", 0.0)
+    monkeypatch.setattr(live_results_file, "PAUSE", 0.0)
     record = ResultsRecorder(store, path)
     assert lines(path) == 1
     add(store, result(store.spec().trial({"seed": 0})))
     assert record() == ""
     assert lines(path) == 2
-    monkeypatch.setattr(recorder, "PAUSE", 1e6)
+    monkeypatch.setattr(live_results_file, "PAUSE", 1e6)
     record()
     add(store, result(store.spec().trial({"seed": 1})))
     assert record() == ""

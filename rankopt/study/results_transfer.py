@@ -31,11 +31,11 @@ from rankopt.study.attempts import (
     result_slot,
 )
 from rankopt.study.predictions import stored_predictions
-from rankopt.study.records import check_same_search, shown
 from rankopt.study.results_file import read_results, write_results
+from rankopt.study.results_format import AnyRecord, Entry, ProposalRecord, StudyRecord, TrialRecord
 from rankopt.study.results_merge import Merged, merge
-from rankopt.study.results_records import AnyRecord, Entry, ProposalRecord, StudyRecord, TrialRecord
 from rankopt.study.storage import StudyStore
+from rankopt.study.stored_records import check_same_search, shown
 
 STORAGE = "the storage"
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}

@@ -12,8 +12,8 @@ from rankopt.core.local_files import without_folders
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.study.results_file import read_line, results_text
+from rankopt.study.results_format import AnyRecord, StudyRecord, TrialRecord
 from rankopt.study.results_merge import merge
-from rankopt.study.results_records import AnyRecord, StudyRecord, TrialRecord
 
 Result = Callable[..., TrialResult]
 

@@ -12,8 +12,8 @@ from stored_study import created, record
 
 from rankopt.study.attempts import KEY, RESULT, SPEC
 from rankopt.study.queue import enqueue
-from rankopt.study.records import read_result, shown
 from rankopt.study.storage import StudyStore
+from rankopt.study.stored_records import read_result, shown
 
 # the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
