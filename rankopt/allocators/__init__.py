@@ -5,6 +5,7 @@ from __future__ import annotations
 from rankopt.allocators.adalora import AdaLoRA
 from rankopt.allocators.alora import ALoRA
 from rankopt.allocators.annealed import Annealed
+from rankopt.allocators.autolora import AutoLoRA
 from rankopt.allocators.base import Allocator
 from rankopt.allocators.dora_dynamic import DoRADynamic
 from rankopt.allocators.dylora import DyLoRA
@@ -52,6 +53,7 @@ ALLOCATORS: dict[str, type[Allocator]] = {
     "sora": SoRA,
     "l0": L0,
     "salora": SaLoRA,
+    "autolora": AutoLoRA,
     "dylora": DyLoRA,
     "matryoshka": Matryoshka,
     "spectral": Spectral,

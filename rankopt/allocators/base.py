@@ -69,10 +69,11 @@ class LayerPass(NamedTuple):
 
 
 class Probe(Protocol):
-    """Passes over the first training batches, in the trial's own order, through the model as it stands.
+    """Passes over training batches, in the trial's own order, through the model as it stands.
 
     No dropout is applied. Weights, gradients and random generators are unchanged. Every call starts with the first
-    batch, and a batch's tensors are computed when the iterator reaches it. `training/probe.py` implements it.
+    batch, or with the first one after `after` optimiser steps. A batch's tensors are computed when the iterator reaches
+    it. `training/probe.py` implements it.
     """
 
     def mean_loss(self, batches: int) -> float:
@@ -81,7 +82,7 @@ class Probe(Protocol):
     def inputs(self, batches: int) -> Iterator[dict[str, Tensor]]:
         """For each batch, by forward passes: layer -> its inputs, `(tokens, in)`, padding excluded."""
 
-    def gradients(self, batches: int) -> Iterator[dict[str, LayerPass]]:
+    def gradients(self, batches: int, after: int = 0) -> Iterator[dict[str, LayerPass]]:
         """For each batch, by forward and backward passes: layer -> its inputs and output gradients."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rankopt.analysis.tuning import tuned
+from rankopt.analysis.tuning import Tuned, tuned
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
@@ -24,7 +24,8 @@ def follows(store: StudyStore, study: StudySpec) -> bool:
 def follow(store: StudyStore, trials: Trials | None = None) -> int:
     """Queue the combinations of the space and the trials that follow from the results; return how many were added.
 
-    What is queued is a pure function of the study and its results, so any worker may call this at any time.
+    What is queued is a pure function of the study and its results, so any worker may call this at any time. What
+    follows from a trial is planned right after it: a study that is stopped early then has complete configurations.
 
     Args:
         trials: the validated trials of the space; default: validate them here.
@@ -34,23 +35,32 @@ def follow(store: StudyStore, trials: Trials | None = None) -> int:
         return 0
     wanted = list(trials or ((assignment, validated(study.trial(assignment))) for assignment in study.assignments()))
     results = {result.key: result for result in store.results(planned=False)}
-    points = _tuned(study, wanted, results) if study.tune else _found(store, wanted, results)
-    return enqueue(store, [*wanted, *((point, validated(study.trial(point))) for point in points)])
-
-
-def _found(store: StudyStore, wanted: Trials, results: dict[str, TrialResult]) -> Iterator[dict[str, Any]]:
-    """What a search derives from the results of single trials."""
+    arms = tuned(study, results.values()) if study.tune else {}
+    planned: list[tuple[dict[str, Any], TrialSpec]] = []
     for assignment, spec in wanted:
-        result = results.get(spec.key)
-        if result is not None and result.status == "complete":
-            yield from store.search.follow(assignment, result)
+        planned.append((assignment, spec))
+        points = (
+            _chosen(study, assignment, arms.get(spec.key))
+            if study.tune
+            else _found(store, assignment, results.get(spec.key))
+        )
+        planned += ((point, validated(study.trial(point))) for point in points)
+    return enqueue(store, planned)
 
 
-def _tuned(study: StudySpec, wanted: Trials, results: dict[str, TrialResult]) -> Iterator[dict[str, Any]]:
-    """Every configuration whose tuning trials are finished, at its best values and all seeds."""
-    found = tuned(study, results.values())
-    for assignment, spec in wanted:
-        arm = found.get(spec.key)  # at the first combination only: one of them is the configuration's name
-        if arm is not None and arm.finished and arm.best is not None:
-            best = study.tunings()[arm.best]
-            yield from ({**assignment, **best, "seed": seed} for seed in study.seeds)
+def _found(store: StudyStore, assignment: dict[str, Any], result: TrialResult | None) -> Iterator[dict[str, Any]]:
+    """What a search derives from the result of a single trial."""
+    if result is not None and result.status == "complete":
+        yield from store.search.follow(assignment, result)
+
+
+def _chosen(study: StudySpec, assignment: dict[str, Any], arm: Tuned | None) -> Iterator[dict[str, Any]]:
+    """A configuration at its best values and all seeds, once its tuning trials are finished.
+
+    Args:
+        assignment: its first tuning trial.
+        arm: its tuning trials; None for the other ones.
+    """
+    if arm is not None and arm.finished and arm.best is not None:
+        best = study.tunings()[arm.best]
+        yield from ({**assignment, **best, "seed": seed} for seed in study.seeds)

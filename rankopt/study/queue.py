@@ -71,12 +71,19 @@ def propose(store: StudyStore) -> None:
 
 
 def take(store: StudyStore) -> optuna.Trial | None:
-    """Take a waiting attempt, first one that continues an earlier attempt; None when nothing waits.
+    """Take a waiting attempt, first one that continues an earlier attempt, then in the order of the plan; None when
+    nothing waits.
 
     The sampler of a search is built for each proposal from (seed, number of the proposal). Optuna stores no random
     state, so after a restart a sampler that served several proposals would propose other points.
     """
-    for attempt in sorted(store.trials(TrialState.WAITING), key=lambda t: (CONTINUES not in t.user_attrs, t.number)):
+    places = {key: place for place, key in enumerate(store.plan())} if store.search.trials is None else {}
+
+    def priority(attempt: FrozenTrial) -> tuple[bool, int, int]:
+        key = attempt.user_attrs.get(KEY, "")
+        return CONTINUES not in attempt.user_attrs, places.get(key, len(places)), attempt.number
+
+    for attempt in sorted(store.trials(TrialState.WAITING), key=priority):
         try:
             taken = store.storage.set_trial_state_values(attempt._trial_id, TrialState.RUNNING)
         except UpdateFinishedTrialError:

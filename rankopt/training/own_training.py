@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -176,9 +176,11 @@ class OwnTraining:
             apply_pattern(self.layers, self.hooks.allocator.finish(self.hooks.state, self.layers)[0])
             self.finished = True
 
-    def _on_device(self) -> list[Any]:
+    def _on_device(self, after: int) -> Iterator[Any]:
+        """The batches that were given; with `after`, in a cycle from that step's on."""
         device = next(self.net.parameters()).device
-        return [_to(batch, device) for batch in self._batches]
+        start = after % len(self._batches) if self._batches else 0
+        return (_to(batch, device) for batch in [*self._batches[start:], *self._batches[:start]])
 
     def _run(self, batch: Any) -> Tensor:
         return self._loss(self.net, batch)

@@ -31,7 +31,7 @@ class TrainingProbe:
     Args:
         net: the model.
         layers: its adapted layers.
-        batches: returns the training batches, on the model's device, from the first one.
+        batches: returns the training batches, on the model's device, that follow a number of optimiser steps.
         loss: runs the net on a batch and returns its mean loss.
     Attributes:
         batches_read: the largest number of batches read at once.
@@ -48,7 +48,7 @@ class TrainingProbe:
         >>> batch = {"x": torch.ones(4, 3), "labels": torch.tensor([0, 1, 0, 1])}
         >>> def loss(batch):
         ...     return nn.functional.cross_entropy(net(batch["x"]), batch["labels"])
-        >>> probe = TrainingProbe(net, {"fc": net.fc}, lambda: [batch, batch], loss)
+        >>> probe = TrainingProbe(net, {"fc": net.fc}, lambda after: [batch, batch], loss)
         >>> [tuple(inputs["fc"].shape) for inputs in probe.inputs(2)]
         [(4, 3), (4, 3)]
         >>> [tuple(seen["fc"].weight_gradient().shape) for seen in probe.gradients(1)]
@@ -58,7 +58,7 @@ class TrainingProbe:
     """
 
     def __init__(
-        self, net: nn.Module, layers: Layers, batches: Callable[[], Iterable[Batch]], loss: Callable[[Batch], Tensor]
+        self, net: nn.Module, layers: Layers, batches: Callable[[int], Iterable[Batch]], loss: Callable[[Batch], Tensor]
     ) -> None:
         self.net, self.layers, self.batches, self.loss = net, layers, batches, loss
         self.batches_read = self.passes = 0
@@ -78,8 +78,8 @@ class TrainingProbe:
             self.passes += 1
             yield {name: _rows(seen, batch) for name, seen in inputs.items()}
 
-    def gradients(self, batches: int) -> Iterator[dict[str, LayerPass]]:
-        for batch in self._first(batches):
+    def gradients(self, batches: int, after: int = 0) -> Iterator[dict[str, LayerPass]]:
+        for batch in self._first(batches, after):
             with self._recording() as (inputs, outputs), torch.enable_grad():
                 loss = self.loss(batch)
                 flat = list(itertools.chain.from_iterable(outputs.values()))
@@ -91,8 +91,8 @@ class TrainingProbe:
             self.passes += 2
             yield {name: LayerPass(_rows(seen, batch), _rows(slopes[name], batch)) for name, seen in inputs.items()}
 
-    def _first(self, count: int) -> Iterator[Batch]:
-        for number, batch in enumerate(itertools.islice(self.batches(), count), 1):
+    def _first(self, count: int, after: int = 0) -> Iterator[Batch]:
+        for number, batch in enumerate(itertools.islice(self.batches(after), count), 1):
             self.batches_read = max(self.batches_read, number)
             yield batch
 
@@ -144,11 +144,16 @@ def task_loss(adapted: Adapted, problem: Problem, precision: str) -> Callable[[B
     return loss
 
 
-def training_batches(adapted: Adapted, problem: Problem, data: Encoded, order: Order) -> Iterator[Batch]:
-    """A trial's micro-batches in its own order, one epoch after another, on the model's device."""
-    for epoch in itertools.count():
+def training_batches(adapted: Adapted, problem: Problem, data: Encoded, order: Order, skip: int = 0) -> Iterator[Batch]:
+    """A trial's micro-batches in its own order, one epoch after another, on the model's device.
+
+    Args:
+        skip: micro-batches to leave out.
+    """
+    first, skipped = divmod(skip, -(-len(order) // order.batch_size))
+    for epoch in itertools.count(first):
         indices = order.indices(epoch)
-        for start in range(0, len(indices), order.batch_size):
+        for start in range(skipped * order.batch_size if epoch == first else 0, len(indices), order.batch_size):
             items = [data[int(i)] for i in indices[start : start + order.batch_size]]
             batch = problem.collate(items, adapted.tokenizer, adapted.net.config)
             yield {key: value.to(adapted.device) for key, value in batch.items()}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from torch import Tensor
 
 from rankopt.allocators.base import State
 from rankopt.core.pattern import RankPattern
@@ -18,6 +20,7 @@ from rankopt.training.checkpoint import latest, step_of
 from rankopt.training.evaluate import predict
 from rankopt.training.hooks import AllocatorHooks
 from rankopt.training.measure import Memory, peak_memory
+from rankopt.training.order import steps_to_batches
 from rankopt.training.prepare import Prepared
 from rankopt.training.probe import TrainingProbe, task_loss, training_batches
 from rankopt.training.trainer import TrialTrainer
@@ -120,10 +123,14 @@ def build_trainer(
 
 
 def _probe(prepared: Prepared) -> TrainingProbe:
-    adapted, precision = prepared.adapted, prepared.spec.training.precision
-    problem = prepared.task.problem
-    batches = partial(training_batches, adapted, problem, prepared.data.train, prepared.order)
-    return TrainingProbe(adapted.net, adapted.layers, batches, task_loss(adapted, problem, precision))
+    adapted, problem, training = prepared.adapted, prepared.task.problem, prepared.spec.training
+    order = prepared.order
+
+    def batches(after: int) -> Iterator[dict[str, Tensor]]:
+        skip = steps_to_batches(after, training.accumulation, -(-len(order) // order.batch_size))
+        return training_batches(adapted, problem, prepared.data.train, order, skip)
+
+    return TrainingProbe(adapted.net, adapted.layers, batches, task_loss(adapted, problem, training.precision))
 
 
 def _interim(prepared: Prepared, pattern: RankPattern) -> dict[str, float]:

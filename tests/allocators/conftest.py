@@ -53,9 +53,9 @@ def logits(model: Any) -> Tensor:
     return model(input_ids=IDS).logits
 
 
-def batches() -> Iterator[dict[str, Tensor]]:
-    """The batches of the training below, from the first step's."""
-    for step in itertools.count(1):
+def batches(after: int = 0) -> Iterator[dict[str, Tensor]]:
+    """The batches of the training below, from the first step's, or from the next one after some steps."""
+    for step in itertools.count(1 + after):
         rows = torch.arange(16) + 16 * (step % 2)
         yield {"input_ids": IDS[rows], "labels": LABELS[rows]}
 

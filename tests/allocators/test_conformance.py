@@ -47,6 +47,7 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "increlora": [{"grow": 2, "restart_warmup": 3}, {"warmup": 0, "final": 0, "interval": 2, "orthogonality": 0.0}],
     "elalora": [{"interval": 2, "most": 1, "candidates": 1}, {"warmup": 0, "final": 0, "orthogonality": 0.0}],
     "flexlora": [{"interval": 2, "most": 1}, {"warmup": 0, "final": 0, "orthogonality": 0.0}],
+    "autolora": [{"gate_lr": 0.3, "final": 4}],
     "alora": [{"warmup": 2, "interval": 3, "rounds": 3, "most": 2}, {"warmup": 0, "interval": 1, "batches": 2}],
     "sora": [{"initial": 2.5, "warmup": 0.0, "final": 0.0}, {"xi": 0.01, "l1": 0.0}],
     "l0": [{"final": 6, "weight": 0.0}, {"open": 0.5, "weight": 5.0}],

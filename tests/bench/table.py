@@ -24,6 +24,7 @@ ENOUGH = 5
 STEP = "frozen model, forward and backward"
 LEAN = "the same with rankopt's dropout, roundings and last block"
 EXTRA = {
+    "autolora": "a forward and a backward pass of another batch while gates are learned",
     "alora": "two forward passes for every component in a round",
     "increlora": "the gradient of every whole weight while layers grow",
 }

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from optuna.trial import TrialState
+from optuna.trial import Trial, TrialState
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from rankopt.analysis.oneshot import oneshot
 from rankopt.core.spec import decode
+from rankopt.core.study_spec import TUNING_SEED
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.attempts import KEY, RESULT, SKIPPED, SPEC
 from rankopt.study.export import export_adapter
@@ -105,41 +106,35 @@ TUNED = {"tune": {"training.lr": [1e-3, 2e-3]}}
 SPACE = {"allocator": [{"name": "uniform"}, {"name": "dylora"}], "seed": [0, 1]}
 
 
-def complete_waiting(store: StudyStore, result: Callable[..., Any], scores: dict[float, float]) -> int:
-    """Complete whatever waits, with a score by learning rate; returns how many there were."""
-    count = 0
-    while trial := take(store):
-        spec = decode(TrialSpec, trial.user_attrs[SPEC])
-        found = result(spec, scores[spec.training.lr])
-        trial.set_user_attr(RESULT, found.model_dump(mode="json"))
-        store.study.tell(trial, [found.score("search"), found.own.kept])
-        count += 1
-    return count
+def complete(store: StudyStore, trial: Trial, result: Callable[..., Any], scores: dict[float, float]) -> TrialSpec:
+    """Complete an attempt, with a score by learning rate."""
+    spec = decode(TrialSpec, trial.user_attrs[SPEC])
+    found = result(spec, scores[spec.training.lr])
+    trial.set_user_attr(RESULT, found.model_dump(mode="json"))
+    store.study.tell(trial, [found.score("search"), found.own.kept])
+    return spec
 
 
 @pytest.mark.parametrize(("scores", "best"), [((0.5, 0.7), 2e-3), ((0.7, 0.7), 1e-3)])
 def test_the_best_tuned_value_is_used_at_all_seeds(
     scores: tuple[float, float], best: float, study_of: Any, open_store: Any, result: Callable[..., Any]
 ) -> None:
+    """A configuration's own trials run before the next configuration is tuned."""
     study, trials = study_of(SPACE, **TUNED)
     store = open_store()
     store.create(study)
-    assert follow(store, trials) == 4
     by_rate = dict(zip((1e-3, 2e-3), scores, strict=True))
-    one = take(store)
-    assert one is not None
-    spec = decode(TrialSpec, one.user_attrs[SPEC])
-    one.set_user_attr(RESULT, result(spec, by_rate[spec.training.lr]).model_dump(mode="json"))
-    store.study.tell(one, [0.5, 24])
-    assert follow(store) == 0  # the configuration's other trial is missing
-    assert complete_waiting(store, result, by_rate) == 3
-    assert follow(store) == 4
-    final = [decode(TrialSpec, trial.user_attrs[SPEC]) for trial in store.trials(TrialState.WAITING)]
-    assert {(spec.method.name, spec.seed, spec.training.lr) for spec in final} == {
-        (name, seed, best) for name in ("uniform", "dylora") for seed in (0, 1)
-    }
-    assert complete_waiting(store, result, by_rate) == 4
-    assert follow(store) == 0
+    assert follow(store, trials) == 4
+    done, added = [], []
+    while trial := take(store):
+        done.append(complete(store, trial, result, by_rate))
+        added.append(follow(store))
+    assert added == [0, 2, 0, 0, 0, 2, 0, 0]
+    assert [(spec.method.name, spec.seed, spec.training.lr) for spec in done] == [
+        (name, seed, rate)
+        for name in ("uniform", "dylora")
+        for seed, rate in ((TUNING_SEED, 1e-3), (TUNING_SEED, 2e-3), (0, best), (1, best))
+    ]
     assert len(store.plan()) == 8
 
 

@@ -117,6 +117,37 @@ def test_two_workers_run_everything_once(finished: tuple[Path, Any], rankopt: Ca
     assert time.monotonic() - began < 60
 
 
+def test_kills_change_no_tuned_choice(
+    start: Callable[..., Command], tiny_study: Callable[..., Path], warm: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Killed while it tunes, and once more after the choice: the same rates and results as a study without a kill."""
+    for name in ("killed", "whole"):
+        path = tiny_study(name, training={**LONG, "steps": 40})
+        path.write_text(path.read_text() + "tune: {training.lr: [1.0e-3, 2.0e-2]}\n")
+    for complete in (1, 3):  # two tuning trials, then two seeds at the better rate
+        process = start("run", "killed.yaml", *QUICKLY, "--checkpoint-steps", "1")
+        wait_for(
+            lambda complete=complete: (
+                running_with_checkpoint(tmp_path, "killed")
+                and complete_keys(store_in(tmp_path, "killed")).total() >= complete
+            ),
+            process,
+        )
+        process.kill()
+        assert complete_keys(store_in(tmp_path, "killed")).total() < 4, "it was killed too late"
+    for name in ("killed", "whole"):
+        done = warm("run", f"{name}.yaml", *QUICKLY, cwd=tmp_path)
+        assert done.stdout.splitlines()[-1].startswith("4 complete, 0 failed, 0 running, 0 waiting"), done.stdout
+    killed, whole = (
+        {result.key: without_seconds(result) for result in store_in(tmp_path, name).results()}
+        for name in ("killed", "whole")
+    )
+    assert killed == whole
+    rates = {result["spec"]["training"]["lr"] for result in whole.values() if result["spec"].get("seed", 0) < 2}
+    assert len(whole) == 4
+    assert len(rates) == 1
+
+
 def test_leftovers_of_finished_trials_are_removed(open_store: Any, study_of: Any, result: Any) -> None:
     """A kill between the record of a result and the clean-up leaves the trial's folder; the next run removes it, and
     keeps that of a trial that will continue."""

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from rankopt.training.prepare import Prepared, prepare
 from rankopt.training.probe import TrainingProbe, task_loss, training_batches
-from rankopt.training.train import build_trainer
+from rankopt.training.train import _probe, build_trainer
 
 Spec = Callable[..., Any]
 
@@ -23,7 +23,7 @@ def probe_of(prepared: Prepared) -> TrainingProbe:
     return TrainingProbe(
         adapted.net,
         adapted.layers,
-        lambda: training_batches(adapted, prepared.task.problem, prepared.data.train, prepared.order),
+        lambda skip: training_batches(adapted, prepared.task.problem, prepared.data.train, prepared.order, skip),
         task_loss(adapted, prepared.task.problem, "fp32"),
     )
 
@@ -49,6 +49,21 @@ def test_batches_are_those_of_training(tiny_spec: Spec, tmp_path: Path) -> None:
     stream = training_batches(prepared.adapted, prepared.task.problem, prepared.data.train, prepared.order)
     assert [next(stream)["input_ids"].tolist() for _ in range(6)] == seen[:6]
     assert len(seen) == 6, "three micro-batches in each of two epochs"
+    problem, data = prepared.task.problem, prepared.data.train
+    for skip in range(6):
+        rest = training_batches(prepared.adapted, problem, data, prepared.order, skip)
+        assert next(rest)["input_ids"].tolist() == seen[skip]
+
+
+def test_batches_after_a_step(tiny_spec: Spec) -> None:
+    """`after` counts optimiser steps: here two micro-batches, and one at the end of an epoch of three."""
+    prepared = prepare(tiny_spec(training={"steps": 4, "batch_size": 32, "accumulation": 2}))
+    probe = _probe(prepared)
+    name = next(iter(prepared.adapted.layers))
+    for after, first in enumerate((0, 2, 3, 5)):
+        stream = training_batches(prepared.adapted, prepared.task.problem, prepared.data.train, prepared.order, first)
+        (seen,) = probe.gradients(1, after)
+        assert len(seen[name].inputs) == int(next(stream)["attention_mask"].sum())
 
 
 def test_inputs(tiny_spec: Spec) -> None:

@@ -36,6 +36,7 @@ ARMS: dict[str, Any] = {
     "prefix": {"name": "prefix", "tokens": 3},
     "ia3": {"name": "peft", "config": {"peft_type": "IA3"}},
     "adalora": {"name": "peft", "config": ADALORA},
+    "dora": {"name": "peft", "config": {"peft_type": "LORA", "r": 2, "use_dora": True, "target_modules": "all-linear"}},
     "eva": {"name": "peft", "config": {"peft_type": "LORA", "r": 2, "init_lora_weights": "eva"}},
     "lora + prefix": [LORA, {"name": "prefix", "tokens": 3}],
     "lora + adapter": [LORA, {"name": "adapter", "width": 4}],
@@ -83,7 +84,7 @@ def test_trials_of_one_process_do_not_change_one_anothers_weights(tiny_spec: Spe
     assert without_seconds(first) == without_seconds(last)
 
 
-@pytest.mark.parametrize("arm", ["ia3", "prefix", "adalora"])
+@pytest.mark.parametrize("arm", ["ia3", "prefix", "adalora", "dora"])
 def test_logits_equal_those_of_a_plain_script_with_peft(arm: str, tiny_spec: Spec, tmp_path: Path) -> None:
     """Same start, batches, steps and schedule, with PEFT and torch alone; the saved adapter gives them too."""
     spec = tiny_spec(tuner=ARMS[arm], training__steps=8, training__clip=1.0)
