@@ -154,7 +154,7 @@ def test_loss_is_the_mean_over_the_first_batches(tiny_spec: Spec) -> None:
     assert net.training
     assert torch.equal(torch.get_rng_state(), random)
     assert (probe.batches_read, probe.passes) == (2, 4)
-    stream = probe_of(prepared).batches()
+    stream = probe_of(prepared).batches(0)
     batches, net = list(itertools.islice(stream, 2)), net.eval()
     with torch.no_grad():
         logits = torch.cat([net(**inputs_of(batch)).logits for batch in batches])
