@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.adam import adam
 from rankopt.allocators.base import Allocator, LayerPass, Probe, State, Steps, start_pattern, steps_of
-from rankopt.allocators.gates import generous_rank, settle
+from rankopt.allocators.shared.adam import adam
+from rankopt.allocators.shared.gates import generous_rank, settle
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import Layers, shapes_of
