@@ -42,7 +42,7 @@ def test_a_run_is_the_plain_transcription(lab: Any) -> None:
         training.advance(step)
         for name, layer in training.layers.items():
             torch.testing.assert_close(layer.g[:4].detach(), 4 * beta[name].softmax(0).detach(), atol=1e-5, rtol=1e-4)
-    everything = [(float(4 * beta[name].softmax(0)[i]), name, i) for name in beta for i in range(4)]
+    everything = [(float(4 * beta[name].detach().softmax(0)[i]), name, i) for name in beta for i in range(4)]
     largest = {(name, i) for _, name, i in sorted(everything, reverse=True)[: 2 * len(beta)]}
     assert {(n, i) for n, it in training.layers.items() for i in it.m.nonzero().flatten().tolist()} == largest
     assert len({layer.rank for layer in training.layers.values()}) > 1
