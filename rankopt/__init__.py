@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from rankopt.adapters.spectra import spectrum
     from rankopt.api.adapt import adapt
     from rankopt.api.adapted_model import AdaptedModel
+    from rankopt.api.compare import compare
     from rankopt.api.compress_within import compress_within
     from rankopt.api.evaluate import evaluate
     from rankopt.api.study import Study
@@ -17,6 +18,7 @@ __all__ = [
     "Study",
     "__version__",
     "adapt",
+    "compare",
     "compress",
     "compress_within",
     "evaluate",
@@ -28,6 +30,7 @@ _HOMES = {
     "adapt": "api.adapt",
     "AdaptedModel": "api.adapted_model",
     "Study": "api.study",
+    "compare": "api.compare",
     "compress": "adapters.compress",
     "compress_within": "api.compress_within",
     "evaluate": "api.evaluate",

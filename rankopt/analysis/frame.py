@@ -55,7 +55,7 @@ def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFra
     complete = [result for result in results if result.status == "complete" and not defect(result)]
     specs = [decode(TrialSpec, result.spec) for result in complete]
     mixed = len({spec.budget.unit for spec in specs if spec.budget}) > 1
-    settings = labels([spec.task.name for spec in specs], [_surroundings(spec, mixed) for spec in specs])
+    settings = labels([spec.task.name for spec in specs], [surroundings(spec, mixed) for spec in specs])
     allocators = labels(
         [_name(spec) for spec in specs],
         [_method(spec) if spec.method.name != CONTROL else {} for spec in specs],
@@ -207,7 +207,8 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> Flat:
     return flat
 
 
-def _surroundings(spec: TrialSpec, mixed_units: bool) -> Flat:
+def surroundings(spec: TrialSpec, mixed_units: bool) -> Flat:
+    """What trials must share to be compared: model, task with its data, and the budget's unit if units are mixed."""
     data = spec.model_dump(mode="json")
     # a folder's path is not an experimental condition, its content is
     task = {key: value for key, value in data["task"].items() if key not in ("name", *_locations(spec))}

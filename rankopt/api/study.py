@@ -13,6 +13,7 @@ import pandas as pd
 
 from rankopt.analysis.frame import tidy
 from rankopt.analysis.search import Proposal, SearchRecord
+from rankopt.analysis.study_results import StudyResults
 from rankopt.core.study_file import StudyFile
 from rankopt.core.study_spec import StudySpec
 from rankopt.report import write_report
@@ -144,12 +145,26 @@ class Study:
         store, spec = self._open()
         return report_of(store, spec, Path(folder) if folder else self.folder / "report")
 
+    def stored(self) -> StudyResults:
+        """The study's results as its storage has them, for reports.
+
+        Raises:
+            ValueError: the study was not run.
+        """
+        return stored_results(*self._open())
+
     def _open(self) -> tuple[StudyStore, StudySpec]:
         return open_study(self.spec.name if self._storage else str(self._path), self._storage, self._directory)
 
 
 def report_of(store: StudyStore, spec: StudySpec, folder: Path) -> Path:
     """Write the report of a study that was run, and return its page."""
+    found = stored_results(store, spec)
+    return write_report(spec, found.results, folder, counts=found.counts, search=found.search)
+
+
+def stored_results(store: StudyStore, spec: StudySpec) -> StudyResults:
+    """The results of a study that was run."""
     results, counts = store.results(planned=not spec.listed), store.counts()
     record = SearchRecord(
         [] if spec.listed else [Proposal(*row) for row in store.proposals()],
@@ -158,4 +173,4 @@ def report_of(store: StudyStore, spec: StudySpec, folder: Path) -> Path:
         sorted(store.reported),
         stored_predictions(store),
     )
-    return write_report(spec, results, folder, counts=counts, search=record)
+    return StudyResults(spec, results, counts, record)

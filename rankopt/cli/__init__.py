@@ -37,6 +37,7 @@ for command in (
     *(
         results.show,
         results.report,
+        results.compare,
         results.best,
         results.importance,
         results.export,

@@ -71,6 +71,27 @@ def report(
     print(report_of(store, spec, out or Path("reports") / spec.name))
 
 
+def compare(
+    studies: Annotated[
+        list[str],
+        typer.Argument(metavar="STUDY...", help="Study files, names of studies that were run, or results files."),
+    ],
+    storage: Storage = None,
+    directory: Runs = RUNS,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the page to this folder (default: in reports).")
+    ] = None,
+) -> None:
+    """Put several studies on one page.
+
+    Allocators are compared with the control of the first study. Trials are paired where task, data with its splits,
+    model, budget and seed agree; the page says what is not paired and why.
+    """
+    from rankopt.api.compare import compare
+
+    print(compare(studies, folder=out, directory=directory, storage=storage))
+
+
 def best(
     study: Study,
     budget: Annotated[

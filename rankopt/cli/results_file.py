@@ -174,18 +174,11 @@ def _trials(file: StudyFile) -> Iterator[TrialSpec]:
 def report_files(files: list[Path], study: str | None, directory: Path, out: Path | None) -> None:
     """Write a report of results files alone; see `merged_files`."""
     reading, merged, spec = merged_files(files, study, directory)
-    from rankopt.analysis.search import Proposal, SearchRecord
     from rankopt.report import write_report
 
-    plan = [result.key for result in merged.results()]
-    if spec.listed:
-        record = SearchRecord(plan=plan, unreadable=reading.problems, predictions=merged.predictions)
-    else:
-        proposals = [Proposal(proposal.keys, proposal.state) for proposal in merged.proposals]
-        record = SearchRecord(proposals, unreadable=reading.problems, predictions=merged.predictions)
-    results = merged.results(planned=not spec.listed)  # a report of a grid marks what is outside its plan
+    found = merged.stored(reading.problems, spec)
     tell(reading, merged)
-    print(write_report(spec, results, out or Path("reports") / spec.name, search=record))
+    print(write_report(spec, found.results, out or Path("reports") / spec.name, search=found.search))
     finish(reading)
 
 

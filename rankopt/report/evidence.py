@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from rankopt.analysis.averages import average
 from rankopt.analysis.comparison import Comparison, compare
+from rankopt.analysis.conditions import separated
 from rankopt.analysis.curve_summaries import Summaries, summarize_curves
 from rankopt.analysis.curves import Curve, curves
 from rankopt.analysis.frame import VARIANTS, tidy
@@ -45,6 +46,7 @@ class Evidence:
         planned: keys of the planned trials; empty if a search proposes them.
         unplanned: results of trials that are not in the study's current plan, sorted by key.
         tuning: results of tuning trials, sorted by key; no other table or figure has them.
+        parts: of several studies on one page, the evidence of each; see `joint.joint_evidence`.
     """
 
     study: StudySpec
@@ -54,6 +56,7 @@ class Evidence:
     planned: frozenset[str] = frozenset()
     unplanned: tuple[TrialResult, ...] = ()
     tuning: tuple[TrialResult, ...] = ()
+    parts: tuple[Evidence, ...] = ()
 
     @classmethod
     def of(
@@ -88,7 +91,14 @@ class Evidence:
     @cached_property
     def points(self) -> pd.DataFrame:
         """See `rankopt.analysis.frame.tidy`."""
-        return tidy(self.results, VARIANTS if self.study.listed else 1)
+        points = tidy(self.results, VARIANTS if self.study.listed else 1)
+        if not self.parts:
+            return points
+        first, *others = self.parts
+        suffixes = {key: f" [{part.study.name}]" for part in reversed(others) for key in part.by_key}
+        suffixes |= dict.fromkeys(first.by_key, "")
+        points = separated(points, self.results)
+        return points.assign(allocator=points["allocator"] + points["key"].map(suffixes))
 
     @cached_property
     def averages(self) -> pd.DataFrame:
@@ -146,7 +156,8 @@ class Evidence:
             *(["allocator", "tuner"] if "(" in row["allocator"] else []),
             *(["task", "model"] if "(" in row["setting"] else []),
         ]
-        return configuration(self.study, self.by_key[row[key]].spec, shown)
+        study = next((part.study for part in self.parts if row[key] in part.by_key), self.study)
+        return configuration(study, self.by_key[row[key]].spec, shown)
 
     def metric(self, setting: str, split: str = "report") -> str:
         """The primary metric of a setting and the split it is measured on, in words."""

@@ -11,6 +11,9 @@ from rankopt.core.study_spec import StudySpec
 
 if TYPE_CHECKING:
     from rankopt.analysis.search import SearchRecord
+    from rankopt.analysis.study_results import StudyResults
+    from rankopt.report.base import Section
+    from rankopt.report.evidence import Evidence
 
 
 def write_report(
@@ -38,15 +41,41 @@ def write_report(
     if not results and not (search and search.unreadable):
         raise ValueError(f"study {study.name!r} has no results yet: run rankopt run {study.name} first")
     # pandas and scipy are slow to import, which `rankopt --help` must not wait for
-    from rankopt.report.encode import csv_cell
     from rankopt.report.evidence import Evidence
-    from rankopt.report.pages import html, markdown
     from rankopt.report.sections import SECTIONS
+
+    return _write(Evidence.of(study, results, counts or {}, search), SECTIONS, folder)
+
+
+def write_comparison(studies: Sequence[StudyResults], folder: Path) -> Path:
+    """Write one page about several studies, with the files of `write_report`.
+
+    Args:
+        studies: the first one has the control.
+        folder: created if missing; the files of an earlier report in it are replaced.
+    Returns:
+        The path of `index.html`.
+    Raises:
+        ValueError: fewer than two studies, two of one name, or one without results.
+    """
+    from rankopt.report.evidence import Evidence
+    from rankopt.report.joint import joint_evidence
+    from rankopt.report.sections import OF_SEVERAL
+
+    for one in studies:
+        if not one.results:
+            raise ValueError(f"study {one.study.name!r} has no results yet: run rankopt run {one.study.name} first")
+    parts = [Evidence.of(one.study, one.results, one.counts, one.search) for one in studies]
+    return _write(joint_evidence(parts), OF_SEVERAL, folder)
+
+
+def _write(evidence: Evidence, sections: Mapping[str, Section], folder: Path) -> Path:
+    from rankopt.report.encode import csv_cell
+    from rankopt.report.pages import html, markdown
     from rankopt.report.static import save
     from rankopt.report.tables import tables
 
-    evidence = Evidence.of(study, results, counts or {}, search)
-    blocks = {name: block for name, section in SECTIONS.items() if (block := section.block(evidence))}
+    blocks = {name: block for name, section in sections.items() if (block := section.block(evidence))}
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     for old in (*figures.glob("*.png"), *figures.glob("*.svg")):

@@ -9,6 +9,8 @@ from pathlib import PureWindowsPath
 from typing import Literal
 
 from rankopt.analysis.blackbox import Row
+from rankopt.analysis.search import Proposal, SearchRecord
+from rankopt.analysis.study_results import StudyResults
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
@@ -54,6 +56,24 @@ class Merged:
     def results(self, *, planned: bool = True) -> list[TrialResult]:
         """The planned results, or all."""
         return [entry.record.value for entry in self.trials.values() if entry.record.planned or not planned]
+
+    def stored(self, problems: Sequence[str] = (), study: StudySpec | None = None) -> StudyResults:
+        """The study and its results, for reports.
+
+        Args:
+            problems: of reading the files.
+            study: the spec, if it is not that of the records.
+        Raises:
+            ValueError: see `spec`.
+        """
+        spec = study or self.spec()
+        plan = [result.key for result in self.results()]
+        if spec.listed:  # a report of a grid marks what is outside its plan
+            record = SearchRecord(plan=plan, unreadable=problems, predictions=self.predictions)
+        else:
+            proposals = [Proposal(proposal.keys, proposal.state) for proposal in self.proposals]
+            record = SearchRecord(proposals, unreadable=problems, predictions=self.predictions)
+        return StudyResults(spec, self.results(planned=not spec.listed), search=record)
 
     def predictions(self, key: str) -> bytes | None:
         """The bytes of a trial's `predictions.npz`; None if the files do not have them."""

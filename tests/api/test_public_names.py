@@ -19,6 +19,10 @@ SIGNATURES = {
         "scale: \"Literal['published', 'init', 'active', 'rs', 'unit']\" = 'published', dropout: 'float' = 0.0, "
         "seed: 'int' = 0, steps: 'int | None' = None, **options: 'Any') -> 'AdaptedModel'"
     ),
+    "compare": (
+        "(studies: 'Sequence[str | Path | Study]', *, folder: 'str | Path | None' = None, "
+        "directory: 'str | Path' = 'runs', storage: 'str | None' = None) -> 'Path'"
+    ),
     "AdaptedModel.before_step": "(self) -> 'None'",
     "AdaptedModel.penalty": "(self) -> 'Tensor'",
     "AdaptedModel.after_step": "(self, optimizer: 'torch.optim.Optimizer') -> 'None'",
@@ -91,6 +95,7 @@ def test_every_public_name_exists() -> None:
         "Study",
         "__version__",
         "adapt",
+        "compare",
         "compress",
         "compress_within",
         "evaluate",

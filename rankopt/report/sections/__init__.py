@@ -1,4 +1,4 @@
-"""The sections of a report, in reading order."""
+"""The sections of a report, and of a page about several studies, in reading order."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from rankopt.report.sections.provenance import Provenance
 from rankopt.report.sections.ranks import Ranks
 from rankopt.report.sections.schedule import BudgetOverTime
 from rankopt.report.sections.scores import Scores
+from rankopt.report.sections.searches import Searches
+from rankopt.report.sections.studies import Studies
 from rankopt.report.sections.tradeoff import TradeOff
 from rankopt.report.sections.tuning import Tuning
 
@@ -35,4 +37,15 @@ SECTIONS: dict[str, Section] = {
     "cost": CostTable(),
     "failures": Failures(),
     "provenance": Provenance(),
+}
+
+OF_SEVERAL: dict[str, Section] = {
+    "answer": Studies(),
+    "trade-off": TradeOff(),
+    "comparison": Comparison(),
+    "curves": CurveNumbers(),
+    "searches": Searches(),
+    "scores": Scores(),
+    "cost": CostTable(),
+    "failures": Failures(),
 }
