@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from rankopt.analysis.search import SearchRecord
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 
@@ -23,6 +22,7 @@ def headline(study: StudySpec, results: Sequence[TrialResult], width: int = 80) 
         At most three lines; none without a complete result.
     """
     # pandas and scipy are slow to import, which a command that has nothing to say must not wait for
+    from rankopt.analysis.search import SearchRecord
     from rankopt.report.evidence import Evidence
     from rankopt.report.sections.answer import answer
 
