@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rankopt.api.compress_within import compress_within
     from rankopt.api.evaluate import evaluate
     from rankopt.api.study import Study
+    from rankopt.api.suggest import suggest
 
 __all__ = [
     "AdaptedModel",
@@ -23,6 +24,7 @@ __all__ = [
     "compress_within",
     "evaluate",
     "spectrum",
+    "suggest",
 ]
 __version__ = "0.1.0"
 
@@ -35,6 +37,7 @@ _HOMES = {
     "compress_within": "api.compress_within",
     "evaluate": "api.evaluate",
     "spectrum": "adapters.spectra",
+    "suggest": "api.suggest",
 }
 
 

@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 
 from rankopt import __version__
-from rankopt.cli import adapters, authoring, blackbox, demo, evaluating, listing, results, results_file, running
+from rankopt.cli import (
+    adapters,
+    authoring,
+    blackbox,
+    demo,
+    evaluating,
+    listing,
+    results,
+    results_file,
+    running,
+    suggesting,
+)
 from rankopt.cli.printing import fail
 
 app = typer.Typer(
@@ -44,7 +55,7 @@ for command in (
         results.delete,
         blackbox.blackbox,
     ),
-    *(adapters.analyze, adapters.compress, adapters.merge, adapters.convert, evaluating.evaluate),
+    *(adapters.analyze, adapters.compress, adapters.merge, adapters.convert, evaluating.evaluate, suggesting.suggest),
 ):
     app.command(command.__name__.rstrip("_"))(command)
 app.add_typer(results_file.app, name="results")

@@ -122,6 +122,12 @@ def build_trainer(
     )  # fmt: skip
 
 
+def calibrated(prepared: Prepared) -> RankPattern:
+    """The ranks that an allocator chooses before the first step, from a few training batches; nothing is trained."""
+    prepared.allocator.prepare(prepared.state, prepared.adapted.layers, _probe(prepared))
+    return prepared.allocator.allocated(prepared.state, prepared.adapted.layers)
+
+
 def _probe(prepared: Prepared) -> TrainingProbe:
     adapted, problem, training = prepared.adapted, prepared.task.problem, prepared.spec.training
     order = prepared.order

@@ -41,6 +41,12 @@ SIGNATURES = {
         "= 32, precision: 'str' = 'fp32', resamples: 'int' = 1000, seed: 'int' = 0, **options: 'Any') -> "
         "'CompressedWithin'"
     ),
+    "suggest": (
+        "(model: 'str', data: 'TaskSpec | str | Path', *, report: 'str | Path | None' = None, text: "
+        "'Sequence[str]' = (), label: 'str | None' = None, data_dir: 'str | None' = None, max_length: 'int | None'"
+        " = None, budget: 'int | None' = None, minutes: 'float' = 10.0, max_rank: 'int' = 16, epochs: 'float | "
+        "None' = None, seed: 'int' = 0, say: 'Callable[[str], None] | None' = None) -> 'Suggestion'"
+    ),
     "evaluate": (
         "(adapters: 'Sequence[str | Path]', model: 'str', task: 'TaskSpec | str | Path', *, retain: 'TaskSpec | str |"
         " Path | None' = None, text: 'Sequence[str]' = (), label: 'str | None' = None, data_dir: 'str | None' = None,"
@@ -100,6 +106,7 @@ def test_every_public_name_exists() -> None:
         "compress_within",
         "evaluate",
         "spectrum",
+        "suggest",
     }
     for name in rankopt.__all__:
         assert inspect.getdoc(getattr(rankopt, name))

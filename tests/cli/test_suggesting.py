@@ -1,0 +1,26 @@
+"""`rankopt suggest`; `tests/api/test_suggest.py` checks the numbers."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+Rankopt = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_suggest(here: Rankopt, tiny_model: Path, tiny_glue: Path, tmp_path: Path) -> None:
+    """Own rows: tables, one sentence, and lines to paste."""
+    import pandas as pd
+
+    pd.read_parquet(tiny_glue / "sst2" / "train.parquet").to_csv(tmp_path / "train.csv", index=False)
+    words = ("suggest", "--model", tiny_model, "--data", "train.csv", "--max-rank", 2, "--epochs", 5)
+    done = here(*words, "--minutes", 0.01, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy by rank, from one nested training of" in done.stdout
+    assert "suggestion: uniform rank " in done.stdout or "suggestion: the pattern " in done.stdout
+    for program in ("PEFT", "TRL", "Axolotl", "LLaMA-Factory"):
+        assert f"\n# {program}\n" in done.stdout
+    assert "sweep of 3 learning rates" in done.stderr
+    done = here("suggest", "--model", tiny_model, "--data", "nowhere.csv", cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
