@@ -15,7 +15,7 @@ from rankopt.study.results_merge import merge
 
 def compare(
     studies: Sequence[str | Path | Study], *, folder: str | Path | None = None, directory: str | Path = "runs",
-    storage: str | None = None,
+    storage: str | None = None, latex: bool = False,
 ) -> Path:  # fmt: skip
     """Write one page about several studies; the control of all of them is that of the first.
 
@@ -27,6 +27,7 @@ def compare(
         folder: where to (default: reports/ and the names of the studies).
         directory: contains the studies' folders.
         storage: URL of an Optuna storage that has the named studies (default: each study's SQLite file).
+        latex: whether to write `tables.tex` (booktabs) and figures as PDF too.
     Returns:
         The page.
     Raises:
@@ -37,7 +38,7 @@ def compare(
     """
     found = [_read(study, Path(directory), storage) for study in studies]
     names = "-and-".join(one.study.name for one in found)
-    return write_comparison(found, Path(folder) if folder else Path("reports") / names)
+    return write_comparison(found, Path(folder) if folder else Path("reports") / names, latex=latex)
 
 
 def _read(study: str | Path | Study, directory: Path, storage: str | None) -> StudyResults:

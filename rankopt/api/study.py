@@ -131,11 +131,12 @@ class Study:
         bound = spec.constraints.get("parameters") if budget is None else budget
         return best_patterns(store, spec, None if bound is None else int(bound))
 
-    def report(self, folder: str | Path | None = None) -> Path:
+    def report(self, folder: str | Path | None = None, *, latex: bool = False) -> Path:
         """Write the study's report: HTML, Markdown, data and figures.
 
         Args:
             folder: where to (default: `report` in the study's own folder).
+            latex: whether to write `tables.tex` (booktabs) and figures as PDF too.
         Returns:
             The page.
         Raises:
@@ -143,7 +144,7 @@ class Study:
             OSError: the folder cannot be written.
         """
         store, spec = self._open()
-        return report_of(store, spec, Path(folder) if folder else self.folder / "report")
+        return report_of(store, spec, Path(folder) if folder else self.folder / "report", latex)
 
     def stored(self) -> StudyResults:
         """The study's results as its storage has them, for reports.
@@ -157,10 +158,10 @@ class Study:
         return open_study(self.spec.name if self._storage else str(self._path), self._storage, self._directory)
 
 
-def report_of(store: StudyStore, spec: StudySpec, folder: Path) -> Path:
+def report_of(store: StudyStore, spec: StudySpec, folder: Path, latex: bool = False) -> Path:
     """Write the report of a study that was run, and return its page."""
     found = stored_results(store, spec)
-    return write_report(spec, found.results, folder, counts=found.counts, search=found.search)
+    return write_report(spec, found.results, folder, counts=found.counts, search=found.search, latex=latex)
 
 
 def stored_results(store: StudyStore, spec: StudySpec) -> StudyResults:

@@ -108,6 +108,9 @@ MaxLength = Annotated[
     typer.Option("--max-length", min=4, metavar="N", help="Truncate inputs to N tokens (default: from the data)."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Latex = Annotated[
+    bool, typer.Option("--latex", help="Also write tables.tex (booktabs) and figures as PDF, for a paper.")
+]
 RUNS = Path("runs")
 
 

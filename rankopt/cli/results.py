@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from rankopt.cli import printing
-from rankopt.cli.options import RUNS, Artifacts, Json, Runs, Storage, Study, open_store
+from rankopt.cli.options import RUNS, Artifacts, Json, Latex, Runs, Storage, Study, open_store
 from rankopt.cli.results_file import From, report_files
 from rankopt.core.folders import absent_path
 from rankopt.core.trial_spec import method_name
@@ -58,17 +58,18 @@ def report(
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write the report to this folder (default: reports/STUDY).")
     ] = None,
+    latex: Latex = False,
 ) -> None:
     """Write a report: HTML, Markdown, data and figures."""
     if files:
-        report_files(files, study, directory, out)
+        report_files(files, study, directory, out, latex)
         return
     if study is None:
         raise ValueError("report needs a STUDY, or results files: rankopt report --from results.jsonl")
     store, spec = open_store(study, storage, directory)
     from rankopt.api.study import report_of
 
-    print(report_of(store, spec, out or Path("reports") / spec.name))
+    print(report_of(store, spec, out or Path("reports") / spec.name, latex))
 
 
 def compare(
@@ -81,6 +82,7 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write the page to this folder (default: in reports).")
     ] = None,
+    latex: Latex = False,
 ) -> None:
     """Put several studies on one page.
 
@@ -89,7 +91,7 @@ def compare(
     """
     from rankopt.api.compare import compare
 
-    print(compare(studies, folder=out, directory=directory, storage=storage))
+    print(compare(studies, folder=out, directory=directory, storage=storage, latex=latex))
 
 
 def best(

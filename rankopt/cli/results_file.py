@@ -171,14 +171,14 @@ def _trials(file: StudyFile) -> Iterator[TrialSpec]:
             yield file.study.trial(assignment)
 
 
-def report_files(files: list[Path], study: str | None, directory: Path, out: Path | None) -> None:
+def report_files(files: list[Path], study: str | None, directory: Path, out: Path | None, latex: bool = False) -> None:
     """Write a report of results files alone; see `merged_files`."""
     reading, merged, spec = merged_files(files, study, directory)
     from rankopt.report import write_report
 
     found = merged.stored(reading.problems, spec)
     tell(reading, merged)
-    print(write_report(spec, found.results, out or Path("reports") / spec.name, search=found.search))
+    print(write_report(spec, found.results, out or Path("reports") / spec.name, search=found.search, latex=latex))
     finish(reading)
 
 

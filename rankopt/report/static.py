@@ -1,8 +1,9 @@
-"""Charts as PNG and SVG files, rendered from their Vega-Lite specifications without a browser."""
+"""Charts as PNG, SVG and PDF files, rendered from their Vega-Lite specifications without a browser."""
 
 from __future__ import annotations
 
 import math
+import re
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +25,9 @@ WIDTH = 360
 CELL = 44
 """Width of a heat map's column, in pixels."""
 
+ENTRIES = re.compile(rb"(?:^ +/\w+ \d+ 0 R\n){2,}", re.MULTILINE)
+"""Consecutive entries of a PDF's dictionary that refer to other objects."""
+
 LOOKS: Json = {
     "background": "white", "font": "DejaVu Sans, Liberation Sans, sans-serif", "view": {"stroke": None},
     "axis": {"gridColor": "#dddddd", "domainColor": "#888888", "tickColor": "#888888", "titleFontWeight": "normal"},
@@ -44,6 +48,18 @@ def save(chart: Chart, folder: Path) -> list[Path]:
     svg.write_text(svg_text, encoding="utf-8", newline="\n")
     png.write_bytes(vl_convert.svg_to_png(svg_text, scale=2))
     return [png, svg]
+
+
+def save_pdf(chart: Chart, folder: Path) -> Path:
+    """Write `<folder>/<chart.name>.pdf`, with the same bytes for the same chart."""
+    import vl_convert
+
+    # fonts, and the entries of a PDF's dictionaries, come in random order: one font is used, and the entries are sorted
+    text = vl_convert.vegalite_to_svg(figure(chart)).replace('font-weight="bold"', "")
+    data = ENTRIES.sub(lambda run: b"".join(sorted(run[0].splitlines(keepends=True))), vl_convert.svg_to_pdf(text))
+    path = folder / f"{chart.name}.pdf"
+    path.write_bytes(data)
+    return path
 
 
 def figure(chart: Chart) -> Json:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def write_report(
     study: StudySpec, results: Sequence[TrialResult], folder: Path, *, counts: Mapping[str, int] | None = None,
-    search: SearchRecord | None = None,
+    search: SearchRecord | None = None, latex: bool = False,
 ) -> Path:  # fmt: skip
     """Write a study's report: `index.html`, `report.md`, `figures/` and four tables.
 
@@ -33,6 +33,7 @@ def write_report(
         folder: created if missing; the files of an earlier report in it are replaced.
         counts: trials in the study's storage by state.
         search: what the storage knows beside the results.
+        latex: whether to write `tables.tex` and figures as PDF too.
     Returns:
         The path of `index.html`.
     Raises:
@@ -44,15 +45,16 @@ def write_report(
     from rankopt.report.evidence import Evidence
     from rankopt.report.sections import SECTIONS
 
-    return _write(Evidence.of(study, results, counts or {}, search), SECTIONS, folder)
+    return _write(Evidence.of(study, results, counts or {}, search), SECTIONS, folder, latex)
 
 
-def write_comparison(studies: Sequence[StudyResults], folder: Path) -> Path:
+def write_comparison(studies: Sequence[StudyResults], folder: Path, *, latex: bool = False) -> Path:
     """Write one page about several studies, with the files of `write_report`.
 
     Args:
         studies: the first one has the control.
         folder: created if missing; the files of an earlier report in it are replaced.
+        latex: as for `write_report`.
     Returns:
         The path of `index.html`.
     Raises:
@@ -66,23 +68,28 @@ def write_comparison(studies: Sequence[StudyResults], folder: Path) -> Path:
         if not one.results:
             raise ValueError(f"study {one.study.name!r} has no results yet: run rankopt run {one.study.name} first")
     parts = [Evidence.of(one.study, one.results, one.counts, one.search) for one in studies]
-    return _write(joint_evidence(parts), OF_SEVERAL, folder)
+    return _write(joint_evidence(parts), OF_SEVERAL, folder, latex)
 
 
-def _write(evidence: Evidence, sections: Mapping[str, Section], folder: Path) -> Path:
+def _write(evidence: Evidence, sections: Mapping[str, Section], folder: Path, latex: bool) -> Path:
     from rankopt.report.encode import csv_cell
+    from rankopt.report.latex import latex as tex
     from rankopt.report.pages import html, markdown
-    from rankopt.report.static import save
+    from rankopt.report.static import save, save_pdf
     from rankopt.report.tables import tables
 
     blocks = {name: block for name, section in sections.items() if (block := section.block(evidence))}
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
-    for old in (*figures.glob("*.png"), *figures.glob("*.svg")):
+    for old in (*figures.glob("*.png"), *figures.glob("*.svg"), *figures.glob("*.pdf"), *folder.glob("tables.tex")):
         old.unlink()
     for block in blocks.values():
         for chart in block.charts:
             save(chart, figures)
+            if latex:
+                save_pdf(chart, figures)
+    if latex:
+        (folder / "tables.tex").write_text(tex(blocks), encoding="utf-8", newline="\n")
     for name, table in tables(evidence).items():
         data = table.map(csv_cell).rename(columns=csv_cell)
         data.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")

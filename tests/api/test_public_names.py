@@ -21,7 +21,7 @@ SIGNATURES = {
     ),
     "compare": (
         "(studies: 'Sequence[str | Path | Study]', *, folder: 'str | Path | None' = None, "
-        "directory: 'str | Path' = 'runs', storage: 'str | None' = None) -> 'Path'"
+        "directory: 'str | Path' = 'runs', storage: 'str | None' = None, latex: 'bool' = False) -> 'Path'"
     ),
     "AdaptedModel.before_step": "(self) -> 'None'",
     "AdaptedModel.penalty": "(self) -> 'Tensor'",
@@ -63,7 +63,7 @@ SIGNATURES = {
     ),
     "Study.results": "(self) -> 'pd.DataFrame'",
     "Study.best": "(self, budget: 'int | None' = None) -> 'pd.DataFrame'",
-    "Study.report": "(self, folder: 'str | Path | None' = None) -> 'Path'",
+    "Study.report": "(self, folder: 'str | Path | None' = None, *, latex: 'bool' = False) -> 'Path'",
 }
 PROPERTIES = ("head", "layers", "pattern", "ranks_over_time", "steps")
 
