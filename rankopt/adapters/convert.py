@@ -16,6 +16,7 @@ from torch import Tensor
 from rankopt.adapters.adapter import Adapter, read_adapter
 from rankopt.adapters.compress import refuse_base_changes
 from rankopt.adapters.foreign import PICKLED
+from rankopt.adapters.forms import read_foreign
 from rankopt.adapters.module import Factors
 from rankopt.adapters.peft_check import readable_targets
 from rankopt.adapters.source import safe_file
@@ -41,23 +42,35 @@ PLAIN = (
 """Dtypes that are accepted in a pickled file."""
 
 
-def convert(adapter: str | Path, out: str | Path) -> Written:
+def convert(adapter: str | Path, out: str | Path, *, model: str | None = None, component: str | None = None) -> Written:
     """Write an adapter as plain LoRA in safetensors: every module with its own rank and the scale `alpha / r`.
 
         AdaLoRA: A' = diag(E) A without components whose E is 0, alpha' = r' alpha / (init_r + 1e-5)
         rsLoRA:  alpha' = alpha sqrt(r)
 
     A pickled `adapter_model.bin` is read with `weights_only`, so that no code in it can run; no other tool reads it. A
-    plain LoRA adapter that is pickled or has repaired tensor names keeps its tensors and its config.
+    plain LoRA adapter that is pickled or has repaired tensor names keeps its tensors and its config. Files of MLX,
+    kohya's scripts and diffusers are read by `rankopt.adapters.forms`.
 
     Args:
-        adapter: a folder, or a hub id.
+        adapter: a folder, a safetensors file of kohya's or diffusers', or a hub id.
         out: the folder to make; must not exist.
+        model: the base model's folder, whose names kohya's files need.
+        component: the part of a diffusion model, where a file has several.
     Raises:
         ValueError: there is nothing to convert, or the adapter is unsupported.
         OSError: the result cannot be written.
     """
     folder = Path(adapter)
+    foreign = read_foreign(folder, model, component) if folder.exists() else None
+    if foreign:
+        with tempfile.TemporaryDirectory() as scratch:
+            write_config(foreign.fields, Path(scratch))
+            write_weights(foreign.tensors, Path(scratch))
+            try:
+                return _converted(read_adapter(scratch), Path(out), f"{foreign.form}'s layout")
+            except ValueError as error:  # name the given file, not the copy
+                raise ValueError(str(error).replace(scratch, str(folder))) from None
     if not (folder / PICKLED).exists() or (folder / WEIGHTS).exists():
         return _converted(read_adapter(adapter), Path(out), None)
     with tempfile.TemporaryDirectory() as scratch:

@@ -23,7 +23,7 @@ def foreign_file(folder: Path, missing: str) -> str:
     if missing == WEIGHTS and (folder / PICKLED).is_file():
         return f"; rankopt convert {folder} --out DIR reads its pickled {PICKLED} without running code from it"
     if (folder / "adapters.safetensors").is_file() or (folder / "adapters.npz").is_file():
-        return f"; it is in {MLX}"
+        return f"; it is in MLX's format: rankopt convert {folder} --out DIR reads it"
     if any(islice(folder.glob("adapter_[0-9]*.pt"), 1)):
         return f"; it is in {TORCHTUNE}"
     if missing == CONFIG and (below := sorted(islice(_adapters_below(folder), LISTED + 1))):

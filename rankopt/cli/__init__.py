@@ -55,7 +55,15 @@ for command in (
         results.delete,
         blackbox.blackbox,
     ),
-    *(adapters.analyze, adapters.compress, adapters.merge, adapters.convert, evaluating.evaluate, suggesting.suggest),
+    *(
+        adapters.analyze,
+        adapters.compress,
+        adapters.merge,
+        adapters.convert,
+        adapters.extract,
+        evaluating.evaluate,
+        suggesting.suggest,
+    ),
 ):
     app.command(command.__name__.rstrip("_"))(command)
 app.add_typer(results_file.app, name="results")

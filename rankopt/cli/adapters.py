@@ -174,14 +174,46 @@ def merge(
 
 
 def convert(
-    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Adapter folder, or hub id.")],
+    adapter: Annotated[
+        str,
+        typer.Argument(metavar="ADAPTER", help="Adapter folder, hub id, or a .safetensors file of another program."),
+    ],
     out: Out,
+    model: Annotated[
+        str | None, typer.Option(help="Base model's folder: gives the module names that kohya's files lack.")
+    ] = None,
+    component: Annotated[
+        str | None, typer.Option(metavar="PART", help="Part of a diffusion model, such as unet, if there are several.")
+    ] = None,
 ) -> None:
-    """Convert an adapter to plain LoRA in safetensors: from AdaLoRA, rsLoRA, a pickled .bin, or wrong tensor names."""
+    """Convert an adapter to plain LoRA in safetensors.
+
+    From AdaLoRA, rsLoRA, a pickled .bin, wrong tensor names, or the layouts of MLX, kohya's scripts and diffusers.
+    """
     absent_path(out)
     from rankopt.adapters.convert import convert
 
-    print("\n".join(convert(adapter, out).lines()))
+    print("\n".join(convert(adapter, out, model=model, component=component).lines()))
+
+
+def extract(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="Base model: folder or hub id.")],
+    tuned: Annotated[str, typer.Argument(metavar="TUNED", help="The same model after full fine-tuning.")],
+    out: Out,
+    budget: Budget = None,
+    ratio: Ratio = None,
+    energy: Energy = None,
+    rank: Rank = None,
+    uniform: Uniform = False,
+) -> None:
+    """Extract the LoRA adapter between two full models: the closest of its size to their difference."""
+    amounts = _amounts(budget, ratio, energy, rank)
+    if not amounts:
+        raise ValueError("give one of --budget, --ratio, --energy and --rank, got none")
+    absent_path(out)
+    from rankopt.adapters.extract import extract
+
+    print("\n".join(extract(base, tuned, out, uniform=uniform, **amounts).lines()))
 
 
 def _amounts(budget: int | None, ratio: float | None, energy: float | None, rank: int | None) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def torchtune(folder: Path) -> None:
 
 
 FOREIGN: dict[str, tuple[Callable[[Path], None], str]] = {
-    "MLX": (mlx, MLX),
+    "MLX": (mlx, "; it is in MLX's format: rankopt convert .* --out DIR reads it"),
     "MLX tensors": (lambda f: tensors(f, "lora_a", "lora_b"), MLX),
     "torchtune": (torchtune, TORCHTUNE),
     "torchtune tensors": (lambda f: tensors(f, "lora_a.weight", "lora_b.weight"), TORCHTUNE),

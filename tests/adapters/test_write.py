@@ -11,7 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import rankopt
 from rankopt.adapters.adapter import Adapter, read_adapter
+from rankopt.adapters.convert import convert
+from rankopt.adapters.merge import merge_adapters
 from rankopt.adapters.write import Update, carried_tensors, verify, write_adapter
 
 WEIGHTS = "adapter_model.safetensors"
@@ -76,3 +79,21 @@ def test_every_difference_is_noticed(
     spoil(out)
     with pytest.raises(OSError, match="the written adapter differs from the intended one"):
         verify(out, updates, carried)
+
+
+def test_the_models_config_is_kept(adapter_of: Callable[..., Path], tmp_path: Path) -> None:
+    """Compressed, added and converted adapters have the `config.json` that export wrote; a link out of the folder is
+    refused."""
+    source = adapter_of("rsLoRA")
+    rankopt.compress(source, tmp_path / "without", rank=1)
+    assert not (tmp_path / "without" / "config.json").exists()
+    (source / "config.json").write_text('{"id2label": {"0": "no"}}')
+    rankopt.compress(source, tmp_path / "small", rank=1)
+    merge_adapters([source, adapter_of("rsLoRA", 2, "other")], tmp_path / "sum")
+    convert(source, tmp_path / "plain")
+    for name in ("small", "sum", "plain"):
+        assert (tmp_path / name / "config.json").read_text() == '{"id2label": {"0": "no"}}'
+    (source / "config.json").unlink()
+    (source / "config.json").symlink_to(tmp_path / "sum" / "config.json")
+    with pytest.raises(ValueError, match="must be inside its folder, got a link"):
+        rankopt.compress(source, tmp_path / "b", rank=1)

@@ -47,6 +47,20 @@ def test_analyze_and_compress(type_in: Any, adapter_of: Callable[..., Path], tmp
     assert type_in("analyze", "small").returncode == 0
 
 
+def test_extract(type_in: Any, tmp_path: Path) -> None:
+    """Two models make an adapter."""
+    import torch
+
+    net = build("llama")
+    net.save_pretrained(tmp_path / "base")
+    with torch.no_grad():
+        net.model.layers[0].self_attn.q_proj.weight += 1
+    net.save_pretrained(tmp_path / "tuned")
+    done = type_in("extract", "base", "tuned", "--out", "adapter", "--energy", "0.9")
+    assert done.returncode == 0, done.stderr
+    assert "adapter: tuned minus base, 32 parameters, 100.000% of the energy" in done.stdout
+
+
 def test_for_a_server(type_in: Any, adapter_of: Callable[..., Path]) -> None:
     """It says what to type there."""
     adapter_of("all of Llama")

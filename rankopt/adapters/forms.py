@@ -1,0 +1,209 @@
+"""Adapters in the layouts of MLX, kohya's scripts and diffusers, read as PEFT's: names, orientation and scale."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from rankopt.adapters.config import LARGEST
+from rankopt.adapters.source import safe_file
+from rankopt.core.errors import first_line, nearest
+from rankopt.lowrank.files import CONFIG, PREFIX, WEIGHTS, full_names, rank_fields
+
+MLX_WEIGHTS = "adapters.safetensors"
+KOHYA = re.compile(r"(lora_(?:unet|te\d?|transformer))_(.+)\.(lora_down\.weight|lora_up\.weight|alpha)")
+DIFFUSERS = re.compile(
+    r"(unet|transformer|text_encoder(?:_\d)?)\.(.+?)"
+    r"(?:(?:\.lora\.|\.lora_|_lora\.)(down\.weight|up\.weight|A\.weight|B\.weight)|\.(alpha))"
+)
+ROLES = {"lora_down.weight": "A", "down.weight": "A", "A.weight": "A", "lora_up.weight": "B", "up.weight": "B",
+         "B.weight": "B", "alpha": "alpha"}  # fmt: skip
+
+
+@dataclass
+class Found:
+    """One module of an adapter file, in PEFT's orientation.
+
+    Attributes:
+        factors: role -> A `(r, in, ...)` or B `(out, r, ...)`.
+        alpha: numerator of the scale `alpha / r`; None for scale 1.
+    """
+
+    factors: dict[str, Tensor] = field(default_factory=dict)
+    alpha: float | None = None
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """An adapter that was read from another layout.
+
+    Attributes:
+        form: name of the layout.
+        fields: of PEFT's config.
+        tensors: by PEFT's names.
+    """
+
+    form: str
+    fields: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def read_foreign(path: Path, model: str | None = None, component: str | None = None) -> Foreign | None:
+    """Read an adapter in another layout.
+
+        MLX:        lora_a (in, r), lora_b (r, out), scale:  A = lora_a^T, B = lora_b^T, alpha = scale r
+        kohya:      lora_<part>_<name with underscores>.lora_down, lora_up, alpha; the base model gives the names
+        diffusers:  <part>.<name>.lora.down, lora.up, alpha; or lora_A, lora_B
+
+    A file of kohya's or diffusers' may hold adapters of several parts (denoiser, text encoders): models of their own.
+
+    Args:
+        path: a folder, or a safetensors file.
+        model: the part's base model, a folder with safetensors files: gives names and checks shapes. Needed for kohya.
+        component: which part, such as "unet" or "lora_te1"; needed where the file has several.
+    Returns:
+        PEFT's config and tensors; None for a folder that is in no known layout.
+    Raises:
+        ValueError: the file cannot be read, or names, shapes or parts do not fit; one line.
+    """
+    if path.is_dir() and (path / MLX_WEIGHTS).is_file():
+        return _mlx(path)
+    file = path
+    if path.is_dir():
+        files = [inner for inner in sorted(path.glob("*.safetensors")) if inner.name != WEIGHTS]
+        if len(files) != 1 or (path / WEIGHTS).is_file():
+            return None
+        file = safe_file(path, files[0].name)
+    elif path.suffix != ".safetensors":
+        return None
+    tensors = _load(file)
+    for form, pattern in (("kohya", KOHYA), ("diffusers", DIFFUSERS)):
+        matches = {key: match for key in tensors if (match := pattern.fullmatch(key))}
+        if matches:
+            if other := sorted(set(tensors) - set(matches)):
+                raise ValueError(f"{file}: {form}'s adapters have no tensor {other[0][:80]!r}")
+            return _of_parts(file, form, tensors, matches, model, component)
+    return None
+
+
+def _mlx(folder: Path) -> Foreign:
+    try:
+        config = json.loads(safe_file(folder, CONFIG).read_text(encoding="utf-8")[:LARGEST])
+        scale, kind = float(config["lora_parameters"]["scale"]), config.get("fine_tune_type", "lora")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{folder / CONFIG}: must have lora_parameters with a scale, as mlx-lm writes it ({first_line(error)})"
+        ) from None
+    if kind != "lora" or not math.isfinite(scale):
+        raise ValueError(f"{folder}: must be a LoRA adapter with a finite scale, got {kind!r} with scale {scale}")
+    found: dict[str, Found] = defaultdict(Found)
+    for key, value in _load(safe_file(folder, MLX_WEIGHTS)).items():
+        name, _, role = key.rpartition(".")
+        if role not in ("lora_a", "lora_b") or value.ndim != 2:
+            raise ValueError(f"{folder}: MLX's LoRA has matrices lora_a and lora_b, got {key[:80]!r}")
+        found[name].factors["A" if role == "lora_a" else "B"] = value.T.contiguous()
+    for one in found.values():
+        one.alpha = scale * len(one.factors["A"]) if "A" in one.factors else None
+    base = config.get("model")
+    return _foreign(folder, "MLX", found, {"task_type": "CAUSAL_LM"}, base if isinstance(base, str) else None)
+
+
+def _of_parts(
+    file: Path, form: str, tensors: Mapping[str, Tensor], matches: Mapping[str, re.Match[str]], model: str | None,
+    component: str | None,
+) -> Foreign:  # fmt: skip
+    parts = sorted({match[1] for match in matches.values()})
+    if component is None and len(parts) > 1:
+        raise ValueError(f"{file}: holds adapters of {' and '.join(parts)}: name one with --component")
+    if component is not None and component not in parts:
+        raise ValueError(f"--component must be one of {', '.join(parts)}, got {component!r}{nearest(component, parts)}")
+    shapes = {} if model is None else _shapes(Path(model))
+    if form == "kohya" and not shapes:
+        raise ValueError(
+            f"{file}: kohya's names have underscores for dots: give --model, the folder of the base model "
+            f"of {component or parts[0]}, whose weights have the names"
+        )
+    dotted: dict[str, list[str]] = defaultdict(list)
+    for name in shapes:
+        dotted[name.replace(".", "_")].append(name)
+    found: dict[str, Found] = defaultdict(Found)
+    for key, match in matches.items():
+        if match[1] != (component or parts[0]):
+            continue
+        name = re.sub(r"\.processor\.(to_\w+)$", r".\1", match[2])
+        name = re.sub(r"\.to_out$", ".to_out.0", name)
+        if form == "kohya":
+            names = dotted.get(match[2], [])
+            if len(names) != 1:
+                got = " and ".join(names) or f"none{nearest(match[2], dotted)}"
+                raise ValueError(f"{model} must have one module for {match[2]!r} of {file}, got {got}")
+            name = names[0]
+        role = ROLES[match[match.lastindex or 0]]
+        if role == "alpha":
+            found[name].alpha = float(tensors[key])
+        else:
+            found[name].factors[role] = tensors[key]
+    for name, one in found.items():
+        if shapes and {"A", "B"} <= one.factors.keys():
+            given = (len(one.factors["B"]), *one.factors["A"].shape[1:])
+            if shapes.get(name) != given:
+                there = shapes.get(name, "it is missing")
+                raise ValueError(f"{name} of {file} has the shape {given}, in {model} {there}")
+    return _foreign(file, form, found, {}, model)
+
+
+def _foreign(where: Path, form: str, found: Mapping[str, Found], fields: dict[str, Any], base: str | None) -> Foreign:
+    ranks, alphas, tensors = {}, {}, {}
+    for name, one in sorted(found.items()):
+        if set(one.factors) != {"A", "B"}:
+            raise ValueError(f"{where}: {name} must have both factors, got {' and '.join(one.factors) or 'none'}")
+        A, B = one.factors["A"], one.factors["B"]
+        if A.ndim != B.ndim or A.ndim < 2 or A.shape[0] != B.shape[1] or not len(A):
+            got = f"{tuple(A.shape)} and {tuple(B.shape)}"
+            raise ValueError(f"{where}: factors of {name} must be (r, in) and (out, r), got {got}")
+        ranks[name] = len(A)
+        alphas[name] = float(len(A)) if one.alpha is None else one.alpha
+        tensors[f"{PREFIX}{name}.lora_A.weight"], tensors[f"{PREFIX}{name}.lora_B.weight"] = A, B
+    if not ranks:
+        raise ValueError(f"{where}: an adapter must have factors, got none")
+    peft = {"peft_type": "LORA", "target_modules": full_names(ranks), "init_lora_weights": True, "inference_mode": True}
+    return Foreign(form, peft | fields | {"base_model_name_or_path": base} | rank_fields(ranks, alphas), tensors)
+
+
+def _load(file: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file}: must be a complete safetensors file ({first_line(error)})") from None
+    for key, value in tensors.items():
+        if not value.is_floating_point() or not torch.isfinite(value).all():
+            raise ValueError(f"{file}: {key[:80]!r} must hold finite numbers, got {value.dtype}")
+    return tensors
+
+
+def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of all weights of a model, by module, from the headers of its files."""
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if not files:
+        raise ValueError(f"--model must be a folder with the base model's safetensors files, got {str(folder)!r}")
+    shapes = {}
+    for file in files:
+        try:
+            with safe_open(safe_file(folder, file.name), "pt") as opened:
+                for key in opened.keys():  # noqa: SIM118 - not a mapping
+                    if key.endswith(".weight"):
+                        shapes[key.removesuffix(".weight")] = tuple(opened.get_slice(key).get_shape())
+        except SafetensorError as error:
+            raise ValueError(f"{file}: must be a complete safetensors file ({first_line(error)})") from None
+    return shapes
