@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
-import pickle
 import shutil
 import tempfile
-import warnings
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from rankopt.adapters.adapter import Adapter, read_adapter
 from rankopt.adapters.compress import refuse_base_changes
@@ -21,6 +18,7 @@ from rankopt.adapters.module import Factors
 from rankopt.adapters.peft_check import readable_targets
 from rankopt.adapters.source import safe_file
 from rankopt.adapters.truncate import difference
+from rankopt.adapters.unpickle import unpickled
 from rankopt.adapters.write import (
     Update,
     Written,
@@ -30,16 +28,9 @@ from rankopt.adapters.write import (
     write_adapter,
     write_summary,
 )
-from rankopt.core.errors import first_line
 from rankopt.core.folders import new_folder
 from rankopt.importance.spectral import one_thread
 from rankopt.lowrank.files import CONFIG, WEIGHTS, write_config, write_weights
-
-PLAIN = (
-    torch.float64, torch.float32, torch.float16, torch.bfloat16,
-    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
-)  # fmt: skip
-"""Dtypes that are accepted in a pickled file."""
 
 
 def convert(adapter: str | Path, out: str | Path, *, model: str | None = None, component: str | None = None) -> Written:
@@ -50,12 +41,12 @@ def convert(adapter: str | Path, out: str | Path, *, model: str | None = None, c
 
     A pickled `adapter_model.bin` is read with `weights_only`, so that no code in it can run; no other tool reads it. A
     plain LoRA adapter that is pickled or has repaired tensor names keeps its tensors and its config. Files of MLX,
-    kohya's scripts and diffusers are read by `rankopt.adapters.forms`.
+    torchtune, kohya's scripts and diffusers are read by `rankopt.adapters.forms`.
 
     Args:
         adapter: a folder, a safetensors file of kohya's or diffusers', or a hub id.
         out: the folder to make; must not exist.
-        model: the base model's folder, whose names kohya's files need.
+        model: the base model's folder: kohya's files need its names, torchtune's its heads.
         component: the part of a diffusion model, where a file has several.
     Raises:
         ValueError: there is nothing to convert, or the adapter is unsupported.
@@ -74,16 +65,16 @@ def convert(adapter: str | Path, out: str | Path, *, model: str | None = None, c
     if not (folder / PICKLED).exists() or (folder / WEIGHTS).exists():
         return _converted(read_adapter(adapter), Path(out), None)
     with tempfile.TemporaryDirectory() as scratch:
-        unpickled = Path(scratch, folder.name or "adapter")
-        unpickled.mkdir()
-        shutil.copyfile(safe_file(folder, CONFIG), unpickled / CONFIG)
-        copy_model_config(folder, unpickled)
-        tensors = _unpickled(safe_file(folder, PICKLED))
-        write_weights({key: value.clone() for key, value in tensors.items()}, unpickled)
+        plain = Path(scratch, folder.name or "adapter")
+        plain.mkdir()
+        shutil.copyfile(safe_file(folder, CONFIG), plain / CONFIG)
+        copy_model_config(folder, plain)
+        tensors = unpickled(safe_file(folder, PICKLED))
+        write_weights({key: value.clone() for key, value in tensors.items()}, plain)
         try:
-            return _converted(read_adapter(unpickled), Path(out), PICKLED)
+            return _converted(read_adapter(plain), Path(out), PICKLED)
         except ValueError as error:  # name the given folder, not the copy
-            raise ValueError(str(error).replace(str(unpickled), str(folder))) from None
+            raise ValueError(str(error).replace(str(plain), str(folder))) from None
 
 
 def _converted(source: Adapter, out: Path, pickled: str | None) -> Written:
@@ -154,35 +145,3 @@ def _nonzero(source: Adapter, name: str) -> Factors:
     if not kept.any() and module.floor:
         kept[0] = True
     return Factors(A[kept], B[:, kept])
-
-
-def _unpickled(path: Path) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings(action="ignore"):  # about kinds of tensors that are refused below
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        reason = (
-            "objects other than tensors, or cut off"
-            if isinstance(error, pickle.UnpicklingError)
-            else first_line(error)[:120]
-        )
-        raise ValueError(f"{path}: must be a complete file of tensors and nothing else ({reason})") from None
-    if not isinstance(tensors, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()
-    ):
-        raise ValueError(f"{path}: must hold a mapping from names to tensors")
-    for key, value in tensors.items():
-        if problem := _problem(value):
-            raise ValueError(f"{path}: {key[:80]!r} must be a plain tensor of finite numbers, it {problem}")
-    return tensors
-
-
-def _problem(tensor: Tensor) -> str | None:
-    """Why a tensor is not a plain array; a few bytes of a pickle can describe one that no memory holds."""
-    if tensor.is_quantized or tensor.dtype not in PLAIN:
-        return f"holds {str(tensor.dtype).removeprefix('torch.')}"
-    if tensor.layout != torch.strided or tensor.device.type != "cpu":
-        return f"is {str(tensor.layout).removeprefix('torch.')} on {tensor.device.type}"
-    if tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
-        return f"has {tensor.numel():,} entries in {tensor.untyped_storage().nbytes():,} bytes"
-    return None if torch.isfinite(tensor).all() else "holds NaN or infinity"

@@ -15,7 +15,10 @@ MLX = (
     "MLX's format: write each lora_a transposed as lora_A.weight, each lora_b transposed as lora_B.weight, and "
     "lora_alpha = scale * rank in PEFT's adapter_config.json"
 )
-TORCHTUNE = "torchtune's format: its FullModelHFCheckpointer also writes PEFT's two files; use that folder"
+TORCHTUNE = (
+    "torchtune's format: its FullModelHFCheckpointer also writes PEFT's two files; use them, or rankopt convert with "
+    "--model"
+)
 
 
 def foreign_file(folder: Path, missing: str) -> str:

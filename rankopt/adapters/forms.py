@@ -1,4 +1,4 @@
-"""Adapters in the layouts of MLX, kohya's scripts and diffusers, read as PEFT's: names, orientation and scale."""
+"""Adapters in the layouts of MLX, torchtune, kohya's scripts and diffusers, read as PEFT's."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from rankopt.adapters.config import LARGEST
 from rankopt.adapters.source import safe_file
+from rankopt.adapters.unpickle import unpickled
 from rankopt.core.errors import first_line, nearest
-from rankopt.lowrank.files import CONFIG, PREFIX, WEIGHTS, full_names, rank_fields
+from rankopt.lowrank.files import CONFIG, MODEL_CONFIG, PREFIX, WEIGHTS, full_names, rank_fields
 
 MLX_WEIGHTS = "adapters.safetensors"
 KOHYA = re.compile(r"(lora_(?:unet|te\d?|transformer))_(.+)\.(lora_down\.weight|lora_up\.weight|alpha)")
@@ -27,6 +28,14 @@ DIFFUSERS = re.compile(
     r"(unet|transformer|text_encoder(?:_\d)?)\.(.+?)"
     r"(?:(?:\.lora\.|\.lora_|_lora\.)(down\.weight|up\.weight|A\.weight|B\.weight)|\.(alpha))"
 )
+TORCHTUNE = re.compile(r"(?:layers\.(\d+)\.(attn|mlp)\.(\w+)|(output))\.lora_([ab])\.weight")
+TORCHTUNE_NAMES = {
+    "q_proj": "self_attn.q_proj", "k_proj": "self_attn.k_proj", "v_proj": "self_attn.v_proj",
+    "output_proj": "self_attn.o_proj", "w1": "mlp.gate_proj", "w2": "mlp.down_proj", "w3": "mlp.up_proj",
+}  # fmt: skip
+"""torchtune's name -> transformers' name within a block, as in its convert_weights.py (00c242b)."""
+ROTARY = ("llama", "mistral")
+"""Models whose query and key rows torchtune reorders."""
 ROLES = {"lora_down.weight": "A", "down.weight": "A", "A.weight": "A", "lora_up.weight": "B", "up.weight": "B",
          "B.weight": "B", "alpha": "alpha"}  # fmt: skip
 
@@ -63,6 +72,7 @@ def read_foreign(path: Path, model: str | None = None, component: str | None = N
     """Read an adapter in another layout.
 
         MLX:        lora_a (in, r), lora_b (r, out), scale:  A = lora_a^T, B = lora_b^T, alpha = scale r
+        torchtune:  layers.<n>.attn.q_proj.lora_a, lora_b; B of queries and keys has the rows of every head interleaved
         kohya:      lora_<part>_<name with underscores>.lora_down, lora_up, alpha; the base model gives the names
         diffusers:  <part>.<name>.lora.down, lora.up, alpha; or lora_A, lora_B
 
@@ -70,7 +80,8 @@ def read_foreign(path: Path, model: str | None = None, component: str | None = N
 
     Args:
         path: a folder, or a safetensors file.
-        model: the part's base model, a folder with safetensors files: gives names and checks shapes. Needed for kohya.
+        model: the part's base model, a folder with safetensors files: gives names (kohya) and heads (torchtune), and
+            checks shapes.
         component: which part, such as "unet" or "lora_te1"; needed where the file has several.
     Returns:
         PEFT's config and tensors; None for a folder that is in no known layout.
@@ -79,6 +90,8 @@ def read_foreign(path: Path, model: str | None = None, component: str | None = N
     """
     if path.is_dir() and (path / MLX_WEIGHTS).is_file():
         return _mlx(path)
+    if path.is_dir() and not (path / WEIGHTS).is_file() and (pickled := sorted(path.glob("adapter_[0-9m]*.pt"))):
+        return _torchtune(path, safe_file(path, pickled[-1].name), model)
     file = path
     if path.is_dir():
         files = [inner for inner in sorted(path.glob("*.safetensors")) if inner.name != WEIGHTS]
@@ -119,6 +132,65 @@ def _mlx(folder: Path) -> Foreign:
     return _foreign(folder, "MLX", found, {"task_type": "CAUSAL_LM"}, base if isinstance(base, str) else None)
 
 
+def _torchtune(folder: Path, file: Path, model: str | None) -> Foreign:
+    if model is None:
+        raise ValueError(
+            f"{file}: torchtune reorders the rows of queries and keys by head: give --model, the base model"
+        )
+    try:
+        given = json.loads(safe_file(folder, CONFIG).read_text(encoding="utf-8")[:LARGEST])
+        scale = float(given["lora_alpha"]) / float(given["r"])
+        config = json.loads(safe_file(Path(model), MODEL_CONFIG).read_text(encoding="utf-8")[:LARGEST])
+        heads = {"q_proj": int(config["num_attention_heads"])}
+        heads["k_proj"] = int(config.get("num_key_value_heads") or heads["q_proj"])
+        kind = config["model_type"]
+    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError) as error:
+        raise ValueError(
+            f"{folder}: {CONFIG} must have r and lora_alpha, and {model} the config of a decoder ({first_line(error)})"
+        ) from None
+    if kind not in ROTARY or not math.isfinite(scale):
+        raise ValueError(
+            f"{folder}: a torchtune adapter must be of {' or '.join(ROTARY)}, got {kind!r} with scale {scale}"
+        )
+    found: dict[str, Found] = defaultdict(Found)
+    for key, value in unpickled(file).items():
+        match = TORCHTUNE.fullmatch(key)
+        if not match or value.ndim != 2 or not (match[4] or match[3] in TORCHTUNE_NAMES):
+            raise ValueError(f"{file}: torchtune's LoRA has matrices lora_a and lora_b of maps, got {key[:80]!r}")
+        name = "lm_head" if match[4] else f"model.layers.{match[1]}.{TORCHTUNE_NAMES[match[3]]}"
+        role = match[5].upper()
+        if role == "B" and match[3] in heads:
+            value = _by_halves(value, heads[match[3]], f"{key} of {file}")
+        found[name].factors[role] = value.clone()
+    for one in found.values():
+        one.alpha = scale * len(one.factors["A"]) if "A" in one.factors else None
+    _check_shapes(file, model, found)
+    return _foreign(folder, "torchtune", found, {"task_type": "CAUSAL_LM"}, model)
+
+
+def _by_halves(B: Tensor, heads: int, where: str) -> Tensor:
+    """The rows of every head in transformers' order for rotary embeddings: the first of all pairs, then the second.
+
+    Example:
+        >>> _by_halves(torch.tensor([[0.0], [1.0], [2.0], [3.0]]), 1, "").flatten().tolist()
+        [0.0, 2.0, 1.0, 3.0]
+    """
+    if len(B) % (2 * heads):
+        raise ValueError(f"{where} must have an even number of rows for each of {heads} heads, got {len(B)}")
+    return B.reshape(heads, -1, 2, B.shape[1]).transpose(1, 2).reshape(B.shape)
+
+
+def _check_shapes(file: Path, model: str, found: Mapping[str, Found]) -> None:
+    """Refuse a module that the base model lacks or has in another shape."""
+    shapes = _shapes(Path(model))
+    for name, one in found.items():
+        if {"A", "B"} <= one.factors.keys():
+            given = (len(one.factors["B"]), *one.factors["A"].shape[1:])
+            if shapes.get(name) != given:
+                there = shapes.get(name, "it is missing")
+                raise ValueError(f"{name} of {file} has the shape {given}, in {model} {there}")
+
+
 def _of_parts(
     file: Path, form: str, tensors: Mapping[str, Tensor], matches: Mapping[str, re.Match[str]], model: str | None,
     component: str | None,
@@ -154,12 +226,8 @@ def _of_parts(
             found[name].alpha = float(tensors[key])
         else:
             found[name].factors[role] = tensors[key]
-    for name, one in found.items():
-        if shapes and {"A", "B"} <= one.factors.keys():
-            given = (len(one.factors["B"]), *one.factors["A"].shape[1:])
-            if shapes.get(name) != given:
-                there = shapes.get(name, "it is missing")
-                raise ValueError(f"{name} of {file} has the shape {given}, in {model} {there}")
+    if model is not None:
+        _check_shapes(file, model, found)
     return _foreign(file, form, found, {}, model)
 
 

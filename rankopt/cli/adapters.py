@@ -180,7 +180,7 @@ def convert(
     ],
     out: Out,
     model: Annotated[
-        str | None, typer.Option(help="Base model's folder: gives the module names that kohya's files lack.")
+        str | None, typer.Option(help="Base model's folder: gives names to kohya's files and heads to torchtune's.")
     ] = None,
     component: Annotated[
         str | None, typer.Option(metavar="PART", help="Part of a diffusion model, such as unet, if there are several.")
@@ -188,7 +188,8 @@ def convert(
 ) -> None:
     """Convert an adapter to plain LoRA in safetensors.
 
-    From AdaLoRA, rsLoRA, a pickled .bin, wrong tensor names, or the layouts of MLX, kohya's scripts and diffusers.
+    From AdaLoRA, rsLoRA, a pickled .bin, wrong tensor names, or the layouts of MLX, torchtune, kohya's scripts and
+    diffusers.
     """
     absent_path(out)
     from rankopt.adapters.convert import convert

@@ -38,6 +38,20 @@ def mlx(folder: Path) -> Path:
     return folder
 
 
+def torchtune(folder: Path) -> Path:
+    """As torchtune orders it: pair p of a head has its two rows side by side."""
+    tensors = {}
+    for name, (A, B, _) in pieces().items():
+        layer, part = name.split(".")[2], {"q_proj": "attn.q_proj", "down_proj": "mlp.w2"}[name.rpartition(".")[2]]
+        if part == "attn.q_proj":  # 4 heads
+            B = B.reshape(4, 2, -1, B.shape[1]).transpose(1, 2).reshape(B.shape)
+        stem = f"layers.{layer}.{part}"
+        tensors |= {f"{stem}.lora_a.weight": A, f"{stem}.lora_b.weight": B}
+    torch.save(tensors, folder / "adapter_0.pt")
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 3.0, "target_modules": ["q_proj"]}))
+    return folder
+
+
 def kohya(folder: Path, part: str = "lora_unet") -> Path:
     tensors = {}
     for name, (A, B, scale) in pieces().items():
@@ -64,7 +78,7 @@ def base(tmp_path: Path) -> Path:
     return tmp_path / "base"
 
 
-@pytest.mark.parametrize("write", [mlx, kohya, diffusers])
+@pytest.mark.parametrize("write", [mlx, torchtune, kohya, diffusers])
 def test_updates_are_kept(write: Any, base: Path, tmp_path: Path, stock: Any) -> None:
     """Loaded by stock PEFT, every delta weight is scale times B A, and no other module is adapted."""
     (tmp_path / "a").mkdir()
@@ -117,6 +131,12 @@ def test_refused(base: Path, tmp_path: Path) -> None:
     save_file(both, tmp_path / "both.safetensors")
     with pytest.raises(ValueError, match="holds adapters of lora_te1 and lora_unet: name one with --component"):
         convert(tmp_path / "both.safetensors", tmp_path / "b", model=str(base))
+    (tmp_path / "t").mkdir()
+    with pytest.raises(ValueError, match="torchtune reorders the rows of queries and keys by head: give --model"):
+        convert(torchtune(tmp_path / "t"), tmp_path / "b")
+    torch.save({"layers.0.attn.q_norm.lora_a.weight": torch.ones(1, 1)}, tmp_path / "t" / "adapter_1.pt")
+    with pytest.raises(ValueError, match="torchtune's LoRA has matrices lora_a and lora_b of maps"):
+        convert(tmp_path / "t", tmp_path / "b", model=str(base))
     (tmp_path / "m").mkdir()
     mlx(tmp_path / "m")
     (tmp_path / "m" / "adapter_config.json").write_text('{"fine_tune_type": "dora", "lora_parameters": {"scale": 1}}')
