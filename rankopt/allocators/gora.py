@@ -12,7 +12,6 @@ from torch import Tensor
 from rankopt.allocators.base import Allocator, Probe, State, smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
 from rankopt.lowrank.layers import Layers, shapes_of
-from rankopt.lowrank.linear import LowRankLinear
 from rankopt.lowrank.scale import ScalePolicy
 
 
@@ -58,7 +57,7 @@ class GoRA(Allocator):
         for batch in probe.gradients(self.batches):
             for name, seen in batch.items():
                 G[name] = G.get(name, 0.0) + seen.weight_gradient() / self.batches
-        importance = {name: float((_weight(layer) * G[name]).abs().mean()) for name, layer in layers.items()}
+        importance = {name: float((layer.dense() * G[name]).abs().mean()) for name, layer in layers.items()}
         state["measured"] = {"|W dL/dW|": importance}
         budget, shapes = Budget.of(state["amount"], state["unit"]), shapes_of(layers)
         level = budget.level(shapes)
@@ -83,7 +82,3 @@ def coordinates(G: Tensor, A: Tensor) -> Tensor:
     gram = A @ A.T + 1e-8 * torch.eye(len(A), device=A.device)
     B: Tensor = torch.linalg.solve(gram, A @ G.T).T
     return B
-
-
-def _weight(layer: LowRankLinear) -> Tensor:
-    return layer.base.weight.T if layer.transposed else layer.base.weight

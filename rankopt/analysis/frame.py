@@ -117,8 +117,21 @@ def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Fl
         "padded_tokens": cost.padded_tokens if cost else None,
         "key": result.key,
         **{name: value for name in MEASURED if cost and (value := getattr(cost, name)) is not None},
+        **_retained(result),
         **{f"search:{metric}": value for metric, value in point.search.items()},
         **{f"{split}:{metric}": value for split, scores in point.report.items() for metric, value in scores.items()},
+    }
+
+
+def _retained(result: TrialResult) -> Flat:
+    """The primary score on the material of `retain`, before training and after it."""
+    kept = result.retained
+    if kept is None:
+        return {}
+    return {
+        "retained_task": f"{kept.task} ({kept.metric})",
+        "retained_before": kept.before[kept.metric],
+        "retained_after": kept.after[kept.metric],
     }
 
 
@@ -144,7 +157,8 @@ def collapsed(point: Point) -> bool:
 
 def _configuration(spec: TrialSpec) -> Flat:
     """What repetitions have in common: the spec without seed and data folder."""
-    data = spec.model_dump(mode="json", exclude={"seed": True, "task": _locations(spec)})
+    places: Any = {"seed": True, "task": _locations(spec), "retain": {"data_dir", "data"}}
+    data = spec.model_dump(mode="json", exclude=places)
     data["model"]["name"] = spec.model_label
     return data | {"allocator": {"name": spec.method.name} | _method(spec)}
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rankopt.adapters.source import locate
 from rankopt.core.errors import first_line
 from rankopt.core.task_spec import TaskSpec
+from rankopt.core.trial_spec import ModelSpec
 from rankopt.tasks import Task, task_of
 from rankopt.tasks.described import Head
 from rankopt.tasks.encode import Encoded
@@ -132,7 +133,7 @@ def read_material(
         ValueError: the model or the data cannot be read; one line.
     """
     task = task_of(spec)
-    base = load_pretrained(model, revision, task.problem)
+    base = load_pretrained(ModelSpec(name=model, revision=revision), task.problem)
     splits = {
         name: encode_once(task, task.read(name, spec.data_dir), base.tokenizer, spec.max_length)
         for name in task.reports

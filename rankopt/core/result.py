@@ -137,6 +137,29 @@ class Cost(Record):
     merged_example_seconds: float | None = None
 
 
+class Retained(Record):
+    """Scores on other material (`retain`) of the trial's own pattern, before the first step and after training.
+
+    Attributes:
+        task: its name.
+        examples: its rows.
+        minimised: the metrics that are better when lower.
+        before: scores of the model before training, the primary metric first.
+        after: scores of the trained model.
+    """
+
+    task: str
+    examples: int
+    minimised: tuple[str, ...] = ()
+    before: Scores
+    after: Scores
+
+    @property
+    def metric(self) -> str:
+        """The primary metric."""
+        return next(iter(self.after))
+
+
 class TrialResult(Record):
     """Everything that the storage keeps about a trial.
 
@@ -151,6 +174,7 @@ class TrialResult(Record):
         ranks: active ranks over time, whenever they changed (about 100 events at most).
         losses: training loss over time (about 100 events at most).
         looks: kept parameters and search score of every pattern that was evaluated to choose the final ones, in order.
+        retained: scores on other material, where the trial has any.
         measured: an allocator's measurements before it chose patterns: measurement -> layer -> value.
         notes: remarks for readers of a report, such as a capped initial rank.
         environment: code revision, library versions, hashes of data and model, device, threads.
@@ -169,6 +193,7 @@ class TrialResult(Record):
     parameters: Parameters | None = None
     cost: Cost | None = None
     looks: tuple[tuple[int, float], ...] = ()
+    retained: Retained | None = None
     measured: dict[str, dict[str, float]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     environment: dict[str, str] = Field(default_factory=dict)

@@ -14,6 +14,7 @@ from rankopt.core.errors import FieldError, shown
 from rankopt.core.path import fields_of, paths_of, refuse_overlap, split_path, with_path
 from rankopt.core.space import Assignment, Dimension, check_inner
 from rankopt.core.spec import Named, Spec, content_hash, decode
+from rankopt.core.task_spec import TaskSpec
 from rankopt.core.trial_spec import TrialSpec
 
 REPEATABLE = ("seed", "task", "training")
@@ -212,13 +213,17 @@ class StudySpec(Spec):
 
     def with_contents(self, spec: TrialSpec) -> TrialSpec:
         """A trial with the hashes of its local files."""
-        files = {split: self.contents.get("files", {}).get(path) for split, path in spec.task.files.items()}
-        data = self.contents.get("data", {}).get(f"{spec.task.data_dir}/{spec.task.name}")
-        found = {
-            "data": content_hash(files) if all(files.values()) and files else data,
-            "model": self.contents.get("model", {}).get(spec.model.name),
-        }
+        found = {"data": self._data(spec.task), "model": self.contents.get("model", {}).get(spec.model.name)}
+        if spec.retain is not None:
+            found["retain"] = self._data(spec.retain.task)
         return spec.model_copy(update={"contents": {name: text for name, text in found.items() if text is not None}})
+
+    def _data(self, task: TaskSpec) -> str | None:
+        """The hash of a task's local files, if it has any."""
+        files = {split: self.contents.get("files", {}).get(path) for split, path in task.files.items()}
+        if files and all(files.values()):
+            return content_hash(files)
+        return self.contents.get("data", {}).get(f"{task.data_dir}/{task.name}")
 
     def portable(self) -> dict[str, Any]:
         """The study as plain data, with hashes in place of local files: equal wherever they are."""

@@ -11,10 +11,19 @@ from pydantic.json_schema import SkipJsonSchema
 
 from rankopt.core.budget import Budget
 from rankopt.core.errors import FieldError
+from rankopt.core.retain_spec import RetainSpec
 from rankopt.core.spec import Count, Fraction, Named, NonNegative, Spec, content_hash, decode
 from rankopt.core.task_spec import TaskSpec
 
-LOCATIONS = {"data": ("task", {"data_dir", "data"}), "model": ("model", {"name", "revision"})}
+BASE_FIELDS = ("name", "revision", "dtype", "quantization", "attention")
+"""Fields of a model that say which frozen weights are read, and how they are held."""
+PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+"""Number format of frozen weights -> precision of a training that needs no wider one."""
+LOCATIONS = {
+    "data": ("task", {"data_dir", "data"}),
+    "retain": ("retain", {"data_dir", "data"}),
+    "model": ("model", {"name", "revision"}),
+}
 """Kind of local content -> the fields of a trial that name its files."""
 
 
@@ -33,6 +42,13 @@ class ModelSpec(Spec):
             s = alpha / active rank; "rs": s = alpha / sqrt(initial rank); "unit": s = alpha, to compare allocators at
             one fixed scale.
         dropout: dropout probability of the adapter's input.
+        dtype: number format of the frozen weights. "bfloat16" and "float16" (only on a GPU) take half the memory of
+            "float32" and need `training.precision` bf16 or fp16. What is trained stays in float32.
+        quantization: hold the linear maps outside the head in 4 bits ("nf4", with double quantisation as in QLoRA) or
+            8 bits ("int8", as in LLM.int8()), by the package bitsandbytes; default: as `dtype` says.
+        gradient_checkpointing: compute the activations of a block again in the backward pass instead of keeping them,
+            which takes less memory and about a third more time.
+        attention: implementation of attention in transformers; default: transformers' choice.
     """
 
     name: str
@@ -42,6 +58,15 @@ class ModelSpec(Spec):
     alpha: float = Field(16.0, ge=1e-6, le=1e6)
     scale: Literal["published", "init", "active", "rs", "unit"] = "published"
     dropout: Fraction = 0.0
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    quantization: Literal["nf4", "int8"] | None = None
+    gradient_checkpointing: bool = False
+    attention: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"] | None = None
+
+    @property
+    def base(self) -> ModelSpec:
+        """The frozen model alone, without how it is adapted and trained."""
+        return ModelSpec(**{name: getattr(self, name) for name in BASE_FIELDS})
 
 
 class AllocatorSpec(Named):
@@ -83,7 +108,8 @@ class TrainingSpec(Spec):
         schedule: learning rate after the warm-up.
         warmup: linear warm-up: a fraction of all steps if below 1, otherwise a number of steps.
         clip: maximum gradient norm; 0 disables clipping.
-        precision: "bf16" uses autocast and keeps parameters in fp32. It is slower on a CPU without bf16 instructions.
+        precision: "bf16" and "fp16" (only on a GPU) use autocast and keep parameters in fp32; with fp16 the loss is
+            multiplied by 1,024 in the backward pass. bf16 is slower on a CPU without bf16 instructions.
         group_by_length: form batches of similar length, which need less padding; the same for every allocator.
         eval_batch_size: examples per forward pass in evaluation; on a CPU larger values are slower and need more
             memory.
@@ -99,7 +125,7 @@ class TrainingSpec(Spec):
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: NonNegative = 0.06
     clip: NonNegative = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     group_by_length: bool = True
     eval_batch_size: Count = 32
 
@@ -115,9 +141,10 @@ class TrialSpec(Spec):
             so that a grid over allocators and budgets trains such a tuner once.
         budget: what the final rank pattern may cost; optional for allocators that need none. Dropped like `allocator`.
         training: how to train.
+        retain: other material to score the model on, before and after training; default: none.
         seed: of every random choice: initialisation, data order, dropout, and what an allocator draws.
-        contents: hashes of local files: "data" of `task.data_dir` or `task.data`, "model" of `model.name`. Set by
-            rankopt when a study is planned.
+        contents: hashes of local files: "data" of `task.data_dir` or `task.data`, "retain" of the same fields there,
+            "model" of `model.name`. Set by rankopt when a study is planned.
     Example:
         >>> spec = decode(TrialSpec, {"task": {"name": "mini-cola"}, "allocator": {"name": "uniform"},
         ...                           "budget": {"mean_rank": 4}})
@@ -131,16 +158,23 @@ class TrialSpec(Spec):
     allocator: AllocatorSpec | None = None
     budget: Budget | None = None
     training: TrainingSpec = TrainingSpec()
+    retain: RetainSpec | None = None
     seed: int = Field(0, ge=0, lt=2**63)
-    contents: SkipJsonSchema[dict[Literal["data", "model"], str]] = Field(default={})
+    contents: SkipJsonSchema[dict[Literal["data", "retain", "model"], str]] = Field(default={})
 
     @model_validator(mode="after")
-    def _ranks_belong_to_lora(self) -> TrialSpec:
+    def _fields_suit_each_other(self) -> TrialSpec:
         if not self.has_ranks:
             object.__setattr__(self, "allocator", None)
             object.__setattr__(self, "budget", None)
         elif self.allocator is None:
             raise FieldError(("allocator",), f"is required for the tuner {LORA!r}")
+        needed = PRECISIONS[self.model.dtype]
+        if needed not in ("fp32", self.training.precision):
+            raise FieldError(
+                ("training", "precision"),
+                f"must be {needed!r} with model.dtype {self.model.dtype!r}, got {self.training.precision!r}",
+            )
         if self.budget and (self.budget.mean_rank or 0) > self.model.max_rank:
             raise ValueError(
                 f"budget.mean_rank must be at most model.max_rank, got {self.budget.mean_rank:g} > "
@@ -152,6 +186,11 @@ class TrialSpec(Spec):
     def tuners(self) -> tuple[TunerSpec, ...]:
         """The tuners as a tuple."""
         return self.tuner if isinstance(self.tuner, tuple) else (self.tuner,)
+
+    @property
+    def tasks(self) -> dict[str, TaskSpec]:
+        """The trial's task, and what it should retain; by the field that describes it."""
+        return {"task": self.task} | ({"retain": self.retain.task} if self.retain else {})
 
     @property
     def has_ranks(self) -> bool:

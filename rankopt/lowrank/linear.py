@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from rankopt.core.pattern import Shape
 from rankopt.lowrank.gated import gated_linear
+from rankopt.lowrank.quantized import dequantized, quantization_of
 from rankopt.lowrank.scale import Scale
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class LowRankLinear(nn.Module):
     A layer of rank 0 is its base map.
 
     Args:
-        base: `nn.Linear` or GPT-2's `Conv1D`, with weight `(out, in)` or `(in, out)`; frozen.
+        base: `nn.Linear` or GPT-2's `Conv1D`, with weight `(out, in)` or `(in, out)`; frozen. A map that bitsandbytes
+            quantised runs its own product, to which the update is added, as in QLoRA.
         max_rank: R, the number of components, all masked until `open` is called.
         scale: policy and alpha of s.
         dropout: probability, on the adapter's input.
@@ -59,6 +61,7 @@ class LowRankLinear(nn.Module):
         super().__init__()
         self.base = base.requires_grad_(False)
         self.transposed = is_conv1d(base)
+        self.quantization = quantization_of(base)
         self.shape = self.shape_of(base)
         fan_in, fan_out = self.shape
         self.dropout = nn.Dropout(dropout)
@@ -81,8 +84,8 @@ class LowRankLinear(nn.Module):
     @staticmethod
     def shape_of(base: Any) -> Shape:
         """The shape of a map."""
-        fan_out, fan_in = reversed(base.weight.shape) if is_conv1d(base) else base.weight.shape
-        return Shape(fan_in, fan_out)
+        # a quantised weight has another shape
+        return Shape(*base.weight.shape) if is_conv1d(base) else Shape(base.in_features, base.out_features)
 
     def as_weight(self, update: Tensor) -> Tensor:
         """An update `(out, in)` in the layout of the base's weight."""
@@ -92,6 +95,13 @@ class LowRankLinear(nn.Module):
     def weight(self) -> Tensor:
         """W; some models read its dtype."""
         return self.base.weight
+
+    @torch.no_grad()
+    def dense(self) -> Tensor:
+        """W as a dense `(out, in)` matrix."""
+        if self.quantization:
+            return dequantized(self.base)
+        return self.weight.T if self.transposed else self.weight.flatten(1)
 
     @property
     def bias(self) -> Tensor | None:
@@ -154,7 +164,7 @@ class LowRankLinear(nn.Module):
         if self._rank == 0 or self._unmerged is not None:
             return cast(Tensor, self.base(x))
         A, B, g = self.active()
-        if self.dropout.p == 0 or not self.training:
+        if not self.quantization and (self.dropout.p == 0 or not self.training):
             weight: Tensor = self.base.weight
             if torch.is_autocast_enabled(x.device.type):
                 x = x.to(torch.get_autocast_dtype(x.device.type))
@@ -162,7 +172,7 @@ class LowRankLinear(nn.Module):
             if self.transposed:
                 weight = weight.T
             return gated_linear(x, weight, self.base.bias, A, B, g, self.s)
-        y: Tensor = self.base(x)  # W and A see different inputs
+        y: Tensor = self.base(x)  # W and A see different inputs, or W is quantised
         A, B = A.to(y.dtype), B.to(y.dtype)  # the base model may have been loaded in a shorter dtype
         return y + self.s * functional.linear((functional.linear(self.dropout(x), A) * g).to(y.dtype), B)
 
@@ -214,7 +224,14 @@ class LowRankLinear(nn.Module):
 
         Args:
             dtype: of the copy (default: the weight's).
+        Raises:
+            ValueError: the base weight is quantised.
         """
+        if self.quantization:
+            raise ValueError(
+                f"an update cannot be merged into weights of model.quantization {self.quantization!r}, which would "
+                "round it: export the adapter and merge it into the model without quantization"
+            )
         if self._unmerged is None:
             weight, update = cast(nn.Parameter, self.base.weight), self.as_weight(self.update())
             total = weight + update.to(weight.dtype)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from rankopt.lowrank.linear import LowRankLinear
+from rankopt.lowrank.quantized import quantized_modules
 
 NAMING = (
     "r", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "task_type",
@@ -67,9 +68,12 @@ def ignored_targets(model: nn.Module, names: Iterable[str]) -> set[str]:
 
 def weightless(model: nn.Module) -> nn.Module:
     """A copy of a model on the meta device, with the original linear maps in place of adapted ones."""
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}.values()
     memo: dict[int, Any] = {}
-    for tensor in tensors:
+    for module in quantized_modules(model):
+        memo[id(module)] = nn.Linear(module.in_features, module.out_features, module.bias is not None, device="meta")
+    packed = {id(p) for module in quantized_modules(model) for p in module.parameters()}
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}.values()
+    for tensor in (tensor for tensor in tensors if id(tensor) not in packed):
         empty = torch.empty_like(tensor, device="meta")
         memo[id(tensor)] = nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
     memo[id(vars(model).get("forward"))] = None  # in joint training, it leads to the scheduler and its locks

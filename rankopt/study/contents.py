@@ -30,14 +30,15 @@ def local_contents(specs: Iterable[TrialSpec]) -> Contents:
     """The value of `StudySpec.contents` for a study of these trials."""
     found: Contents = {"data": {}, "files": {}, "model": {}}
     for spec in specs:
-        location = f"{spec.task.data_dir}/{spec.task.name}"
-        if spec.task.data_dir is not None and location not in found["data"]:
-            files = task_of(spec.task).files(spec.task.data_dir)
-            if files:
-                found["data"][location] = _hash_files(files)
-        for source in spec.task.files.values():
-            if source not in found["files"]:
-                found["files"][source] = _hash_sequence(files_of(source))
+        for task in spec.tasks.values():
+            location = f"{task.data_dir}/{task.name}"
+            if task.data_dir is not None and location not in found["data"]:
+                files = task_of(task).files(task.data_dir)
+                if files:
+                    found["data"][location] = _hash_files(files)
+            for source in task.files.values():
+                if source not in found["files"]:
+                    found["files"][source] = _hash_sequence(files_of(source))
         if spec.model.name not in (*EMBEDDED, *found["model"]) and Path(spec.model.name).is_dir():
             found["model"][spec.model.name] = _hash_files(_model_files(Path(spec.model.name)))
     return {kind: hashes for kind, hashes in found.items() if hashes}

@@ -188,13 +188,13 @@ def _validate_search(file: StudyFile) -> None:
 
 
 def _unknown_names(spec: TrialSpec, allocators: dict[str, Any], tuners: dict[str, Any]) -> Iterator[Violation]:
-    if spec.task.data is None:
-        if spec.task.name not in TASKS:
-            hint = nearest(spec.task.name, TASKS)
-            text = f"must be a known task, got {shown(spec.task.name)}{hint}; task.data names your own files"
-            yield Violation(("task", "name"), text)
-    else:
-        yield from _own_task_problems(spec.task)
+    for root, task in spec.tasks.items():
+        if task.data is not None:
+            yield from _own_task_problems(task, root)
+        elif task.name not in TASKS:
+            hint = nearest(task.name, TASKS)
+            text = f"must be a known task, got {shown(task.name)}{hint}; {root}.data names your own files"
+            yield Violation((root, "name"), text)
     named: list[tuple[Location, str, Collection[str]]] = []
     named += [(("allocator", "name"), spec.allocator.name, allocators)] if spec.allocator else []
     named += [((*location, "name"), tuner.name, tuners) for location, tuner in _located(spec)]
@@ -203,19 +203,19 @@ def _unknown_names(spec: TrialSpec, allocators: dict[str, Any], tuners: dict[str
             yield Violation(path, f"must be a known {path[0]}, got {shown(name)}{nearest(name, table)}")
 
 
-def _own_task_problems(task: TaskSpec) -> Iterator[Violation]:
+def _own_task_problems(task: TaskSpec, root: str) -> Iterator[Violation]:
     """What is wrong with a user's own task, as far as it can be told without its data."""
     if task.name in TASKS:
-        text = f"must not be a registered task where task.data is given, got {shown(task.name)}; choose another name"
-        yield Violation(("task", "name"), text)
+        text = f"must not be a registered task where {root}.data is given, got {shown(task.name)}; choose another name"
+        yield Violation((root, "name"), text)
     known = metrics_of(str(task.problem))
     for index, name in enumerate(task.metrics):
         if name not in known:
             text = f"must be a metric of a {task.problem}, got {shown(name)}{nearest(name, known)}"
-            yield Violation(("task", "metrics", index), text)
+            yield Violation((root, "metrics", index), text)
     for field, listed in (("metrics", task.metrics), ("labels", task.labels)):
         if (twice := first_repeated(listed)) is not None:
-            yield Violation(("task", field, twice), f"must list distinct values, got {shown(listed[twice])} twice")
+            yield Violation((root, field, twice), f"must list distinct values, got {shown(listed[twice])} twice")
     for name in ("labels", "class_weights"):
         if task.problem != "classification" and getattr(task, name):
             yield Violation(("task", name), f"is for a classification, and task.problem is {task.problem}: remove it")

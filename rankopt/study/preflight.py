@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from rankopt.core.errors import InvalidSpecError, Location, Violation, violation_of
+from rankopt.core.retain_spec import RetainSpec
 from rankopt.core.space import Assignment
 from rankopt.core.spec import content_hash
 from rankopt.core.study_file import StudyFile
@@ -85,6 +86,7 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]], devic
     from rankopt.allocators.build import absolute_budget, build_allocator
     from rankopt.lowrank.layers import shapes_of
     from rankopt.tasks import task_of
+    from rankopt.training.base_weights import check_base, check_memory
     from rankopt.training.device import choose_device
     from rankopt.tuners.build import build_tuners
 
@@ -97,7 +99,9 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]], devic
             steps, tokens, remarks = _training_size(spec.task, spec.model, spec.training)
             notes |= dict.fromkeys(remarks)
             field = ("model", "name")
+            check_base(spec.model, spec.training.precision, kind)
             skeleton = _skeleton(task_of(spec.task).problem, spec.model)
+            check_memory(spec.model, skeleton.weights, skeleton.multiplied, kind)
             widest = max(min(layer.shape) for layer in skeleton.layers.values())
             if spec.has_ranks and spec.model.max_rank > widest:
                 raise ValueError(
@@ -105,6 +109,9 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]], devic
                     f"{spec.model.name!r} can have, got {spec.model.max_rank}"
                 )
             _check_batch(spec.task, spec.model, sum(tuner.positions() for tuner in build_tuners(spec).values()))
+            if spec.retain is not None:
+                field = ("retain",)
+                _check_retained(spec.retain, spec.task, spec.model)
             field = ("tuner",)
             parameters = _tuned_parameters(spec, steps)
             field = ("allocator",)
@@ -166,13 +173,14 @@ def seconds_per_flop(precision: str = "fp32", device: str = "cpu", seconds: floa
     """Measure the time of one floating-point operation in a large matrix product.
 
     Args:
-        precision: "fp32" or "bf16", which is many times slower on a CPU that only emulates it.
+        precision: of a training; bf16 is many times slower on a CPU that only emulates it.
         device: "cuda", "mps" or "cpu".
         seconds: duration of the measurement.
     """
     import torch
 
-    a = torch.randn(512, 512, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    a = torch.randn(512, 512, device=device, dtype=dtype)
     (a @ a).sum().item()  # the first product loads a library
     count, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
@@ -214,6 +222,19 @@ def _check_batch(task: TaskSpec, model: ModelSpec, extra: int) -> None:
 
     data = load_data(task, load_tokenizer(model.name, model.revision))
     check_batch(model, data, task.max_length, task_of(task).problem, extra)
+
+
+@cache
+def _check_retained(retain: RetainSpec, task: TaskSpec, model: ModelSpec) -> None:
+    """Read the material of `retain`, and see whether the model has positions for it."""
+    from rankopt.training.data import Data
+    from rankopt.training.dry_run import check_batch
+    from rankopt.training.pretrained import load_tokenizer
+    from rankopt.training.retained import load_retained, named_retain
+
+    other, rows = load_retained(retain, task, load_tokenizer(model.name, model.revision))
+    with named_retain():
+        check_batch(model, Data(rows, {}, "", ()), retain.max_length, other.problem)
 
 
 @cache

@@ -88,6 +88,9 @@ class WandbTracker(Tracker):
             if result.cost:
                 known = result.cost.model_dump(exclude_none=True)
                 self._run.summary.update({f"cost/{name}": value for name, value in known.items()})
+            if kept := result.retained:
+                self._run.summary.update({f"retain/before/{k}": v for k, v in kept.before.items()})
+                self._run.summary.update({f"retain/after/{k}": v for k, v in kept.after.items()})
             for split, scores in own.report.items():
                 self._run.summary.update({f"{split}/{k}": v for k, v in scores.items()})
         self._run.finish(exit_code=0 if result is not None and result.status == "complete" else 1)

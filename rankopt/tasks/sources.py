@@ -89,6 +89,9 @@ def files_of(source: str) -> list[Path]:
             return sorted(file for file in path.iterdir() if file.suffix in (".arrow", ".json"))
         found = sorted(file for file in path.iterdir() if file.is_file() and suffix_of(file))
         formats = sorted({str(suffix_of(file)) for file in found})
+        if len(formats) > 1 and ".txt" in formats:  # a note beside the data
+            formats.remove(".txt")
+            found = [file for file in found if suffix_of(file) != ".txt"]
         if len(formats) != 1:
             got = f"files of the formats {', '.join(formats)}" if formats else "no data file"
             raise ValueError(f"the folder {source} must hold files of one format ({', '.join(READERS)}), got {got}")

@@ -1,7 +1,8 @@
 """The three splits of a study: train, search and report. A search never sees a reported score.
 
 `search` is cut from the task's training set; `reports` are the official validation sets. The cut depends on the task's
-rows and on the sizes, never on a trial's seed, so all trials of a study are compared on the same examples. Rows are
+rows and on the sizes, never on a trial's seed, so all trials of a study are compared on the same examples. In a
+generation all rows of a prompt, which are its references, are in the same split. Rows are
 disjoint, but texts can repeat: 26 of SST-2's 2,000 search sentences are also in the training split, and phrases of one
 SST-2 review are separate rows. Search scores are therefore optimistic; report scores are not affected.
 """
@@ -105,13 +106,13 @@ def read_splits(
             f"the search split is {task.reports[0]}"
         )
     everything = task.read("train", data_dir)
-    reports = {name: _limited(task.read(name, data_dir), report_examples) for name in task.reports}
+    reports = {name: _limited(task.problem, task.read(name, data_dir), report_examples) for name in task.reports}
     if protocol == "paper" or task.searches:
         kept = np.random.RandomState(CUT_SEED).permutation(len(everything))
         if protocol == "paper":
             search = reports[task.reports[0]]
         else:
-            search = _limited(task.read("search", data_dir), search_examples)
+            search = _limited(task.problem, task.read("search", data_dir), search_examples)
     else:
         chosen, kept = cut(task.problem, everything, _search_size(task, len(everything), search_examples))
         search = everything.select(np.sort(chosen))
@@ -125,19 +126,35 @@ def read_splits(
     return Splits(train, search, reports, fingerprint, _repeated(task, train, held_out))
 
 
+def read_report(task: Task, data_dir: str | None, examples: int | None) -> Dataset:
+    """The first report split of a task.
+
+    Args:
+        task: the source of the rows.
+        data_dir: a local folder; None for the task's own source.
+        examples: rows drawn at random, at most all of them; by default all.
+    """
+    return _limited(task.problem, task.read(task.reports[0], data_dir), examples)
+
+
 def cut(problem: Problem, rows: Dataset, size: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Cut rows in two, always in the same way: a random part, stratified where classes are predicted, and the rest.
 
     Args:
-        problem: whose classes are kept in proportion.
+        problem: whose classes are kept in proportion, and whose prompts stay whole.
         rows: with a column `label`.
-        size: of the first part, less than all.
+        size: of the first part, less than all; of whole prompts at least as many rows.
     Returns:
         The row numbers of both parts, in random order.
+    Raises:
+        ValueError: all rows have one prompt.
     """
-    order = np.random.RandomState(CUT_SEED).permutation(len(rows))  # RandomState's numbers never change
+    order, counts = _shuffled(problem, rows)
     strata = problem.strata(rows.with_format("arrow")[:]["label"].to_numpy())
     if strata is None:
+        if len(counts) < 2:
+            raise ValueError("task.data must have at least two different prompts in its training rows, got one")
+        size = _whole(counts[:-1], size)  # something is left
         return order[:size], order[size:]
     labels = strata[order]
     # Largest remainders in integers: shares are rounded down, and the missing rows go to the largest remainders.
@@ -159,11 +176,31 @@ def _search_size(task: Task, rows: int, size: int | None) -> int:
     return size
 
 
-def _limited(split: Dataset, size: int | None) -> Dataset:
-    """A fixed random subset of a split, in the order of its rows."""
+def _limited(problem: Problem, split: Dataset, size: int | None) -> Dataset:
+    """A fixed random subset of a split, in the order of its rows; of whole prompts at least as many rows."""
     if size is None or size >= len(split):
         return split
-    return split.select(np.sort(np.random.RandomState(CUT_SEED).permutation(len(split))[:size]))
+    order, counts = _shuffled(problem, split)
+    return split.select(np.sort(order[: _whole(counts, size)]))
+
+
+def _shuffled(problem: Problem, rows: Dataset) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Row numbers in a fixed random order, and the numbers of rows after which this order may be cut."""
+    order = np.random.RandomState(CUT_SEED).permutation(len(rows))  # RandomState's numbers never change
+    names = [name for name in rows.column_names if name != "label"]
+    if not problem.keeps_prompts or not names:
+        return order, np.arange(1, len(rows) + 1)
+    table = rows.with_format("arrow")[:]
+    prompts = list(zip(*(table[name].to_pylist() for name in names), strict=True))
+    grouped: dict[tuple[str, ...], list[int]] = {}
+    for row in order.tolist():
+        grouped.setdefault(prompts[row], []).append(row)
+    return np.concatenate([*grouped.values()]), np.cumsum([len(group) for group in grouped.values()])
+
+
+def _whole(counts: NDArray[Any], size: int) -> int:
+    """The smallest count that is at least `size`, or the largest."""
+    return int(counts[min(int(np.searchsorted(counts, size)), len(counts) - 1)])
 
 
 def _require(name: str, value: int, most: int, reason: str) -> None:

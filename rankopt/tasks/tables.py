@@ -17,6 +17,9 @@ from rankopt.core.errors import first_line, nearest, shown
 Columns = dict[str, list[Any]]
 """Column name -> its values, in file order. CSV values are strings; missing values are None."""
 
+LINES = "text"
+"""The column of a text file."""
+
 csv.field_size_limit(2**27)
 
 
@@ -43,8 +46,9 @@ def read_columns(path: Path, columns: Sequence[str] | None = None) -> Columns:
 
     Args:
         path: its suffix names the format: .csv or .tsv (UTF-8, a header line, quotes around values with separators or
-            line breaks), .json (a list of objects), .jsonl or .ndjson (an object a line), .parquet, .arrow, .feather.
-            Text formats may be compressed: .gz, .bz2 or .xz follows.
+            line breaks), .json (a list of objects), .jsonl or .ndjson (an object a line), .txt (UTF-8, every line that
+            is not blank is a row of the column `text`), .parquet, .arrow, .feather. Text formats may be compressed:
+            .gz, .bz2 or .xz follows.
         columns: names, each once in the file; default: all columns.
     Raises:
         MissingColumnError: it lacks a column, or has it twice.
@@ -207,6 +211,14 @@ def _index(header: list[str], name: str, path: Path) -> int:
     return header.index(name)
 
 
+def _lines(path: Path, columns: Sequence[str] | None) -> Columns:
+    """The lines of a text file that are not blank."""
+    for column in columns or ():
+        _index([LINES], column, path)
+    with _open(path) as file:
+        return {LINES: [line.strip() for line in file if line.strip()]}
+
+
 Reader = Callable[[Path, Sequence[str] | None], Columns]
 
 TEXT_FORMATS: dict[str, Reader] = {
@@ -215,6 +227,7 @@ TEXT_FORMATS: dict[str, Reader] = {
     ".json": _json,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
+    ".txt": _lines,
 }
 READERS: dict[str, Reader] = {
     **TEXT_FORMATS,

@@ -13,6 +13,7 @@ from rankopt.tasks.completions import prompts_of
 from rankopt.tasks.encode import Encoded, padded
 from rankopt.tasks.problems.base import Answers, Problem
 from rankopt.tasks.problems.generation import Generation
+from rankopt.training.device import AUTOCAST, autocast
 from rankopt.training.model import Adapted
 
 
@@ -31,7 +32,7 @@ def decode(
         problem: a generation.
         data: encoded examples.
         batch_size: prompts per batch.
-        precision: "fp32" or "bf16" autocast.
+        precision: of the training.
         on_batch: called after every batch.
     Returns:
         `text`, `(n,)` strings, and `prompt`, `(n,)` integers.
@@ -41,13 +42,13 @@ def decode(
     texts = [""] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     pad: Any = tokenizer.pad_token_id
-    with merged(adapted, torch.bfloat16 if precision == "bf16" else None) as net:
+    with merged(adapted, AUTOCAST.get(precision)) as net:
         left = not net.config.is_encoder_decoder  # an encoder counts its positions from the left
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             ids = padded([prompts[index] for index in chosen], pad, left=left).to(net.device)
             mask = padded([np.ones(len(prompts[index]), np.int64) for index in chosen], 0, left=left).to(net.device)
-            with torch.autocast(net.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            with autocast(net.device.type, precision):
                 found = net.generate(
                     input_ids=ids, attention_mask=mask, max_new_tokens=how.max_new_tokens, num_beams=how.beams,
                     do_sample=False, use_cache=True,
@@ -63,6 +64,8 @@ def decode(
 def merged(adapted: Adapted, dtype: torch.dtype | None = None) -> Iterator[Any]:
     """The net in evaluation mode with its adapters merged and its own forward pass; restored afterwards.
 
+    Adapters of quantised maps stay attached.
+
     Args:
         adapted: the model.
         dtype: of the merged weights (default: their own).
@@ -72,7 +75,8 @@ def merged(adapted: Adapted, dtype: torch.dtype | None = None) -> Iterator[Any]:
     replaced = vars(net).pop("forward", None)
     try:
         for layer in adapted.layers.values():
-            layer.merge(dtype)
+            if not layer.quantization:
+                layer.merge(dtype)
         yield net
     finally:
         for layer in adapted.layers.values():

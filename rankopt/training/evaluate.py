@@ -16,6 +16,7 @@ from rankopt.tasks.base import Task
 from rankopt.tasks.encode import Encoded
 from rankopt.tasks.problems.base import Answers
 from rankopt.training.decoding import decode
+from rankopt.training.device import autocast
 from rankopt.training.model import Adapted
 
 Batch = dict[str, torch.Tensor]
@@ -29,7 +30,7 @@ class Looks:
         data: encoded examples.
         task: the task, for its first metric.
         batch_size: examples per forward pass.
-        precision: "fp32" or "bf16" autocast.
+        precision: of the training.
         on_batch: called after every batch.
         observe: called after every pattern.
         clock: the trial's clock.
@@ -77,7 +78,7 @@ def predict(
         task: the task, whose problem selects what is kept of the outputs.
         data: encoded examples.
         batch_size: examples per forward pass.
-        precision: "fp32" or "bf16" autocast.
+        precision: of the training.
         on_batch: called after every batch.
         metrics: those to be scored (default: the task's); texts are decoded only if one of them reads texts.
     Raises:
@@ -106,7 +107,7 @@ def _answers(
     net = adapted.net.eval()
     chunks = []
     for batch in given:
-        with torch.autocast(adapted.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(adapted.device.type, precision):
             inputs = {name: value for name, value in batch.items() if name != "labels"}
             logits = adapted.in_task_order(net(**inputs).logits).float()
         kept = task.problem.answers(logits, batch["labels"])

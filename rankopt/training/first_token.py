@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from rankopt.lowrank.quantized import shared_state
+
 OUTPUT = ".attention.output"
 """The module after attention in BERT, RoBERTa, XLM-R, ELECTRA, DeBERTa; from there on tokens are independent."""
 
 
-def keep_first_token(net: PreTrainedModel, head: Sequence[str]) -> bool:
+def keep_first_token(net: PreTrainedModel, head: Sequence[str], tolerance: float = 1e-3) -> bool:
     """After its attention, let a model's last block continue with the first token only, if that changes no logit.
 
         last block:   attention for all tokens;   output projection and feed-forward for the first token
@@ -25,6 +27,7 @@ def keep_first_token(net: PreTrainedModel, head: Sequence[str]) -> bool:
     Args:
         net: a sequence classifier, changed in place.
         head: names of the modules behind the backbone.
+        tolerance: relative difference of logits that is rounding.
     Returns:
         Whether the model was changed.
     """
@@ -44,7 +47,7 @@ def keep_first_token(net: PreTrainedModel, head: Sequence[str]) -> bool:
             cut = probe(input_ids=ids, attention_mask=mask).logits
     except Exception:  # it takes other inputs, or needs the other tokens
         return False
-    if cut.shape != whole.shape or not (cut - whole).abs().max() <= 1e-3 * whole.abs().max():
+    if cut.shape != whole.shape or not (cut - whole).abs().max() <= tolerance * whole.abs().max():
         return False
     net.get_submodule(outputs[-1]).register_forward_pre_hook(_first)
     return True
@@ -54,7 +57,8 @@ def keep_first_token(net: PreTrainedModel, head: Sequence[str]) -> bool:
 def with_random_head(net: PreTrainedModel, head: Sequence[str]) -> Any:
     """A copy in evaluation mode over the same frozen weights; zero weights in its head would hide differences."""
     own = {id(p) for part in head for p in net.get_submodule(part).parameters()}
-    probe = copy.deepcopy(net, cast(Any, {id(p): p for p in net.parameters() if id(p) not in own})).eval()
+    shared = {id(p): p for p in net.parameters() if id(p) not in own}
+    probe = copy.deepcopy(net, cast(Any, shared | shared_state(net))).eval()
     generator = torch.Generator().manual_seed(0)
     for part in head:
         for parameter in probe.get_submodule(part).parameters():

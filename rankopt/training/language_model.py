@@ -10,7 +10,9 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from rankopt.tasks.completions import end_token
 
 
-def prepare_language_model(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+def prepare_language_model(
+    net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, tolerance: float = 1e-3
+) -> None:
     """Check that a model predicts each token from the tokens before it, and drop its own settings of decoding.
 
     Settings such as a repetition penalty or a beam search would make texts depend on more than the study.
@@ -19,6 +21,7 @@ def prepare_language_model(net: PreTrainedModel, tokenizer: PreTrainedTokenizerB
         net: with a map to the vocabulary, changed in place.
         tokenizer: the model's.
         name: the model's, for messages.
+        tolerance: relative difference of logits that is rounding.
     Raises:
         ValueError: the model sees later tokens, as encoders do, or its decoder has no start token.
     """
@@ -28,7 +31,7 @@ def prepare_language_model(net: PreTrainedModel, tokenizer: PreTrainedTokenizerB
             raise ValueError(
                 f"model.name must be an encoder-decoder whose config has decoder_start_token_id, got {name!r}"
             )
-    elif sees_later_tokens(net):
+    elif sees_later_tokens(net, tolerance):
         raise ValueError(
             f"model.name must be a decoder or an encoder-decoder for language modelling, got {name!r}, whose outputs "
             "depend on later tokens"
@@ -44,12 +47,12 @@ def prepare_language_model(net: PreTrainedModel, tokenizer: PreTrainedTokenizerB
 
 
 @torch.no_grad()
-def sees_later_tokens(net: PreTrainedModel) -> bool:
+def sees_later_tokens(net: PreTrainedModel, tolerance: float = 1e-3) -> bool:
     """Whether the first token's logits depend on the last token."""
     config: Any = net.config.get_text_config()
-    ids = torch.arange(8)[None] % int(config.vocab_size)
+    ids = torch.arange(8, device=net.device)[None] % int(config.vocab_size)
     other = ids.clone()
     other[0, -1] = (other[0, -1] + 1) % int(config.vocab_size)
     model: Any = net
     one, two = (model(input_ids=given, attention_mask=torch.ones_like(given)).logits[0, 0] for given in (ids, other))
-    return bool((one - two).abs().max() > 1e-3 * one.abs().max())
+    return bool((one - two).abs().max() > tolerance * one.abs().max())

@@ -18,9 +18,10 @@ from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import apply_pattern, pattern_of
 from rankopt.tasks.encode import Encoded
 from rankopt.tasks.problems import Problem
+from rankopt.training.device import autocast
 from rankopt.training.model import Adapted
 
-SINGLES = 8
+SINGLES = 4
 """Examples of different lengths whose passes are timed one by one."""
 REPEATS = 3
 """Timed passes of a whole batch; the median counts."""
@@ -64,14 +65,15 @@ def peak_memory() -> Iterator[Memory]:
 def speed(adapted: Adapted, problem: Problem, data: Encoded, batch_size: int, precision: str) -> dict[str, float]:
     """Wall-clock seconds per example of forward passes, with the adapters attached and merged.
 
-    A merged model does the operations of its base model, so it is timed as the model at rank 0.
+    A merged model does the operations of its base model, so it is timed as the model at rank 0. A quantised model
+    cannot be merged.
 
     Args:
         adapted: the trained model; its pattern is unchanged afterwards.
         problem: makes the batches.
         data: encoded examples.
         batch_size: of the batch.
-        precision: "fp32" or "bf16" autocast.
+        precision: of the training.
     Returns:
         `latency_seconds` of an example alone (median over lengths), `example_seconds` in a batch of examples of middle
         length, and both with `merged_`.
@@ -82,7 +84,10 @@ def speed(adapted: Adapted, problem: Problem, data: Encoded, batch_size: int, pr
     start = max(0, (len(by_length) - batch_size) // 2)
     middle = by_length[start : start + batch_size]
     found: dict[str, float] = {}
-    for prefix, kept in (("", pattern), ("merged_", RankPattern(dict.fromkeys(pattern, 0)))):
+    cases = {"": pattern, "merged_": RankPattern(dict.fromkeys(pattern, 0))}
+    if any(layer.quantization for layer in adapted.layers.values()):
+        del cases["merged_"]
+    for prefix, kept in cases.items():
         apply_pattern(adapted.layers, kept)
         found[f"{prefix}latency_seconds"] = median(_seconds(adapted, problem, data, [i], precision, 1) for i in singles)
         found[f"{prefix}example_seconds"] = _seconds(adapted, problem, data, middle, precision, REPEATS) / len(middle)
@@ -100,7 +105,7 @@ def _seconds(adapted: Adapted, problem: Problem, data: Encoded, indices: Any, pr
 
     def timed() -> float:
         began = time.perf_counter()
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(device.type, precision):
             net(**inputs)
         if device.type == "cuda":
             torch.cuda.synchronize()

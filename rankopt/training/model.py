@@ -17,10 +17,12 @@ from rankopt.core.pattern import RankPattern
 from rankopt.core.seeds import stream
 from rankopt.core.trial_spec import ModelSpec
 from rankopt.lowrank.layers import Layers, shapes_of
+from rankopt.lowrank.quantized import shared_state
 from rankopt.lowrank.scale import ScalePolicy
 from rankopt.tasks.base import Task
 from rankopt.tasks.labels import columns_of
 from rankopt.tasks.problems.base import Problem
+from rankopt.training.base_weights import checkpoint_blocks
 from rankopt.training.device import choose_device
 from rankopt.training.dropout import use_lean_dropout
 from rankopt.training.pretrained import load_pretrained, model_source, within
@@ -110,7 +112,7 @@ def load_adapted(
     tuners: Mapping[str, Tuner] = LORA_ALONE, steps: int = 1,
     batches: Callable[[Adapted], Iterable[Batch]] = lambda adapted: (),
 ) -> Adapted:  # fmt: skip
-    """Load a model in float32, freeze it, give it a head, and attach tuners.
+    """Load a model, freeze it, give it a head, and attach tuners.
 
     The checkpoint's head is kept if it has as many outputs as the task; its outputs are matched with the task's labels
     by name. Otherwise the head is initialised from a random stream of its own, the same for every allocator of a seed.
@@ -128,11 +130,11 @@ def load_adapted(
         ValueError: one line when the model or tokenizer cannot be read, a target matches nothing, or torch cannot use
             the device.
     """
-    base = load_pretrained(spec.name, spec.revision, task.problem)
+    where = choose_device(device)
+    base = load_pretrained(spec, task.problem, where)
     # everything is copied but the frozen weights
-    net: nn.Module = copy.deepcopy(
-        base.net, {id(p): p for name, p in base.net.named_parameters() if not within(name, base.head)}
-    )
+    frozen = {id(p): p for name, p in base.net.named_parameters() if not within(name, base.head)}
+    net: nn.Module = copy.deepcopy(base.net, frozen | shared_state(base.net))
     columns, notes = _match_labels(net, task, base.labels)
     torch.manual_seed(stream(seed, "head"))
     with torch.no_grad():
@@ -142,7 +144,6 @@ def load_adapted(
     for part in base.head:
         module = net.get_submodule(part).requires_grad_(True)
         head_parameters += sum(p.numel() for p in module.parameters())
-    where = choose_device(device)
     net.to(where)  # now, so that the tensors in the allocator's state are on the same device
     bare = Adapted(
         net, base.tokenizer, {}, base.head, columns, base.parameters, head_parameters, base.fingerprint,
@@ -156,6 +157,8 @@ def load_adapted(
     )  # fmt: skip
     torch.manual_seed(stream(seed, "tuner"))
     adapted = _attached(bare, tuners, host)
+    if spec.gradient_checkpointing:
+        checkpoint_blocks(adapted.model)
     if where == "cpu":
         use_lean_dropout(adapted.model)
     return adapted

@@ -14,7 +14,9 @@ from rankopt.training.first_token import with_random_head
 TEXTS = ("yes", "one two three four five six seven eight")
 
 
-def padding_side(net: PreTrainedModel, head: tuple[str, ...], tokenizer: PreTrainedTokenizerBase) -> str:
+def padding_side(
+    net: PreTrainedModel, head: tuple[str, ...], tokenizer: PreTrainedTokenizerBase, tolerance: float = 1e-3
+) -> str:
     """The side on which padding does not change the logits of a short text: the tokenizer's, or else the other.
 
     A model with learned absolute positions, such as GPT-2, counts padding on the left as positions. A model whose head
@@ -25,6 +27,7 @@ def padding_side(net: PreTrainedModel, head: tuple[str, ...], tokenizer: PreTrai
         net: a sequence classifier in evaluation mode.
         head: names of its fully trained modules.
         tokenizer: the model's.
+        tolerance: relative difference of logits that is rounding.
     """
     own = tokenizer.padding_side
     items = [_item(tokenizer, text) for text in TEXTS]
@@ -33,7 +36,7 @@ def padding_side(net: PreTrainedModel, head: tuple[str, ...], tokenizer: PreTrai
         for side in (own, "left" if own == "right" else "right"):
             tokenizer.padding_side = side
             alone, both = (_logits(probe, collate(batch, tokenizer)) for batch in (items[:1], items))
-            if (alone - both[:1]).abs().max() <= 1e-3 * both.abs().max():
+            if (alone - both[:1]).abs().max() <= tolerance * both.abs().max():
                 return side
     except Exception:  # it needs other inputs, or other texts
         return own

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from rankopt.allocators.base import Allocator, State
 from rankopt.allocators.build import absolute_budget, build_allocator, scale_policy
 from rankopt.core.budget import Budget
+from rankopt.core.result import Scores
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.tasks import task_of
 from rankopt.tasks.base import Task
@@ -17,6 +18,7 @@ from rankopt.training.model import Adapted, load_adapted
 from rankopt.training.order import Order, total_steps
 from rankopt.training.pretrained import load_tokenizer
 from rankopt.training.probe import training_batches
+from rankopt.training.retained import scores_on_retained
 from rankopt.tuners.build import build_tuners
 
 
@@ -35,6 +37,7 @@ class Prepared:
         order: the order of the training examples.
         state: the allocator's state.
         lane: how the trial runs its passes.
+        before: scores on the material of `retain` before the first step, if there is any.
     """
 
     spec: TrialSpec
@@ -47,6 +50,7 @@ class Prepared:
     order: Order
     state: State
     lane: Lane
+    before: Scores = field(default_factory=dict)
 
 
 def prepare(spec: TrialSpec, lane: Lane | None = None, device: str = "auto") -> Prepared:
@@ -69,4 +73,5 @@ def prepare(spec: TrialSpec, lane: Lane | None = None, device: str = "auto") -> 
     lane.take(adapted)
     budget = absolute_budget(spec, adapted.layers)
     state = allocator.start(adapted.layers, budget, steps, spec.seed)
-    return Prepared(spec, allocator, task, adapted, data, budget, steps, order, state, lane)
+    before = scores_on_retained(spec, adapted)
+    return Prepared(spec, allocator, task, adapted, data, budget, steps, order, state, lane, before)

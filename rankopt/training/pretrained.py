@@ -16,9 +16,13 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rankopt.core.errors import first_line
+from rankopt.core.trial_spec import PRECISIONS, ModelSpec
 from rankopt.lowrank.files import AUTO_CLASS
+from rankopt.lowrank.quantized import quantized_modules
 from rankopt.tasks.embedded import EMBEDDED
 from rankopt.tasks.problems.base import Problem
+from rankopt.training.base_weights import count_weights, loading_options, prepare_quantized, tolerance
+from rankopt.training.device import autocast
 from rankopt.training.first_token import keep_first_token
 from rankopt.training.language_model import prepare_language_model
 from rankopt.training.padding import padding_side
@@ -53,19 +57,19 @@ class Pretrained:
     notes: tuple[str, ...]
 
 
-def load_pretrained(name: str, revision: str | None, problem: Problem) -> Pretrained:
-    """Read a checkpoint in float32 as a problem needs it. Models with other heads share the frozen weights.
+def load_pretrained(spec: ModelSpec, problem: Problem, device: str = "cpu") -> Pretrained:
+    """Read a checkpoint as a problem needs it. Models with other heads share the frozen weights.
 
     Args:
-        name: a folder, a hub name, or the name of an embedded model.
-        revision: of the hub.
+        spec: the model.
         problem: gives the model's class and the number of outputs of its head.
+        device: where quantised weights are read to; others are on the CPU until a trial moves them.
     Raises:
         ValueError: one line when model or tokenizer cannot be read, or the model does not suit the problem.
     """
-    known, outputs = _known(name, revision), problem.outputs
+    known, outputs = _known(spec.base), problem.outputs
     if outputs not in known:
-        new = _read(name, revision, problem)
+        new = _read(spec, problem, device)
         # a hub branch may have moved in the meantime
         if same := next((other for other in known.values() if other.fingerprint == new.fingerprint), None):
             _share(same, new)
@@ -143,7 +147,7 @@ def within(key: str, parts: tuple[str, ...]) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _known(name: str, revision: str | None) -> dict[int | None, Pretrained]:
+def _known(base: ModelSpec) -> dict[int | None, Pretrained]:
     """What this process has read of the checkpoint it works with: number of outputs -> model."""
     return {}
 
@@ -151,13 +155,16 @@ def _known(name: str, revision: str | None) -> dict[int | None, Pretrained]:
 def _share(known: Pretrained, new: Pretrained) -> None:
     """Replace the frozen weights of a model by the equal ones of another."""
     weights = dict(known.net.named_parameters(remove_duplicate=False))
+    for old, module in zip(quantized_modules(known.net), quantized_modules(new.net), strict=True):
+        vars(module).update({name: value for name, value in vars(old).items() if name == "state"})  # int8's scales
     for key, _ in list(new.net.named_parameters(remove_duplicate=False)):
         if not within(key, new.head):
             module, _, name = key.rpartition(".")
             setattr(new.net.get_submodule(module), name, weights[key])
 
 
-def _read(name: str, revision: str | None, problem: Problem) -> Pretrained:
+def _read(spec: ModelSpec, problem: Problem, device: str) -> Pretrained:
+    name, revision = spec.name, spec.revision
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     tokenizer = load_tokenizer(name, revision)
@@ -165,11 +172,12 @@ def _read(name: str, revision: str | None, problem: Problem) -> Pretrained:
         config = AutoConfig.from_pretrained(model_source(name), revision=revision)
         if problem.outputs is not None:
             config.num_labels = problem.outputs
-        net, report = model_class(problem, config).from_pretrained(
+        kind = model_class(problem, config)
+        net, report = kind.from_pretrained(
             model_source(name),
             revision=revision,
             config=config,
-            dtype=torch.float32,
+            **loading_options(spec, device, _whole(kind, config) if spec.quantization else ()),
             ignore_mismatched_sizes=True,  # a head with another number of outputs is replaced
             output_loading_info=True,
         )
@@ -187,24 +195,37 @@ def _read(name: str, revision: str | None, problem: Problem) -> Pretrained:
     net.config.pad_token_id = net.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     head, fixed = head_of(net, set(report["missing_keys"])), tuple[str, ...]()
+    prepare_quantized(net)
+    rounding, precision = tolerance(spec), PRECISIONS[spec.dtype]
+    for part in head if problem.outputs is not None else ():
+        net.get_submodule(part).float()  # it is trained
     if problem.outputs is None:
         if lacking:
             raise unreadable(name, ValueError(f"it is not a language model: its weights lack {min(lacking)}"))
         head, fixed = (), vocabulary_map(net)
-        prepare_language_model(net, tokenizer, name)
+        with autocast(net.device.type, precision):
+            prepare_language_model(net, tokenizer, name, rounding)
     frozen = {key: value for key, value in net.state_dict().items() if not within(key, head)}
-    parameters = sum(value.numel() for value in frozen.values() if value.is_floating_point())
+    parameters = count_weights(net, frozen)
     fresh = tuple(sorted({key.rpartition(".")[0] for key in lacking}))
     labels: dict[int, str] = {}
     if problem.outputs is not None:
         labels = {} if any(within(part, head) for part in fresh) else _named_labels(net.config.id2label)
-        side = padding_side(net, head, tokenizer)
+        with autocast(net.device.type, precision):
+            side = padding_side(net, head, tokenizer, rounding)
+            keep_first_token(net, head, rounding)
         if side != tokenizer.padding_side:
             notes.append(f"batches are padded on the {side}: the tokenizer's side changes this model's outputs")
             tokenizer.padding_side = side
-        keep_first_token(net, head)
     net.requires_grad_(False)
     return Pretrained(net, tokenizer, head, fixed, fresh, labels, parameters, _fingerprint(frozen), tuple(notes))
+
+
+def _whole(kind: Any, config: Any) -> tuple[str, ...]:
+    """Names of the modules that are never quantised: the trained head, and the map to the vocabulary."""
+    with torch.device("meta"):
+        bare = kind.from_config(config)
+    return (*head_of(bare, set()), *vocabulary_map(bare))
 
 
 def _named_labels(labels: Mapping[int, str]) -> dict[int, str]:
@@ -216,5 +237,5 @@ def _fingerprint(state: dict[str, Any]) -> str:
     digest = hashlib.sha256()
     for key, value in sorted(state.items()):
         digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -16,7 +16,7 @@ from rankopt.allocators.base import LayerPass
 from rankopt.lowrank.layers import Layers
 from rankopt.tasks.encode import Encoded
 from rankopt.tasks.problems.base import Problem
-from rankopt.training.device import random_module
+from rankopt.training.device import autocast, random_module
 from rankopt.training.model import Adapted
 from rankopt.training.order import Order
 
@@ -137,7 +137,7 @@ def task_loss(adapted: Adapted, problem: Problem, precision: str) -> Callable[[B
     def loss(batch: Batch) -> Tensor:
         inputs = {key: value for key, value in batch.items() if key != "labels"}
         labels, net = batch["labels"], adapted.net
-        with torch.autocast(labels.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(labels.device.type, precision):
             logits = adapted.in_task_order(type(net).forward(net, **inputs).logits)
         return problem.loss(logits.float(), labels) / problem.items(labels)
 

@@ -16,6 +16,7 @@ from rankopt.core.result import (
     Parameters,
     Point,
     Progress,
+    Retained,
     TrialResult,
 )
 from rankopt.lowrank.layers import apply_pattern, shapes_of
@@ -26,6 +27,7 @@ from rankopt.training.evaluate import Looks, predict
 from rankopt.training.lane import Lane
 from rankopt.training.measure import speed, stored_bytes
 from rankopt.training.prepare import Prepared
+from rankopt.training.retained import load_retained, scores_on_retained
 from rankopt.training.train import InterruptedTrialError, Trained
 from rankopt.tuners.saved import PEFT_CONFIG, save_all
 
@@ -93,6 +95,7 @@ def score(
         ranks=trained.ranks,
         losses=trained.losses,
         looks=tuple(looks.seen),
+        retained=_retained(prepared, check),
         measured=trained.state.get("measured", {}),
         notes=(*prepared.adapted.notes, *prepared.data.notes, *trained.state.get("notes", ())),
         parameters=_parameters(prepared, trained, points[-1].kept),
@@ -125,6 +128,16 @@ def result_of(prepared: Prepared, **values: Any) -> TrialResult:
         environment=environment(prepared.adapted.device.type) | hashes | {"task_version": str(prepared.task.version)},
         **values,
     )
+
+
+def _retained(prepared: Prepared, check: Callable[[], None]) -> Retained | None:
+    """What became of the scores on other material; the trial's own pattern is applied."""
+    spec, adapted = prepared.spec, prepared.adapted
+    if spec.retain is None:
+        return None
+    other, rows = load_retained(spec.retain, spec.task, adapted.tokenizer)
+    after = scores_on_retained(spec, adapted, check)
+    return Retained(task=other.name, examples=len(rows), minimised=other.minimised, before=prepared.before, after=after)
 
 
 def _plain(labels: NDArray[Any]) -> NDArray[Any]:

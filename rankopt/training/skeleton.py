@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig
 
+from rankopt.core.errors import first_line
 from rankopt.core.trial_spec import ModelSpec, TrialSpec
 from rankopt.lowrank.inject import inject, linear_names, target_names
 from rankopt.lowrank.layers import Layers
@@ -28,11 +29,13 @@ class Skeleton:
         layers: the layers that would be adapted; an allocator's `start` can be tried on them.
         multiplied: number of weights in the backbone's linear maps, with which every token is multiplied.
         coverage: share of the backbone's weights, embeddings excluded, that are in the adapted maps.
+        weights: number of weights of the whole model.
     """
 
     layers: Layers
     multiplied: int
     coverage: float
+    weights: int
 
 
 def skeleton_of(spec: ModelSpec, policy: ScalePolicy, problem: Problem) -> Skeleton:
@@ -47,12 +50,15 @@ def skeleton_of(spec: ModelSpec, policy: ScalePolicy, problem: Problem) -> Skele
     """
     with torch.device("meta"):
         net = model_from_config(spec, problem)
+    if spec.gradient_checkpointing and not net.supports_gradient_checkpointing:
+        raise ValueError(f"model.gradient_checkpointing must be false for {spec.name!r}: transformers has none for it")
+    weights = sum(parameter.numel() for parameter in net.parameters())
     head = vocabulary_map(net) if problem.outputs is None else head_of(net, set())
     names = target_names(net, spec.target_modules, head)
     sizes = {name: cast(Tensor, net.get_submodule(name).weight).numel() for name in linear_names(net, head)}
     coverage = sum(sizes[name] for name in names) / max(1, _block_weights(net, head))
     layers = inject(net, names, spec.max_rank, Scale(policy, 1.0))
-    return Skeleton(layers, sum(sizes.values()), coverage)
+    return Skeleton(layers, sum(sizes.values()), coverage, weights)
 
 
 def tuned_parameters(spec: TrialSpec, steps: int) -> int:
@@ -85,8 +91,16 @@ def model_from_config(spec: ModelSpec, problem: Problem) -> Any:
     """A model of the problem's class with initial weights, on torch's default device."""
     try:
         config = AutoConfig.from_pretrained(model_source(spec.name), revision=spec.revision)
-        net: Any = model_class(problem, config).from_config(config)
+        kind = model_class(problem, config)
     except UNREADABLE as error:
+        raise unreadable(spec.name, error) from None
+    attention = {"attn_implementation": spec.attention} if spec.attention else {}
+    try:
+        net: Any = kind.from_config(config, **attention)
+    except (*UNREADABLE, ImportError) as error:
+        if spec.attention:
+            what = f"one that {spec.name!r} has and this machine can run"
+            raise ValueError(f"model.attention must be {what}, got {spec.attention!r} ({first_line(error)})") from None
         raise unreadable(spec.name, error) from None
     return net
 

@@ -23,9 +23,14 @@ from rankopt.tasks.encode import Encoded
 from rankopt.tasks.problems.base import Problem
 from rankopt.training.callback import AllocatorCallback
 from rankopt.training.checkpoint import ADAPTER, load_network, save_network, seal
+from rankopt.training.device import autocast
 from rankopt.training.model import Adapted
 from rankopt.training.parameter_groups import parameter_groups
 from rankopt.training.trial_callback import TrialCallback
+
+LOSS_SCALE = 1024.0
+"""Of the backward passes with fp16, whose gradients would vanish. A power of two, so it rounds nothing; it is constant,
+so allocators see true gradients, and gradients that overflow fail the trial."""
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -53,6 +58,7 @@ class TrialTrainer(Trainer):
         self.adapted, self.problem, self.spec, self.folder = adapted, problem, spec, folder
         self.events, self.hooks = callback, callback.hooks
         self.backward = backward
+        self.scale = LOSS_SCALE if spec.precision == "fp16" else 1.0
         super().__init__(
             model=adapted.net,
             args=training_arguments(spec, steps, seed, folder, adapted.device.type),
@@ -69,7 +75,8 @@ class TrialTrainer(Trainer):
     ) -> Any:  # fmt: skip
         """The Trainer's, which calls `loss`. The inputs are kept for the allocator's additional passes."""
         self.inputs = {key: value for key, value in inputs.items() if key != "labels"}
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        with autocast(self.args.device.type, self.spec.precision):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def loss(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """The micro-batch's share of the mean task loss of the optimiser step.
@@ -87,7 +94,7 @@ class TrialTrainer(Trainer):
         if not torch.isfinite(loss):
             step = self.state.global_step + 1
             raise NonFiniteLossError(f"the loss became {float(loss.detach())} at step {step} of {self.state.max_steps}")
-        return loss
+        return loss if self.scale == 1 else loss * self.scale
 
     def _pass(self, one: Pass, teacher: Tensor, labels: Tensor) -> Tensor:
         """The summed loss of the same examples under another pattern. The masks are restored."""
@@ -95,7 +102,7 @@ class TrialTrainer(Trainer):
         masks = {name: layer.m.clone() for name, layer in layers.items()}
         apply_pattern(layers, one.pattern)
         net, kind = self.adapted.net, self.args.device.type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.spec.precision == "bf16"):
+        with autocast(kind, self.spec.precision):
             # not the lane's forward: this pass is never joined with other trials
             logits = self.adapted.in_task_order(type(net).forward(net, **self.inputs).logits.float())
         for name, layer in layers.items():
@@ -123,9 +130,17 @@ class TrialTrainer(Trainer):
         return self.lr_scheduler
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._scale_gradients(self.scale)  # of earlier micro-batches and of the penalty
         loss: Tensor = super().training_step(*args, **kwargs)
         self.backward()
+        self._scale_gradients(1 / self.scale)
         return loss
+
+    def _scale_gradients(self, factor: float) -> None:
+        if factor != 1:
+            for parameter in self.adapted.net.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with the groups of `parameter_groups`."""
@@ -190,7 +205,6 @@ def training_arguments(spec: TrainingSpec, steps: int, seed: int, folder: Path, 
         lr_scheduler_type={"constant": "constant_with_warmup"}.get(spec.schedule, spec.schedule),
         warmup_steps=spec.warmup if spec.warmup < 1 else int(spec.warmup),
         max_grad_norm=spec.clip,
-        bf16=spec.precision == "bf16",
         use_cpu=device == "cpu",
         dataloader_pin_memory=device == "cuda",
         remove_unused_columns=False,

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from rankopt.core.path import depth_and_module
 from rankopt.lowrank.inject import linear_names
-from rankopt.lowrank.linear import LowRankLinear, is_conv1d
+from rankopt.lowrank.linear import LowRankLinear
 
 Kind = Literal["houlsby", "pfeiffer", "parallel"]
 
@@ -111,8 +111,8 @@ def _sites(net: nn.Module, names: list[str]) -> Sites | None:
 
 def _shape(module: Any) -> tuple[int, int]:
     """(inputs, outputs) of a linear map."""
-    a, b = module.weight.shape
-    return (a, b) if is_conv1d(module) else (b, a)
+    shape = LowRankLinear.shape_of(module)
+    return shape.fan_in, shape.fan_out
 
 
 def insert(net: nn.Module, head: Sequence[str], kind: Kind, width: int) -> dict[str, Bottleneck]:

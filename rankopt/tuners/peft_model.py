@@ -13,10 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from rankopt.core.errors import first_line
+from rankopt.lowrank.quantized import quantized_modules
 from rankopt.tuners.base import Attached, Host, head_modules
 
 GRADIENT_BATCHES = 8
 """Training batches from which LoRA-GA estimates the gradients of the weights."""
+
+PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "eva")
+"""Starts of LoRA that leave the frozen weights as they are."""
 
 READING = ("eva", "lora_ga")
 """Starts of LoRA that read training batches."""
@@ -48,6 +52,10 @@ def attach_peft(host: Host, config: Any) -> Attached:
     start = getattr(config, "init_lora_weights", None)
     if host.loss is None and start in READING:  # the parameters are only counted
         start = config.init_lora_weights = True
+    if start not in (None, *PLAIN_STARTS) and any(quantized_modules(net)):
+        raise ValueError(
+            f"tuner.config.init_lora_weights must not change quantised weights (model.quantization), got {start!r}"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -141,8 +149,8 @@ def _from_orthogonal(P: Tensor) -> Tensor:
 
 
 def _own_weights(net: nn.Module) -> None:
-    """Replace the weights of a model by copies; tied ones stay tied."""
-    copies: dict[int, nn.Parameter] = {}
+    """Replace the weights of a model by copies, quantised ones excepted; tied ones stay tied."""
+    copies = {id(module.weight): module.weight for module in quantized_modules(net)}
     for name, parameter in list(net.named_parameters(remove_duplicate=False)):
         if id(parameter) not in copies:
             copies[id(parameter)] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from rankopt.lowrank.quantized import quantized_modules
 from rankopt.tuners.base import Attached, Host
 
 
@@ -19,13 +20,18 @@ def train_weights(host: Host, wanted: Callable[[str], bool]) -> Attached:
     Args:
         host: the model.
         wanted: whether a parameter is trained, by its full name.
+    Raises:
+        ValueError: a wanted weight is quantised.
     """
+    packed = {id(module.weight) for module in quantized_modules(host.net)}
     copies: dict[int, nn.Parameter] = {}
     trained: dict[str, nn.Parameter] = {}
     for name, parameter in list(host.net.named_parameters(remove_duplicate=False)):
         if wanted(name) and not any(name.startswith(f"{part}.") for part in host.head):
+            if id(parameter) in packed:
+                raise ValueError("model.quantization must be left out where tuner.name trains the weights themselves")
             if id(parameter) not in copies:
-                trained[name] = copies[id(parameter)] = nn.Parameter(parameter.detach().clone())
+                trained[name] = copies[id(parameter)] = nn.Parameter(parameter.detach().float().clone())
             owner, _, last = name.rpartition(".")
             setattr(host.net.get_submodule(owner), last, copies[id(parameter)])
     return AttachedWeights(net=host.net, parameters=trained)

@@ -1,6 +1,7 @@
 """`make bench`: rankopt's speed as ratios against stated peers doing the same work, alternately, in one run.
 
     python tests/bench/bench.py --data GLUE_FOLDER --model MODEL_FOLDER [--only step,paths,...] [--repeats 5] [--add]
+    python tests/bench/bench.py --only text --data E2E_FOLDER [--repeats 5]
     python tests/bench/bench.py --only methods [--methods adalora,sora] [--repeats 5]
 
 Samples are kept in `reports/performance/data.json`, each with the machine, the code and the day; measuring some bars
@@ -24,6 +25,7 @@ from typing import Any
 
 from methods import bench_methods
 from table import OUT, Pairs, earlier, keep
+from text import small_decoder, text_task
 
 from rankopt.allocators import ALLOCATORS
 
@@ -237,21 +239,26 @@ def rows(data: str, task: str, count: int | None, folder: Path) -> str:
     return str(folder)
 
 
-def plain(data: str, model: str, *words: str) -> dict[str, float]:
-    """One run of the plain script, start-up included."""
+def plain(data: str, model: str, *words: str, script: str = "plain.py") -> dict[str, float]:
+    """One run of a plain script, start-up included."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [*PEAK, sys.executable, str(Path(__file__).with_name("plain.py")), "--data", data, "--model", model]
+        command = [*PEAK, sys.executable, str(Path(__file__).with_name(script)), "--data", data, "--model", model]
         began = time.perf_counter()
         run = subprocess.run([*command, "--out", folder, *words], check=True, capture_output=True, text=True)
         took = time.perf_counter() - began
     return json.loads(run.stdout.splitlines()[-1]) | {"wall": took, "peak_mib": float(run.stderr.splitlines()[-1])}
 
 
-def study(data: str, model: str, base: dict[str, Any], space: dict[str, Any] | None = None) -> dict[str, float]:
+def glue(data: str, name: str, count: int | None) -> dict[str, Any]:
+    """A GLUE task of a study, scored on the validation split alone."""
+    task = {"name": name, "data_dir": data, "max_length": 128, "protocol": "paper"}
+    return task | ({"train_examples": count} if count else {})
+
+
+def study(model: str, base: dict[str, Any], space: dict[str, Any] | None = None) -> dict[str, float]:
     """One `rankopt run` in one worker, start-up included: wall time, mean score, the worker's peak memory, and what
     the first trial did."""
     base = {
-        "task": {"data_dir": data, "max_length": 128, "protocol": "paper", **base.pop("task")},
         "model": {"name": model, "max_rank": 8, "alpha": 2.0, "scale": "unit"},
         "training": {"epochs": 1, "batch_size": 32, "warmup": 0, **base.pop("training", {})},
         "allocator": {"name": "uniform"},
@@ -275,7 +282,8 @@ def study(data: str, model: str, base: dict[str, Any], space: dict[str, Any] | N
             text=True,
         )
         results = json.loads(shown.stdout)["results"]
-        scores = [next(iter(result["points"][0]["report"]["validation"].values())) for result in results]
+        reports = [next(iter(result["points"][0]["report"].values())) for result in results]
+        scores = [next(iter(report.values())) for report in reports]
     return {
         "wall": took,
         "score": statistics.mean(scores),
@@ -293,7 +301,7 @@ def bench_trials(name: str, data: str, model: str, repeats: int, first: int) -> 
         first: the first seed; those below it are measured already.
     """
     task, count = ("sst2", 8000) if name == "sst2" else ("rte", None)
-    base: dict[str, Any] = {"task": {"name": task, **({"train_examples": count} if count else {})}}
+    base: dict[str, Any] = {"task": glue(data, task, count)}
     words: list[str] = []
     if name == "adalora":
         words = ["--method", "adalora"]
@@ -304,7 +312,7 @@ def bench_trials(name: str, data: str, model: str, repeats: int, first: int) -> 
     with tempfile.TemporaryDirectory() as folder:
         same = rows(data, task, count, Path(folder))
         for seed in range(first, first + repeats):
-            ours = study(data, model, copy.deepcopy(base) | {"seed": seed})
+            ours = study(model, copy.deepcopy(base) | {"seed": seed})
             for bar, more in {name: [], f"{name}-grouped": ["--group"]}.items():
                 if bar == "adalora-grouped":
                     continue
@@ -320,14 +328,44 @@ def bench_trials(name: str, data: str, model: str, repeats: int, first: int) -> 
     return samples, scores
 
 
+def bench_text(data: str, repeats: int, first: int) -> dict[str, Pairs]:
+    """Whole trials of a small decoder on E2E, against the plain script with batches by length; who begins alternates.
+
+    Args:
+        data: folder with E2E's files.
+        first: the first seed; those below it are measured already.
+    """
+    samples: dict[str, Pairs] = {"text": [], "text-memory": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        task = text_task(data, folder)
+        model = small_decoder(folder / "train.csv", folder / "decoder")
+        training = {"batch_size": 8, "lr": 2e-3}
+        for seed in range(first, first + repeats):
+
+            def ours(seed: int = seed) -> dict[str, float]:
+                return study(model, {"task": dict(task), "training": dict(training), "seed": seed})
+
+            def theirs(seed: int = seed) -> dict[str, float]:
+                return plain(name, model, "--seed", str(seed), script="plain_text.py")
+
+            one, other = (ours(), theirs()) if seed % 2 == 0 else (theirs(), ours())[::-1]
+            if (one["steps"], one["parameters"]) != (other["steps"], other["parameters"]):
+                raise SystemExit(f"text: not the same work, {one} against {other}")
+            samples["text"].append((one["wall"], other["wall"]))
+            samples["text-memory"].append((one["peak_mib"], other["peak_mib"]))
+            print(one, other, flush=True)
+    return samples
+
+
 def bench_study(data: str, model: str, repeats: int) -> dict[str, Pairs]:
     """24 trainings of ten steps, each scored on RTE's validation split."""
     samples: dict[str, Pairs] = {"study": []}
-    base = {"task": {"name": "rte", "train_examples": 320}, "training": {"steps": 10}}
+    base = {"task": glue(data, "rte", 320), "training": {"steps": 10}}
     with tempfile.TemporaryDirectory() as folder:
         same = rows(data, "rte", 320, Path(folder))
         for _ in range(repeats):
-            ours = study(data, model, copy.deepcopy(base), {"seed": list(range(24))})["wall"]
+            ours = study(model, copy.deepcopy(base), {"seed": list(range(24))})["wall"]
             theirs = sum(plain(same, model, "--steps", "10", "--seed", str(seed))["wall"] for seed in range(24))
             samples["study"].append((ours, theirs))
             print(samples["study"][-1], flush=True)
@@ -356,6 +394,8 @@ def main() -> None:
             samples = bench_methods(args.repeats, args.methods.split(","))
         elif name == "spectral":
             samples = bench_spectral(args.repeats)
+        elif name == "text":
+            samples = bench_text(data, args.repeats, first=before)
         elif name == "study":
             samples = bench_study(data, model, args.repeats)
         else:

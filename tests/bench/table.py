@@ -36,6 +36,8 @@ BARS = {  # name: (our work, against what, the highest ratio wanted)
     "sst2-grouped": ("the same", "plain script, length-grouped", 0.85),
     "adalora": ("an AdaLoRA trial, r 12 -> 8, one epoch of RTE", "plain script with PEFT AdaLoRA", 0.50),
     "memory": ("peak memory of the process of the RTE LoRA trial", "plain script", 0.90),
+    "text": ("a LoRA trial of a decoder, r = 8, 480 rows of E2E", "plain script, completions, length-grouped", 0.85),
+    "text-memory": ("peak memory of its process", "plain script, completions, length-grouped", 0.90),
     "study": ("a study of 24 short trials, one worker", "24 runs of the plain script", 0.40),
     **{
         f"{kind}-{precision}-{width}": (f"a LoRA step, 32 x {width} tokens, {precision}", peer, 1.12)

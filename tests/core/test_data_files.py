@@ -26,6 +26,15 @@ def test_in_the_base() -> None:
     assert found == {"train": "/data/studies/train.csv", "search": "/data/search-*.csv", "report": "/else/dev.csv"}
 
 
+def test_what_is_retained() -> None:
+    """Its file is relative to the study file too, also beside a data set on the hub."""
+    hub = {"task": TASK | {"data": {"hub": "org/name", "train": "train"}}, "retain": {"data": "general.txt"}}
+    assert resolved(base=hub).base["retain"] == {"data": "/data/studies/general.txt"}
+    assert resolved(space={"retain.data": ["a.txt"]}).space == {"retain.data": ["/data/studies/a.txt"]}
+    found = resolved(space={"retain": [{"data": "b.txt"}, None]}).space
+    assert found == {"retain": [{"data": "/data/studies/b.txt"}, None]}
+
+
 def test_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
     assert resolved(base={"task": TASK | {"data": {"train": "~/a.csv"}}}).base["task"]["data"]["train"] == (

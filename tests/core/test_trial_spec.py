@@ -59,7 +59,7 @@ def shuffled(data: Any, random: Any) -> Any:
         ("training.warmup", float("inf")),
         ("training.clip", float("inf")),
         ("training.clip", -1),
-        ("training.precision", "fp16"),
+        ("training.precision", "fp64"),
         ("training.group_by_length", 1),
         ("training.group_by_length", "no"),
         ("training.epoch", 3),
@@ -129,7 +129,7 @@ def fields() -> list[tuple[str, FieldInfo]]:
     groups = {"task.": TaskSpec, "model.": ModelSpec, "training.": TrainingSpec, "": TrialSpec}
     found = [(group + name, field) for group, kind in groups.items() for name, field in kind.model_fields.items()]
     own = {f"task.{name}" for name in ("data", *OWN_FIELDS)}
-    aside = {"budget", "model", "training", "allocator", "tuner", *own}
+    aside = {"budget", "model", "model.dtype", "training", "allocator", "tuner", *own}
     return [(path, field) for path, field in found if not field.is_required() and path not in aside]
 
 
@@ -137,6 +137,10 @@ OWN: dict[str, Any] = {
     "name": "tickets", "problem": "classification", "data": {"train": "train.csv"}, "text": "body", "label": "queue",
 }  # fmt: skip
 OTHER: dict[str, Any] = {
+    "model.quantization": "nf4",
+    "model.gradient_checkpointing": True,
+    "model.attention": "eager",
+    "retain": {"name": "mrpc"},
     "task.data_dir": "glue",
     "task.max_length": 64,
     "task.train_examples": 10,
@@ -201,6 +205,26 @@ def test_key_of_every_field(path: str, field: FieldInfo) -> None:
     """Writing a default out keeps the key, so that a new field with a default finds old results; a change moves it."""
     assert key(with_path(PLAIN, path, field.get_default())) == key(PLAIN)
     assert key(with_path(PLAIN, path, OTHER[path])) != key(PLAIN)
+
+
+def test_a_shorter_number_format_needs_its_precision() -> None:
+    """The key follows the format; another precision is refused where it stands."""
+    low = with_path(PLAIN, "training.precision", "bf16")
+    assert len({key(PLAIN), key(low), key(with_path(low, "model.dtype", "bfloat16"))}) == 3
+    assert key(with_path(low, "model.dtype", "float32")) == key(low)
+    with pytest.raises(ValidationError) as caught:
+        decode(TrialSpec, with_path(PLAIN, "model.dtype", "bfloat16"))
+    (found,) = violations(caught.value, TrialSpec)
+    assert found.location == ("training", "precision")
+    assert found.message == "must be 'bf16' with model.dtype 'bfloat16', got 'fp32'"
+
+
+def test_what_is_retained_counts_by_content() -> None:
+    """Its folder moves no key where the hash of what it holds is known."""
+    here, there = (PLAIN | {"retain": {"data": f"{place}/general.txt"}} for place in ("here", "there"))
+    assert key(here) != key(there)
+    assert key(here | {"contents": {"retain": "11"}}) == key(there | {"contents": {"retain": "11"}})
+    assert key(here | {"contents": {"retain": "11"}}) != key(here | {"contents": {"retain": "22"}})
 
 
 def test_all_changes_have_different_keys() -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from tiny_models import tiny_language_model
 from torch import nn
 
 from rankopt.core.pattern import RankPattern
@@ -77,6 +78,38 @@ def test_peft_computes_the_same(family: str, masks: str, build: Any, answer: Any
     assert lora == pattern.parameters(shapes_of(layers)) + empty
     trained = {f"{PREFIX}{part}.{key}" for part in head for key in model.get_submodule(part).state_dict()}
     assert {key for key in tensors if ".lora_" not in key} == trained
+
+
+LANGUAGE = (
+    "llama", "qwen2", "qwen3", "gemma", "gemma2", "mistral", "phi", "gpt_neox", "gpt2", "opt", "bloom", "falcon",
+    "t5", "mt5", "bart", "pegasus",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LANGUAGE)
+@torch.no_grad()
+def test_language_models(name: str, tmp_path: Path) -> None:
+    """Decoders and encoder-decoders: logits within 1e-5 of PEFT's own, attached and merged."""
+
+    def answer(net: Any) -> Any:
+        ids = torch.arange(4, 24).view(2, 10)
+        more = {"decoder_input_ids": ids.flip(1)[:, :7]} if net.config.is_encoder_decoder else {}
+        return net(input_ids=ids, attention_mask=torch.ones_like(ids), **more).logits
+
+    model = tiny_language_model(name)
+    fixed = [found for found, module in model.named_modules() if module is model.get_output_embeddings()]
+    layers = inject(model, target_names(model, "all-linear", fixed), MAX_RANK, Scale("init", 1.0))
+    randomise(layers, model, (), MASKS["all ranks, holes, zeros"])
+    expected = answer(model)
+    kind = "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
+    pattern = export_peft(layers, model, tmp_path, base_model="tiny", task_type=kind)
+    assert pattern.total
+    fresh = tiny_language_model(name)
+    assert (answer(fresh) - expected).abs().max() > 0.01, "the test could not fail"
+    loaded: Any = PeftModel.from_pretrained(fresh, str(tmp_path)).eval()
+    assert loaded.peft_config["default"].task_type == kind
+    torch.testing.assert_close(answer(loaded), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(answer(loaded.merge_and_unload()), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("cut", ["some", "one layer", "nothing", "all"])

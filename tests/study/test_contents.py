@@ -69,6 +69,22 @@ def test_a_moved_folder_changes_no_key(tiny_study: Make, folders: dict[str, str]
     assert len(seen) == 4
 
 
+def test_what_is_retained_counts_by_content(tiny_study: Make, tmp_path: Path) -> None:
+    """A renamed file changes no key, another row does, and a study without one keeps its keys."""
+    here, there = tmp_path / "a.csv", tmp_path / "b.csv"
+    here.write_text("text,label\nbright,good\ndull,bad\n")
+    own = {"name": "more", "problem": "classification", "text": "text", "label": "label"}
+    task = {"data": {"train": str(here)}, "labels": ["bad", "good"], "data_dir": None}
+    study = {f"task__{name}": value for name, value in (own | task | {"search_examples": None}).items()}
+    here.write_text(here.read_text() + "".join(f"warm {i},good\ncold {i},bad\n" for i in range(20)))
+    plain = keys(tiny_study(**study))
+    first = keys(tiny_study(**study, retain=own | {"name": "held", "data": str(shutil.copy(here, there))}))
+    assert keys(tiny_study(**study, retain=own | {"name": "held", "data": str(here)})) == first
+    there.write_text(there.read_text() + "flat,bad\n")
+    other = keys(tiny_study(**study, retain=own | {"name": "held", "data": str(there)}))
+    assert len({tuple(plain), tuple(first), tuple(other)}) == 3
+
+
 def test_names_keep_their_keys() -> None:
     """Without a local folder nothing is hashed, and the key is that of the spec alone."""
     spec = decode(TrialSpec, {"task": {"name": "rte"}, "model": {"name": "org/bert"}, "allocator": {"name": "uniform"}})

@@ -37,6 +37,21 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
         "base.model.max_rank",
         "must be at most 32, the highest rank that an adapted layer of",
     ),
+    "a number format that needs a GPU": (
+        {"model__dtype": "float16", "training__precision": "fp16"},
+        "base.model.dtype",
+        "must be 'float32' or 'bfloat16' on a CPU, got 'float16'",
+    ),
+    "an attention that is not installed": (
+        {"model__attention": "flash_attention_2"},
+        "base.model.attention",
+        "must be one that",
+    ),
+    "material of other classes": (
+        {"retain": {"name": "mini-cola"}},
+        "base.retain",
+        "must have the outputs of task 'sst2', because the same model predicts both",
+    ),
     "a prompt beyond the positions": (
         {"tuner": {"name": "prompt", "tokens": 30}, "task__max_length": 38},
         "base.task.max_length",

@@ -63,7 +63,7 @@ def test_save_to_disk_folders(tmp_path: Path) -> None:
         ("none-*.csv", r"must match at least one file"),
         ("empty", r"must hold files of one format .*, got no data file"),
         ("mixed", r"got files of the formats .csv, .jsonl"),
-        ("notes.txt", r"must end in .csv"),
+        ("notes.doc", r"must end in .csv"),
     ],
 )
 def test_what_is_not_there_is_one_line(source: str, words: str, shards: Path, tmp_path: Path) -> None:
@@ -71,7 +71,8 @@ def test_what_is_not_there_is_one_line(source: str, words: str, shards: Path, tm
     (tmp_path / "mixed").mkdir()
     (tmp_path / "mixed" / "a.csv").write_text(csv())
     (tmp_path / "mixed" / "b.jsonl").write_text(json.dumps({"body": "a", "queue": "x"}))
-    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "mixed" / "about.txt").write_text("a note beside the data is none of it")
+    (tmp_path / "notes.doc").write_text("")
     with pytest.raises(ValueError, match=words) as raised:
         read(tmp_path / source)
     assert "\n" not in str(raised.value)

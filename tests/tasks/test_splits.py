@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rankopt.tasks.base import Task
 from rankopt.tasks.glue import GLUE
-from rankopt.tasks.problems import Classification, Regression
+from rankopt.tasks.problems import Classification, Generation, Regression
 from rankopt.tasks.splits import Splits, read_splits
 
 REAL = Path(__file__).parents[2].parent / "shared" / "glue"
@@ -50,8 +50,55 @@ def regression(count: int) -> Invented:
     return Invented(name="invented", columns=("text",), problem=Regression(), metrics=("pearson",), values=values)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Written(Task):
+    """References of prompts: prompt i has the rows `i.0`, `i.1`, ..."""
+
+    counts: tuple[int, ...]
+
+    def read(self, split: str, data_dir: str | None) -> Dataset:
+        rows = [(i, j) for j in range(max(self.counts)) for i, count in enumerate(self.counts) if j < count]
+        columns = {"prompt": [f"{i} :" for i, _ in rows], "label": [f"{i}.{j}" for i, j in rows]}
+        return Dataset.from_dict(columns, Features(dict.fromkeys(columns, Value("string"))))
+
+
+def written(counts: tuple[int, ...]) -> Written:
+    return Written(name="written", columns=("prompt",), problem=Generation(), metrics=("bleu",), counts=counts)
+
+
 def texts(data: Dataset) -> list[str]:
     return list(data["text"])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=20).map(tuple), st.data())
+def test_references_of_a_prompt_stay_together(counts: tuple[int, ...], data: Any) -> None:
+    """In the cut and in subsets: no prompt is on two sides, nothing is lost, at least as many rows as asked for where
+    that leaves a prompt to train on, and fewer than one prompt more; a smaller split is a part of a larger one."""
+    task, rows = written(counts), sum(counts)
+    size = data.draw(st.integers(1, rows - 1))
+    splits = read_splits(task, search_examples=size, report_examples=size)
+    sides = [set(part["prompt"]) for part in (splits.train, splits.search)]
+    assert not sides[0] & sides[1]
+    assert sorted([*splits.train["label"], *splits.search["label"]]) == sorted(task.read("train", None)["label"])
+    report = splits.reports["validation"]
+    assert size <= len(report) < size + max(counts)
+    for part in (splits.search, report):
+        assert len(part) == sum(counts[int(prompt.split()[0])] for prompt in set(part["prompt"]))
+    assert len(splits.search) == len(report) or len(sides[0]) == 1
+    smaller = read_splits(task, search_examples=max(1, size // 2)).search
+    assert set(smaller["label"]) <= set(splits.search["label"])
+
+
+def test_one_prompt_cannot_be_cut() -> None:
+    with pytest.raises(ValueError, match=r"task\.data must have at least two different prompts"):
+        read_splits(written((4,)))
+
+
+def test_distinct_prompts_are_cut_as_rows_are() -> None:
+    """A generation with one reference a prompt has the split that any other task of this size has."""
+    one, other = read_splits(written((1,) * 40), search_examples=8), read_splits(regression(40), search_examples=8)
+    assert [text.split()[0] for text in one.search["prompt"]] == [text.split()[1] for text in other.search["text"]]
 
 
 @st.composite

@@ -66,6 +66,28 @@ def test_batches_equal_single_prompts(adapted: Adapted, beams: int) -> None:
     assert len(set(found["text"])) > 1, "the test could not fail"
 
 
+@pytest.mark.slow
+def test_a_hundred_prompts_of_a_trained_decoder() -> None:
+    """The embedded decoder with random adapters: every text equals that of `generate` alone."""
+    found = load_adapted(ModelSpec(name="mini-decoder", max_rank=2, alpha=1.0), "unit", TASK, 0)
+    torch.manual_seed(0)
+    for layer in found.layers.values():
+        layer.replace(0.1 * torch.randn(2, layer.shape.fan_in), 0.1 * torch.randn(layer.shape.fan_out, 2))
+        layer.open(2)
+    rows = TASK.read("validation", None)
+    first = {prompt: index for index, prompt in reversed(list(enumerate(rows["prompt"])))}
+    data = TASK.tokenise(rows.select(sorted(first.values())[:100]), found.tokenizer, 64)
+    texts, (prompts, _) = decode(found, Generation(max_new_tokens=16), data, 16, "fp32")["text"], prompts_of(data)
+    assert len(prompts) == 100
+    net: Any = found.net
+    for prompt, text in zip(prompts, texts, strict=True):
+        ids = torch.from_numpy(prompt)[None].long()
+        with torch.no_grad():
+            own = net.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False)
+        assert found.tokenizer.decode(own[0, ids.shape[1] :], skip_special_tokens=True).strip() == text
+    assert len(set(texts)) > 50, "the test could not fail"
+
+
 def test_merging_is_undone_and_the_forward_pass_restored(adapted: Adapted) -> None:
     net: Any = adapted.net
     weights = [layer.base.weight for layer in adapted.layers.values()]

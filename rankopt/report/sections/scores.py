@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from rankopt.analysis.averages import GROUP
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.evidence import Evidence
 
@@ -21,6 +22,7 @@ FORMATS = {
     "mean rank asked": "g", "mean rank kept": ".2f", "parameters kept": ",.0f", "report score": ".3f",
     "standard error": ".3f", "search score": ".3f",
 }  # fmt: skip
+RETAINED = {"retained_before", "retained_after"}
 LONG = 40
 
 
@@ -44,8 +46,21 @@ class Scores(Section):
         return Block("Scores", text=text, tables=(*tables, Table(points, FORMATS, "Every point", long=True)))
 
 
+def _retained(evidence: Evidence, rows: pd.DataFrame) -> dict[str, list[str]]:
+    """One column: the mean score on other material before training and after it."""
+    own = evidence.points[evidence.points["own"].astype(bool)]
+    names = own["retained_task"].dropna().unique()
+    means = own.groupby(GROUP, dropna=False)[sorted(RETAINED)].mean().reset_index()
+    found = rows[GROUP].merge(means, on=GROUP, how="left")
+    pairs = zip(found["retained_before"], found["retained_after"], strict=True)
+    shown = ["" if pd.isna(after) else f"{before:.4g} → {after:.4g}" for before, after in pairs]
+    return {f"{' or '.join(names)}, before → after": shown}
+
+
 def _averages(evidence: Evidence, rows: pd.DataFrame, title: str) -> Table:
     frame = rows[list(AVERAGES)].rename(columns=AVERAGES)
+    if set(evidence.points) >= RETAINED:
+        frame = frame.assign(**_retained(evidence, rows))
     words = [evidence.words(row) for _, row in rows.iterrows()]
     if any(words):
         frame.insert(2, "configuration", words)

@@ -99,6 +99,9 @@ class Problem(ABC):
         """
         return texts(labels, "task.label", where)
 
+    keeps_prompts: ClassVar[bool] = False
+    """Whether all rows of a prompt are in the same split."""
+
     def strata(self, labels: NDArray[Any]) -> NDArray[np.int64] | None:
         """The class of every example where a split is to keep the shares of classes, else None."""
         return None

@@ -30,6 +30,7 @@ class Generation(LanguageModelling):
 
     name: ClassVar[str] = "generation"
     default_metrics: ClassVar[tuple[str, ...]] = ("bleu", "rouge_l", "perplexity")
+    keeps_prompts: ClassVar[bool] = True
 
     max_new_tokens: int = 64
     beams: int = 1

@@ -24,6 +24,7 @@ from weakref import WeakValueDictionary
 
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.trial_spec import TrialSpec
+from rankopt.training.base_weights import checkpoints_blocks
 from rankopt.training.joint.joint_passes import backward, forward
 from rankopt.training.joint.lane import Backward, JointLane
 from rankopt.training.joint.scheduler import Scheduler, Thread
@@ -57,8 +58,10 @@ class JointTraining:
 
     def _stack_of(self, adapted: Adapted) -> Stack:
         """The joint model for equal frozen weights, config, target modules and head; of other tuners one each."""
-        if adapted.others:
-            self._say_apart(next(iter(adapted.others)))
+        if alone := _alone(adapted):
+            if alone not in self._apart:
+                self._apart.add(alone)
+                self.log(f"trials {alone} run one after another: only gated layers over plain weights can be stacked")
             return Stack(None)
         net: Any = adapted.net
         config = {key: value for key, value in net.config.to_dict().items() if key not in ("id2label", "label2id")}
@@ -66,11 +69,6 @@ class JointTraining:
         stack = self._stacks.get(key) or Stack(adapted)
         self._stacks[key] = stack
         return stack
-
-    def _say_apart(self, tuner: str) -> None:
-        if tuner not in self._apart:
-            self._apart.add(tuner)
-            self.log(f"trials with the tuner {tuner!r} run one after another: only gated layers can be stacked")
 
     def _serve(self, threads: list[Thread]) -> None:
         """Run the requested passes. Backward ones come first, so that all trials reach their next forward pass."""
@@ -89,6 +87,17 @@ class JointTraining:
             share = (time.perf_counter() - began) / len(answers)
             for thread, answer in zip(group, answers, strict=False):  # the others keep waiting
                 thread.request, thread.answer, thread.seconds = None, answer, thread.seconds + share
+
+
+def _alone(adapted: Adapted) -> str | None:
+    """What keeps a trial's passes from being joined with those of others."""
+    if adapted.others:
+        return f"with the tuner {next(iter(adapted.others))!r}"
+    if any(layer.quantization for layer in adapted.layers.values()):
+        return "with model.quantization"
+    if checkpoints_blocks(adapted.model):  # a block computed again would draw other dropout masks
+        return "with model.gradient_checkpointing"
+    return None
 
 
 def run_trials(
