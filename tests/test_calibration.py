@@ -15,6 +15,10 @@ def test_few_null_studies_have_a_verdict(name: str) -> None:
     assert calibration.rate(calibration.SHAPES[name], 40) <= 0.15
 
 
+def test_intervals_over_other_examples_seldom_exclude_zero() -> None:
+    assert calibration.other_examples(3, 20) <= 0.15
+
+
 def test_one_seed_gives_no_verdict() -> None:
     assert calibration.rate(replace(calibration.SHAPES["3 seeds"], seeds=1), 5) == 0
 

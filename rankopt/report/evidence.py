@@ -117,8 +117,8 @@ class Evidence:
 
     @cached_property
     def curves(self) -> list[Curve]:
-        """See `rankopt.analysis.curves.curves`."""
-        return curves(self.points)
+        """See `rankopt.analysis.curves.curves`; none of a search, whose proposals differ in more than their budget."""
+        return curves(self.points) if self.study.listed else []
 
     @cached_property
     def curve_summaries(self) -> Summaries:

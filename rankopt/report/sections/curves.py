@@ -24,7 +24,7 @@ class CurveNumbers(Section):
     """What does each allocator's whole curve amount to, on every task and over all of them?"""
 
     def block(self, evidence: Evidence) -> Block | None:
-        if not evidence.study.listed or evidence.curve_summaries.curves.empty:
+        if evidence.curve_summaries.curves.empty:
             return None
         tables, charts, text = [_table(evidence)], [], [_explained(evidence)]
         if tasks := evidence.task_summaries:
