@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from rankopt.analysis.statistics import NAN, SAME, power_shift, spread_interval
 
@@ -142,12 +142,12 @@ class TContrast(Contrast):
 
     @property
     def p(self) -> float:
-        return float(2 * stats.t.sf(abs(self.mean) / self.error, self.n - 1)) if self.error > SAME else NAN
+        return float(2 * special.stdtr(self.n - 1, -abs(self.mean) / self.error)) if self.error > SAME else NAN
 
     def interval(self, alpha: float) -> tuple[float, float]:
         if not self.error > SAME:
             return NAN, NAN
-        reach = float(stats.t.ppf(1 - alpha / 2, self.n - 1)) * self.error
+        reach = float(special.stdtrit(self.n - 1, 1 - alpha / 2)) * self.error
         return self.mean - reach, self.mean + reach
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from rankopt.core.result import Point, TrialResult, defect
 from rankopt.core.spec import content_hash, decode
 from rankopt.core.trial_spec import TrialSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONTROL = "uniform"
 """The allocator that every other one is compared with: equal ranks, the usual LoRA."""
@@ -52,6 +53,8 @@ def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFra
         - `train_seconds`, `evaluate_seconds`, `steps`, `tokens`, `padded_tokens`, and those of `MEASURED` that are
           known: of the whole trial.
     """
+    import pandas as pd  # slow to import
+
     complete = [result for result in results if result.status == "complete" and not defect(result)]
     specs = [decode(TrialSpec, result.spec) for result in complete]
     mixed = len({spec.budget.unit for spec in specs if spec.budget}) > 1

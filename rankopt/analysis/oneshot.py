@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from rankopt.analysis.frame import CONTROL
@@ -17,6 +16,9 @@ from rankopt.core.pattern import Shapes
 from rankopt.core.result import Point, TrialResult
 from rankopt.core.spec import decode
 from rankopt.core.trial_spec import TrialSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = [
     "seed", "source", "level", "flat", "kept", "search", "gain", "score", "again_search", "again_score", "key",
@@ -64,6 +66,8 @@ def oneshot(results: Iterable[TrialResult], epochs: float | None = None) -> pd.D
         patterns) and `again_seconds`; `super_steps` (NaN if a step has several passes) and `again_steps`; `looks`
         (patterns evaluated) and `look_seconds`; both keys.
     """
+    import pandas as pd  # slow to import
+
     complete = [result for result in results if result.points]
     again = {(_surroundings(result), result.own.pattern): result for result in complete if not is_super_network(result)}
     rows: list[dict[str, Any]] = []
@@ -136,12 +140,15 @@ def beside_uniform(frame: pd.DataFrame, times: float = 1.0) -> pd.DataFrame:
     Returns:
         One row per super-network and level with such a training: `level`, `seed`, `source` and `difference`.
     Example:
+        >>> import pandas as pd
         >>> frame = pd.DataFrame({"key": "k", "seed": 0, "level": [1.0, 1.0, 2.0], "kept": 8, "gain": [0.2, 0.4, 0.5],
         ...                       "source": ["uniform", "energy", "uniform"], "flat": [True, False, True],
         ...                       "score": [0.1, 0.3, 0.4], "again_score": [0.25, 0.2, 0.35]})
         >>> [beside_uniform(frame, times)["difference"].round(2).tolist() for times in (1.0, 2.0)]
         [[0.05, 0.05], [-0.05]]
     """
+    import pandas as pd  # slow to import
+
     uniform = frame[(frame["source"] == CONTROL) & frame["again_score"].notna()]
     known = {(row.key, row.level): row.again_score for row in uniform.itertuples()}
     ordered = frame.sort_values(["gain", "kept"], ascending=[False, True], kind="stable")
@@ -169,6 +176,7 @@ def agreement(frame: pd.DataFrame) -> tuple[float, int]:
     Returns:
         tau is NaN if no pair differs in both scores.
     Example:
+        >>> import pandas as pd
         >>> frame = pd.DataFrame({"key": ["k"] * 3, "level": [2.0] * 3, "search": [0.1, 0.2, 0.3],
         ...                       "again_search": [0.2, 0.1, 0.4], "again_key": ["a", "b", "c"]})
         >>> tau, pairs = agreement(frame)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
 from pydantic import ValidationError
 
 from rankopt.analysis.frame import flatten
@@ -17,6 +16,9 @@ from rankopt.core.space import Dimension, dimensions
 from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Proposal(NamedTuple):
@@ -103,6 +105,8 @@ def best(points: pd.DataFrame, budget: int | None = None) -> pd.DataFrame:
     Returns:
         One row per configuration and point, means over seeds; `key` is the trial of the best seed.
     """
+    import pandas as pd  # slow to import
+
     found = []
     for _, rows in points.groupby("setting", sort=True):
         ordered = rows.sort_values(["gain", "key"], ascending=[False, True])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special  # not scipy.stats, which takes half a second to import
 
 NAN = float("nan")
 SAME = 1e-12
@@ -52,7 +52,7 @@ def summarize(values: Sequence[float], level: float = 0.95) -> Summary:
     if n == 1:
         return Summary(1, mean, NAN, NAN, NAN)
     error = float(sample.std(ddof=1)) / math.sqrt(n)
-    reach = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
+    reach = float(special.stdtrit(n - 1, (1 + level) / 2)) * error
     return Summary(n, mean, error, mean - reach, mean + reach)
 
 
@@ -78,11 +78,11 @@ def power_shift(df: float, power: float = 0.8, alpha: float = 0.05) -> float:
 
 @cache
 def _shift(df: float, power: float, alpha: float) -> float:
-    critical = float(stats.t.ppf(1 - alpha / 2, df))
+    critical = float(special.stdtrit(df, 1 - alpha / 2))
     # T' = (z + shift) / s with s^2 ~ chi2(df) / df. Given s it is normal, so the power is a mean over quantiles of s.
     # scipy.stats.nct is NaN in the far tail, which the root finder reaches.
     nodes, weights = _nodes()
-    s = np.sqrt(stats.chi2.ppf((nodes + 1) / 2, df) / df)
+    s = np.sqrt(special.chdtri(df, (1 - nodes) / 2) / df)
 
     def missing(shift: float) -> float:
         found = special.ndtr(shift - critical * s) + special.ndtr(-shift - critical * s)
@@ -106,7 +106,7 @@ def spread_interval(df: float, level: float = 0.95) -> tuple[float, float]:
         >>> [round(factor, 2) for factor in spread_interval(4)]
         [0.6, 2.87]
     """
-    low, high = stats.chi2.ppf([(1 + level) / 2, (1 - level) / 2], df)
+    low, high = special.chdtri(df, [(1 - level) / 2, (1 + level) / 2])
     return math.sqrt(df / low), math.sqrt(df / high)
 
 

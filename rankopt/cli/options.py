@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,7 +129,13 @@ def open_store(
     """Open the store of a study that was run, and read its spec."""
     from rankopt.study.opening import open_study
 
+    collect_rarely()
     return open_study(study, storage, directory, artifacts=artifact_location(artifacts), say=printing.warn)
+
+
+def collect_rarely() -> None:
+    """Collect garbage rarely: thousands of results are many objects, none of them garbage, and would take seconds."""
+    gc.set_threshold(200_000, 10, 10)
 
 
 def artifact_location(artifacts: str | None) -> str | None:

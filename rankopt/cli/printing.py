@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
@@ -44,7 +45,6 @@ def table(rows: Rows, title: str) -> None:
     Cells wrap between words. If that is too wide, columns of one value move into a line above the table. If that is
     still too wide, every row is printed as lines of name and value.
     """
-    from rich.table import Table
     from rich.text import Text
 
     screen = console()
@@ -66,14 +66,39 @@ def table(rows: Rows, title: str) -> None:
     if widths is None:
         _print_records(screen, names, texts)
         return
-    gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= screen.width else 1
-    found = Table(box=None, header_style="bold", pad_edge=False, padding=(0, gap, 0, 0))
-    for index, (name, width) in enumerate(zip(names, widths, strict=True)):
-        numeric = bool(texts) and all(re.fullmatch(NUMBER, row[index]) for row in texts)
-        found.add_column(Text(name), justify="right" if numeric else "left", width=width, overflow="fold")
-    for row in texts:
-        found.add_row(*map(Text, row))
-    screen.print(found)
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= screen.width else " "
+    numeric = [
+        bool(texts) and all(re.fullmatch(NUMBER, text) for text in column) for column in zip(*texts, strict=True)
+    ]
+    head, *body = (_lines(row, widths, numeric or [False], gap) for row in (names, *texts))
+    screen.print(Text("\n".join(head), style="bold"), soft_wrap=True)
+    # a table may have thousands of rows, whose layout by rich takes seconds
+    screen.out("\n".join(line for row in body for line in row), highlight=False)
+
+
+def _lines(row: list[str], widths: list[int], numeric: list[bool], gap: str) -> list[str]:
+    """A row's cells as lines, each cell wrapped between words; numbers are on the right."""
+    cells = [_wrapped(text, width) for text, width in zip(row, widths, strict=True)]
+    lines = []
+    for parts in itertools.zip_longest(*cells, fillvalue=""):
+        padded = (
+            " " * (width - _columns(part)) + part if right else part + " " * (width - _columns(part))
+            for part, width, right in zip(parts, widths, numeric, strict=True)
+        )
+        lines.append(gap.join(padded).rstrip())
+    return lines
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most this many columns; words are whole."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if _columns(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _print_records(screen: Any, names: list[str], texts: list[list[str]]) -> None:
@@ -89,13 +114,20 @@ def _print_records(screen: Any, names: list[str], texts: list[list[str]]) -> Non
         screen.print()
 
 
-def _widths(texts: list[list[str]], most: int) -> list[int] | None:
-    """The width of every column so that a table fits, or None if that would break a word."""
+def _columns(text: str) -> int:
+    """The width of a text on a terminal."""
+    if text.isascii():
+        return len(text)
     from rich.cells import cell_len
 
+    return cell_len(text)
+
+
+def _widths(texts: list[list[str]], most: int) -> list[int] | None:
+    """The width of every column so that a table fits, or None if that would break a word."""
     columns = list(zip(*texts, strict=True))
-    widths = [max(map(cell_len, column)) for column in columns]
-    least = [max((cell_len(word) for cell in column for word in cell.split()), default=0) for column in columns]
+    widths = [max(map(_columns, column)) for column in columns]
+    least = [max((_columns(word) for cell in column for word in cell.split()), default=0) for column in columns]
     room = most - (len(columns) - 1)  # at least one space between columns
     if sum(least) > room:
         return None

@@ -24,7 +24,7 @@ def show(
     """Show the results of a study so far."""
     store, spec = open_store(study, storage, directory)
     results = store.results(planned=False)
-    counted = {result.key for result in store.results()}
+    counted = store.counted_keys()
     if as_json:
         data = {
             "study": spec.model_dump(mode="json", by_alias=True),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rankopt.cli.options import RUNS, Artifacts, Runs, Storage, open_store, study_file
+from rankopt.cli.options import RUNS, Artifacts, Runs, Storage, collect_rarely, open_store, study_file
 from rankopt.core.folders import absent_path, new_file, new_folder
 
 if TYPE_CHECKING:
@@ -193,6 +193,7 @@ def merged_files(files: list[Path], study: str | None, directory: Path) -> tuple
     from rankopt.study.results_file import read_results
     from rankopt.study.results_merge import merge, of_study
 
+    collect_rarely()
     reading = read_results(files)
     if study is not None and Path(study).is_file():
         merged, file = merge(reading.entries), study_file(study, None, directory)

@@ -278,6 +278,8 @@ def _finish(outcome: Outcome, study: StudySpec, console: Any, *, failures_matter
 
         for line in headline(study, outcome.results, min(console.width, 80)):
             say(line)
+        if outcome.synced:
+            say(f"W&B: wandb sync {outcome.synced}")
     say(printing.counts(outcome.counts))
     say(f"Page: rankopt report {study.name} writes {Path('reports', study.name, 'index.html')}")
     if outcome.refusal:

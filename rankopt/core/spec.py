@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -40,7 +41,13 @@ class Named(BaseModel):
 
 def decode(kind: type[T], data: Any) -> T:
     """A spec from plain data, validated as JSON: lists become tuples, strings never become numbers."""
-    return kind.model_validate_json(json.dumps(data))
+    found: T = _decoded(kind, json.dumps(data))
+    return found
+
+
+@lru_cache(maxsize=4096)  # a report asks for the spec of each of its trials several times; specs are frozen
+def _decoded(kind: type[BaseModel], text: str) -> Any:
+    return kind.model_validate_json(text)
 
 
 def content_hash(data: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -70,7 +71,12 @@ class Evidence:
         """
         record = search or SearchRecord()
         usable = [_usable(study, cleaned(result)) for result in results]
-        ordered = sorted(usable, key=lambda result: (result.key, result.status == "failed", result.model_dump_json()))
+        repeated = len({result.key for result in usable}) < len(usable)
+
+        def order(result: TrialResult) -> tuple[str, bool, str]:
+            return result.key, result.status == "failed", result.model_dump_json() if repeated else ""
+
+        ordered = sorted(usable, key=order)
         first = {result.key: result for result in reversed(ordered)}
         plan = planned_keys(study, record)
         planned = tuple(first[key] for key in sorted(first) if key in plan or not plan)
@@ -207,9 +213,16 @@ def planned_keys(study: StudySpec, record: SearchRecord) -> set[str]:
     return set()
 
 
+SUSPECT = re.compile(r"\\u00|\\[bfr]|[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""In JSON: what `visible` may remove. Texts without it, nearly all, need no closer look."""
+
+
 def cleaned(value: M) -> M:
     """A model without ANSI sequences and control characters in its texts: no output format may contain them."""
-    data = json.loads(value.model_dump_json(by_alias=True))
+    text = value.model_dump_json(by_alias=True)
+    if not SUSPECT.search(text):
+        return value
+    data = json.loads(text)
     if all(visible(text) == text for text in _texts(data)):
         return value
     return type(value).model_validate_json(json.dumps(_cleaned(data)))

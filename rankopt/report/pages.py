@@ -21,6 +21,9 @@ from rankopt.report.vega import panels
 
 Blocks = Mapping[str, Block]
 
+MOST_ROWS = 1000
+"""A page has no longer tables than this for look-up; it links `data.csv` instead."""
+
 
 def html(study: StudySpec, blocks: Blocks) -> str:
     """The page of a study; it links data and pictures in the same folder."""
@@ -80,7 +83,7 @@ def _environment(*, finalize: Callable[[Any], Any], autoescape: bool) -> Environ
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals.update(cells=cells, head=_head)
+    environment.globals.update(cells=cells, head=_head, most_rows=MOST_ROWS)
     return environment
 
 

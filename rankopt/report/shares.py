@@ -41,6 +41,12 @@ def shares_chart(table: Table, name: str, title: str, caption: str, x: str) -> C
     rows, *columns = frame.columns
     looks = styles(columns)
     heights = tuple(float(height) for height in range(len(frame)))
-    series = tuple(Series(column, looks[column], "interval", tuple(frame[column]), heights) for column in columns)
+    series = tuple(
+        Series(
+            column, looks[column], "interval", tuple(frame[column]), heights,
+            hover=tuple(f"{row}\n{column}: {share:.1%}" for row, share in zip(frame[rows], frame[column], strict=True)),
+        )
+        for column in columns
+    )  # fmt: skip
     y = Axis("", ticks=tuple(zip(heights, frame[rows], strict=True)), limits=(-0.6, len(frame) - 0.4))
     return Chart(name, title, caption, (Curves("", series, Axis(x), y),))

@@ -91,7 +91,8 @@ def _write(evidence: Evidence, sections: Mapping[str, Section], folder: Path, la
     if latex:
         (folder / "tables.tex").write_text(tex(blocks), encoding="utf-8", newline="\n")
     for name, table in tables(evidence).items():
-        data = table.map(csv_cell).rename(columns=csv_cell)
+        texts = {name: column.map(csv_cell) for name, column in table.items() if column.dtype.kind not in "biuf"}
+        data = table.assign(**texts).rename(columns=csv_cell)
         data.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     (folder / "report.md").write_text(markdown(evidence.study, blocks), encoding="utf-8", newline="\n")
     page = folder / "index.html"

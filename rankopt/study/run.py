@@ -43,12 +43,14 @@ class Outcome:
         interrupted: the user stopped it.
         refusal: why a worker could not go on, or "".
         results: of the plan's trials.
+        synced: what `wandb sync` uploads: W&B's offline runs, or "".
     """
 
     counts: dict[str, int]
     interrupted: bool = False
     refusal: str = ""
     results: Sequence[TrialResult] = field(default=())
+    synced: str = ""
 
 
 def run_study(
@@ -114,7 +116,8 @@ def run_study(
         if found < wanted and not counts["waiting"] + counts["running"]:
             failed = counts["failed"]
             display.say(f"the search gave up after {failed} failed proposals, with {found} of its {wanted} trials")
-        outcome = Outcome(counts, interrupted, refusal, store.results())
+        synced = f"{folder}/wandb/offline-run-*" if wandb == "offline" else ""
+        outcome = Outcome(counts, interrupted, refusal, store.results(), synced)
         if not interrupted and not refusal and left:
             try:
                 publish_study(wandb, folder, spec, outcome.results)

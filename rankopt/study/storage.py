@@ -215,8 +215,16 @@ class StudyStore:
                 if result.key not in best or best[result.key].status == "failed":
                     best[result.key] = result
         plan = self.plan()
-        others = [] if planned else [key for key in best if key not in set(plan)]
+        wanted = set(plan)
+        others = [] if planned else [key for key in best if key not in wanted]
         return [best[key] for key in (*plan, *others) if key in best]
+
+    def counted_keys(self) -> set[str]:
+        """The keys of the results that the current spec asks for, see `results`."""
+        if self.search.trials is None:
+            return set(self.plan())
+        found = (data for attempt in self.trials() for data in counted(attempt))
+        return {data["key"] for data in found if isinstance(data, dict) and "key" in data}
 
     def counts(self) -> dict[str, int]:
         """The number of trials by state: complete, failed, running, waiting, and pruned in a search.

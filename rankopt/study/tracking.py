@@ -7,11 +7,15 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from rankopt.analysis.frame import VARIANTS, tidy
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.study_spec import StudySpec, WandbSpec
 from rankopt.core.trial_spec import TrialSpec, method_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WandbMode = Literal["offline", "online", "disabled"]
 
@@ -79,11 +83,14 @@ class WandbTracker(Tracker):
         if self._run is None:
             return
         if result is not None:
+            # hashes of data and model, versions, device: known only once the trial has run
+            self._run.config.update({"environment": result.environment}, allow_val_change=True)
             self._run.summary.update({"key": result.key, "status": result.status, "reason": result.reason})
         if result is not None and result.points:
             self._run.log({"points": _table(point_rows([result]))})
             own = result.own
             self._run.summary.update({"kept_parameters": own.kept, "mean_rank": own.pattern.mean})
+            self._run.summary.update({"score": result.score("report"), "search_score": result.score("search")})
             self._run.summary.update({f"search/{k}": v for k, v in own.search.items()})
             if result.cost:
                 known = result.cost.model_dump(exclude_none=True)
@@ -154,26 +161,34 @@ def default_wandb_mode() -> WandbMode:
 
 
 def publish_study(mode: WandbMode, folder: Path, study: StudySpec, results: Sequence[TrialResult]) -> None:
-    """Write one W&B run for the whole study: a table of all points and a trade-off curve per task."""
+    """Write one W&B run for the whole study: the report's points, means and verdicts, and a curve per task."""
     if mode == "disabled":
         return
     import wandb
+
+    # these import scipy, which is slow
+    from rankopt.analysis.averages import average
+    from rankopt.analysis.comparison import compare
 
     run = _init(
         WandbTracker(mode, folder, study.wandb), id=f"{study.name}-study", group=study.name, job_type="study",
         name=study.name, config=study.model_dump(mode="json", by_alias=True),
     )  # fmt: skip
-    rows = point_rows(results)
-    run.log({"tradeoff_points": _table(rows)})
-    for task in sorted({row["task"] for row in rows}):
-        curves = _curves([row for row in rows if row["task"] == task and row["point"] == "budget"])
+    points = tidy(results, VARIANTS if study.listed else 1)
+    averages = average(points)
+    run.log({"tradeoff_points": _table(point_rows(results)), "averages": _frame(averages)})
+    if study.listed:
+        arms, cells = compare(points, averages)
+        run.log({"verdicts": _frame(arms), "differences": _frame(cells)})
+    for setting, chosen in averages[averages["chosen"].astype(bool)].groupby("setting", sort=True):
+        curves = _curves(chosen)
         run.log(
             {
-                f"tradeoff/{task}": wandb.plot.line_series(
-                    xs=[[x for x, _ in curve] for curve in curves.values()],
-                    ys=[[y for _, y in curve] for curve in curves.values()],
+                f"tradeoff/{setting}": wandb.plot.line_series(
+                    xs=[x for x, _ in curves.values()],
+                    ys=[y for _, y in curves.values()],
                     keys=list(curves),
-                    title=f"{task}: mean score against adapter parameters kept",
+                    title=f"{setting}: mean score over seeds against adapter parameters kept",
                     xname="adapter parameters kept",
                 )
             }
@@ -203,16 +218,28 @@ def point_rows(results: Sequence[TrialResult]) -> list[dict[str, Any]]:
     return rows
 
 
-def _curves(rows: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """Allocator -> (kept parameters, mean score over seeds), by increasing parameters."""
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for allocator in sorted({row["allocator"] for row in rows}):
-        by_cost: dict[int, list[float]] = {}
-        for row in rows:
-            if row["allocator"] == allocator:
-                by_cost.setdefault(row["kept_parameters"], []).append(row["score"])
-        curves[allocator] = [(kept, sum(scores) / len(scores)) for kept, scores in sorted(by_cost.items())]
+def _curves(chosen: pd.DataFrame) -> dict[str, tuple[list[float], list[float]]]:
+    """Line -> parameters and scores: the mean of every allocator, and one standard error above and below it.
+
+    W&B's line chart has no error bars.
+    """
+    curves = {}
+    for allocator, rows in chosen.groupby("allocator", sort=True):
+        rows = rows.sort_values("kept")
+        curves[str(allocator)] = rows["kept"].tolist(), rows["score"].tolist()
+        known = rows[rows["error"].notna()]
+        for words, sign in (("+ 1 standard error", 1), ("- 1 standard error", -1)) if len(known) else ():
+            ends = known["score"] + sign * known["error"]
+            curves[f"{allocator} {words}"] = known["kept"].tolist(), ends.tolist()
     return curves
+
+
+def _frame(frame: pd.DataFrame) -> Any:
+    """A table of W&B, in which a missing number is null."""
+    import wandb
+
+    rows = [[None if value != value else value for value in row] for row in frame.to_numpy(dtype=object).tolist()]
+    return wandb.Table(columns=list(frame.columns), data=rows, allow_mixed_types=True)
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:

@@ -17,3 +17,4 @@ def test_rows_are_in_order_and_the_first_is_on_top() -> None:
     assert isinstance(panel, Curves)
     assert panel.y.ticks == ((0.0, "b"), (1.0, "a"))
     assert panel.series[0].x == pytest.approx((0.3, 0.7))
+    assert panel.series[0].hover == ("b\nenergy: 30.0%", "a\nenergy: 70.0%")

@@ -14,6 +14,9 @@ import pytest
 from conftest import plain_environment
 
 from rankopt.allocators import ALLOCATORS
+from rankopt.analysis.averages import average
+from rankopt.analysis.comparison import compare
+from rankopt.analysis.frame import tidy
 from rankopt.core.result import Progress, TrialResult
 from rankopt.core.spec import decode
 from rankopt.core.study_spec import WandbSpec
@@ -141,6 +144,8 @@ def test_every_point_is_there(mirrors: list[Mirror], results: dict[str, TrialRes
         result = results[run.summary["key"]]
         assert run.table(run.summary["points"]["path"]) == point_rows([result])
         assert run.summary["kept_parameters"] == result.own.kept
+        assert run.summary["score"] == result.score("report")
+        assert run.summary["search_score"] == result.score("search")
         assert run.summary["search/accuracy"] == result.own.search["accuracy"]
         assert run.summary["validation/accuracy"] == result.own.report["validation"]["accuracy"]
 
@@ -149,12 +154,30 @@ def test_the_tradeoff_curve(mirrors: list[Mirror], results: dict[str, TrialResul
     """The study's run plots the mean score over seeds against kept parameters, one line per allocator."""
     (study,) = [run for run in mirrors if run.header["job_type"] == "study"]
     (name,) = [row[key] for row in study.history for key in row if key == "tradeoff/sst2_table.path"]
-    curves = {(row["lineKey"], row["step"]): row["lineVal"] for row in study.table(name)}
-    expected: dict[tuple[str, int], list[float]] = {}
-    for result in results.values():
-        expected.setdefault((result.spec["allocator"]["name"], result.own.kept), []).append(result.score())
-    assert curves == {point: pytest.approx(sum(scores) / len(scores)) for point, scores in expected.items()}
-    assert {allocator for allocator, _ in curves} == {"uniform", "dylora"}
+    curves: dict[str, dict[float, float]] = {}
+    for row in study.table(name):
+        curves.setdefault(row["lineKey"], {})[row["step"]] = row["lineVal"]
+    averages = average(tidy(results.values()))
+    for allocator, rows in averages[averages["chosen"]].groupby("allocator"):
+        assert curves.pop(allocator) == pytest.approx(dict(zip(rows["kept"], rows["score"], strict=True)))
+        for sign, words in ((1, "+"), (-1, "-")):
+            ends = dict(zip(rows["kept"], rows["score"] + sign * rows["error"], strict=True))
+            assert curves.pop(f"{allocator} {words} 1 standard error") == pytest.approx(ends)
+    assert curves == {}
+
+
+def test_the_studys_tables_are_the_reports(mirrors: list[Mirror], results: dict[str, TrialResult]) -> None:
+    """Means and verdicts are those of `analysis`, number by number."""
+    (study,) = [run for run in mirrors if run.header["job_type"] == "study"]
+    points = tidy(results.values())
+    averages = average(points)
+    arms, cells = compare(points, averages)
+    for name, frame in (("averages", averages), ("verdicts", arms), ("differences", cells)):
+        found = study.table(study.summary[name]["path"])
+        assert len(found) == len(frame) > 0
+        for row, expected in zip(found, frame.to_dict("records"), strict=True):
+            for column, value in expected.items():
+                assert row[column] is None if value != value else row[column] == pytest.approx(value), column
 
 
 def test_a_failure_and_an_interruption(

@@ -22,7 +22,7 @@ class CostTable(Section):
             return None
         own = evidence.points[evidence.points["own"].astype(bool)]
         # of a search, one row for all configurations of an allocator
-        own = own.assign(words=[evidence.words(row) if evidence.study.listed else "" for _, row in own.iterrows()])
+        own = own.assign(words=[evidence.words(row) if evidence.study.listed else "" for row in own.to_dict("records")])
         groups = own.groupby(["setting", "allocator", "budget", "words"], dropna=False, sort=True)
         costs = groups.agg(
             trials=("key", "size"),
