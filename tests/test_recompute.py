@@ -12,7 +12,7 @@ from synthetic_results import grid, make, trials
 from rankopt.core.result import TrialResult
 from rankopt.report import write_report
 from rankopt.study.results_file import write_results
-from rankopt.study.results_records import StudyRecord, TrialRecord
+from rankopt.study.results_format import StudyRecord, TrialRecord
 
 QUICKSTART = Path(__file__).parents[1] / "reports" / "quickstart"
 
