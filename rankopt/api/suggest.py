@@ -39,6 +39,11 @@ PILOT = 4
 """Steps that are trained to measure the time of a step."""
 SWEEP = 8
 """A training of the sweep has at most the steps of a full training divided by this."""
+UNDECIDED = (
+    "undecided: after {steps} steps every rank gives the same scores, as a network does that has not learned yet; give "
+    "more time (--minutes) or more data (rank {rank}, the smallest, is only a placeholder)"
+)
+"""What is said of scores that do not depend on the rank at all."""
 SHARE = 0.3
 """Share of the time for the sweep."""
 RESAMPLES = 1000
@@ -270,7 +275,7 @@ def _suggestion(work: _Work, budget: int | None, limit: float) -> Suggestion:
             f"the budget must be at least {work.ranks[1]:,} parameters, the cost of rank 1, got {budget:,}"
         )
     top = max(costs)
-    lr, rates = _sweep(work, top, SHARE * limit)
+    lr, rates, tried = _sweep(work, top, SHARE * limit)
     steps = min(work.full_steps, max(LEAST, int(TRAINING * (limit - work.seconds) / work.second)))
     work.say(f"learning rate {lr:g}; nested training of {steps} steps (a full training has {work.full_steps})")
     prepared, levels, cuts = _nested(work, list(costs), lr, steps)
@@ -293,21 +298,26 @@ def _suggestion(work: _Work, budget: int | None, limit: float) -> Suggestion:
             f"the time allowed {steps} of the {work.full_steps} steps of a full training, and longer trainings can "
             "prefer another rank"
         )
+    if tried < LEAST:
+        notes.append(f"the sweep trained {tried} steps per learning rate: so short a training favours high rates")
     if chosen == top and len(costs) > 1:
         notes.append(f"the largest rank tried, {top}, is the best one: a larger one may be better")
     points = tuple(
         Level(rank, costs[rank], one.search, one.report, *interval(one.report_drawn)) for rank, one in levels.items()
     )
+    one = levels[chosen]
+    same = len(levels) > 1 and all(np.array_equal(one.search_drawn, o.search_drawn, True) for o in levels.values())
+    sentence = UNDECIDED.format(steps=steps, rank=chosen) if same else _sentence(chosen, winner, compared, more)
     return Suggestion(
-        _sentence(chosen, winner, compared, more), chosen, costs[chosen], pattern, lr, rates, work.task.metrics[0],
+        sentence, chosen, costs[chosen], pattern, lr, rates, work.task.metrics[0],
         tuple(sorted(points, key=lambda point: point.rank)), more, tuple(compared.values()),
         recipes(chosen, SCALE, lr, pattern), steps, work.full_steps, work.seconds,
         work.seconds / (second * work.full_steps), tuple(notes),
     )  # fmt: skip
 
 
-def _sweep(work: _Work, rank: int, limit: float) -> tuple[float, dict[float, float]]:
-    """The learning rate with the lowest loss on the search split after a short training, and the losses of all."""
+def _sweep(work: _Work, rank: int, limit: float) -> tuple[float, dict[float, float], int]:
+    """The learning rate with the lowest loss on the search split, all losses, and the steps of each training."""
     work.train(work.prepared(UNIFORM, rank, steps=PILOT))
     steps = max(PILOT, min(work.full_steps // SWEEP, int((limit - work.seconds) / (len(RATES) * work.second))))
     work.say(f"{work.second:.2g} s per step; a sweep of {len(RATES)} learning rates, {steps} steps each")
@@ -320,7 +330,7 @@ def _sweep(work: _Work, rank: int, limit: float) -> tuple[float, dict[float, flo
             losses[lr] = work.task.problem.mean_loss(work.answers(prepared, "search"), labels)
         except (NonFiniteLossError, FloatingPointError):  # diverged
             losses[lr] = math.inf
-    return min(losses, key=lambda lr: losses[lr]), losses
+    return min(losses, key=lambda lr: losses[lr]), losses, steps
 
 
 def _nested(

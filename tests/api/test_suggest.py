@@ -59,6 +59,14 @@ def test_a_budget(tiny_model: Path, tiny_glue: Path, found: Any) -> None:
         rankopt.suggest(str(tiny_model), task, minutes=1, budget=5)
 
 
+def test_a_network_that_has_learned_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    """One class in nearly all rows: every rank answers with it, and no rank is suggested."""
+    rows = [f"bright film {i % 7},{int(i == 3)}" for i in range(60)]
+    (tmp_path / "train.csv").write_text("\n".join(["body,label", *rows]))
+    found = rankopt.suggest(str(tiny_model), tmp_path / "train.csv", minutes=0.001, max_rank=2, epochs=1)
+    assert found.sentence.startswith("undecided: after 4 steps every rank gives the same scores")
+
+
 def test_a_difference_is_paired() -> None:
     """Noise of the examples cancels; more comparisons widen the interval; the sign follows the metric."""
     draw = np.random.default_rng(0).normal(size=2000)
