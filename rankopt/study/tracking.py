@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WandbMode = Literal["offline", "online", "disabled"]
+OF_ONE_RUN = ("RUN_ID", "RESUME_FROM", "FORK_FROM", "SWEEP_ID", "SWEEP_PARAM_PATH", "LAUNCH")
+"""W&B's variables that describe a single run; a sweep or a launch makes W&B ignore the id, project and entity given."""
 
 
 class Tracker(ABC):
@@ -147,8 +149,7 @@ def check_wandb_mode(mode: WandbMode) -> None:
     if mode != "disabled" and importlib.util.find_spec("wandb") is None:
         raise ValueError(f"--wandb {mode} needs the wandb package: pip install 'rankopt[wandb]'")
     if mode == "online":
-        import wandb
-
+        wandb = _wandb()
         if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
             raise ValueError(
                 "--wandb online needs a login: run `wandb login`, set WANDB_API_KEY, or use --wandb offline"
@@ -164,12 +165,11 @@ def publish_study(mode: WandbMode, folder: Path, study: StudySpec, results: Sequ
     """Write one W&B run for the whole study: the report's points, means and verdicts, and a curve per task."""
     if mode == "disabled":
         return
-    import wandb
-
     # these import scipy, which is slow
     from rankopt.analysis.averages import average
     from rankopt.analysis.comparison import compare
 
+    wandb = _wandb()
     run = _init(
         WandbTracker(mode, folder, study.wandb), id=f"{study.name}-study", group=study.name, job_type="study",
         name=study.name, config=study.model_dump(mode="json", by_alias=True),
@@ -234,17 +234,23 @@ def _curves(chosen: pd.DataFrame) -> dict[str, tuple[list[float], list[float]]]:
     return curves
 
 
-def _frame(frame: pd.DataFrame) -> Any:
-    """A table of W&B, in which a missing number is null."""
+def _wandb() -> Any:
+    """The wandb module, which reads its variables at first use: without those that all runs of a study would share."""
+    for name in OF_ONE_RUN:
+        os.environ.pop(f"WANDB_{name}", None)
+    os.environ.setdefault("WANDB_SILENT", "true")  # the study has its own progress display
     import wandb
 
+    return wandb
+
+
+def _frame(frame: pd.DataFrame) -> Any:
+    """A table of W&B, in which a missing number is null."""
     rows = [[None if value != value else value for value in row] for row in frame.to_numpy(dtype=object).tolist()]
-    return wandb.Table(columns=list(frame.columns), data=rows, allow_mixed_types=True)
+    return _wandb().Table(columns=list(frame.columns), data=rows, allow_mixed_types=True)
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
-    import wandb
-
     columns: list[str | int] = list(rows[0]) if rows else ["key"]
     return wandb.Table(columns=columns, data=[list(row.values()) for row in rows])
 
@@ -262,12 +268,9 @@ def _all_fields(spec: TrialSpec) -> dict[str, Any]:
 def _init(tracker: WandbTracker, **run: Any) -> Any:
     """Start a W&B run.
 
-    Project, entity and tags that the study leaves out come from W&B's own variables. The id does not: all runs of a
-    study would share the one in WANDB_RUN_ID.
+    Project, entity and tags that the study leaves out come from W&B's own variables.
     """
-    os.environ.setdefault("WANDB_SILENT", "true")  # the study has its own progress display
-    import wandb
-
+    wandb = _wandb()
     settings = wandb.Settings(
         console="off", silent=True, x_disable_stats=True,
         x_disable_meta=True,  # the metadata contains the command line, and with it perhaps the storage's password

@@ -264,10 +264,11 @@ def test_online_needs_a_login(monkeypatch: Any) -> None:
 
 
 def test_variables_of_wandb(tiny_study: Callable[..., Path], warm: Any, tmp_path: Path) -> None:
-    """Under WANDB_RUN_ID, as `wandb agent` sets it, every trial still has a run of its own. Project, entity and tags
+    """Under the variables that `wandb agent` sets, every trial still has a run of its own. Project, entity and tags
     come from W&B's variables if the study leaves them out."""
     pytest.importorskip("wandb")
-    variables = {"WANDB_RUN_ID": "abc123", "WANDB_PROJECT": "theirs", "WANDB_ENTITY": "team", "WANDB_TAGS": "x,y"}
+    variables = {"WANDB_RUN_ID": "abc123", "WANDB_SWEEP_ID": "sw1", "WANDB_RESUME_FROM": "other?_step=3"}
+    variables |= {"WANDB_PROJECT": "theirs", "WANDB_ENTITY": "team", "WANDB_TAGS": "x,y"}
     path = tiny_study(training__steps=2)
     done = warm("run", path, "--wandb", "offline", cwd=tmp_path, environment=plain_environment() | variables)
     assert done.returncode == 0, done.stderr
