@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.composer import MaxDepthExceededError
+from ruamel.yaml.comments import TaggedScalar
+from ruamel.yaml.composer import Composer, MaxDepthExceededError
 from ruamel.yaml.constructor import ConstructorError, RoundTripConstructor
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.reader import ReaderError
@@ -23,10 +24,13 @@ from rankopt.core.folders import new_file
 
 LARGEST = 1_000_000
 """Bytes of a study file."""
-MOST = 100_000
-"""Values of a study file, with aliases expanded."""
+MOST = 20_000
+"""Values of a study file, without and with aliases expanded; ruamel.yaml reads about as many in a second."""
 DEEPEST = 50
 """Levels of nesting."""
+LONGEST_INTEGER = 1000
+"""Bits of an integer; Python does not print more than about 14,000."""
+TOO_MUCH = f"a study file must hold at most {MOST:,} values (aliases expanded), nested at most {DEEPEST} levels deep"
 
 
 class Document:
@@ -86,10 +90,7 @@ def _plain(node: Any, location: Location, error: Callable[[Location, str], Value
         seen: counts the values.
     """
     if next(seen) >= MOST or len(location) > DEEPEST:
-        raise error(
-            location[:DEEPEST],
-            f"a study file must hold at most {MOST:,} values (aliases expanded), nested at most {DEEPEST} levels deep",
-        )
+        raise error(location[:DEEPEST], TOO_MUCH)
     if isinstance(node, dict):
         plain: dict[str, Any] = {}
         for key, value in node.items():
@@ -108,6 +109,8 @@ def _plain(node: Any, location: Location, error: Callable[[Location, str], Value
         return None
     if isinstance(node, str) and not node.isprintable() and any("\ud800" <= char <= "\udfff" for char in node):
         raise error(location, "a string must be Unicode text, got half of a surrogate pair")
+    if isinstance(node, int) and node.bit_length() > LONGEST_INTEGER:
+        raise error(location, f"an integer must have at most {LONGEST_INTEGER:,} bits, got {node.bit_length():,}")
     for kind in (int, float, str):
         if isinstance(node, kind):
             return kind(node)
@@ -129,6 +132,18 @@ class _Scanner(RoundTripScanner):
         if self.flow_level > DEEPEST:
             raise MaxDepthExceededError(problem_mark=self.reader.get_mark())
         super().fetch_flow_collection_start(*args, **options)
+
+
+class _Composer(Composer):
+    """Stops at the limit of values, before the rest of the file is parsed."""
+
+    values = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.values += 1
+        if self.values > MOST:
+            raise _UnreadableError(TOO_MUCH, self.parser.peek_event().start_mark.line + 1)
+        return super().compose_node(parent, index)
 
 
 class _Constructor(RoundTripConstructor):
@@ -175,7 +190,7 @@ def _read(path: Path) -> str:
 def _parse(text: str) -> Any:
     yaml = YAML(typ="rt")
     yaml.max_depth = DEEPEST
-    yaml.Scanner, yaml.Constructor = _Scanner, _Constructor
+    yaml.Scanner, yaml.Composer, yaml.Constructor = _Scanner, _Composer, _Constructor
     yaml.composer.warn_double_anchors = False  # YAML 1.2 allows an anchor to be redefined
     try:
         return yaml.load(text)
@@ -204,6 +219,8 @@ def _type_name(node: Any) -> str:
         tuple: "a list",
         Mapping: "a mapping",
         date: "a date",
+        Set: "a set",
+        TaggedScalar: "a value with a tag",
     }
     return next((name for kind, name in names.items() if isinstance(node, kind)), type(node).__name__)
 

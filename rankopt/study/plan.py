@@ -107,11 +107,12 @@ def _hidden_problems(file: StudyFile) -> Iterator[str]:
     tables: dict[str, Any] = {"task": TASKS, "allocator": ALLOCATORS, "tuner": TUNERS}
     for kind, table in tables.items():
         given = file.study.base.get(kind)
-        if not isinstance(given, dict) or not isinstance(name := given.get("name"), str) or f"{kind}.name" in replaced:
+        if not isinstance(given, dict) or not isinstance(name := given.get("name"), str):
             continue
-        if kind in replaced and name not in table and not (kind == "task" and given.get("data")):
+        hidden = kind in replaced or f"{kind}.name" in replaced
+        if hidden and name not in table and not (kind == "task" and given.get("data")):
             yield file.at(("base", kind, "name"), f"must be a known {kind}, got {shown(name)}{nearest(name, table)}")
-        elif kind in replaced and kind != "task":
+        elif kind in replaced and kind != "task":  # otherwise, the options are those of the names in the space
             options = {key: value for key, value in given.items() if key != "name"}
             for problem in check_options(table[name], options, "base", kind):
                 yield file.at(problem.location, problem.message)

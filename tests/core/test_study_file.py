@@ -60,6 +60,14 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "a date that is none": (changed("    epochs: 1", "    epochs: 2026-13-45"), ":9:13: not valid YAML: month must"),
     "a time that is none": (changed("    epochs: 1", "    epochs: 2026-01-01 25:00:00"), ":9:13: not valid YAML: hour"),
     "5,000 digits": (changed("    epochs: 1", f"    epochs: {'9' * 5000}"), ":9:13: not valid YAML: Exceeds the limit"),
+    "5,000 hexadecimal digits": (
+        changed("    epochs: 1", f"    epochs: 0x{'f' * 5000}"), ":9: an integer must have at most 1,000 bits"
+    ),
+    "20,000 binary digits": (changed("    epochs: 1", f"    epochs: 0b1{'0' * 19_999}"), ":9: an integer must have at"),
+    "a set": (
+        changed("    epochs: 1", "    epochs: !!set {a}"),
+        ":9: a value must be a number, string, boolean, list or mapping, got a set",
+    ),
     "an integer tag": (changed("    epochs: 1", "    epochs: !!int x"), ":9:13: not valid YAML: invalid literal"),
     "a boolean tag": (changed("    epochs: 1", "    epochs: !!bool x"), ":9:13: not valid YAML"),
     "a date": (changed("    epochs: 1", "    epochs: 2026-01-01"), ":9: a value must be a number, string"),
@@ -80,6 +88,8 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "deep mappings": (changed("    epochs: 1", "    epochs: " + "{a: " * 200), ":9: must be nested at most 50"),
     "deep blocks": (changed("    epochs: 1", "    epochs:\n      " + "- " * 3000), ":10: must be nested at most 50"),
     "a large file": (TEXT + "# " + "x" * 10_000_000, ":1: a study file must have at most 1,000,000 bytes"),
+    "many values": (changed("    epochs: 1", f"    epochs: [{'1, ' * 300_000}]"), ":9: a study file must hold at most"),
+    "many lists": (changed("    epochs: 1", f"    epochs: [{'[], ' * 200_000}]"), ":9: a study file must hold at most"),
     "a long value": (changed("    epochs: 1", f"    epochs: {'x' * 3000}"), ":9: base.training.epochs must be a valid"),
     "a long key": (changed("    epochs: 1", f"    {'x' * 500}: 1"), ":9: base.training."),
     "a long name": (changed("name: s", f"name: {'x' * 10_000}"), ":1: name must have at most 100 characters"),
@@ -104,6 +114,18 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "a hidden type": (changed("    lr: 1.0e-3", "    lr: fast"), ":10: base.training.lr must be a valid number"),
     "a hidden name": (changed("  allocator: {name: uniform}", "  allocator: {name: unifrom}"),
                       ":6: base.allocator.name must be a known allocator, got 'unifrom'; did you mean 'uniform'?"),
+    "a hidden name below a dimension": (
+        changed("  allocator: {name: uniform}", "  allocator: {name: unifrom}")
+        .replace("  allocator, training.lr:\n", "  allocator.name: [uniform]\n")
+        .replace("    - [{name: uniform}, 1.0e-3]\n    - [{name: adalora, beta1: 0.85}, 2.0e-3]\n", ""),
+        ":6: base.allocator.name must be a known allocator, got 'unifrom'; did you mean 'uniform'?",
+    ),
+    "a hidden task": (
+        changed("  task: {name: mini-cola}", "  task: {name: mini-cloa}").replace(
+            "  seed:", "  task.name: [mini-cola]\n  seed:"
+        ),
+        ":4: base.task.name must be a known task, got 'mini-cloa'",
+    ),
     "a hidden option": (changed("  allocator: {name: uniform}", "  allocator: {name: adalora, beta1: 3}"),
                         ":6: base.allocator.beta1 must be less than 1, got 3"),
     "a hidden budget": (changed("  budget: {mean_rank: 2}", "  budget: {mean_rank: -2}"),
