@@ -18,7 +18,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from rankopt.core.errors import first_line
-from rankopt.study.storage_url import is_file, masked, parse_storage
+from rankopt.study.storage_url import is_file, masked, parse_storage, without_secrets
 
 OPENINGS = 5
 """Tries to open a storage whose tables another process may be creating."""
@@ -53,7 +53,7 @@ class Connector:
         arguments, options = kind(dbapi=self._driver).create_connect_args(url)
         libpq = LIBPQ if kind.name == "postgresql" else {}
         self._connect = partial(self._driver.connect, *arguments, **(libpq | options))
-        self._say, self._lock = say, threading.Lock()
+        self._url, self._say, self._lock = url, say, threading.Lock()
         self._away_since = self.patience = 0.0
         self.back_since = -math.inf
 
@@ -70,7 +70,7 @@ class Connector:
             except self._driver.Error as error:
                 if time.monotonic() > end:
                     raise
-                self._note_outage(first_line(error))
+                self._note_outage(without_secrets(first_line(error), self._url))
                 time.sleep(PAUSE)
             else:
                 self._note_return()
@@ -143,8 +143,9 @@ def open_database(
         ) from None
     except Exception as error:  # whatever the driver raises
         raise ConnectionError(
-            f"storage {masked(url)} cannot be opened ({_reason(error)}); check the address, that the server is "
-            "running, and that its driver is installed (for PostgreSQL: pip install 'rankopt[postgres]')"
+            f"storage {masked(url)} cannot be opened ({without_secrets(_reason(error), parts)}); check the address, "
+            "that the server is running, and that its driver is installed "
+            "(for PostgreSQL: pip install 'rankopt[postgres]')"
         ) from None
 
 

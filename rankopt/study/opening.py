@@ -24,6 +24,7 @@ def study_path(study: str, directory: Path) -> Path:
     Raises:
         ValueError: there is neither.
     """
+    _refuse_url(study)
     path = Path(study)
     if path.is_file() or path.suffix in (".yaml", ".yml"):
         return path
@@ -33,6 +34,12 @@ def study_path(study: str, directory: Path) -> Path:
     known = sorted(path.parent.name for path in directory.glob("*/study.yaml"))
     hint = nearest(study, known) if known else f"; {directory}/ contains no study"
     raise ValueError(f"no study file and no study in {directory}/ is called {study!r}{hint}")
+
+
+def _refuse_url(study: str) -> None:
+    """Raise a ValueError without the text if it is a URL, which may contain a password."""
+    if "://" in study:
+        raise ValueError("a study must be a file or a name, got a URL; give the URL of a storage with --storage")
 
 
 def open_study(
@@ -50,6 +57,7 @@ def open_study(
     Raises:
         ValueError: the study has no results, or the storage cannot be opened.
     """
+    _refuse_url(study)
     is_name = storage and not Path(study).is_file()
     name = study if is_name else StudyFile(study_path(study, directory)).study.name
     folder = directory / name

@@ -46,6 +46,8 @@ def parse_storage(url: str) -> URL:
         raise ValueError(f"must have a number as its port, and '@' before the host; for example {EXAMPLE}") from None
     if not is_file(parts) and any("@" in (part or "") for part in (parts.host, parts.database)):
         raise ValueError("must have '@', '/' and ':' in a user name or password percent-encoded (%40, %2F, %3A)")
+    if not is_file(parts) and not url.isprintable():
+        raise ValueError("must have no control characters or further lines")
     return parts
 
 
@@ -65,6 +67,19 @@ def refuse_missing_file(url: str) -> None:
 def sqlite_url(folder: Path) -> str:
     """The default storage: a file in the study's folder."""
     return URL.create("sqlite", database=str((folder / "study.db").resolve())).render_as_string(hide_password=False)
+
+
+def without_secrets(text: str, parts: URL) -> str:
+    """A text of a driver, which may quote the password or a value of the query, without them.
+
+    Example:
+        >>> without_secrets('invalid sslmode value: "word"', make_url("postgresql://host/db?sslmode=word"))
+        'invalid sslmode value: "***"'
+    """
+    values = (value for values in parts.normalized_query.values() for value in values)
+    for secret in sorted({str(parts.password or ""), *values}, key=len, reverse=True):
+        text = text.replace(secret, "***") if len(secret) > 2 else text  # a digit is everywhere
+    return text
 
 
 def masked(url: str) -> str:

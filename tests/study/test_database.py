@@ -22,6 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalW
     "url",
     [
         "postgresql://me:secret@127.0.0.1:1/db",
+        "postgresql+psycopg://127.0.0.1:1/db?sslmode=secret",
+        "postgresql+psycopg://127.0.0.1:1/db?connect_timeout=secret",
         "mysql+nodriver://me:secret@127.0.0.1:1/db",
         "sqlite:////no/such/folder/study.db",
         "no url",

@@ -25,6 +25,15 @@ def test_a_path_or_a_name(finished: tuple[Path, Any]) -> None:
         study_path("tiny", folder / "elsewhere")
 
 
+def test_a_url_is_refused_unseen(tmp_path: Path) -> None:
+    """A storage's URL in place of the study may contain a password."""
+    url = "postgresql://me:canary@host/db"
+    for attempt in (lambda: study_path(url, tmp_path), lambda: open_study(url, "sqlite:///x.db", tmp_path)):
+        with pytest.raises(ValueError, match="with --storage") as caught:
+            attempt()
+        assert "canary" not in str(caught.value)
+
+
 def test_open(finished: tuple[Path, Any], tmp_path: Path) -> None:
     """The stored spec and the results, by name and by file; a study that was not run has none."""
     folder, _ = finished

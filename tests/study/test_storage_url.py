@@ -18,6 +18,7 @@ FORMS = [  # every one contains the secret; the first three are valid
     f"postgresql://me:p@127.0.0.1:{SECRET}/db",
     f"postgresql://me/{SECRET}@127.0.0.1/db",
     f"me:{SECRET}@127.0.0.1/db",
+    f"postgresql://127.0.0.1:1/db\n{SECRET}",
     f"postgresql:/me:{SECRET}@127.0.0.1/db",
     SECRET,
 ]
