@@ -252,7 +252,7 @@ def _frame(frame: pd.DataFrame) -> Any:
 
 def _table(rows: list[dict[str, Any]]) -> Any:
     columns: list[str | int] = list(rows[0]) if rows else ["key"]
-    return wandb.Table(columns=columns, data=[list(row.values()) for row in rows])
+    return _wandb().Table(columns=columns, data=[list(row.values()) for row in rows])
 
 
 def _all_fields(spec: TrialSpec) -> dict[str, Any]:
