@@ -40,6 +40,8 @@ from rankopt.study.stored_records import check_same_search, read_result, read_st
 
 FAILURES = 10
 """A search gives up after as many failed proposals as it has trials, but not before this number."""
+UNREADABLE = (json.JSONDecodeError, RecursionError)
+"""Errors of Optuna about an attempt whose attributes are damaged, or nested too deeply."""
 ARTIFACTS = "artifacts"
 DELETED = "deleted"
 """Numbers of the deleted attempts. Optuna keeps every trial, because their number is their index."""
@@ -149,7 +151,7 @@ class StudyStore:
         """As `trials`, with those that were deleted."""
         try:
             return self.study.get_trials(deepcopy=False, states=states or None)
-        except json.JSONDecodeError:
+        except UNREADABLE:
             return [attempt for attempt in self._readable() if not states or attempt.state in states]
 
     def _readable(self) -> Iterator[FrozenTrial]:
@@ -162,7 +164,7 @@ class StudyStore:
                 return
             try:
                 yield self.storage.get_trial(trial)
-            except json.JSONDecodeError as error:
+            except UNREADABLE as error:
                 self._report(f"attempt {number} in the storage is damaged and left out ({error})")
 
     def _report(self, problem: str) -> None:

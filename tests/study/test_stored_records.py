@@ -64,7 +64,8 @@ def test_a_bad_result_hides_no_other(fault: str, open_store: Open, study_of: Stu
     assert store.counts()["complete"] == 2
 
 
-def test_broken_json_hides_no_other(open_store: Open, study_of: Study, result: Any) -> None:
+@pytest.mark.parametrize("damaged", ["{", "[" * 5000 + "]" * 5000])
+def test_broken_json_hides_no_other(damaged: str, open_store: Open, study_of: Study, result: Any) -> None:
     """A damaged row of the database, which Optuna itself cannot read."""
     lines: list[str] = []
     study, trials = study_of({"seed": [0, 1]})
@@ -73,7 +74,7 @@ def test_broken_json_hides_no_other(open_store: Open, study_of: Study, result: A
     keys = [record(store, result) for _ in trials]
     with store.storage.engine.begin() as connection:
         connection.exec_driver_sql(
-            "UPDATE trial_user_attributes SET value_json = '{' WHERE trial_id = 1 AND key = 'result'"
+            f"UPDATE trial_user_attributes SET value_json = '{damaged}' WHERE trial_id = 1 AND key = 'result'"
         )
     other = open_store(say=lines.append)
     other.open()
