@@ -13,8 +13,8 @@ demo: $(VENV)/ready
 	$(BIN)/rankopt demo --workers $(WORKERS)
 
 test: check
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
-	$(BIN)/pytest -n $(JOBS) -m slow
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow" --durations=15
+	$(BIN)/pytest -n $(JOBS) -m slow --durations=15
 
 # DATA: a folder of GLUE tasks as parquet files; MODEL: a folder with a BERT-shaped encoder. Three hours or more.
 # ONLY=methods needs neither.
