@@ -13,6 +13,8 @@ from typing import Any, Literal
 from optuna.trial import FrozenTrial, TrialState
 
 SPEC, KEY, RESULT, WORKER, INTERRUPTED, PLAN = "spec", "key", "result", "worker", "interrupted", "plan"
+CLAIM = "claim:"
+"""Start of the attributes in which workers name themselves before they take an attempt; one of them then has it."""
 ORIGIN = "origin"
 """On a later attempt at a proposal: the number of its first attempt."""
 CONTINUES = "continues"

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.attempts import (
     ALONE,
+    CLAIM,
     CONTINUES,
     INTERIM,
     INTERRUPTED,
@@ -83,14 +84,16 @@ def take(store: StudyStore) -> optuna.Trial | None:
         key = attempt.user_attrs.get(KEY, "")
         return CONTINUES not in attempt.user_attrs, places.get(key, len(places)), attempt.number
 
+    me = this_process()
     for attempt in sorted(store.trials(TrialState.WAITING), key=priority):
         try:
+            store.storage.set_trial_user_attr(attempt._trial_id, f"{CLAIM}{me['host']}:{me['pid']}", me)
             taken = store.storage.set_trial_state_values(attempt._trial_id, TrialState.RUNNING)
         except UpdateFinishedTrialError:
             continue
         if taken:
             store.storage.record_heartbeat(attempt._trial_id)  # first: without one it would never count as lost
-            store.storage.set_trial_user_attr(attempt._trial_id, WORKER, this_process())
+            store.storage.set_trial_user_attr(attempt._trial_id, WORKER, me)
             if store.search.trials is not None:
                 store.study.sampler = store.search.sampler(list(by_origin(store.all_trials())).index(origin(attempt)))
             return optuna.Trial(store.study, attempt._trial_id)
@@ -130,7 +133,7 @@ def requeue(store: StudyStore, attempt: FrozenTrial, *, afresh: bool = False) ->
     attrs = {
         name: value
         for name, value in attempt.user_attrs.items()
-        if name not in passing and not (name.startswith(RESULT) and is_failure(value))
+        if name not in passing and not name.startswith(CLAIM) and not (name.startswith(RESULT) and is_failure(value))
     }
     notes = {name: value for name, value in attempt.system_attrs.items() if not name.startswith(NOT_REPEATED)}
     store.study.add_trial(

@@ -21,6 +21,7 @@ from rankopt.core.spec import decode
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.attempts import (
     ALONE,
+    CLAIM,
     INTERRUPTED,
     KEY,
     ORIGIN,
@@ -76,12 +77,16 @@ def give_back(store: StudyStore, trial: optuna.Trial) -> None:
 
 
 def _is_lost(store: StudyStore, attempt: FrozenTrial) -> bool:
-    """Whether an attempt's process is gone, or crashed between taking the attempt and recording itself.
+    """Whether an attempt's process is gone, also where it crashed between taking the attempt and recording itself.
 
+    The process that took an attempt is then one of those that claimed it.
     `fail_stale_trials` finds the lost attempts of other machines, by their heartbeats.
     """
     if WORKER in attempt.user_attrs:
         return is_gone(attempt.user_attrs[WORKER])
+    claims = [process for name, process in attempt.user_attrs.items() if name.startswith(CLAIM)]
+    if claims and all(map(is_gone, claims)):
+        return True
     return datetime.now() - (attempt.datetime_start or datetime.min) > store.grace
 
 

@@ -190,7 +190,9 @@ class _Loop:
                 trial.set_user_attr(ALONE, index)
             yield lane
             if alone:  # from here on a crash may be the next solo trial's fault
-                trial.set_user_attr(ALONE, None)
+                # a broken connection must not cost the trained result: recording that waits for the server
+                with suppress(StorageInternalError, SQLAlchemyError):
+                    trial.set_user_attr(ALONE, None)
 
     def _wait(self) -> None:
         recover(self.store)

@@ -13,7 +13,7 @@ from stored_study import created, dead_worker, record, states
 
 from rankopt.core.result import TrialResult
 from rankopt.study import queue, recovery
-from rankopt.study.attempts import ALONE, CONTINUES, KEY, ORIGIN, SKIPPED, SPEC, WORKER, crashes
+from rankopt.study.attempts import ALONE, CLAIM, CONTINUES, KEY, ORIGIN, SKIPPED, SPEC, WORKER, crashes
 from rankopt.study.process import this_process
 from rankopt.study.queue import enqueue, requeue, retry_failed, skip, take
 from rankopt.study.recovery import give_back, must_run_alone, recover, unfinished_groups
@@ -189,6 +189,20 @@ def test_a_crash_between_taking_and_signing(store: StudyStore, open_store: Open)
     time.sleep(2.1)
     recover(impatient)
     assert store.counts() == {"complete": 0, "failed": 0, "running": 0, "waiting": 1}
+
+
+def test_a_claim_of_a_living_worker_waits(store: StudyStore) -> None:
+    """While one of the workers that claimed an attempt lives, it may be the one that has it."""
+    (attempt,) = store.trials()
+    for name, process in {"dead": dead_worker(), "living": this_process()}.items():
+        store.storage.set_trial_user_attr(attempt._trial_id, f"{CLAIM}{name}", process)
+    store.storage.set_trial_state_values(attempt._trial_id, TrialState.RUNNING)
+    recover(store)
+    assert store.counts()["running"] == 1
+    store.storage.set_trial_user_attr(attempt._trial_id, f"{CLAIM}living", dead_worker())
+    recover(store)
+    (again,) = store.trials(TrialState.WAITING)
+    assert not any(name.startswith(CLAIM) for name in again.user_attrs)
 
 
 def test_many_recoveries_at_once(store: StudyStore, open_store: Open) -> None:

@@ -588,7 +588,7 @@ def test_what_is_taken_home_is_the_best_by_its_mean(search_in: Run, result: Run)
     assert (row["n"], round(row["search"], 4)) == (5, 0.52)
 
 
-@pytest.mark.parametrize("moment", ["queued", "taken"])
+@pytest.mark.parametrize("moment", ["queued", "taking", "taken"])
 def test_a_worker_that_crashes_while_it_proposes_leaves_no_gap(search_in: Run, moment: str) -> None:
     """Killed before a proposal is sampled: the next worker notices at once, and samples it in the same way."""
     code = f"""
@@ -598,7 +598,9 @@ from rankopt.study.storage import StudyStore
 store = StudyStore(sys.argv[1], "tiny", pathlib.Path(sys.argv[2]))
 store.open()
 propose(store)
-if {moment == "taken"}:
+if {moment == "taking"}:
+    store.storage.record_heartbeat = lambda trial: os._exit(9)
+if {moment != "queued"}:
     take(store)
 os._exit(9)
 """
@@ -608,7 +610,7 @@ os._exit(9)
     done = subprocess.run([sys.executable, "-c", code, sqlite_url(broken.folder), str(broken.folder)], check=False)
     assert done.returncode == 9
     lost = broken.trials(TrialState.RUNNING)
-    assert len(lost) == (moment == "taken")
+    assert len(lost) == (moment != "queued")
     broken, _ = search_in("broken", {**nsga2, "trials": 8})
     assert [attempt.number for attempt in broken.trials(TrialState.FAIL)] == [attempt.number for attempt in lost]
     assert specs(broken) == specs(straight)
