@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
-
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns at each int8 product of float32 inputs
 
 KINDS = {"Linear4bit": "nf4", "Linear8bitLt": "int8"}
 """bitsandbytes' class -> `model.quantization`; compared by name, because the package is optional."""
