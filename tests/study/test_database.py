@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,17 @@ def test_the_database_lies_in_the_folder(name: str, tmp_path: Path) -> None:
     StudyStore(sqlite_url(folder), "s", folder)
     assert (folder / "study.db").is_file()
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_tables_of_another_optuna_version(tmp_path: Path) -> None:
+    """One line that names the version and what to do."""
+    StudyStore(sqlite_url(tmp_path), "s", tmp_path)
+    with closing(sqlite3.connect(tmp_path / "study.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
+    with pytest.raises(ConnectionError, match="has the tables of another Optuna version") as caught:
+        StudyStore(sqlite_url(tmp_path), "s", tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "optuna storage upgrade" in str(caught.value)
 
 
 def test_storages_made_at_once(tmp_path: Path) -> None:
