@@ -151,7 +151,9 @@ def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
 
     trials = validated_trials(file)
     count = file.study.search.options["trials"] if file.sampled else len(trials)
-    print(f"{file.document.path}: valid, {count} trials{_trainings_each(file)}{_followups(file)}")
+    print(
+        f"{file.document.path}: valid, {count:,} trial{'' if count == 1 else 's'}{_trainings_each(file)}{_followups(file)}"
+    )
 
 
 def plan(

@@ -63,7 +63,7 @@ def _paragraphs(evidence: Evidence, scope: str, rows: pd.DataFrame) -> Iterator[
     brief = f"{scope}: best" if scope else "Best"
     if best["difference"] > 0:
         text = f"Best: {best['allocator']}. {where}its {what} is {_difference(evidence, best)}."
-        brief += f": {best['allocator']}, {what} {_brief(evidence, best)}."
+        brief += f": {best['allocator']}, {_split(evidence)}{what} {_brief(evidence, best)}."
     else:
         text = f"Best: {CONTROL}. {where}no allocator has a better {what}."
         brief += f": {CONTROL}."
@@ -102,6 +102,12 @@ def _metric(evidence: Evidence, scope: str) -> str:
     points = evidence.points
     names = set(points.loc[points["setting"] == scope, "metric"] if scope else points["metric"])
     return METRICS.get(name := names.pop(), name) if len(names) == 1 else "score"
+
+
+def _split(evidence: Evidence) -> str:
+    """The split that the scores are of, before the metric's name; empty if the tasks have several."""
+    names = {split.partition("_")[0] for split in evidence.points["split"]}
+    return f"{names.pop()} " if len(names) == 1 else ""
 
 
 def _difference(evidence: Evidence, row: Any) -> str:
@@ -153,11 +159,13 @@ def _recommendation(evidence: Evidence, rows: pd.DataFrame, best: Any) -> Senten
     use = f"Use {winner}{f' ({words})' if words else ''}"
     undecided = winner == CONTROL and best["difference"] > 0
     text = f"{use}: no allocator is significantly better than it" if undecided else use
+    what = _metric(evidence, setting)
     text += f". On {setting} it reaches {joined([_scored(row) for _, row in curve.iterrows()])}."
     seconds = evidence.chosen.groupby("allocator")["train_seconds"].mean()
     if winner != CONTROL and seconds.get(CONTROL, 0) > 0 and not math.isnan(seconds[winner]):
         text += f" A training takes {seconds[winner] / seconds[CONTROL]:.1f} times as long as one of {CONTROL}."
-    return Sentence(text, f"{use}: {'none is significantly better' if undecided else _scored(curve.iloc[-1])}.")
+    reached = "none is significantly better" if undecided else f"{_split(evidence)}{what} {_scored(curve.iloc[-1])}"
+    return Sentence(text, f"{use}: {reached}.")
 
 
 def _scored(row: Any) -> str:
