@@ -151,9 +151,8 @@ def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
 
     trials = validated_trials(file)
     count = file.study.search.options["trials"] if file.sampled else len(trials)
-    print(
-        f"{file.document.path}: valid, {count:,} trial{'' if count == 1 else 's'}{_trainings_each(file)}{_followups(file)}"
-    )
+    trials_each = f"{count:,} trial{'' if count == 1 else 's'}{_trainings_each(file)}"
+    print(f"{file.document.path}: valid, {trials_each}{_followups(file)}")
 
 
 def plan(

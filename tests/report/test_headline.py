@@ -45,7 +45,7 @@ def test_it_is_the_reports_answer(case: str, width: int) -> None:
 def test_a_comparison_names_best_and_worst() -> None:
     study, results = studies()["a comparison"]
     first, *others = headline(study, results, 200)
-    assert first.startswith("Best: adalora, score 0.0")
+    assert first.startswith("Best: adalora, validation score 0.0")
     assert "Worst: random, 0.0" in first
     assert others[0].startswith("Use ")
 
