@@ -142,6 +142,6 @@ def test_other_tuners_run_beside_joined_trials(tiny_spec: Spec, tmp_path: Path) 
         assert other.own.search == pytest.approx(one.own.search)
         assert other.own.kept == one.own.kept
     assert sorted(line for line in lines if "run one after another" in line) == [
-        "trials with the tuner 'full' run one after another: only gated layers can be stacked",
-        "trials with the tuner 'prefix' run one after another: only gated layers can be stacked",
+        "trials with the tuner 'full' run one after another: only gated layers over plain weights can be stacked",
+        "trials with the tuner 'prefix' run one after another: only gated layers over plain weights can be stacked",
     ]
