@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from rankopt.core.task_spec import TaskSpec
@@ -13,6 +14,9 @@ from rankopt.tasks import task_of
 from rankopt.tasks.encode import Encoded
 from rankopt.tasks.encoded_cache import encode_once
 from rankopt.tasks.splits import read_splits
+
+UNKNOWN = 0.1
+"""Share of unknown tokens above which the reader is told."""
 
 
 @dataclass(frozen=True)
@@ -60,4 +64,20 @@ def load_data(spec: TaskSpec, tokenizer: PreTrainedTokenizerBase) -> Data:
         f"(task.max_length {spec.max_length:,})"
         for name, split in cut.items()
     )
-    return Data(encoded[id(splits.train)], held_out, splits.fingerprint, (*task.notes, *splits.notes(task), *shortened))
+    train = encoded[id(splits.train)]
+    share = unknown_share(train, tokenizer)
+    unknown = (
+        f"{share:.0%} of the tokens in the train rows of {task.name} are unknown to the model's tokenizer; "
+        "choose a model.name whose vocabulary has these words"
+    )
+    notes = (*task.notes, *splits.notes(task), *shortened, *([unknown] if share > UNKNOWN else []))
+    return Data(train, held_out, splits.fingerprint, notes)
+
+
+def unknown_share(data: Encoded, tokenizer: PreTrainedTokenizerBase) -> float:
+    """The share of unknown tokens among all that are not special; 0 for a tokenizer that knows every text."""
+    unknown = tokenizer.unk_token_id
+    if unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id):
+        return 0.0
+    words = data.ids[~np.isin(data.ids, [token for token in tokenizer.all_special_ids if token != unknown])]
+    return float((words == unknown).mean()) if len(words) else 0.0

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
+from conftest import PLAIN
+
+from rankopt.core.spec import decode
+from rankopt.core.task_spec import TaskSpec
 from rankopt.training.data import load_data
 
 
@@ -22,3 +28,16 @@ def test_one_split_under_two_names(tiny_spec: Any, tiny_tokenizer: Any) -> None:
     task = tiny_spec(task__protocol="paper", task__search_examples=None).task
     held_out = load_data(task, tiny_tokenizer).held_out
     assert held_out["search"] is held_out["validation"]
+
+
+@pytest.mark.parametrize(("word", "told"), [("bright", False), ("ticket", True)])
+def test_unknown_words_are_told(word: str, told: bool, tiny_tokenizer: Any, tmp_path: Path) -> None:
+    """A vocabulary that lacks the data's words is no silent failure."""
+    rows = "".join(
+        f"{word} song film {PLAIN[number % 8]} {PLAIN[number % 7]},{'ab'[number % 2]}\n" for number in range(60)
+    )
+    (tmp_path / "train.csv").write_text("text,label\n" + rows)
+    task = {"name": "mine", "problem": "classification", "data": {"train": str(tmp_path / "train.csv")}}
+    data = load_data(decode(TaskSpec, {**task, "text": "text", "label": "label"}), tiny_tokenizer)
+    notes = [note for note in data.notes if "unknown to the model's tokenizer" in note]
+    assert len(notes) == told
