@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rankopt.analysis.examples import METRICS, Counts, Examples, read_examples
+from rankopt.analysis.examples import METRICS, Examples, read_examples
 from rankopt.analysis.mcnemar import mcnemar
 from rankopt.analysis.pairs import Pair
+from rankopt.analysis.resamples import resamples
 from rankopt.analysis.statistics import NAN
 
 Predictions = Callable[[str], bytes | None]
@@ -22,8 +23,6 @@ Weights = Mapping[str, Mapping[str, float]]
 """Setting -> trial's key -> weight of its score in a difference."""
 
 DRAWS = 1000
-BLOCK = 4_000_000
-"""Resamples are drawn in blocks of about this many numbers."""
 
 
 class ExampleErrors:
@@ -97,16 +96,7 @@ def _resampled(trials: Mapping[str, Examples]) -> dict[str, NDArray[np.float64]]
         return {}
     size = len(next(iter(trials.values())).labels)
     scores: dict[str, list[NDArray[np.float64]]] = {key: [] for key in trials}
-    for counts in _blocks(size):
+    for counts in resamples(size, DRAWS, seed=0):
         for key, examples in trials.items():
             scores[key].append(examples.score(counts))
     return {key: np.concatenate(parts) for key, parts in scores.items()}
-
-
-def _blocks(size: int) -> Iterator[Counts]:
-    """Resamples of that many examples, drawn with a fixed seed."""
-    random, step = np.random.default_rng(0), max(1, BLOCK // size)
-    for start in range(0, DRAWS, step):
-        rows = min(step, DRAWS - start)
-        drawn = random.integers(size, size=(rows, size)) + size * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size).astype(float)

@@ -1,8 +1,8 @@
-"""What follows from bootstrap resamples of examples: intervals, and which rank is enough."""
+"""Bootstrap resamples of examples, and what follows from them: intervals, and which rank is enough."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,23 @@ Floats = NDArray[np.float64]
 
 LEVEL = 95
 """Level of intervals in percent."""
+BLOCK = 4_000_000
+"""Resamples are drawn in blocks of about this many numbers."""
+
+
+def resamples(size: int, draws: int, seed: int) -> Iterator[Floats]:
+    """How often each example is in each resample, in blocks `(resamples, size)`; the same for everything resampled.
+
+    Example:
+        >>> (block,) = resamples(4, 3, seed=0)
+        >>> block.shape, block.sum(1).tolist()
+        ((3, 4), [4.0, 4.0, 4.0])
+    """
+    random, step = np.random.default_rng(seed), max(1, BLOCK // size)
+    for start in range(0, draws, step):
+        rows = min(step, draws - start)
+        drawn = random.integers(size, size=(rows, size)) + size * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size).astype(float)
 
 
 def smallest_within(scores: Mapping[int, float], drawn: Mapping[int, Floats]) -> tuple[int, int]:

@@ -82,7 +82,7 @@ def evaluate(
                 score = scores[material.metric]
                 low, high = interval(drawn)
                 row: dict[str, Any] = {"retained": number > 0, "task": spec.name, "split": split}
-                row |= {"adapter": str(adapter) if adapter else f"{model} (no adapter)", "split": split}
+                row |= {"adapter": str(adapter) if adapter else f"{model} (no adapter)"}
                 row |= {"metric": material.metric, "examples": len(material.splits[split])}
                 row |= {"score": score, "low": low, "high": high}
                 if split in first:

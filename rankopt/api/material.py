@@ -7,7 +7,9 @@ import json
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankopt.adapters.source import locate
+from rankopt.analysis.examples import METRICS
+from rankopt.analysis.resamples import resamples
 from rankopt.core.errors import first_line
 from rankopt.core.task_spec import TaskSpec
 from rankopt.core.trial_spec import ModelSpec
@@ -80,10 +84,10 @@ class Material:
         return self.task.scores(answers, labels)
 
     def resampled(
-        self, split: str, answers: Answers, resamples: int, seed: int, rows: NDArray[Any] | None = None
+        self, split: str, answers: Answers, draws: int, seed: int, rows: NDArray[Any] | None = None
     ) -> NDArray[np.float64]:
         """As the function `resampled`, on a split."""
-        return resampled(self.task, answers, self.splits[split].labels, resamples, seed, rows)
+        return resampled(self.task, answers, self.splits[split].labels, draws, seed, rows)
 
     def _bare(self) -> Adapted:
         if self.base.fresh:
@@ -174,9 +178,9 @@ def is_language_model(model: str, revision: str | None = None) -> bool:
 
 
 def resampled(
-    task: Task, answers: Answers, labels: NDArray[Any], resamples: int, seed: int, rows: NDArray[Any] | None = None
+    task: Task, answers: Answers, labels: NDArray[Any], draws: int, seed: int, rows: NDArray[Any] | None = None
 ) -> NDArray[np.float64]:
-    """The primary metric of bootstrap resamples, `(resamples,)`; NaN where a resample has none.
+    """The primary metric of bootstrap resamples, `(draws,)`; NaN where a resample has none.
 
     The resamples of a seed are the same for all answers, so that differences are those of paired examples.
 
@@ -184,20 +188,29 @@ def resampled(
         task: gives the metric.
         answers: a model's, one row per example.
         labels: of the examples.
-        resamples: how many.
+        draws: how many resamples.
         seed: of the draws.
         rows: the examples to draw from; default: all.
     """
-    draw, metrics = np.random.default_rng(seed), task.metrics[:1]
-    rows = np.arange(len(labels)) if rows is None else rows
-    values = np.full(resamples, np.nan)
-    for number in range(resamples):
-        drawn = rows[draw.integers(len(rows), size=len(rows))]
+    if rows is not None:
+        answers, labels = {field: given[rows] for field, given in answers.items()}, labels[rows]
+    metric = task.metrics[0]
+    if metric in METRICS:
+        score = METRICS[metric]({**answers, "labels": labels}).score
+    else:  # of generated texts
+        score = partial(_scores_one_by_one, task, answers, labels)
+    return np.concatenate([score(counts) for counts in resamples(len(labels), draws, seed)])
+
+
+def _scores_one_by_one(
+    task: Task, answers: Answers, labels: NDArray[Any], counts: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    values = np.full(len(counts), np.nan)
+    for number, times in enumerate(counts.astype(int)):
+        drawn = np.repeat(np.arange(len(labels)), times)
         part = {field: given[drawn] for field, given in answers.items()}
-        try:
-            values[number] = task.problem.scores(metrics, part, labels[drawn])[metrics[0]]
-        except ValueError:  # such as a correlation of equal values
-            continue
+        with suppress(ValueError):
+            values[number] = task.problem.scores(task.metrics[:1], part, labels[drawn])[task.metrics[0]]
     return values
 
 

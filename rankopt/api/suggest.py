@@ -43,7 +43,7 @@ UNDECIDED = (
     "undecided: after {steps} steps every rank gives the same scores, as a network does that has not learned yet; give "
     "more time (--minutes) or more data (rank {rank}, the smallest, is only a placeholder)"
 )
-"""What is said of scores that do not depend on the rank at all."""
+"""The sentence where all ranks have the same scores."""
 SHARE = 0.3
 """Share of the time for the sweep."""
 RESAMPLES = 1000

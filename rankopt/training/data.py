@@ -16,7 +16,7 @@ from rankopt.tasks.encoded_cache import encode_once
 from rankopt.tasks.splits import read_splits
 
 UNKNOWN = 0.1
-"""Share of unknown tokens above which the reader is told."""
+"""Share of unknown tokens above which a note is written."""
 
 
 @dataclass(frozen=True)

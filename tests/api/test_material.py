@@ -6,14 +6,17 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rankopt.api.material import head_of_adapter, is_language_model, read_material
+from rankopt.analysis.resamples import resamples
+from rankopt.api.material import _scores_one_by_one, head_of_adapter, is_language_model, read_material, resampled
 from rankopt.core.task_spec import TaskSpec
 from rankopt.tasks.described import Head
+from rankopt.tasks.problems.classification import Classification
 from rankopt.training.trial import run_trial
 
 
@@ -61,3 +64,14 @@ def test_language_models(tiny_model: Path, tmp_path: Path) -> None:
     for family in ("llama", "gpt2", "t5"):
         tiny_language_model(family).save_pretrained(tmp_path / family)
         assert is_language_model(str(tmp_path / family))
+
+
+def test_resamples_of_texts_are_those_of_every_other_metric() -> None:
+    """What has no form as a function of sums is scored on the same resamples, one by one."""
+    task: Any = SimpleNamespace(metrics=("accuracy",), problem=Classification(("a", "b")))
+    draw = np.random.default_rng(0)
+    answers, labels = {"logits": draw.normal(size=(30, 2))}, draw.integers(2, size=30)
+    (counts,) = resamples(30, 20, seed=5)
+    np.testing.assert_allclose(
+        _scores_one_by_one(task, answers, labels, counts), resampled(task, answers, labels, 20, seed=5)
+    )
