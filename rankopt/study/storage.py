@@ -165,7 +165,9 @@ class StudyStore:
             try:
                 yield self.storage.get_trial(trial)
             except UNREADABLE as error:
-                self._report(f"attempt {number} in the storage is damaged and left out ({error})")
+                self._report(
+                    f"attempt {number} in the storage is damaged and left out ({error}); run again to repeat it"
+                )
 
     def _report(self, problem: str) -> None:
         """Tell the user once about a record that cannot be read; `reported` has all of them."""

@@ -81,6 +81,8 @@ def test_broken_json_hides_no_other(damaged: str, open_store: Open, study_of: St
     assert [one.key for one in other.results()] == keys[1:]
     (line,) = lines
     assert line.startswith("attempt 0 in the storage is damaged and left out (")
+    assert line.endswith("; run again to repeat it")
+    assert enqueue(other, trials) == 1, "what `run` does first"
 
 
 def test_a_newer_spec_is_one_line(open_store: Open, study_of: Study) -> None:
