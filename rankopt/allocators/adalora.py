@@ -11,7 +11,9 @@ from rankopt.allocators.base import Allocator, State, Steps, init_triplets, phas
 from rankopt.allocators.shared.gates import generous_rank, settle, suppress
 from rankopt.allocators.shared.triplets import (
     Decay,
+    Unsmoothed,
     orthogonality_penalty,
+    record_importance,
     sensitivity,
     update_sensitivity,
     zero_sensitivity,
@@ -41,6 +43,8 @@ class AdaLoRA(Allocator):
         beta1: decay of the sensitivity's mean.
         beta2: decay of its variation.
         orthogonality: weight gamma of the penalty.
+        importance: what ranks the components. "smoothed" is S as above. The paper's ablations are "sensitivity"
+            (s(w) = |w dL/dw| of the present step) and "gate" (S_i = |g_i|); "magnitude" is s(w) = |w|.
         first_step: value of t in the first step: 0 as in the authors' trainers and PEFT, or 1 as in algorithm 1.
     Example:
         >>> AdaLoRA(warmup=0.1, final=0.3).initial
@@ -63,6 +67,7 @@ class AdaLoRA(Allocator):
     beta1: Decay = 0.85
     beta2: Decay = 0.85
     orthogonality: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    importance: Literal["smoothed"] | Unsmoothed = "smoothed"
     first_step: Literal[0, 1] = 0
 
     def start(self, layers: Layers, budget: Budget, steps: int, seed: int) -> State:
@@ -91,7 +96,10 @@ class AdaLoRA(Allocator):
         schedule = Schedule(**state["schedule"])
         t = step - 1 + self.first_step
         if t < schedule.steps - schedule.final:
-            update_sensitivity(state, layers, self.beta1, self.beta2)
+            if self.importance == "smoothed":
+                update_sensitivity(state, layers, self.beta1, self.beta2)
+            else:
+                record_importance(state, layers, self.importance)
         last = step == schedule.steps
         if last or t > schedule.steps - schedule.final or (schedule.falling(t) and t % self.interval == 0):
             keep = _select(state, layers, schedule.end if last else schedule.at(t))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from rankopt.core.errors import shown
+from rankopt.core.path import fields_of, split_path
 from rankopt.core.result import TrialResult
 from rankopt.core.space import dimensions
 from rankopt.core.spec import Named
@@ -33,14 +34,12 @@ class Search(BaseModel, ABC):
         seed: random seed of the proposals.
         pruner: stops trials early: a name in `PRUNERS` with its options.
         single: whether the search supports one objective only.
-        follows: whether results lead to further trials, see `follow`.
         super_network: whether every trial must train a super-network, that is, its allocator must define `choose`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     single: ClassVar[bool] = False
-    follows: ClassVar[bool] = False
     super_network: ClassVar[bool] = False
 
     trials: Count | None = None
@@ -65,6 +64,11 @@ class Search(BaseModel, ABC):
             ValueError: one line.
         """
 
+    @property
+    def follows(self) -> bool:
+        """Whether results lead to further trials, see `follow`."""
+        return False
+
     def follow(self, assignment: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
         """Further points to run, derived from a result.
 
@@ -77,6 +81,12 @@ class Search(BaseModel, ABC):
     def sampler(self, index: int) -> BaseSampler:
         """A new sampler for proposal `index`: it has no state, so a resumed search equals an uninterrupted one."""
         raise NotImplementedError(f"{type(self).__name__} has no sampler")
+
+
+def without_method(assignment: Mapping[str, Any]) -> dict[str, Any]:
+    """A point's fields without allocator and budget, for a pattern that takes their place."""
+    fields = {path: value for dimension, values in assignment.items() for path, value in fields_of(dimension, values)}
+    return {path: value for path, value in fields.items() if split_path(path)[0] not in ("allocator", "budget")}
 
 
 def check_lists(study: StudySpec, search: str) -> None:

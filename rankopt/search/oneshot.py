@@ -7,12 +7,11 @@ from typing import Any, ClassVar, Literal
 
 from rankopt.analysis.frame import CONTROL
 from rankopt.analysis.oneshot import origin
-from rankopt.core.path import fields_of, split_path
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import Positive
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
-from rankopt.search.base import Search, check_lists
+from rankopt.search.base import Search, check_lists, without_method
 
 PatternSource = Literal["uniform", "energy", "sensitivity", "evolved"]
 """How a pattern of a super-network was found, see `Point.source`."""
@@ -35,7 +34,6 @@ class OneShot(Search):
     Source: Guo et al. 2020 (1904.00420); the super-network and its search are `allocators/nested.py`.
     """
 
-    follows: ClassVar[bool] = True
     super_network: ClassVar[bool] = True
 
     retrain: tuple[PatternSource, ...] = ("uniform", "evolved")
@@ -76,12 +74,12 @@ class OneShot(Search):
                     f"({', '.join(f'{one:g}' for one in known)}), got {level:g}"
                 )
 
+    @property
+    def follows(self) -> bool:
+        return True
+
     def follow(self, assignment: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
-        # the pattern replaces the allocator and the budget of the point
-        fields = {
-            path: value for dimension, values in assignment.items() for path, value in fields_of(dimension, values)
-        }
-        kept = {path: value for path, value in fields.items() if split_path(path)[0] not in ("allocator", "budget")}
+        kept = without_method(assignment)
         if self.epochs:
             kept["training.epochs"] = self.epochs
         known = set()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rankopt.analysis.frame import CONTROL
 from rankopt.analysis.tuning import Tuned, tuned
+from rankopt.core.path import fields_of, split_path
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
@@ -39,11 +41,13 @@ def follow(store: StudyStore, trials: Trials | None = None) -> int:
     planned: list[tuple[dict[str, Any], TrialSpec]] = []
     for assignment, spec in wanted:
         planned.append((assignment, spec))
-        points = (
-            _chosen(study, assignment, arms.get(spec.key))
-            if study.tune
-            else _found(store, assignment, results.get(spec.key))
-        )
+        if study.tune:
+            points = list(_chosen(study, assignment, arms.get(spec.key)))
+            points += [
+                found for point in points for found in _retrained(store, study, arms, assignment, point, results)
+            ]
+        else:
+            points = list(_found(store, assignment, results.get(spec.key)))
         planned += ((point, validated(study.trial(point))) for point in points)
     return enqueue(store, planned)
 
@@ -61,6 +65,31 @@ def _chosen(study: StudySpec, assignment: dict[str, Any], arm: Tuned | None) -> 
         assignment: its first tuning trial.
         arm: its tuning trials; None for the other ones.
     """
-    if arm is not None and arm.finished and arm.best is not None:
-        best = study.tunings()[arm.best]
+    if best := _best(study, arm):
         yield from ({**assignment, **best, "seed": seed} for seed in study.seeds)
+
+
+def _best(study: StudySpec, arm: Tuned | None) -> dict[str, Any] | None:
+    """The values chosen for a configuration; None before its tuning trials are finished."""
+    return None if arm is None or not arm.finished or arm.best is None else study.tunings()[arm.best]
+
+
+def _retrained(
+    store: StudyStore, study: StudySpec, arms: Mapping[str, Tuned], assignment: dict[str, Any], point: dict[str, Any],
+    results: Mapping[str, TrialResult],
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """What a search derives from the result of a tuned trial, at the values chosen for the control.
+
+    Args:
+        arms: the tuning trials of all configurations.
+        assignment: the first tuning trial of the configuration.
+        point: the tuned trial.
+    """
+    found = list(_found(store, point, results.get(validated(study.trial(point)).key)))
+    if not found:
+        return
+    fields = {path: value for dimension, values in assignment.items() for path, value in fields_of(dimension, values)}
+    same = {path: value for path, value in fields.items() if split_path(path)[0] != "allocator"}
+    control = validated(study.trial({**same, "allocator": {"name": CONTROL}}))
+    if best := _best(study, arms.get(control.key)):
+        yield from ({**pattern, **best} for pattern in found)

@@ -33,7 +33,7 @@ class Prepared:
         adapted: the model with its adapters, as the allocator started them.
         data: the tokenised splits.
         budget: the absolute budget.
-        steps: optimiser steps.
+        steps: optimiser steps; 0 where nothing is trained.
         order: the order of the training examples.
         state: the allocator's state.
         lane: how the trial runs its passes.
@@ -70,6 +70,8 @@ def prepare(spec: TrialSpec, lane: Lane | None = None, device: str = "auto") -> 
             training_batches(model, task.problem, data.train, order), -(-len(order) // how.batch_size)
         ),
     )  # fmt: skip
+    if not any(parameter.requires_grad for parameter in adapted.net.parameters()):
+        steps = 0  # `head` on a language model, which has none
     lane.take(adapted)
     budget = absolute_budget(spec, adapted.layers)
     state = allocator.start(adapted.layers, budget, steps, spec.seed)

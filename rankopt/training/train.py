@@ -69,6 +69,8 @@ def train(
         NonFiniteLossError, FloatingPointError: the loss or a weight is not finite.
         InterruptedTrialError, OSError: as `run_trial`.
     """
+    if not prepared.steps:
+        return Trained(prepared.state, RankPattern({}), (), (), 0.0, {}, Memory())
     trainer = build_trainer(
         prepared, folder, observe=observe, stop=stop, checkpoint_steps=checkpoint_steps, evaluations=evaluations
     )

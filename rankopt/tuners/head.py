@@ -9,6 +9,8 @@ from rankopt.tuners.weights import train_weights
 class Head(Tuner):
     """Trains the head alone, which every other tuner trains too: the point of zero parameters.
 
+    A language model has no head, so it is scored as it is, without any step: the reference for what training adds.
+
     Example:
         >>> Head().model_dump()
         {}

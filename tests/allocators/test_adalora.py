@@ -238,6 +238,30 @@ def test_the_paper(unit: Any, seed: int, first_step: Any) -> None:
         assert torch.equal(layer.active()[0], rows[name][survivors]), "the kept ones come first, in order"
 
 
+@pytest.mark.parametrize("importance", ["sensitivity", "magnitude", "gate"])
+def test_the_ablations(importance: Any) -> None:
+    """What is kept by the present step's |w dL/dw|, by |w|, or by |g| alone; frozen when the final phase begins."""
+    layers = layers_of([(2, 3), (5, 4)], 3)
+    allocator = AdaLoRA(initial=2.0, warmup=1.0, final=3.0, importance=importance)
+    state = allocator.start(layers, Budget(mean_rank=1), 10, 0)
+    for step in range(1, 11):
+        drive(layers, step, 7)
+        if step - 1 < 7:
+            scores = {}
+            for name, layer in layers.items():
+                for i in range(2):
+                    parts = (layer.A[i], layer.B[:, i], layer.g[i])
+                    slopes = (layer.A.grad[i], layer.B.grad[:, i], layer.g.grad[i])
+                    if importance == "sensitivity":
+                        parts = tuple(part * slope for part, slope in zip(parts, slopes, strict=True))
+                    A, B, g = (float(part.detach().abs().mean()) for part in parts)
+                    scores[name, i] = g if importance == "gate" else A + B + g
+        allocator.after_step(state, layers, step)
+    best = sorted(scores, key=lambda one: -scores[one])[:2]
+    expected = {name: sum(one == name for one, _ in best) for name in layers}
+    assert allocator.finish(state, layers) == (expected,)
+
+
 # ----------------------------------------------------------------------------------------------------------- behaviour
 
 

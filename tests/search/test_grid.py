@@ -48,6 +48,22 @@ def test_a_number_of_trials_is_refused() -> None:
         Grid(trials=5).check(study({}))
 
 
+@pytest.mark.parametrize("name", ["uniform", "adalora"])
+def test_retraining_is_for_adaptive_allocators_of_the_study(name: str) -> None:
+    """Uniform ranks need no second training; another allocator would never have a result."""
+    space = {"allocator": [{"name": "uniform"}, {"name": "sora"}]}
+    Grid(retrain=("sora",)).check(study(space))
+    with pytest.raises(ValueError, match=rf"search\.retrain must name allocators of this study \(sora\), got '{name}'"):
+        Grid(retrain=(name,)).check(study(space))
+
+
+def test_retraining_tells_variants_apart() -> None:
+    """The patterns of two variants would share a label."""
+    space = {"allocator": [{"name": "uniform"}, {"name": "sora", "warmup": 0.1}, {"name": "sora", "warmup": 0.2}]}
+    with pytest.raises(ValueError, match=r"'sora' has 2 in this study"):
+        Grid(retrain=("sora",)).check(study(space))
+
+
 def test_inner_dimensions_are_refused() -> None:
     """Dimensions inside a listed value are for searches that propose trials."""
     for inner in ({"float": [1.0, 2.0]}, {"choice": [1.0, 2.0]}):

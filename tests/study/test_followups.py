@@ -138,6 +138,53 @@ def test_the_best_tuned_value_is_used_at_all_seeds(
     assert len(store.plan()) == 8
 
 
+def test_found_patterns_are_retrained_with_the_values_chosen_for_uniform(
+    study_of: Any, open_store: Any, result: Callable[..., Any]
+) -> None:
+    """DyLoRA is best at 2e-3 and uniform at 1e-3; DyLoRA's pattern is trained at 1e-3, at both seeds and once."""
+    study, trials = study_of(SPACE, **TUNED, search={"name": "grid", "retrain": ["dylora"]})
+    store = open_store()
+    store.create(study)
+    follow(store, trials)
+    done = []
+    while trial := take(store):
+        name = decode(TrialSpec, trial.user_attrs[SPEC]).method.name
+        scores = (0.7, 0.5) if name == "uniform" else (0.5, 0.7)
+        done.append(complete(store, trial, result, dict(zip((1e-3, 2e-3), scores, strict=True))))
+        follow(store)
+    own = [(spec.method.name, spec.seed, spec.training.lr) for spec in done if spec.seed != TUNING_SEED]
+    assert own == [
+        ("uniform", 0, 1e-3), ("uniform", 1, 1e-3), ("dylora", 0, 2e-3), ("dylora", 1, 2e-3),
+        ("static", 0, 1e-3), ("static", 1, 1e-3),
+    ]  # fmt: skip
+    found = done[-1]
+    assert found.method.options["found"] == "dylora"
+    assert found.method.options["ranks"] == dict(store.results()[0].own.pattern)
+    assert found.budget == done[0].budget
+    assert follow(store) == 0
+
+
+def test_patterns_of_an_adaptive_method_are_trained_from_scratch(
+    tiny_study: Callable[..., Path], warm: Callable[..., Any]
+) -> None:
+    """Without `tune`: one more training for each of the named allocator's, with its pattern, and a section about it."""
+    space = {"allocator": [{"name": "uniform"}, {"name": "adalora"}], "seed": [0, 1]}
+    path = tiny_study(space=space)
+    data = YAML().load(path)
+    YAML().dump({**data, "search": {"name": "grid", "retrain": ["adalora"]}}, path)
+    done = warm("run", path, "--wandb", "disabled", cwd=path.parent)
+    assert "6 complete, 0 failed, 0 running, 0 waiting" in done.stdout, done.stdout + done.stderr
+    store = StudyStore(sqlite_url(path.parent / "runs" / "tiny"), "tiny", path.parent / "runs" / "tiny")
+    store.open()
+    by_name: dict[str, dict[int, Any]] = {}
+    for one in store.results():
+        by_name.setdefault(one.spec["allocator"]["name"], {})[one.spec.get("seed", 0)] = one.own.pattern
+    assert by_name["static"] == by_name["adalora"]
+    report = warm("report", "tiny", "--out", "page", cwd=path.parent)
+    assert report.returncode == 0, report.stdout + report.stderr
+    assert "## Found patterns, trained from scratch" in (path.parent / "page" / "report.md").read_text()
+
+
 def test_a_tuned_study_runs_once_and_is_reported(tiny_study: Callable[..., Path], warm: Callable[..., Any]) -> None:
     """Two workers; a run of the same file afterwards adds nothing; a baseline has one configuration at all budgets."""
     path = tiny_study(space={"tuner": [{"name": "lora"}, {"name": "head"}], "budget.mean_rank": [1, 2], "seed": [0, 1]})

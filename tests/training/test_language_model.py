@@ -18,6 +18,8 @@ from rankopt.core.spec import decode
 from rankopt.core.trial_spec import AllocatorSpec, ModelSpec, TrialSpec
 from rankopt.tasks import TASKS
 from rankopt.tasks.mini_decoder import build_tokenizer
+from rankopt.training.data import load_data
+from rankopt.training.evaluate import predict
 from rankopt.training.language_model import sees_later_tokens
 from rankopt.training.model import load_adapted
 from rankopt.training.train import InterruptedTrialError
@@ -52,6 +54,19 @@ def trial(folder: Path, task: str = "mini-text", **training: Any) -> TrialSpec:
             "training": {"steps": 2, "batch_size": 4, "lr": 0.05, **training},
         },
     )
+
+
+def test_a_head_that_a_language_model_lacks_is_the_untouched_model(tmp_path: Path) -> None:
+    """No step is made, nothing is stored beside the model, and the scores are those before any training."""
+    spec = trial(Path("mini-decoder")).model_copy(update={"allocator": None, "budget": None})
+    spec = decode(TrialSpec, spec.plain | {"tuner": {"name": "head"}})
+    result = run_trial(spec, tmp_path / "trial")
+    assert result.status == "complete"
+    assert (result.cost.steps, result.cost.tokens, result.own.kept) == (0, 0, 0)  # type: ignore[union-attr]
+    adapted = load_adapted(ModelSpec(name="mini-decoder", max_rank=2), "unit", TASKS["mini-text"], 0)
+    data = load_data(spec.task, adapted.tokenizer).held_out["search"]
+    answers = predict(adapted, TASKS["mini-text"], data, 32, "fp32")
+    assert result.own.search == pytest.approx(TASKS["mini-text"].scores(answers, data.labels), rel=1e-5)
 
 
 @pytest.mark.parametrize("family", [*DECODERS, *ENCODER_DECODERS])

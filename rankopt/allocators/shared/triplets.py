@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -14,6 +14,8 @@ from rankopt.importance.sensitivity import smooth, triplet
 from rankopt.lowrank.layers import Layers
 
 Decay = Annotated[float, Field(gt=0, lt=1)]
+Unsmoothed = Literal["sensitivity", "magnitude", "gate"]
+"""An importance read from the present step alone, see `record_importance`."""
 
 
 def zero_sensitivity(layers: Layers, rank: int) -> State:
@@ -39,6 +41,23 @@ def update_sensitivity(state: State, layers: Layers, beta1: float, beta2: float)
         weights += _stacked(layers, names, rank).values()
         gradients += _stacked(layers, names, rank, gradients=True).values()
     smooth(means, variations, weights, gradients, beta1, beta2)
+
+
+def record_importance(state: State, layers: Layers, kind: Unsmoothed) -> None:
+    """Put an importance of the present step where the averages are, so that `sensitivity` returns it.
+
+    sensitivity: |w dL/dw| of all entries    magnitude: |w| of all entries    gate: |g_i| alone
+    """
+    for shape, names in _alike(layers).items():
+        rank = state["mean"][shape]["g"].shape[1]
+        entries = _stacked(layers, names, rank)
+        if kind == "sensitivity":
+            gradients = _stacked(layers, names, rank, gradients=True)
+            entries = {key: value * gradients[key] for key, value in entries.items()}
+        for key, value in entries.items():
+            counts = kind != "gate" or key == "g"
+            state["mean"][shape][key].copy_(value.abs() if counts else torch.zeros_like(value))
+            state["variation"][shape][key].fill_(1.0)
 
 
 def forget_sensitivity(state: State, layers: Layers, layer: str, component: int) -> None:

@@ -14,6 +14,7 @@ from rankopt.report.sections.oneshot import OneShot
 from rankopt.report.sections.progress import Progress
 from rankopt.report.sections.provenance import Provenance
 from rankopt.report.sections.ranks import Ranks
+from rankopt.report.sections.retrained import Retrained
 from rankopt.report.sections.schedule import BudgetOverTime
 from rankopt.report.sections.scores import Scores
 from rankopt.report.sections.searches import Searches
@@ -26,6 +27,7 @@ SECTIONS: dict[str, Section] = {
     "trade-off": TradeOff(),
     "tuning": Tuning(),
     "comparison": Comparison(),
+    "retrained": Retrained(),
     "curves": CurveNumbers(),
     "ranks": Ranks(),
     "budget": BudgetOverTime(),

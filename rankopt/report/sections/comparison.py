@@ -42,13 +42,13 @@ FORMATS = {
 }  # fmt: skip
 
 EXPLANATION = (
-    "Difference: mean paired difference of report scores. All verdicts of this report are one family: the probability "
-    "of any wrong one is at most 5% (Holm's correction; 80% of it for the whole study). Interval: inverts the test at "
-    "the level at which it was made, so it excludes zero exactly where the verdict is better or worse. Test: paired "
-    "t-test, with the degrees of freedom of the task with the fewest seeds; sign flips over all pairs where a training "
-    "collapsed, or where several tasks give at least nine pairs. Detectable: the smallest true difference that this "
-    "many seeds detect with 80% power, with its own 95% interval. Seeds needed: those that would detect the difference "
-    "seen here, if it is the true one. n/a: cannot be computed."
+    "Difference: mean paired difference of report scores. These verdicts and the answer's are one family: the "
+    "probability of any wrong one is at most 5% (Holm's correction; 80% of it for the whole study). Interval: inverts "
+    "the test at the level at which it was made, so it excludes zero exactly where the verdict is better or worse. "
+    "Test: paired t-test, with the degrees of freedom of the task with the fewest seeds; sign flips over all pairs "
+    "where a training collapsed, or where several tasks give at least nine pairs. Detectable: the smallest true "
+    "difference that this many seeds detect with 80% power, with its own 95% interval. Seeds needed: those that would "
+    "detect the difference seen here, if it is the true one. n/a: cannot be computed."
 )
 EXAMPLES = (
     " Over examples: an interval at the same level for these very trainings on other examples of the same kind, by a "
