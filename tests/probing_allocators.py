@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from rankopt.allocators.base import Allocator, Probe, State, smallest_max_rank, start_pattern
+from rankopt.allocators.base import Allocator, Probe, State
+from rankopt.allocators.shared.start import smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
 from rankopt.lowrank.layers import Layers, shapes_of
 

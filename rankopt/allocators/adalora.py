@@ -7,8 +7,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, State, Steps, init_triplets, phases
+from rankopt.allocators.base import Allocator, State
 from rankopt.allocators.shared.gates import generous_rank, settle, suppress
+from rankopt.allocators.shared.phases import Steps, phases
+from rankopt.allocators.shared.start import init_triplets
 from rankopt.allocators.shared.triplets import (
     Decay,
     Unsmoothed,

@@ -9,9 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, Probe, State, Steps, smallest_max_rank, start_pattern, steps_of
+from rankopt.allocators.base import Allocator, Probe, State
 from rankopt.allocators.shared.exchange import exchange, room_beside
 from rankopt.allocators.shared.gates import settle
+from rankopt.allocators.shared.phases import Steps, steps_of
+from rankopt.allocators.shared.start import smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import Layers, shapes_of

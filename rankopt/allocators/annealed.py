@@ -7,16 +7,10 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field
 
-from rankopt.allocators.base import (
-    Allocator,
-    State,
-    Steps,
-    lora_start,
-    smallest_max_rank,
-    start_pattern,
-    steps_of,
-)
+from rankopt.allocators.base import Allocator, State
+from rankopt.allocators.shared.phases import Steps, steps_of
 from rankopt.allocators.shared.reorder import reorder
+from rankopt.allocators.shared.start import lora_start, smallest_max_rank, start_pattern
 from rankopt.allocators.shared.truncation import Rule, check_rule, smaller_cuts, spectral_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern

@@ -8,9 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, LayerPass, Probe, State, Steps, start_pattern, steps_of
+from rankopt.allocators.base import Allocator, LayerPass, Probe, State
 from rankopt.allocators.shared.adam import adam
 from rankopt.allocators.shared.gates import generous_rank, settle
+from rankopt.allocators.shared.phases import Steps, steps_of
+from rankopt.allocators.shared.start import start_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import Layers, shapes_of

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from types import FunctionType
-from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
-from rankopt.core.seeds import stream
 from rankopt.lowrank.layers import Layers, pattern_of
-from rankopt.lowrank.linear import LowRankLinear
 from rankopt.lowrank.scale import ScalePolicy
 
 State = dict[str, Any]
@@ -84,39 +79,6 @@ class Probe(Protocol):
 
     def gradients(self, batches: int, after: int = 0) -> Iterator[dict[str, LayerPass]]:
         """For each batch, by forward and backward passes: layer -> its inputs and output gradients."""
-
-
-Steps = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-"""A number of steps, or a fraction of the trial's steps when below 1."""
-
-
-def steps_of(value: float, total: int) -> int:
-    """The number of steps.
-
-    Example:
-        >>> steps_of(0.25, 200), steps_of(30, 200)
-        (50, 30)
-    """
-    return round(value * total) if value < 1 else int(value)
-
-
-def phases(warmup: float, final: float, total: int) -> tuple[int, int]:
-    """The lengths of a warm-up and a final phase in steps.
-
-    Raises:
-        ValueError: no step is left between them.
-
-    Example:
-        >>> phases(0.1, 50, 200)
-        (20, 50)
-    """
-    first, last = steps_of(warmup, total), steps_of(final, total)
-    if first + last >= total:
-        raise ValueError(
-            f"allocator.warmup + allocator.final must be fewer than the trial's {total} steps, got {first} + {last}; "
-            "set them as fractions, or train longer"
-        )
-    return first, last
 
 
 class Allocator(BaseModel, ABC):
@@ -238,79 +200,3 @@ class Allocator(BaseModel, ABC):
 
 HOOKS = {name for name, value in vars(Allocator).items() if isinstance(value, FunctionType) and name[0] != "_"}
 """The names of the protocol's hooks."""
-
-
-@torch.no_grad()
-def init_lora(layer: LowRankLinear, name: str, seed: int) -> None:
-    """LoRA's initialisation: A uniform in +-1/sqrt(in) (Kaiming, a = sqrt 5), B zero, gate one and not trained.
-
-    Every layer has its own random stream, so component i starts the same under every allocator and budget.
-
-    Source: Hu et al. 2021 (2106.09685), the authors' code.
-    """
-    layer.A.copy_(lora_start(layer, name, seed))
-    layer.B.zero_()
-    layer.g.fill_(1.0)
-    layer.g.requires_grad_(False)
-
-
-def lora_start(layer: LowRankLinear, name: str, seed: int) -> Tensor:
-    """The A that LoRA starts with, `(max_rank, in)`."""
-    bound = 1 / math.sqrt(layer.shape.fan_in)
-    return torch.empty(layer.A.shape).uniform_(-bound, bound, generator=_generator(seed, name))
-
-
-@torch.no_grad()
-def init_triplets(layer: LowRankLinear, name: str, seed: int) -> None:
-    """AdaLoRA's initialisation: A and B normal with standard deviation 0.02, gate zero and trained.
-
-    Source: Zhang et al. 2023 (2303.10512), the authors' code.
-    """
-    generator = _generator(seed, name)
-    layer.A.copy_(torch.empty(layer.A.shape).normal_(0.0, 0.02, generator=generator))
-    layer.B.copy_(torch.empty(layer.B.shape).normal_(0.0, 0.02, generator=generator))
-    layer.g.zero_()
-    layer.g.requires_grad_(True)
-
-
-def start_pattern(layers: Layers, pattern: RankPattern, seed: int) -> State:
-    """Start plain LoRA at a fixed pattern, and return an empty state."""
-    for name, layer in layers.items():
-        init_lora(layer, name, seed)
-        layer.open(pattern[name])
-    return {}
-
-
-def smallest_max_rank(layers: Layers) -> int:
-    """The largest rank that every layer can have."""
-    return min(layer.max_rank for layer in layers.values())
-
-
-def depth_of(name: str) -> int | None:
-    """The block that a layer belongs to: the first number in its name, or None.
-
-    Example:
-        >>> depth_of("bert.encoder.layer.11.output.dense"), depth_of("head")
-        (11, None)
-    """
-    number = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
-    return int(number[1]) if number else None
-
-
-def depth_weights(names: list[str], ratio: float, down: bool = False) -> dict[str, float]:
-    """Weights linear in the depth of a layer's block, from 1 in the first to `ratio` in the last; a layer outside the
-    blocks has depth 0.
-
-    Example:
-        >>> depth_weights(["l.0.q", "l.1.q", "l.2.q"], 3.0)
-        {'l.0.q': 1.0, 'l.1.q': 2.0, 'l.2.q': 3.0}
-    """
-    depths = {name: depth_of(name) or 0 for name in names}
-    low, high = min(depths.values()), max(depths.values())
-    if down:
-        low, high = high, low
-    return {name: 1 + (ratio - 1) * (depth - low) / ((high - low) or 1) for name, depth in depths.items()}
-
-
-def _generator(seed: int, name: str) -> torch.Generator:
-    return torch.Generator().manual_seed(stream(seed, "init", name))

@@ -9,8 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, State, Steps, phases
+from rankopt.allocators.base import Allocator, State
 from rankopt.allocators.shared.gates import generous_rank, settle, suppress
+from rankopt.allocators.shared.phases import Steps, phases
 from rankopt.core.budget import Budget, Mask
 from rankopt.core.pattern import RankPattern
 from rankopt.core.seeds import stream

@@ -8,9 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, State, Steps, smallest_max_rank
+from rankopt.allocators.base import Allocator, State
 from rankopt.allocators.shared.exchange import exchange, exchanges, room_beside, start_exchange
 from rankopt.allocators.shared.gates import settle
+from rankopt.allocators.shared.phases import Steps
+from rankopt.allocators.shared.start import smallest_max_rank
 from rankopt.allocators.shared.triplets import (
     Decay,
     forget_sensitivity,

@@ -9,9 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, State, Steps
+from rankopt.allocators.base import Allocator, State
 from rankopt.allocators.shared.exchange import exchange, exchanges, room_beside, start_exchange
 from rankopt.allocators.shared.gates import settle
+from rankopt.allocators.shared.phases import Steps
 from rankopt.allocators.shared.triplets import orthogonality_penalty
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern

@@ -9,7 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, Probe, State, depth_of, smallest_max_rank, start_pattern
+from rankopt.allocators.base import Allocator, Probe, State
+from rankopt.allocators.shared.depth import depth_of
+from rankopt.allocators.shared.start import smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
 from rankopt.importance.intrinsic import two_nn
 from rankopt.lowrank.layers import Layers, shapes_of

@@ -9,8 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, State, Steps, init_triplets, phases, smallest_max_rank, steps_of
+from rankopt.allocators.base import Allocator, State
 from rankopt.allocators.shared.exchange import gains
+from rankopt.allocators.shared.phases import Steps, phases, steps_of
+from rankopt.allocators.shared.start import init_triplets, smallest_max_rank
 from rankopt.allocators.shared.triplets import Decay, orthogonality_penalty
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern

@@ -8,8 +8,9 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from rankopt.allocators.base import Allocator, Probe, State, smallest_max_rank, start_pattern
+from rankopt.allocators.base import Allocator, Probe, State
 from rankopt.allocators.shared.adam import adam
+from rankopt.allocators.shared.start import smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.importance.double import double

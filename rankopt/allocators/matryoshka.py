@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field
 
-from rankopt.allocators.base import Allocator, State, init_lora, smallest_max_rank
+from rankopt.allocators.base import Allocator, State
+from rankopt.allocators.shared.start import init_lora, smallest_max_rank
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import Layers, shapes_of

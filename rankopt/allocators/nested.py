@@ -10,17 +10,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from rankopt.allocators.base import (
-    Allocator,
-    Look,
-    Pass,
-    State,
-    Steps,
-    init_lora,
-    smallest_max_rank,
-    steps_of,
-)
+from rankopt.allocators.base import Allocator, Look, Pass, State
+from rankopt.allocators.shared.phases import Steps, steps_of
 from rankopt.allocators.shared.reorder import reorder
+from rankopt.allocators.shared.start import init_lora, smallest_max_rank
 from rankopt.analysis.evolution import evolve
 from rankopt.analysis.knapsack import knapsack
 from rankopt.core.budget import Budget

@@ -8,7 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, State, depth_weights, smallest_max_rank, start_pattern
+from rankopt.allocators.base import Allocator, State
+from rankopt.allocators.shared.depth import depth_weights
+from rankopt.allocators.shared.start import smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
 from rankopt.lowrank.layers import Layers, shapes_of
 from rankopt.lowrank.statistics import InputSquares

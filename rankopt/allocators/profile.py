@@ -8,7 +8,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rankopt.allocators.base import Allocator, State, depth_of, smallest_max_rank, start_pattern
+from rankopt.allocators.base import Allocator, State
+from rankopt.allocators.shared.depth import depth_of
+from rankopt.allocators.shared.start import smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern, Shapes, longest_globs
 from rankopt.lowrank.layers import Layers, shapes_of

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rankopt.allocators.base import Allocator, State, depth_weights, smallest_max_rank, start_pattern
+from rankopt.allocators.base import Allocator, State
+from rankopt.allocators.shared.depth import depth_weights
+from rankopt.allocators.shared.start import smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
 from rankopt.lowrank.layers import Layers, shapes_of
 

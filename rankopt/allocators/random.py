@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from random import Random as Generator
 
-from rankopt.allocators.base import Allocator, State, smallest_max_rank, start_pattern
+from rankopt.allocators.base import Allocator, State
+from rankopt.allocators.shared.start import smallest_max_rank, start_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.seeds import stream
 from rankopt.lowrank.layers import Layers, shapes_of

@@ -8,8 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, State, Steps, init_triplets, phases, steps_of
+from rankopt.allocators.base import Allocator, State
 from rankopt.allocators.shared.gates import generous_rank, settle
+from rankopt.allocators.shared.phases import Steps, phases, steps_of
+from rankopt.allocators.shared.start import init_triplets
 from rankopt.allocators.shared.triplets import orthogonality_penalty
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern

@@ -8,8 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import Allocator, State, Steps, init_lora, phases
+from rankopt.allocators.base import Allocator, State
 from rankopt.allocators.shared.gates import generous_rank, settle
+from rankopt.allocators.shared.phases import Steps, phases
+from rankopt.allocators.shared.start import init_lora
 from rankopt.core.budget import Budget, Mask, Schedule
 from rankopt.core.pattern import RankPattern
 from rankopt.core.seeds import stream

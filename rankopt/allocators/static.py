@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from rankopt.allocators.base import Allocator, State, start_pattern
+from rankopt.allocators.base import Allocator, State
+from rankopt.allocators.shared.start import start_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import match_globs
 from rankopt.lowrank.layers import Layers, shapes_of

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -244,17 +242,3 @@ def defect(result: TrialResult) -> str:
         if set(point.pattern) != set(result.layers):
             return f"points must have a rank for every layer, which point {shown(point.label)} has not"
     return ""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a running trial reports to its observers after a step."""
-
-    step: int
-    steps: int
-    stage: str
-    values: dict[str, float] = field(default_factory=dict)
-    ranks: dict[str, int] = field(default_factory=dict)
-
-
-Observer = Callable[[Progress], None]

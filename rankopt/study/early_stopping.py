@@ -6,7 +6,7 @@ from statistics import fmean
 
 import optuna
 
-from rankopt.core.result import Progress
+from rankopt.core.progress import Progress
 from rankopt.core.study_spec import StudySpec
 from rankopt.search.pruners import Dominated, Interim, Pruner, build_pruner
 from rankopt.study.attempts import INTERIM

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rankopt.core.result import Progress
+from rankopt.core.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from rankopt.analysis.search import configuration
 from rankopt.core.errors import first_line, violations
 from rankopt.core.memory import is_out_of_memory
-from rankopt.core.result import Progress, TrialResult
+from rankopt.core.progress import Progress
+from rankopt.core.result import TrialResult
 from rankopt.core.spec import content_hash, decode
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rankopt.analysis.frame import VARIANTS, tidy
-from rankopt.core.result import Progress, TrialResult
+from rankopt.core.progress import Progress
+from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec, WandbSpec
 from rankopt.core.trial_spec import TrialSpec, method_name
 

@@ -1,6 +1,6 @@
 """When an allocator's hooks run. No other file connects them with the Trainer's events.
 
-allocator.start(layers, budget, T, seed)            # `trial.prepare`, or `api.adapt` and again at the first step
+allocator.start(layers, budget, T, seed)            # `training.prepare`, or `api.adapt` and again at the first step
 allocator.prepare(layers, probe)                    # before step 1, unless training continues from a checkpoint
 for step in 1..T:
     allocator.before_step(step)                     # on_step_begin: before the first micro-batch
@@ -16,8 +16,8 @@ for step in 1..T:
     reset the moments of layers and components that were replaced
     lr_scheduler.step(); zero gradients             # a trial's schedule starts again where allocator.restart() says
     record allocator.allocated()                    # on_step_end
-allocator.finish()                                  # in `trial.score`, or at the end of the Trainer's training
-allocator.choose()                                  # in `trial.score`: further cuts, chosen on the search split
+allocator.finish()                                  # in `training.score`, or at the end of the Trainer's training
+allocator.choose()                                  # in `training.score`: further cuts, chosen on the search split
 """
 
 from __future__ import annotations

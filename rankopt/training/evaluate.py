@@ -10,7 +10,7 @@ import torch
 
 from rankopt.allocators.base import Look
 from rankopt.core.pattern import RankPattern
-from rankopt.core.result import Observer, Progress
+from rankopt.core.progress import Observer, Progress
 from rankopt.lowrank.layers import apply_pattern
 from rankopt.tasks.base import Task
 from rankopt.tasks.encode import Encoded

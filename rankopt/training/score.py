@@ -10,15 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankopt.core.pattern import RankPattern
-from rankopt.core.result import (
-    Cost,
-    Observer,
-    Parameters,
-    Point,
-    Progress,
-    Retained,
-    TrialResult,
-)
+from rankopt.core.progress import Observer, Progress
+from rankopt.core.result import Cost, Parameters, Point, Retained, TrialResult
 from rankopt.lowrank.layers import apply_pattern, shapes_of
 from rankopt.tasks.problems.base import Answers
 from rankopt.training.checkpoint import load_network

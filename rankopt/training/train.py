@@ -11,11 +11,8 @@ from torch import Tensor
 
 from rankopt.allocators.base import State
 from rankopt.core.pattern import RankPattern
-from rankopt.core.result import (
-    LossEvent,
-    Observer,
-    RankEvent,
-)
+from rankopt.core.progress import Observer
+from rankopt.core.result import LossEvent, RankEvent
 from rankopt.training.checkpoint import latest, step_of
 from rankopt.training.evaluate import predict
 from rankopt.training.hooks import AllocatorHooks

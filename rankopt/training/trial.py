@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from rankopt.core.result import (
-    Observer,
-    TrialResult,
-)
+from rankopt.core.progress import Observer
+from rankopt.core.result import TrialResult
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.training.lane import Lane
 from rankopt.training.prepare import prepare

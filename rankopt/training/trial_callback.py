@@ -10,7 +10,8 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rankopt.core.pattern import RankPattern
-from rankopt.core.result import LossEvent, Observer, Progress, RankEvent
+from rankopt.core.progress import Observer, Progress
+from rankopt.core.result import LossEvent, RankEvent
 from rankopt.training.hooks import AllocatorHooks
 from rankopt.training.order import Order
 from rankopt.training.probe import TrainingProbe

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rankopt.allocators.base import start_pattern
 from rankopt.allocators.loradrop import LoRADrop, largest
+from rankopt.allocators.shared.start import start_pattern
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import pattern_of

@@ -21,7 +21,7 @@ def test_ranks_are_those_of_the_ramp(lab: Any) -> None:
 
 def test_the_papers_example(lab: Any) -> None:
     """From 4 in the first of twelve layers to 12 in the last, 8 on average."""
-    from rankopt.allocators.base import depth_weights
+    from rankopt.allocators.shared.depth import depth_weights
     from rankopt.core.pattern import Shape
 
     names = [f"layer.{depth}.query" for depth in range(12)]

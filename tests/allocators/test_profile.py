@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankopt.allocators.base import depth_of
 from rankopt.allocators.profile import Profile, largest_remainders
+from rankopt.allocators.shared.depth import depth_of
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.lowrank.layers import pattern_of, shapes_of

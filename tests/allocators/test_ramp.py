@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from rankopt.allocators.base import depth_of
 from rankopt.allocators.ramp import Ramp
+from rankopt.allocators.shared.depth import depth_of
 from rankopt.core.budget import Budget
 from rankopt.lowrank.layers import pattern_of, shapes_of
 from rankopt.lowrank.linear import LowRankLinear

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from rankopt.allocators.base import init_lora
 from rankopt.allocators.random import Random
+from rankopt.allocators.shared.start import init_lora
 from rankopt.allocators.uniform import Uniform
 from rankopt.core.budget import Budget
 from rankopt.lowrank.scale import Scale

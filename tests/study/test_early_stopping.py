@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 import pytest
 
-from rankopt.core.result import Progress
+from rankopt.core.progress import Progress
 from rankopt.core.study_spec import StudySpec
 from rankopt.study.attempts import INTERIM
 from rankopt.study.early_stopping import EarlyStopping

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from rankopt.core.result import Progress
+from rankopt.core.progress import Progress
 from rankopt.study import events
 
 

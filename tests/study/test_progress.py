@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rankopt.core.result import Progress
+from rankopt.core.progress import Progress
 from rankopt.study import progress as progress_module
 from rankopt.study.events import (
     Event,

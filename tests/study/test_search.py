@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from rankopt.analysis.frame import tidy
 from rankopt.analysis.search import best
-from rankopt.core.result import Progress
+from rankopt.core.progress import Progress
 from rankopt.core.study_spec import StudySpec
 from rankopt.study.attempts import (
     ALONE,

@@ -17,7 +17,8 @@ from conftest import plain_environment
 from optuna.trial import TrialState
 from warm_process import Command
 
-from rankopt.core.result import Progress, TrialResult
+from rankopt.core.progress import Progress
+from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.study.attempts import KEY

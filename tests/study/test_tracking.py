@@ -17,7 +17,8 @@ from rankopt.allocators import ALLOCATORS
 from rankopt.analysis.averages import average
 from rankopt.analysis.comparison import compare
 from rankopt.analysis.frame import tidy
-from rankopt.core.result import Progress, TrialResult
+from rankopt.core.progress import Progress
+from rankopt.core.result import TrialResult
 from rankopt.core.spec import decode
 from rankopt.core.study_spec import WandbSpec
 from rankopt.core.trial_spec import TrialSpec

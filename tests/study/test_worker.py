@@ -15,7 +15,8 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
-from rankopt.core.result import Progress, TrialResult
+from rankopt.core.progress import Progress
+from rankopt.core.result import TrialResult
 from rankopt.study import recovery
 from rankopt.study.attempts import ALONE, INTERRUPTED, KEY, RESULT, SKIPPED, WORKER, recorded
 from rankopt.study.events import (

@@ -14,7 +14,7 @@ from probing_allocators import PROBING
 from trial_results import without_seconds
 
 from rankopt.allocators import ALLOCATORS
-from rankopt.core.result import Progress
+from rankopt.core.progress import Progress
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.training import prepare as prepare_module
 from rankopt.training.train import InterruptedTrialError

@@ -18,7 +18,8 @@ import torch
 from trial_results import checkpoint_steps, with_lr, without_seconds
 
 from rankopt.allocators import ALLOCATORS
-from rankopt.core.result import Progress, TrialResult
+from rankopt.core.progress import Progress
+from rankopt.core.result import TrialResult
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.training import prepare as prepare_module
 from rankopt.training.checkpoint import latest, step_of

@@ -13,7 +13,8 @@ import torch
 from trial_results import without_seconds
 
 from rankopt.allocators import ALLOCATORS
-from rankopt.core.result import Progress, TrialResult
+from rankopt.core.progress import Progress
+from rankopt.core.result import TrialResult
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.training.trial import run_trial
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from rankopt.allocators.base import State, Steps, init_triplets, phases, smallest_max_rank, steps_of
+from rankopt.allocators.base import State
+from rankopt.allocators.shared.phases import Steps, phases, steps_of
+from rankopt.allocators.shared.start import init_triplets, smallest_max_rank
 from rankopt.core.budget import Budget
 from rankopt.core.pattern import RankPattern, Shapes
 from rankopt.core.seeds import stream

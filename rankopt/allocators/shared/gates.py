@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from rankopt.allocators.base import smallest_max_rank
+from rankopt.allocators.shared.start import smallest_max_rank
 from rankopt.core.budget import Budget, Mask
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.layers import Layers, pattern_of, shapes_of

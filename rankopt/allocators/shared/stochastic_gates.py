@@ -9,10 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rankopt.allocators.base import State, init_lora, steps_of
+from rankopt.allocators.base import State
 from rankopt.allocators.shared.adam import adam
 from rankopt.allocators.shared.gates import generous_rank
 from rankopt.allocators.shared.hard_concrete import mean_gate, open_probability, sample, slope
+from rankopt.allocators.shared.phases import steps_of
+from rankopt.allocators.shared.start import init_lora
 from rankopt.core.budget import Budget
 from rankopt.core.seeds import stream
 from rankopt.lowrank.layers import Layers, shapes_of

@@ -22,7 +22,8 @@ from threading import Event
 from typing import Any
 from weakref import WeakValueDictionary
 
-from rankopt.core.result import Progress, TrialResult
+from rankopt.core.progress import Progress
+from rankopt.core.result import TrialResult
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.training.base_weights import checkpoints_blocks
 from rankopt.training.joint.joint_passes import backward, forward

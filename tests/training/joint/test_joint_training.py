@@ -14,7 +14,7 @@ from probing_allocators import PROBING
 from trial_results import alone_and_jointly, assert_alike, with_lr
 
 from rankopt.allocators import ALLOCATORS
-from rankopt.core.result import Progress
+from rankopt.core.progress import Progress
 from rankopt.core.spec import decode
 from rankopt.core.trial_spec import ModelSpec, TrialSpec
 from rankopt.training.joint.joint_training import run_trials
