@@ -33,7 +33,10 @@ from rankopt.importance.spectral import one_thread
 from rankopt.lowrank.files import CONFIG, WEIGHTS, write_config, write_weights
 
 
-def convert(adapter: str | Path, out: str | Path, *, model: str | None = None, component: str | None = None) -> Written:
+def convert(
+    adapter: str | Path, out: str | Path, *, model: str | None = None, component: str | None = None,
+    alpha: float | None = None,
+) -> Written:  # fmt: skip
     """Write an adapter as plain LoRA in safetensors: every module with its own rank and the scale `alpha / r`.
 
         AdaLoRA: A' = diag(E) A without components whose E is 0, alpha' = r' alpha / (init_r + 1e-5)
@@ -41,19 +44,20 @@ def convert(adapter: str | Path, out: str | Path, *, model: str | None = None, c
 
     A pickled `adapter_model.bin` is read with `weights_only`, so that no code in it can run; no other tool reads it. A
     plain LoRA adapter that is pickled or has repaired tensor names keeps its tensors and its config. Files of MLX,
-    torchtune, kohya's scripts and diffusers are read by `rankopt.adapters.forms`.
+    torchtune, Megatron, kohya's scripts and diffusers are read by `rankopt.adapters.forms`.
 
     Args:
-        adapter: a folder, a safetensors file of kohya's or diffusers', or a hub id.
+        adapter: a folder, a safetensors file of Megatron's, kohya's or diffusers', or a hub id.
         out: the folder to make; must not exist.
-        model: the base model's folder: kohya's files need its names, torchtune's its heads.
+        model: the base model's folder: kohya's files need its names, torchtune's and Megatron's its heads.
         component: the part of a diffusion model, where a file has several.
+        alpha: numerator of the scale `alpha / r` of Megatron's files, which do not hold it.
     Raises:
         ValueError: there is nothing to convert, or the adapter is unsupported.
         OSError: the result cannot be written.
     """
     folder = Path(adapter)
-    foreign = read_foreign(folder, model, component) if folder.exists() else None
+    foreign = read_foreign(folder, model, component, alpha) if folder.exists() else None
     if foreign:
         with tempfile.TemporaryDirectory() as scratch:
             write_config(foreign.fields, Path(scratch))

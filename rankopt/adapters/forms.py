@@ -1,4 +1,4 @@
-"""Adapters in the layouts of MLX, torchtune, kohya's scripts and diffusers, read as PEFT's."""
+"""Adapters in the layouts of MLX, torchtune, Megatron, kohya's scripts and diffusers, read as PEFT's."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from rankopt.adapters.config import LARGEST
+from rankopt.adapters.foreign_factors import Foreign, Found, as_peft, check_shapes, load_tensors, weight_shapes
+from rankopt.adapters.megatron import MEGATRON, read_megatron
 from rankopt.adapters.source import safe_file
 from rankopt.adapters.unpickle import unpickled
 from rankopt.core.errors import first_line, nearest
-from rankopt.lowrank.files import CONFIG, MODEL_CONFIG, PREFIX, WEIGHTS, full_names, rank_fields
+from rankopt.lowrank.files import CONFIG, MODEL_CONFIG, WEIGHTS
 
+DISTRIBUTED = ".metadata"
+"""A file of torch's distributed checkpoints, which Megatron and NeMo write."""
 MLX_WEIGHTS = "adapters.safetensors"
 KOHYA = re.compile(r"(lora_(?:unet|te\d?|transformer))_(.+)\.(lora_down\.weight|lora_up\.weight|alpha)")
 DIFFUSERS = re.compile(
@@ -40,39 +39,14 @@ ROLES = {"lora_down.weight": "A", "down.weight": "A", "A.weight": "A", "lora_up.
          "B.weight": "B", "alpha": "alpha"}  # fmt: skip
 
 
-@dataclass
-class Found:
-    """One module of an adapter file, in PEFT's orientation.
-
-    Attributes:
-        factors: role -> A `(r, in, ...)` or B `(out, r, ...)`.
-        alpha: numerator of the scale `alpha / r`; None for scale 1.
-    """
-
-    factors: dict[str, Tensor] = field(default_factory=dict)
-    alpha: float | None = None
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """An adapter that was read from another layout.
-
-    Attributes:
-        form: name of the layout.
-        fields: of PEFT's config.
-        tensors: by PEFT's names.
-    """
-
-    form: str
-    fields: dict[str, Any]
-    tensors: dict[str, Tensor]
-
-
-def read_foreign(path: Path, model: str | None = None, component: str | None = None) -> Foreign | None:
+def read_foreign(
+    path: Path, model: str | None = None, component: str | None = None, alpha: float | None = None
+) -> Foreign | None:
     """Read an adapter in another layout.
 
         MLX:        lora_a (in, r), lora_b (r, out), scale:  A = lora_a^T, B = lora_b^T, alpha = scale r
         torchtune:  layers.<n>.attn.q_proj.lora_a, lora_b; B of queries and keys has the rows of every head interleaved
+        Megatron:   decoder.layers.<n>.self_attention.linear_qkv.adapter.linear_in, linear_out, see `read_megatron`
         kohya:      lora_<part>_<name with underscores>.lora_down, lora_up, alpha; the base model gives the names
         diffusers:  <part>.<name>.lora.down, lora.up, alpha; or lora_A, lora_B
 
@@ -80,9 +54,10 @@ def read_foreign(path: Path, model: str | None = None, component: str | None = N
 
     Args:
         path: a folder, or a safetensors file.
-        model: the part's base model, a folder with safetensors files: gives names (kohya) and heads (torchtune), and
-            checks shapes.
+        model: the part's base model, a folder with safetensors files: gives names (kohya) and heads (torchtune,
+            Megatron), and checks shapes.
         component: which part, such as "unet" or "lora_te1"; needed where the file has several.
+        alpha: numerator of the scale `alpha / r`, which Megatron's files do not hold.
     Returns:
         PEFT's config and tensors; None for a folder that is in no known layout.
     Raises:
@@ -93,6 +68,11 @@ def read_foreign(path: Path, model: str | None = None, component: str | None = N
     if path.is_dir() and not (path / WEIGHTS).is_file() and (pickled := sorted(path.glob("adapter_[0-9m]*.pt"))):
         return _torchtune(path, safe_file(path, pickled[-1].name), model)
     file = path
+    if path.is_dir() and (path / DISTRIBUTED).is_file():
+        raise ValueError(
+            f"{path}: is a distributed checkpoint: write its adapter tensors into one .safetensors file, under their "
+            "names there, and convert that file"
+        )
     if path.is_dir():
         files = [inner for inner in sorted(path.glob("*.safetensors")) if inner.name != WEIGHTS]
         if len(files) != 1 or (path / WEIGHTS).is_file():
@@ -100,7 +80,9 @@ def read_foreign(path: Path, model: str | None = None, component: str | None = N
         file = safe_file(path, files[0].name)
     elif path.suffix != ".safetensors":
         return None
-    tensors = _load(file)
+    tensors = load_tensors(file)
+    if any(MEGATRON.fullmatch(key) for key in tensors):
+        return read_megatron(file, tensors, model, alpha)
     for form, pattern in (("kohya", KOHYA), ("diffusers", DIFFUSERS)):
         matches = {key: match for key in tensors if (match := pattern.fullmatch(key))}
         if matches:
@@ -121,7 +103,7 @@ def _mlx(folder: Path) -> Foreign:
     if kind != "lora" or not math.isfinite(scale):
         raise ValueError(f"{folder}: must be a LoRA adapter with a finite scale, got {kind!r} with scale {scale}")
     found: dict[str, Found] = defaultdict(Found)
-    for key, value in _load(safe_file(folder, MLX_WEIGHTS)).items():
+    for key, value in load_tensors(safe_file(folder, MLX_WEIGHTS)).items():
         name, _, role = key.rpartition(".")
         if role not in ("lora_a", "lora_b") or value.ndim != 2:
             raise ValueError(f"{folder}: MLX's LoRA has matrices lora_a and lora_b, got {key[:80]!r}")
@@ -129,7 +111,7 @@ def _mlx(folder: Path) -> Foreign:
     for one in found.values():
         one.alpha = scale * len(one.factors["A"]) if "A" in one.factors else None
     base = config.get("model")
-    return _foreign(folder, "MLX", found, {"task_type": "CAUSAL_LM"}, base if isinstance(base, str) else None)
+    return as_peft(folder, "MLX", found, {"task_type": "CAUSAL_LM"}, base if isinstance(base, str) else None)
 
 
 def _torchtune(folder: Path, file: Path, model: str | None) -> Foreign:
@@ -164,8 +146,8 @@ def _torchtune(folder: Path, file: Path, model: str | None) -> Foreign:
         found[name].factors[role] = value.clone()
     for one in found.values():
         one.alpha = scale * len(one.factors["A"]) if "A" in one.factors else None
-    _check_shapes(file, model, found)
-    return _foreign(folder, "torchtune", found, {"task_type": "CAUSAL_LM"}, model)
+    check_shapes(file, model, found)
+    return as_peft(folder, "torchtune", found, {"task_type": "CAUSAL_LM"}, model)
 
 
 def _by_halves(B: Tensor, heads: int, where: str) -> Tensor:
@@ -180,17 +162,6 @@ def _by_halves(B: Tensor, heads: int, where: str) -> Tensor:
     return B.reshape(heads, -1, 2, B.shape[1]).transpose(1, 2).reshape(B.shape)
 
 
-def _check_shapes(file: Path, model: str, found: Mapping[str, Found]) -> None:
-    """Refuse a module that the base model lacks or has in another shape."""
-    shapes = _shapes(Path(model))
-    for name, one in found.items():
-        if {"A", "B"} <= one.factors.keys():
-            given = (len(one.factors["B"]), *one.factors["A"].shape[1:])
-            if shapes.get(name) != given:
-                there = shapes.get(name, "it is missing")
-                raise ValueError(f"{name} of {file} has the shape {given}, in {model} {there}")
-
-
 def _of_parts(
     file: Path, form: str, tensors: Mapping[str, Tensor], matches: Mapping[str, re.Match[str]], model: str | None,
     component: str | None,
@@ -200,7 +171,7 @@ def _of_parts(
         raise ValueError(f"{file}: holds adapters of {' and '.join(parts)}: name one with --component")
     if component is not None and component not in parts:
         raise ValueError(f"--component must be one of {', '.join(parts)}, got {component!r}{nearest(component, parts)}")
-    shapes = {} if model is None else _shapes(Path(model))
+    shapes = {} if model is None else weight_shapes(Path(model))
     if form == "kohya" and not shapes:
         raise ValueError(
             f"{file}: kohya's names have underscores for dots: give --model, the folder of the base model "
@@ -227,51 +198,5 @@ def _of_parts(
         else:
             found[name].factors[role] = tensors[key]
     if model is not None:
-        _check_shapes(file, model, found)
-    return _foreign(file, form, found, {}, model)
-
-
-def _foreign(where: Path, form: str, found: Mapping[str, Found], fields: dict[str, Any], base: str | None) -> Foreign:
-    ranks, alphas, tensors = {}, {}, {}
-    for name, one in sorted(found.items()):
-        if set(one.factors) != {"A", "B"}:
-            raise ValueError(f"{where}: {name} must have both factors, got {' and '.join(one.factors) or 'none'}")
-        A, B = one.factors["A"], one.factors["B"]
-        if A.ndim != B.ndim or A.ndim < 2 or A.shape[0] != B.shape[1] or not len(A):
-            got = f"{tuple(A.shape)} and {tuple(B.shape)}"
-            raise ValueError(f"{where}: factors of {name} must be (r, in) and (out, r), got {got}")
-        ranks[name] = len(A)
-        alphas[name] = float(len(A)) if one.alpha is None else one.alpha
-        tensors[f"{PREFIX}{name}.lora_A.weight"], tensors[f"{PREFIX}{name}.lora_B.weight"] = A, B
-    if not ranks:
-        raise ValueError(f"{where}: an adapter must have factors, got none")
-    peft = {"peft_type": "LORA", "target_modules": full_names(ranks), "init_lora_weights": True, "inference_mode": True}
-    return Foreign(form, peft | fields | {"base_model_name_or_path": base} | rank_fields(ranks, alphas), tensors)
-
-
-def _load(file: Path) -> dict[str, Tensor]:
-    try:
-        tensors: dict[str, Tensor] = load_file(file)
-    except SafetensorError as error:
-        raise ValueError(f"{file}: must be a complete safetensors file ({first_line(error)})") from None
-    for key, value in tensors.items():
-        if not value.is_floating_point() or not torch.isfinite(value).all():
-            raise ValueError(f"{file}: {key[:80]!r} must hold finite numbers, got {value.dtype}")
-    return tensors
-
-
-def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of all weights of a model, by module, from the headers of its files."""
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    if not files:
-        raise ValueError(f"--model must be a folder with the base model's safetensors files, got {str(folder)!r}")
-    shapes = {}
-    for file in files:
-        try:
-            with safe_open(safe_file(folder, file.name), "pt") as opened:
-                for key in opened.keys():  # noqa: SIM118 - not a mapping
-                    if key.endswith(".weight"):
-                        shapes[key.removesuffix(".weight")] = tuple(opened.get_slice(key).get_shape())
-        except SafetensorError as error:
-            raise ValueError(f"{file}: must be a complete safetensors file ({first_line(error)})") from None
-    return shapes
+        check_shapes(file, model, found)
+    return as_peft(file, form, found, {}, model)

@@ -135,11 +135,11 @@ def refuse_unserved(source: Adapter, server: Server) -> None:
     elif kinds:
         problem = "an adapted convolution"
     elif source.carried:
-        problem = f"{source.carried[0]}, a module that was trained in full (modules_to_save)"
+        problem = f"{source.carried[0]}, which was trained in full beside LoRA, as a classifier's head is"
     if problem:
         raise ValueError(
-            f"{source.folder}: {server.name} does not read {problem}; merge the adapter into its model instead: "
-            "rankopt merge ADAPTER --model BASE --out MODEL"
+            f"{source.folder}: {server.name} does not read {problem}. It reads LoRA of linear maps and embeddings; "
+            "merge the adapter into its model and serve that: rankopt merge ADAPTER --model BASE --out MODEL"
         )
 
 

@@ -80,7 +80,12 @@ def compress(
     uniform: Uniform = False,
     server: Annotated[
         str | None,
-        typer.Option("--for", metavar="SERVER", help="Write what this server reads: vllm, sglang or llama.cpp."),
+        typer.Option(
+            "--for",
+            metavar="SERVER",
+            help="Write what this server reads: vllm, sglang or llama.cpp. All read LoRA of a language model's linear "
+            "maps and embeddings, none DoRA, trained biases, convolutions, or a classifier's head.",
+        ),
     ] = None,
     calibrate: Annotated[
         Path | None, typer.Option(help="Weight the norm by the inputs of these texts (.txt, one per line, or .jsonl).")
@@ -180,21 +185,24 @@ def convert(
     ],
     out: Out,
     model: Annotated[
-        str | None, typer.Option(help="Base model's folder: gives names to kohya's files and heads to torchtune's.")
+        str | None, typer.Option(help="Base model's folder: for files of kohya's scripts, torchtune and Megatron.")
     ] = None,
     component: Annotated[
         str | None, typer.Option(metavar="PART", help="Part of a diffusion model, such as unet, if there are several.")
     ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(min=1e-6, metavar="A", help="alpha of a Megatron LoRA, which its files do not hold.")
+    ] = None,
 ) -> None:
     """Convert an adapter to plain LoRA in safetensors.
 
-    From AdaLoRA, rsLoRA, a pickled .bin, wrong tensor names, or the layouts of MLX, torchtune, kohya's scripts and
-    diffusers.
+    From AdaLoRA, rsLoRA, a pickled .bin, wrong tensor names, or the layouts of MLX, torchtune, Megatron-Bridge and
+    NeMo, kohya's scripts and diffusers.
     """
     absent_path(out)
     from rankopt.adapters.convert import convert
 
-    print("\n".join(convert(adapter, out, model=model, component=component).lines()))
+    print("\n".join(convert(adapter, out, model=model, component=component, alpha=alpha).lines()))
 
 
 def extract(

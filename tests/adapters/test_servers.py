@@ -89,7 +89,7 @@ def test_double_precision_is_stored_in_single(adapter_of: Callable[..., Path], t
 
 @pytest.mark.parametrize(
     ("case", "part"),
-    [("DoRA", "DoRA"), ("lora_bias", "a trained bias"), ("modules_to_save", "a module that was trained in full")],
+    [("DoRA", "DoRA"), ("lora_bias", "a trained bias"), ("modules_to_save", "which was trained in full beside LoRA")],
 )
 def test_refused(case: str, part: str, adapter_of: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"vllm does not read .*{part}.*rankopt merge"):
