@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rankopt.adapters.module import Module
 from rankopt.analysis.knapsack import TableTooLargeError, knapsack
 from rankopt.analysis.knapsack_core import best_at, cheapest
+from rankopt.core.errors import violations
 from rankopt.core.pattern import RankPattern
 
 Floats = NDArray[np.float64]
@@ -59,6 +60,21 @@ class Target(BaseModel):
         if self.budget is not None:
             return min(self.budget, full)
         return full if self.ratio is None else int(self.ratio * full + 1e-9)
+
+
+def target_of(uniform: bool, **amounts: float | None) -> Target:
+    """A target from the arguments of a function.
+
+    Args:
+        uniform: see `Target`.
+        amounts: of which exactly one is given.
+    Raises:
+        ValueError: none or several are given, or one is out of its limits; one line.
+    """
+    try:
+        return Target.model_validate({"uniform": uniform, **amounts})
+    except ValidationError as error:
+        raise ValueError("; ".join(map(str, violations(error, Target)))) from None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rankopt.adapters.adapter import Adapter, read_adapter
-from rankopt.adapters.choose import RankChoice, Target, choose
+from rankopt.adapters.choose import RankChoice, choose, target_of
 from rankopt.adapters.module import Factors
 from rankopt.adapters.servers import Server, check_as_read, refuse_unserved, served_dtype, server_of
 from rankopt.adapters.truncate import distance, padded, truncate, truncate_weighted
@@ -120,10 +120,17 @@ def compress(
     Raises:
         ValueError: wrong arguments, an adapter that cannot be compressed, or one that the server cannot read.
         OSError: the result cannot be written.
+    Example:
+        >>> import rankopt
+        >>> rankopt.compress("adapter", "small", ratio=0.5, rank=2)
+        Traceback (most recent call last):
+        ValueError: give exactly one of budget, ratio, energy, rank, got ratio and rank
+
+    Source: Eckart and Young 1936 for every module; the knapsack over modules is exact because the gains fall.
     """
     rules = None if server is None else server_of(server)
     uniform = uniform or (rules is not None and not rules.mixed)
-    target = Target(budget=budget, ratio=ratio, energy=energy, rank=rank, uniform=uniform)
+    target = target_of(uniform, budget=budget, ratio=ratio, energy=energy, rank=rank)
     source = read_adapter(adapter)
     refuse_base_changes(source)
     if rules:

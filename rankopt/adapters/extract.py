@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from rankopt.adapters.adapter import Adapter
-from rankopt.adapters.choose import Target, choose
+from rankopt.adapters.choose import choose, target_of
 from rankopt.adapters.config import LARGEST, AdapterConfig
 from rankopt.adapters.module import DTYPES, LARGEST_RANK, Factors, Module
 from rankopt.adapters.source import HUB_ID, safe_file
@@ -82,7 +82,7 @@ def extract(base: str | Path, tuned: str | Path, out: str | Path, *, uniform: bo
     Source: mergekit's extract_lora does the same at one rank.
     """
     absent_path(Path(out))
-    target = Target(uniform=uniform, **amount)
+    target = target_of(uniform, **amount)
     old, new = _read(base), _read(tuned)
     net = _skeleton(new)
     prefix = str(net.base_model_prefix)

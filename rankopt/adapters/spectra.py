@@ -145,6 +145,8 @@ def spectrum(adapter: str | Path | Adapter) -> Spectrum:
 
     Args:
         adapter: a folder, a hub id (`user/repository`), or an adapter that was already read.
+    Returns:
+        Per module: S `(r,)` in descending order, in the scale of the update; the same for the whole adapter.
     Raises:
         ValueError: the adapter is missing, corrupt or unsupported.
         OSError: the hub cannot be reached.

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from rankopt.allocators.base import Allocator
 from rankopt.core.pattern import RankPattern
 from rankopt.lowrank.export import export_peft
-from rankopt.lowrank.layers import Layers, pattern_of
+from rankopt.lowrank.layers import Layers, pattern_of, shapes_of
 from rankopt.training.foreign_model import hide_frozen_weights, task_type_of
 from rankopt.training.own_trainer import OwnTrainerCallback
 from rankopt.training.own_training import Batch, Loss, OwnTraining
@@ -39,12 +39,25 @@ class AdaptedModel:
     Attributes:
         model: the model that was adapted, changed in place.
         training: its training.
+    Example:
+        >>> import rankopt
+        >>> from torch import nn
+        >>> rankopt.adapt(nn.Sequential(nn.Linear(4, 3)), "uniform", mean_rank=2, steps=10)
+        AdaptedModel(Sequential, Uniform, 1 layers, mean rank 2, 14 parameters)
     """
 
     def __init__(self, training: OwnTraining) -> None:
         self.model, self.training = training.net, training
         self._penalized = False
         self._hidden_before = hide_frozen_weights(self.model)
+
+    def __repr__(self) -> str:
+        allocator, pattern = type(self.training.hooks.allocator).__name__, self.pattern
+        return (
+            f"AdaptedModel({type(self.model).__name__}, {allocator}, {len(self.layers)} layers, "
+            f"mean rank {pattern.mean:.4g}, {pattern.parameters(shapes_of(self.layers)):,} parameters"
+            f"{', finished' if self.training.finished else ''})"
+        )
 
     @property
     def layers(self) -> Layers:

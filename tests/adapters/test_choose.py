@@ -67,7 +67,7 @@ def test_without_the_full_table(adapter_of: Callable[..., Path], monkeypatch: py
         ({"budget": 5, "energy": 0.5}, "got budget and energy"),
         ({"budget": 31}, "must be at least 32 parameters, the cost of one component, got 31"),
         ({"budget": 100, "uniform": True}, "the cost of rank 1 everywhere"),
-        ({"energy": 1.5}, "less than or equal to 1"),
+        ({"energy": 1.5}, "must be at most 1, got 1.5"),
     ],
 )
 def test_impossible_sizes(

@@ -192,8 +192,14 @@ def test_ending_early(tmp_path: Path) -> None:
 def test_uniform_needs_no_hooks(tmp_path: Path) -> None:
     """An allocator that only starts is plain LoRA: it can be trained without any of this."""
     adapted = adapt(encoder(), "uniform", mean_rank=2)
+    start = repr(adapted)
+    assert start.startswith("AdaptedModel(BertForSequenceClassification, Uniform, ")
+    cost = sum(2 * layer.shape.cost for layer in adapted.layers.values())
+    assert f"{len(adapted.layers)} layers, mean rank 2, {cost:,} parameters" in start
+    assert not start.endswith(", finished)")
     train(adapted, classified(), tmp_path, callbacks=[])
     assert set(adapted.save(tmp_path / "adapter").values()) == {2}
+    assert repr(adapted).endswith(", finished)")
 
 
 def test_a_merged_model_is_saved_whole(tmp_path: Path) -> None:

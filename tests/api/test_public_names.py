@@ -53,6 +53,12 @@ SIGNATURES = {
         " max_length: 'int | None' = None, revision: 'str | None' = None, batch_size: 'int' = 32, precision: 'str' = "
         "'fp32', resamples: 'int' = 1000, seed: 'int' = 0) -> 'pd.DataFrame'"
     ),
+    "compress": (
+        "(adapter: 'str | Path | Adapter', out: 'str | Path', *, budget: 'int | None' = None, ratio: 'float | None' = "
+        "None, energy: 'float | None' = None, rank: 'int | None' = None, uniform: 'bool' = False, moments: "
+        "'Mapping[str, Tensor] | None' = None, server: 'str | None' = None) -> 'Compression'"
+    ),
+    "spectrum": "(adapter: 'str | Path | Adapter') -> 'Spectrum'",
     "Study.load": (
         "(study: 'str | Path', *, overrides: 'Iterable[str]' = (), directory: 'str | Path' = 'runs', "
         "storage: 'str | None' = None) -> 'Study'"
@@ -63,9 +69,23 @@ SIGNATURES = {
     ),
     "Study.results": "(self) -> 'pd.DataFrame'",
     "Study.best": "(self, budget: 'int | None' = None) -> 'pd.DataFrame'",
+    "Study.stored": "(self) -> 'StudyResults'",
     "Study.report": "(self, folder: 'str | Path | None' = None, *, latex: 'bool' = False) -> 'Path'",
 }
 PROPERTIES = ("head", "layers", "pattern", "ranks_over_time", "steps")
+
+
+EXAMPLES = (
+    "AdaptedModel",
+    "Study",
+    "adapt",
+    "compare",
+    "compress",
+    "compress_within",
+    "evaluate",
+    "spectrum",
+    "suggest",
+)
 
 
 def find(name: str) -> Any:
@@ -92,6 +112,28 @@ def test_properties(name: str) -> None:
     found = inspect.getattr_static(rankopt.AdaptedModel, name)
     assert isinstance(found, property)
     assert found.__doc__
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_documented(name: str) -> None:
+    """Each has an example, and a function says what it returns and what it raises."""
+    text = inspect.getdoc(find(name)) or ""
+    assert ">>>" in text
+    if inspect.isfunction(find(name)):
+        assert "Returns:" in text
+        assert "Raises:" in text
+
+
+def test_nothing_public_is_missing() -> None:
+    """Every function of `__all__`, and every public method of its classes, has its signature above."""
+    known = {*SIGNATURES, *(f"AdaptedModel.{name}" for name in PROPERTIES)}
+    assert set(EXAMPLES) == set(rankopt.__all__) - {"__version__"}
+    for name in EXAMPLES:
+        found = find(name)
+        names = (
+            [f"{name}.{part}" for part in vars(found) if not part.startswith("_")] if inspect.isclass(found) else [name]
+        )
+        assert set(names) <= known
 
 
 def test_every_public_name_exists() -> None:
