@@ -14,10 +14,9 @@ from rankopt.adapters.adapter import Adapter, read_adapter
 from rankopt.adapters.compress import Compression, compress
 from rankopt.adapters.servers import server_of
 from rankopt.analysis.resamples import interval
-from rankopt.api.material import Material, head_of_adapter, read_material
+from rankopt.api.material import Material, read_material, scored_task
 from rankopt.core.folders import absent_path
 from rankopt.core.task_spec import TaskSpec
-from rankopt.tasks.described import described
 from rankopt.tasks.splits import cut
 
 STEP = 1.05
@@ -119,9 +118,7 @@ def compress_within(
         raise ValueError(f"within must be at least 0, got {within:g}")
     absent_path(Path(out))
     source = read_adapter(adapter)
-    if not isinstance(task, TaskSpec):
-        head = head_of_adapter(source.folder, model)
-        task = described(task, report=task, text=text, label=label, head=head, data_dir=data_dir, max_length=max_length)
+    task = scored_task(task, source.folder, model, text=text, label=label, data_dir=data_dir, max_length=max_length)
     uniform = uniform or (server is not None and not server_of(server).mixed)
     options |= {"uniform": uniform, "server": server}
     scored = _Scored(read_material(model, task, batch_size=batch_size, precision=precision), within, resamples, seed)

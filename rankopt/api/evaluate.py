@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from rankopt.analysis.resamples import interval
-from rankopt.api.material import head_of_adapter, read_material
+from rankopt.api.material import read_material, scored_task
 from rankopt.core.task_spec import TaskSpec
-from rankopt.tasks.described import described
 
 
 def evaluate(
@@ -45,7 +45,8 @@ def evaluate(
     Returns:
         One row per material, adapter and split: `retained`, `task`, `adapter`, `split`, `metric`, `examples`, `score`
         with `low` and `high`; `difference`, `difference_low` and `difference_high` to the first row of the material,
-        empty in that row; all metrics. `attrs["notes"]` has remarks about the data.
+        empty in that row; `baseline`, the score of `baseline_name`: predicting the most frequent class or the mean,
+        empty for language models; all metrics. `attrs["notes"]` has remarks about the data.
     Raises:
         ValueError: one line when the model, an adapter or the data cannot be read, or there are no weights for the head
             of a task.
@@ -59,13 +60,9 @@ def evaluate(
     """
     if not adapters:
         raise ValueError("evaluate needs at least one adapter")
-
-    def spec_of(given: TaskSpec | str | Path, **columns: Any) -> TaskSpec:
-        if isinstance(given, TaskSpec):
-            return given
-        head = head_of_adapter(adapters[0], model, revision)
-        return described(given, report=given, head=head, data_dir=data_dir, max_length=max_length, **columns)
-
+    spec_of = partial(
+        scored_task, adapter=adapters[0], model=model, revision=revision, data_dir=data_dir, max_length=max_length
+    )
     materials: list[tuple[TaskSpec, Sequence[str | Path | None]]] = [(spec_of(task, text=text, label=label), adapters)]
     if retain is not None:
         materials.append((spec_of(retain), [None, *adapters]))
@@ -85,6 +82,8 @@ def evaluate(
                 row |= {"adapter": str(adapter) if adapter else f"{model} (no adapter)"}
                 row |= {"metric": material.metric, "examples": len(material.splits[split])}
                 row |= {"score": score, "low": low, "high": high}
+                if fixed := material.task.problem.constant(material.splits[split].labels):
+                    row |= {"baseline": material.scores(split, fixed[1])[material.metric], "baseline_name": fixed[0]}
                 if split in first:
                     reference, resampled = first[split]
                     low, high = interval(drawn - resampled)
@@ -92,7 +91,7 @@ def evaluate(
                 first.setdefault(split, (score, drawn))
                 rows.append(row | {f"all:{metric}": value for metric, value in scores.items()})
     frame = pd.DataFrame(rows)
-    for column in ("difference", "difference_low", "difference_high"):
+    for column in ("difference", "difference_low", "difference_high", "baseline"):
         frame[column] = frame[column] if column in frame else float("nan")
     frame.attrs["notes"] = notes
     return frame

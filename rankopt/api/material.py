@@ -23,7 +23,7 @@ from rankopt.core.errors import first_line
 from rankopt.core.task_spec import TaskSpec
 from rankopt.core.trial_spec import ModelSpec
 from rankopt.tasks import Task, task_of
-from rankopt.tasks.described import Head
+from rankopt.tasks.described import Head, described
 from rankopt.tasks.encode import Encoded
 from rankopt.tasks.encoded_cache import encode_once
 from rankopt.tasks.labels import columns_of
@@ -143,6 +143,25 @@ def read_material(
         for name in task.reports
     }
     return Material(base, task, splits, batch_size, precision)
+
+
+def scored_task(
+    given: TaskSpec | str | Path, adapter: str | Path, model: str, revision: str | None = None, **columns: Any
+) -> TaskSpec:
+    """The task on which an adapter is scored.
+
+    Args:
+        given: a whole description; or a registered task or a file of examples, which `described` looks at.
+        adapter: whose outputs the labels of a file must suit.
+        model: its base model.
+        revision: of the model on the hub.
+        columns: further arguments of `described`.
+    Raises:
+        ValueError: the adapter or the data cannot be read, or do not suit each other; one line.
+    """
+    if isinstance(given, TaskSpec):
+        return given
+    return described(given, report=given, head=head_of_adapter(adapter, model, revision), **columns)
 
 
 def head_of_adapter(adapter: str | Path, model: str, revision: str | None = None) -> Head:

@@ -69,4 +69,14 @@ def evaluate(
                 cells["its interval"] = ends if known else ""
             rows.append(cells)
         title = f"retained {name}" if retained else name
+        rows += [dict.fromkeys(rows[0], "") | row for row in baseline_rows(part)]
         printing.table(rows, f"{title}: {part['examples'].iloc[0]:,} examples, 95 % intervals over examples")
+
+
+def baseline_rows(part: Any) -> printing.Rows:
+    """One row per split for the prediction that needs no model: the most frequent class, or the mean."""
+    known = part[part["baseline"].notna()].drop_duplicates("split")
+    return [
+        {"adapter": f"({row['baseline_name']})", "split": row["split"], row["metric"]: f"{row['baseline']:.4f}"}
+        for row in known.to_dict("records")
+    ]

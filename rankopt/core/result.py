@@ -158,6 +158,20 @@ class Retained(Record):
         return next(iter(self.after))
 
 
+class Baseline(Record):
+    """Scores of the best prediction that is the same for every example.
+
+    Attributes:
+        name: in a sentence, for example "predicting the most frequent class".
+        search: scores on the search split.
+        report: scores on each report split.
+    """
+
+    name: str
+    search: Scores
+    report: dict[str, Scores]
+
+
 class TrialResult(Record):
     """Everything that the storage keeps about a trial.
 
@@ -172,6 +186,7 @@ class TrialResult(Record):
         ranks: active ranks over time, whenever they changed (about 100 events at most).
         losses: training loss over time (about 100 events at most).
         looks: kept parameters and search score of every pattern that was evaluated to choose the final ones, in order.
+        baseline: scores without a model, where a class or a number is predicted; None in results of earlier versions.
         retained: scores on other material, where the trial has any.
         measured: an allocator's measurements before it chose patterns: measurement -> layer -> value.
         notes: remarks for readers of a report, such as a capped initial rank.
@@ -191,6 +206,7 @@ class TrialResult(Record):
     parameters: Parameters | None = None
     cost: Cost | None = None
     looks: tuple[tuple[int, float], ...] = ()
+    baseline: Baseline | None = None
     retained: Retained | None = None
     measured: dict[str, dict[str, float]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rankopt.core.pattern import RankPattern
 from rankopt.core.progress import Observer, Progress
-from rankopt.core.result import Cost, Parameters, Point, Retained, TrialResult
+from rankopt.core.result import Baseline, Cost, Parameters, Point, Retained, TrialResult
 from rankopt.lowrank.layers import apply_pattern, shapes_of
 from rankopt.tasks.problems.base import Answers
 from rankopt.training.checkpoint import load_network
@@ -88,6 +88,7 @@ def score(
         ranks=trained.ranks,
         losses=trained.losses,
         looks=tuple(looks.seen),
+        baseline=_baseline(prepared),
         retained=_retained(prepared, check),
         measured=trained.state.get("measured", {}),
         notes=(*prepared.adapted.notes, *prepared.data.notes, *trained.state.get("notes", ())),
@@ -131,6 +132,19 @@ def _retained(prepared: Prepared, check: Callable[[], None]) -> Retained | None:
     other, rows = load_retained(spec.retain, spec.task, adapted.tokenizer)
     after = scores_on_retained(spec, adapted, check)
     return Retained(task=other.name, examples=len(rows), minimised=other.minimised, before=prepared.before, after=after)
+
+
+def _baseline(prepared: Prepared) -> Baseline | None:
+    """The scores of a constant prediction on every held-out split."""
+    task, found = prepared.task, {}
+    name = ""
+    for split, data in prepared.data.held_out.items():
+        fixed = task.problem.constant(data.labels)
+        if fixed is None:
+            return None
+        name, answers = fixed
+        found[split] = task.scores(answers, data.labels)
+    return Baseline(name=name, search=found.pop("search"), report=found)
 
 
 def _plain(labels: NDArray[Any]) -> NDArray[Any]:

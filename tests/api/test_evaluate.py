@@ -34,6 +34,7 @@ def test_the_trials_own_scores(trials: dict[str, Any], tiny_model: Path, tiny_gl
         assert row.score == pytest.approx(result.score("report"))
         assert row.low <= row.score <= row.high
         assert (row.examples, row.metric, row.split) == (24, "accuracy", "validation")
+        assert (row.baseline, row.baseline_name) == (0.5, "predicting the most frequent class")
     assert np.isnan(frame["difference"][0])
     assert frame["difference"][1] == pytest.approx(frame["score"][1] - frame["score"][0])
     assert frame["difference_low"][1] <= frame["difference"][1] <= frame["difference_high"][1]

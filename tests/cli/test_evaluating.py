@@ -29,6 +29,7 @@ def test_evaluate(adapter: Path, here: Rankopt, tiny_model: Path, tiny_glue: Pat
     assert done.returncode == 0, done.stderr
     assert "sst2: 24 examples, 95 % intervals over examples" in done.stdout
     assert "+0.0000" in done.stdout
+    assert "(predicting the most frequent class)" in " ".join(done.stdout.split())
     rows = json.loads(here(*words, "--json", cwd=tmp_path).stdout)
     assert rows[0]["difference"] is None
     assert (rows[1]["difference"], rows[1]["score"]) == (0.0, rows[0]["score"])

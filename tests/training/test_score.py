@@ -128,3 +128,13 @@ def test_cost_counts_the_tokens_that_went_through(tiny_spec: Spec, tmp_path: Pat
     result = run_trial(tiny_spec(training={"epochs": 2.0, "batch_size": 12, "accumulation": 3}), tmp_path)
     assert result.cost is not None
     assert [result.cost.tokens, result.cost.padded_tokens] == seen
+
+
+def test_the_baseline_of_a_result(tiny_spec: Spec, tmp_path: Path) -> None:
+    """The scores of the most frequent class on both splits, which are balanced here."""
+    result = run_trial(tiny_spec(training__steps=1), tmp_path)
+    assert result.baseline is not None
+    assert result.baseline.name == "predicting the most frequent class"
+    assert result.baseline.search["accuracy"] == 0.5
+    assert result.baseline.report["validation"]["accuracy"] == 0.5
+    assert result.baseline.report["validation"].keys() == result.own.report["validation"].keys()

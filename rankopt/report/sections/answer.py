@@ -6,6 +6,7 @@ from typing import Any
 
 from rankopt.analysis.frame import CONTROL
 from rankopt.report.base import Block, Section, Table
+from rankopt.report.baseline import none_above, some_below
 from rankopt.report.conclusion import Sentence, conclusion, remarks
 from rankopt.report.evidence import Evidence, at
 from rankopt.report.formatting import joined, plural, spans, with_error
@@ -27,6 +28,7 @@ class Answer(Section):
         warnings = _warnings(evidence)
         if not evidence.settings:
             return Block("Answer", warnings=warnings)
+        warnings = (*warnings, *some_below(evidence))
         text = tuple(sentence.text for sentence in answer(evidence))
         if not _compared(evidence):
             return Block("Answer", text=(_scores(evidence),), bullets=text, warnings=warnings)
@@ -35,10 +37,12 @@ class Answer(Section):
 
 
 def answer(evidence: Evidence) -> tuple[Sentence, ...]:
-    """The conclusion of a comparison, what a search found, or the best of every task and budget."""
+    """Whether the models learned; then a comparison's conclusion, a search's best, or the best of every budget."""
     if not evidence.study.listed:
-        return tuple(_found(evidence, setting) for setting in evidence.settings)
-    return conclusion(evidence) if _compared(evidence) else _sentences(evidence)
+        found = tuple(_found(evidence, setting) for setting in evidence.settings)
+    else:
+        found = conclusion(evidence) if _compared(evidence) else _sentences(evidence)
+    return (*none_above(evidence), *found)
 
 
 def _compared(evidence: Evidence) -> bool:

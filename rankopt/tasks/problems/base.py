@@ -127,6 +127,17 @@ class Problem(ABC):
         """What is kept of a batch's outputs for scores and later statistics: field -> one row per example."""
         return {"logits": logits}
 
+    def constant(self, labels: NDArray[Any]) -> tuple[str, Answers] | None:
+        """The best prediction that needs no model, the same for every example: its name in a sentence, and its answers.
+
+        It is read from the scored examples themselves, so that no other constant scores better on them (accuracy,
+        squared error). None where a constant cannot be predicted.
+
+        Args:
+            labels: of the scored examples.
+        """
+        return None
+
     def generates(self, metrics: Sequence[str]) -> bool:
         """Whether one of these metrics is measured on generated text."""
         return False

@@ -91,6 +91,11 @@ class Classification(Problem):
     def scores(self, metrics: Sequence[str], answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
         return computed(metrics, {"decisions": self.decide(answers), "logits": answers["logits"]}, labels)
 
+    def constant(self, labels: NDArray[Any]) -> tuple[str, Answers]:
+        logits = np.zeros((len(labels), self.outputs))
+        logits[:, np.bincount(labels).argmax()] = 1.0
+        return "predicting the most frequent class", {"logits": logits}
+
     def decide(self, answers: Answers) -> NDArray[np.int64]:
         """The predicted class of every example, `(n,)`."""
         classes: NDArray[np.int64] = finite(answers["logits"], (None, self.outputs)).argmax(axis=1)

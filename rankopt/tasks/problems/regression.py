@@ -70,6 +70,9 @@ class Regression(Problem):
     def scores(self, metrics: Sequence[str], answers: Answers, labels: NDArray[Any]) -> dict[str, float]:
         return computed(metrics, {"decisions": self.decide(answers)}, labels)
 
+    def constant(self, labels: NDArray[Any]) -> tuple[str, Answers]:
+        return "predicting the mean", {"logits": np.full((len(labels), 1), labels.mean(dtype=np.float64))}
+
     def decide(self, answers: Answers) -> NDArray[np.float64]:
         """The predicted number of every example, `(n,)`."""
         return finite(answers["logits"], (None, 1))[:, 0]

@@ -88,3 +88,11 @@ def test_balanced_weights_need_every_class() -> None:
 
 def test_listed() -> None:
     assert listed(["a", "b"]) == "a, b"
+
+
+def test_the_most_frequent_class() -> None:
+    problem = Classification(("no", "maybe", "yes"))
+    labels = np.array([2, 0, 2, 1])
+    name, answers = problem.constant(labels)
+    assert name == "predicting the most frequent class"
+    assert problem.scores(["accuracy"], answers, labels) == {"accuracy": 0.5}

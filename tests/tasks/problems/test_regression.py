@@ -54,3 +54,11 @@ def test_constant_labels_are_refused() -> None:
     assert Regression.of(spec, [1, 2], where) == Regression()
     with pytest.raises(ValueError, match="must hold different numbers, got '1' in every row"):
         Regression.of(spec, ["1", "1"], where)
+
+
+def test_the_mean() -> None:
+    labels = np.array([1.0, 2.0, 6.0], np.float32)
+    name, answers = Regression().constant(labels)
+    assert name == "predicting the mean"
+    scores = Regression().scores(["mse", "pearson"], answers, labels)
+    assert scores == {"mse": pytest.approx(np.var([1, 2, 6])), "pearson": 0}
