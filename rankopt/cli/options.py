@@ -21,7 +21,9 @@ Study = Annotated[
 Sets = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="PATH=VALUE", help="Override a field of the study, for example training.epochs=3; repeatable."
+        "--set",
+        metavar="PATH=VALUE",
+        help="Override a field, for example training.epochs=3, or a dimension: space.seed=[0,1]; repeatable.",
     ),
 ]
 Runs = Annotated[Path, typer.Option("--dir", metavar="FOLDER", help="Folder that contains the studies' folders.")]

@@ -29,6 +29,7 @@ from rankopt.cli.options import (
     artifact_location,
     study_file,
 )
+from rankopt.core.path import fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,11 +146,12 @@ def worker(
 
 
 def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
-    """Check a study file: structure, names and options. Reads no data and no model."""
+    """Check a study file: structure, names, options, and whether local data files exist. Reads no data and no model."""
     file = study_file(study, sets, directory)
-    from rankopt.study.plan import validated_trials
+    from rankopt.study.plan import refuse_missing_files, validated_trials
 
     trials = validated_trials(file)
+    refuse_missing_files(file, trials)
     count = file.study.search.options["trials"] if file.sampled else len(trials)
     trials_each = f"{count:,} trial{'' if count == 1 else 's'}{_trainings_each(file)}"
     print(f"{file.document.path}: valid, {trials_each}{_followups(file)}")
@@ -177,7 +179,11 @@ def plan(
     rows = [
         {
             "key": trial.spec.key,
-            **{path: printing.short(value) for path, value in trial.assignment.items()},
+            **{
+                path: printing.short(value)
+                for dimension, values in trial.assignment.items()
+                for path, value in fields_of(dimension, values)
+            },
             "steps": trial.steps,
             "tokens": trial.tokens,
             "parameters": trial.parameters,

@@ -1,8 +1,9 @@
-"""Validate the trials of a study: names, options, and that its search suits its space. Reads no data and no model."""
+"""Validate the trials of a study: names, options, its search, whether its files exist. Reads no data and no model."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -20,6 +21,7 @@ from rankopt.search.base import Search
 from rankopt.search.pruners import PRUNERS, build_pruner
 from rankopt.tasks import TASKS
 from rankopt.tasks.metrics import metrics_of
+from rankopt.tasks.sources import files_of
 
 NOT_FIXED = (
     "must fix its rank pattern before training, because search.pruner stops trials early; {!r} changes it during "
@@ -74,6 +76,27 @@ def validated_trials(file: StudyFile) -> list[tuple[Assignment, TrialSpec]]:
     if lines:
         raise InvalidSpecError(lines)
     return trials
+
+
+def refuse_missing_files(file: StudyFile, trials: Iterable[tuple[Assignment, TrialSpec]]) -> None:
+    """Look whether the local data files of trials exist; nothing is read.
+
+    Raises:
+        InvalidSpecError: one line per file that does not, with its line in the study file and the nearest name.
+    """
+    lines = dict[str, None]()
+    for assignment, spec in trials:
+        folder = spec.task.data_dir
+        if folder is not None and not Path(folder).is_dir():
+            problem = Violation(("task", "data_dir"), f"must be a folder, got {shown(folder)}, which does not exist")
+            lines[file.line(problem, assignment)] = None
+        for split, path in spec.task.files.items():
+            try:
+                files_of(path)
+            except ValueError as error:
+                lines[file.line(Violation(("task", "data", split), f"cannot be used: {error}"), assignment)] = None
+    if lines:
+        raise InvalidSpecError(list(lines))
 
 
 def _super_network_problems(file: StudyFile, search: Search, assignment: Assignment, spec: TrialSpec) -> Iterator[str]:

@@ -82,6 +82,12 @@ def guess(rows: Rows, text: Sequence[str] = (), label: str | None = None) -> Gue
     texts = tuple(text) or _texts(rows, words, label)
     values = [value for value in rows.columns[label] if value not in (None, "")]
     classes = len({str(value) for value in values})
+    if classes < 2:
+        same = f"{shown(values[0])} in every row" if values else "no value"
+        raise ValueError(
+            f"the label {label} of {rows.source} must have at least two different values, got {same}: add rows of the "
+            "other classes, or name another column with --label"
+        )
     numbers = [_number(value) for value in values]
     whole = all(number is not None and number.is_integer() for number in numbers)
     quantity = all(number is not None for number in numbers) and (classes > CLASSES if whole else classes > 2)
@@ -103,10 +109,12 @@ def _label(rows: Rows, words: dict[str, list[int]], text: Sequence[str]) -> str:
         for name, values in rows.columns.items()
         if name not in text and not any(isinstance(value, list | dict) for value in values)
     }
-    lower = {name.lower(): name for name, count in counts.items() if count > 1}
+    lower = {name.lower(): name for name, count in counts.items() if count}
     if named := next((lower[usual] for usual in LABELS if usual in lower), None):
         return named
     some = {name: count for name, count in counts.items() if 1 < count <= max(2, len(rows) // 2)}
+    if not some and (single := next((name for name, count in counts.items() if count == 1), None)):
+        return single  # refused with the value that all rows have
     if not some:
         raise ValueError(
             f"no column of {rows.source} looks like a label (few different values), got {', '.join(rows.columns)}: "

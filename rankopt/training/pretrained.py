@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from rankopt.tasks.problems.base import Problem
 from rankopt.training.base_weights import count_weights, loading_options, prepare_quantized, tolerance
 from rankopt.training.device import autocast
 from rankopt.training.first_token import keep_first_token
+from rankopt.training.hub import read_cache_if_unreachable
 from rankopt.training.language_model import prepare_language_model
 from rankopt.training.padding import padding_side
 
@@ -79,7 +81,11 @@ def load_pretrained(spec: ModelSpec, problem: Problem, device: str = "cpu") -> P
 
 def model_source(name: str) -> str:
     """The folder or hub name that a model's weights come from. An embedded model is trained on first use."""
-    return str(EMBEDDED[name](None)) if name in EMBEDDED else name
+    if name in EMBEDDED:
+        return str(EMBEDDED[name](None))
+    if not Path(name).exists():
+        read_cache_if_unreachable()
+    return name
 
 
 @lru_cache(maxsize=2)  # one object per process, which is the key of the cached data

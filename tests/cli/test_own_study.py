@@ -44,6 +44,8 @@ def test_three_commands_lead_to_a_report(here: Rankopt, files: Path, tiny_model:
     jsonschema.validate(Document(files / "opinions.yaml").data, schema, jsonschema.Draft202012Validator)
     planned = json.loads(here("plan", "opinions.yaml", "--json", cwd=files).stdout)
     assert len(planned["trials"]) == 8
+    first = planned["trials"][0]
+    assert (first["allocator"], first["training.lr"], first["budget.mean_rank"]) == ("uniform", 5e-4, 1)
     quick = ("--set", "training.steps=2", "--set", "seed=0", "--set", "budget.mean_rank=1")
     done = here("run", "opinions.yaml", *quick, "--wandb", "disabled", cwd=files)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -106,3 +108,24 @@ def test_a_wrong_row_is_one_line_with_the_place_in_the_study(here: Rankopt, file
         f"rankopt: s.yaml:12: base.task.label must be a class of the training rows (bad, good), got 'god' in row 2 of "
         f"{place}\n"
     )
+
+
+def test_validate_looks_for_the_files(here: Rankopt, files: Path, tiny_model: Path) -> None:
+    """One line per missing file, with its line in the study and the nearest name; nothing is read."""
+    assert here("init", "opinions", "--data", "train.csv", "--model", tiny_model, cwd=files).returncode == 0
+    assert here("validate", "opinions.yaml", cwd=files).returncode == 0
+    done = here("validate", "opinions.yaml", "--set", "task.data.train=tran.csv", cwd=files)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(f"data file {files / 'tran.csv'} does not exist; did you mean {files / 'train.csv'}?")
+    done = here("validate", "opinions.yaml", "--set", "task={name: rte, data_dir: nowhere}", cwd=files)
+    assert done.returncode == 2
+    assert "task.data_dir must be a folder, got 'nowhere', which does not exist" in done.stderr
+
+
+def test_one_class_is_refused(here: Rankopt, files: Path) -> None:
+    pd.read_csv(files / "train.csv").assign(opinion="good").to_csv(files / "one.csv", index=False)
+    done = here("init", "one", "--data", "one.csv", cwd=files)
+    assert done.returncode == 2
+    assert "rankopt: the label opinion of one.csv must have at least two different values, got 'good'" in done.stderr
+    assert not (files / "one.yaml").exists()

@@ -62,7 +62,14 @@ def test_the_length_holds_most_texts() -> None:
         ({"body": BODY, "queue": QUEUE}, {"text": ["bdy"]}, "--text must be a column of train.csv, .*mean 'body'"),
         ({"body": BODY, "title": TITLE}, {}, "no column of train.csv looks like a label .*name it with --label"),
         ({"id": ID, "queue": QUEUE}, {}, "no column of train.csv besides the label 'queue' looks like text"),
-        ({"body": BODY, "queue": ["x"] * COUNT}, {}, "looks like a label"),
+        (
+            {"body": BODY, "queue": ["x"] * COUNT},
+            {},
+            "the label queue of .* different values, got 'x' in every row",
+        ),
+        ({"body": BODY, "label": ["x"] * COUNT}, {}, "the label label of .* two different values"),
+        ({"body": BODY, "kind": ["x"] * COUNT}, {"label": "kind"}, "the label kind of .* two different values"),
+        ({"body": BODY, "kind": [""] * COUNT}, {"label": "kind"}, "two different values, got no value"),
     ],
 )
 def test_what_cannot_be_guessed_is_one_line(columns: Any, given: Any, words: str) -> None:

@@ -1,0 +1,25 @@
+"""The Hugging Face hub, where it cannot be reached."""
+
+from __future__ import annotations
+
+from functools import cache
+
+SECONDS = 10.0
+"""How long the hub may take to answer."""
+
+
+@cache
+def read_cache_if_unreachable() -> None:
+    """Read hub files from the local cache alone for the rest of the process if the hub does not answer.
+
+    Otherwise huggingface_hub repeats each of a model's many requests five times, which takes minutes.
+    """
+    import httpx
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=SECONDS)
+    except (httpx.HTTPError, OSError):
+        constants.HF_HUB_OFFLINE = True
