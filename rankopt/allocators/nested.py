@@ -135,9 +135,8 @@ class Nested(Allocator):
         self, state: State, layers: Layers, look: Callable[[RankPattern], Look]
     ) -> dict[tuple[str, float], RankPattern]:
         shapes, whole = shapes_of(layers), RankPattern(state["whole"])
-        gains = _gains(state)
         state["measured"] = {
-            kind: {name: float(curve[-1]) for name, curve in curves.items()} for kind, curves in gains.items()
+            kind: {name: float(curve[-1]) for name, curve in curves.items()} for kind, curves in _gains(state).items()
         }
         chosen: dict[tuple[str, float], RankPattern] = {}
         for level in sorted(self.levels(max(whole.values(), default=0)), reverse=True):
@@ -145,7 +144,7 @@ class Nested(Allocator):
             costs, allowed = {name: budget.cost(shapes[name]) for name in whole}, budget.amount(shapes)
             uniform = budget.uniform(shapes, max(whole.values()))
             start = {"uniform": RankPattern({name: min(rank, whole[name]) for name, rank in uniform.items()})}
-            start |= {kind: _spend(curves, costs, allowed) for kind, curves in gains.items()}
+            start |= measured_patterns(state, layers, level)
             seed = stream(state["seed"], "evolution", f"{level:g}")
             found = start | {
                 "evolved": evolve(
@@ -187,6 +186,19 @@ class Nested(Allocator):
                 slope = (layer.A.detach()[:rank] * layer.A.grad[:rank]).sum(1).square().cpu()
                 state["fisher"][name][:rank] += slope
                 state["counts"][name][:rank] += 1
+
+
+def measured_patterns(state: State, layers: Layers, level: float) -> dict[str, RankPattern]:
+    """The patterns "energy" and "sensitivity" of at most a uniform rank's cost; nothing is evaluated.
+
+    Args:
+        state: of an allocator `nested` after its training.
+        layers: the adapted layers.
+        level: the uniform rank.
+    """
+    budget, shapes = _budget(level), shapes_of(layers)
+    costs, allowed = {name: budget.cost(shapes[name]) for name in state["whole"]}, budget.amount(shapes)
+    return {kind: _spend(curves, costs, allowed) for kind, curves in _gains(state).items()}
 
 
 def _rate(seen: Look) -> tuple[float, float]:

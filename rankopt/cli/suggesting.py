@@ -26,7 +26,7 @@ def suggest(
     data_dir: DataDir = None,
     max_length: MaxLength = None,
     budget: Annotated[int | None, typer.Option(min=1, metavar="N", help="At most N adapter parameters.")] = None,
-    minutes: Annotated[float, typer.Option(metavar="M", help="Take about M minutes.")] = 10.0,
+    minutes: Annotated[float, typer.Option(metavar="M", help="Take at most about M minutes.")] = 10.0,
     max_rank: Annotated[int, typer.Option("--max-rank", min=1, metavar="R", help="Try ranks up to R.")] = 16,
     epochs: Annotated[
         float | None, typer.Option(metavar="E", help="Epochs of a full training (default: at least 3).")
@@ -35,7 +35,8 @@ def suggest(
 ) -> None:
     """Suggest a learning rate and a rank for your data, and a rank pattern where the evidence supports one.
 
-    A short sweep picks the learning rate, and one nested training gives the score of every rank.
+    Three learning rates begin one nested training, and the best one is continued. The trained network gives the
+    score of every rank. All of it takes about 1.4 times as long as one full training, or --minutes if that is less.
     """
     from rankopt.api.suggest import suggest
 
@@ -46,9 +47,10 @@ def suggest(
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
         return
-    printing.table(rate_rows(found), "learning rates after a short training")
+    printing.table(rate_rows(found), "learning rates after the first tenth of the training")
     printing.table(level_rows(found), f"{found.metric} by rank, from one nested training of {found.steps} steps")
-    for title, rows in (("more rank", found.more_rank), (f"patterns of the cost of rank {found.rank}", found.patterns)):
+    titles = ("more rank", found.more_rank), (f"patterns of the cost of rank {found.rank}", found.patterns)
+    for title, rows in titles:
         if rows:
             against = [
                 {"": one.name, "difference": f"{one.difference:+.4f}", "interval": f"{one.low:+.4f} to {one.high:+.4f}"}
@@ -57,7 +59,9 @@ def suggest(
             printing.table(against, f"{title}, against uniform rank {found.rank} on the report split")
     for note in found.notes:
         print(f"note: {note}")
-    print(f"suggestion: {found.sentence}; learning rate {found.lr:g}; {found.parameters:,} parameters")
+    print(f"suggestion: {found.sentence}")
+    if found.rank:
+        print(f"learning rate {found.lr:g}; rank {found.rank} has {found.parameters:,} parameters")
     print(f"took {found.seconds:.0f} s, the time of {found.trainings:.2g} full trainings of {found.full_steps} steps")
     for program, lines in found.lines.items():
         print(f"\n# {program}\n{lines}")
@@ -78,8 +82,8 @@ def level_rows(found: Suggestion) -> printing.Rows:
             "rank": level.rank,
             "parameters": f"{level.parameters:,}",
             "search": f"{level.search:.4f}",
-            "report": f"{level.report:.4f}",
             "interval": f"{level.low:.4f} to {level.high:.4f}",
+            "report": "" if level.report is None else f"{level.report:.4f}",
             "": "suggested" if level.rank == found.rank else "",
         }
         for level in found.levels

@@ -14,13 +14,13 @@ def test_suggest(here: Rankopt, tiny_model: Path, tiny_glue: Path, tmp_path: Pat
     import pandas as pd
 
     pd.read_parquet(tiny_glue / "sst2" / "train.parquet").to_csv(tmp_path / "train.csv", index=False)
-    words = ("suggest", "--model", tiny_model, "--data", "train.csv", "--max-rank", 2, "--epochs", 5)
-    done = here(*words, "--minutes", 0.01, cwd=tmp_path)
+    words = ("suggest", "--model", tiny_model, "--data", "train.csv", "--max-rank", 2, "--epochs", 60)
+    done = here(*words, "--minutes", 60, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "accuracy by rank, from one nested training of" in done.stdout
     assert sum(line.startswith("suggestion: ") for line in done.stdout.splitlines()) == 1
     for program in ("PEFT", "TRL", "Axolotl", "LLaMA-Factory"):
         assert f"\n# {program}\n" in done.stdout
-    assert "sweep of 3 learning rates" in done.stderr
+    assert "3 learning rates begin the training" in done.stderr
     done = here("suggest", "--model", tiny_model, "--data", "nowhere.csv", cwd=tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
