@@ -10,7 +10,7 @@ import typer
 
 from rankopt.cli import printing
 from rankopt.cli.options import RUNS, Artifacts, Json, Latex, Runs, Storage, Study, open_store
-from rankopt.cli.results_file import From, report_files
+from rankopt.cli.results_file import From, report_files, results_files
 from rankopt.core.folders import absent_path
 from rankopt.core.trial_spec import method_name
 
@@ -60,7 +60,11 @@ def report(
     ] = None,
     latex: Latex = False,
 ) -> None:
-    """Write a report: HTML, Markdown, data and figures."""
+    """Write a report: HTML, Markdown, data and figures.
+
+    Several results files end in one report: rankopt report --from a.jsonl --from b.jsonl
+    """
+    files, study = results_files(files, study)
     if files:
         report_files(files, study, directory, out, latex)
         return

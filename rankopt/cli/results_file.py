@@ -62,6 +62,7 @@ def export(
     """
     if form == "peft":
         absent_path(out)
+    files, study = results_files(files, study)
     if files:
         reading, merged, _ = merged_files(files, study, directory)
         records = merged.records
@@ -76,6 +77,13 @@ def export(
         records, reading = store_records(store, predictions=predictions), Reading()
     print(_write(records, out, form, predictions))
     finish(reading)
+
+
+def results_files(files: list[Path] | None, study: str | None) -> tuple[list[Path], str | None]:
+    """The results files and the study of a command line; a results file in the study's place is one of the files."""
+    if study is not None and study.endswith(".jsonl"):
+        return [*(files or []), Path(study)], None
+    return files or [], study
 
 
 def _write(records: list[AnyRecord], out: Path, form: str, predictions: bool) -> str:

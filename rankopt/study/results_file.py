@@ -46,8 +46,13 @@ def read_results(paths: Iterable[Path]) -> Reading:
     for path in paths:
         try:
             lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-        except (FileNotFoundError, IsADirectoryError) as error:
+        except FileNotFoundError as error:
             raise ValueError(f"a results file must be given, got {path}: {error.strerror}") from None
+        except IsADirectoryError:
+            raise ValueError(
+                f"a results file must be given, got the folder {path}: write its study's file first, with "
+                "rankopt results export STUDY --out results.jsonl"
+            ) from None
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:

@@ -65,7 +65,8 @@ def main() -> None:
                 trials[f"{rank}/{seed}"] = trial(given.model, task, rank, seed, known)
                 given.out.write_text(json.dumps(known))
                 print(rank, seed, {k: v for k, v in trials[f"{rank}/{seed}"].items() if k != "drawn"}, flush=True)
-    print(json.dumps(verdict(known), indent=2))
+    if trials:
+        print(json.dumps(verdict(known), indent=2))
 
 
 def trial(model: str, task: TaskSpec, rank: int, seed: int, known: dict[str, Any]) -> dict[str, Any]:

@@ -111,6 +111,14 @@ def test_report_needs_a_study_or_a_file(here: Rankopt, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (
         2, "rankopt: a results file must be given, got none.jsonl: No such file or directory\n"
     )  # fmt: skip
+    (tmp_path / "some.jsonl").write_text("")
+    for words in (("none.jsonl",), ("--from", "some.jsonl", "none.jsonl")):  # the second one in the study's place
+        done = here("report", *words, cwd=tmp_path)
+        assert done.stderr == "rankopt: a results file must be given, got none.jsonl: No such file or directory\n"
+    (tmp_path / "A").mkdir()
+    done = here("report", "--from", "A", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "got the folder A: write its study's file first, with rankopt results export STUDY" in done.stderr
 
 
 def test_run_keeps_a_results_file(
