@@ -125,7 +125,7 @@ def test_validate_looks_for_the_files(here: Rankopt, files: Path, tiny_model: Pa
 
 def test_one_class_is_refused(here: Rankopt, files: Path) -> None:
     pd.read_csv(files / "train.csv").assign(opinion="good").to_csv(files / "one.csv", index=False)
-    done = here("init", "one", "--data", "one.csv", cwd=files)
+    done = here("init", "one", "--data", "one.csv", "--label", "opinion", cwd=files)
     assert done.returncode == 2
     assert "rankopt: the label opinion of one.csv must have at least two different values, got 'good'" in done.stderr
     assert not (files / "one.yaml").exists()
