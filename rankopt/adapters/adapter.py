@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rankopt.adapters.config import AdapterConfig, read_config
-from rankopt.adapters.foreign import foreign_tensor
+from rankopt.adapters.foreign_hints import foreign_tensor
 from rankopt.adapters.module import Factors, Module, Stored, module_from_header
 from rankopt.adapters.source import locate, safe_file
 from rankopt.adapters.tensor_names import ATTACHED, FACTOR, repaired_names

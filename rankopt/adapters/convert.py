@@ -12,8 +12,8 @@ import torch
 
 from rankopt.adapters.adapter import Adapter, read_adapter
 from rankopt.adapters.compress import refuse_base_changes
-from rankopt.adapters.foreign import PICKLED
-from rankopt.adapters.forms import read_foreign
+from rankopt.adapters.foreign_formats import read_foreign
+from rankopt.adapters.foreign_hints import PICKLED
 from rankopt.adapters.module import Factors
 from rankopt.adapters.peft_check import readable_targets
 from rankopt.adapters.source import safe_file
@@ -44,7 +44,7 @@ def convert(
 
     A pickled `adapter_model.bin` is read with `weights_only`, so that no code in it can run; no other tool reads it. A
     plain LoRA adapter that is pickled or has repaired tensor names keeps its tensors and its config. Files of MLX,
-    torchtune, Megatron, kohya's scripts and diffusers are read by `rankopt.adapters.forms`.
+    torchtune, Megatron, kohya's scripts and diffusers are read by `rankopt.adapters.foreign_formats`.
 
     Args:
         adapter: a folder, a safetensors file of Megatron's, kohya's or diffusers', or a hub id.

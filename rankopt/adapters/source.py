@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rankopt.adapters.foreign import foreign_file
+from rankopt.adapters.foreign_hints import foreign_file
 from rankopt.lowrank.files import CONFIG, MODEL_CONFIG, WEIGHTS
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")

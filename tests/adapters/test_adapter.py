@@ -85,7 +85,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "kohya": (
         lambda f: save_file({"lora_unet_x.lora_down.weight": torch.ones(4, 4)}, f / WEIGHTS),
-        "kohya's or diffusers' format",
+        "a name of kohya's scripts or diffusers: rankopt convert reads the file that they wrote",
     ),
     "a module twice": (
         lambda f: changed(f, **{KEY.removeprefix("base_model.model."): torch.ones(4, 16)}),

@@ -11,10 +11,6 @@ from rankopt.lowrank.files import CONFIG, WEIGHTS
 PICKLED = "adapter_model.bin"
 LISTED = 5
 """Most subfolders that a message lists."""
-MLX = (
-    "MLX's format: write each lora_a transposed as lora_A.weight, each lora_b transposed as lora_B.weight, and "
-    "lora_alpha = scale * rank in PEFT's adapter_config.json"
-)
 TORCHTUNE = (
     "torchtune's format: its FullModelHFCheckpointer also writes PEFT's two files; use them, or rankopt convert with "
     "--model"
@@ -38,9 +34,9 @@ def foreign_file(folder: Path, missing: str) -> str:
 def foreign_tensor(name: str) -> str:
     """What to do about a LoRA tensor that PEFT does not have; empty if the format is not recognised."""
     if ".lora_down." in name or ".lora_up." in name:
-        return "; it is in kohya's or diffusers' format: convert it to PEFT's format first"
+        return "; it is a name of kohya's scripts or diffusers: rankopt convert reads the file that they wrote"
     if name.endswith((".lora_a", ".lora_b")):
-        return f"; it is in {MLX}"
+        return "; it is a name of MLX: rankopt convert reads the folder that mlx-lm wrote"
     if name.endswith((".lora_a.weight", ".lora_b.weight")):
         return f"; it is in {TORCHTUNE}"
     return ""

@@ -94,7 +94,7 @@ def test_updates_are_kept(write: Any, base: Path, tmp_path: Path, stock: Any) ->
 
 def test_names_of_diffusers(tmp_path: Path) -> None:
     """Old processors' names, PEFT's factor names, and scale 1 without an alpha."""
-    from rankopt.adapters.forms import read_foreign
+    from rankopt.adapters.foreign_formats import read_foreign
 
     A, B = torch.ones(2, 4), torch.ones(6, 2)
     tensors = {

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 import rankopt
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-MLX = r"; it is in MLX's format: write each lora_a transposed as lora_A\.weight"
+MLX = "; it is a name of MLX: rankopt convert reads the folder that mlx-lm wrote"
 TORCHTUNE = "; it is in torchtune's format: its FullModelHFCheckpointer also writes PEFT's two files"
 
 
@@ -35,7 +35,10 @@ FOREIGN: dict[str, tuple[Callable[[Path], None], str]] = {
     "MLX tensors": (lambda f: tensors(f, "lora_a", "lora_b"), MLX),
     "torchtune": (torchtune, TORCHTUNE),
     "torchtune tensors": (lambda f: tensors(f, "lora_a.weight", "lora_b.weight"), TORCHTUNE),
-    "kohya tensors": (lambda f: tensors(f, "lora_down.weight", "lora_up.weight"), "kohya's or diffusers' format"),
+    "kohya tensors": (
+        lambda f: tensors(f, "lora_down.weight", "lora_up.weight"),
+        "kohya's scripts or diffusers: rankopt",
+    ),
 }
 
 
