@@ -34,6 +34,8 @@ from rankopt.core.path import fields_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.console import Console
+
     from rankopt.core.study_file import StudyFile
     from rankopt.core.study_spec import StudySpec
     from rankopt.core.trial_spec import TrialSpec
@@ -67,6 +69,23 @@ def run(
     ] = None,
 ) -> None:
     """Run a study. To resume, run it again: finished trials are skipped, interrupted ones continue."""
+    outcome, spec, console = execute(
+        study, sets, workers, directory, wandb, device, storage=storage, checkpoint_steps=checkpoint_steps,
+        heartbeat=heartbeat, grace=grace, artifacts=artifact_location(artifacts), together=together,
+        retry_failed=retry_failed, results=results,
+    )  # fmt: skip
+    finish(outcome, spec, console)
+
+
+def execute(
+    study: str, sets: list[str] | None, workers: int, directory: Path, wandb: str | None, device: str,
+    *, storage: str | None = None, **options: Any,
+) -> tuple[Outcome, StudySpec, Console]:  # fmt: skip
+    """Run a study file; `options` are further fields of `RunOptions`.
+
+    Returns:
+        What became of it, the study as it was run, and the console that it was told on.
+    """
     file = study_file(study, sets, directory)
     mode = _wandb_mode(wandb)
     from rankopt.study.worker_pool import WorkerPool
@@ -79,21 +98,9 @@ def run(
     console = printing.console()
     found = _preflight(file, console, device, pool.ask)
     folder = directory / file.study.name
-    options = RunOptions(
-        url=storage or sqlite_url(folder),
-        folder=folder,
-        wandb=mode,
-        checkpoint_steps=checkpoint_steps,
-        heartbeat=heartbeat,
-        grace=grace,
-        artifacts=artifact_location(artifacts),
-        together=together,
-        retry_failed=retry_failed,
-        results=results,
-        device=found.device,
-    )
-    outcome = run_study(found.study, found.trials, options, console=console, pool=pool)
-    _finish(outcome, found.study, console)
+    job = RunOptions(storage or sqlite_url(folder), folder, mode, device=found.device, **options)
+    outcome = run_study(found.study, found.trials, job, console=console, pool=pool)
+    return outcome, found.study, console
 
 
 def worker(
@@ -142,7 +149,7 @@ def worker(
     )
     outcome = run_study(spec, None, options, console=console, pool=pool)
     # a cluster restarts a worker that exits with an error: one failed trial would restart workers forever
-    _finish(outcome, spec, console, failures_matter=False)
+    finish(outcome, spec, console, failures_matter=False)
 
 
 def validate(study: Study, sets: Sets = None, directory: Runs = RUNS) -> None:
@@ -277,8 +284,10 @@ def _wandb_mode(wandb: str | None) -> WandbMode:
     return mode
 
 
-def _finish(outcome: Outcome, study: StudySpec, console: Any, *, failures_matter: bool = True) -> None:
-    """Print the answer so far and where its page is, and exit with the run's code."""
+def finish(
+    outcome: Outcome, study: StudySpec, console: Console, *, failures_matter: bool = True, page: Path | None = None
+) -> None:
+    """Print the answer so far and where its page is or how to write it, and exit with the run's code."""
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     if not outcome.refusal and not outcome.interrupted:
         from rankopt.report import headline
@@ -288,7 +297,8 @@ def _finish(outcome: Outcome, study: StudySpec, console: Any, *, failures_matter
         if outcome.synced:
             say(f"W&B: wandb sync {outcome.synced}")
     say(printing.counts(outcome.counts))
-    say(f"Page: rankopt report {study.name} writes {Path('reports', study.name, 'index.html')}")
+    written = f"rankopt report {study.name} writes {Path('reports', study.name, 'index.html')}"
+    say(f"Page: {page or written}")
     if outcome.refusal:
         printing.fail(3, outcome.refusal)
     if outcome.interrupted:

@@ -28,4 +28,6 @@ def test_demo(tiny_study: Callable[..., Path], here: Rankopt, tmp_path: Path, mo
     done = here("demo", "--workers", 1, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].startswith("Next: rankopt init my-study")
+    pages = [line for line in done.stdout.splitlines() if "index.html" in line]
+    assert pages == [f"Page: {Path('runs', 'quickstart', 'report', 'index.html')}"]
     assert (tmp_path / "runs" / "quickstart" / "report" / "index.html").is_file()
