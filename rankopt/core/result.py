@@ -188,6 +188,8 @@ class TrialResult(Record):
         looks: kept parameters and search score of every pattern that was evaluated to choose the final ones, in order.
         baseline: scores without a model, where a class or a number is predicted; None in results of earlier versions.
         retained: scores on other material, where the trial has any.
+        spectra: singular values of every layer's trained update under the trial's own pattern, largest first; empty in
+            results stored before they were recorded.
         measured: an allocator's measurements before it chose patterns: measurement -> layer -> value.
         notes: remarks for readers of a report, such as a capped initial rank.
         environment: code revision, library versions, hashes of data and model, device, threads.
@@ -208,6 +210,7 @@ class TrialResult(Record):
     looks: tuple[tuple[int, float], ...] = ()
     baseline: Baseline | None = None
     retained: Retained | None = None
+    spectra: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     measured: dict[str, dict[str, float]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     environment: dict[str, str] = Field(default_factory=dict)

@@ -21,6 +21,7 @@ from rankopt.training.lane import Lane
 from rankopt.training.measure import speed, stored_bytes
 from rankopt.training.prepare import Prepared
 from rankopt.training.retained import load_retained, scores_on_retained
+from rankopt.training.spectra import update_spectra
 from rankopt.training.train import InterruptedTrialError, Trained
 from rankopt.tuners.saved import PEFT_CONFIG, save_all
 
@@ -77,6 +78,7 @@ def score(
         value = points[-1].search[prepared.task.metrics[0]]
         observe(Progress(len(points), len(cuts) + 1, "evaluate", {"score": value}))
     _export(prepared, own, folder / "adapter")
+    spectra = update_spectra(layers)
     np.savez_compressed(folder / "predictions.npz", **predictions)  # type: ignore[arg-type]
     tokens, padded = prepared.order.count(prepared.steps, how.accumulation)
     evaluated = clock() - began
@@ -90,6 +92,7 @@ def score(
         looks=tuple(looks.seen),
         baseline=_baseline(prepared),
         retained=_retained(prepared, check),
+        spectra=spectra,
         measured=trained.state.get("measured", {}),
         notes=(*prepared.adapted.notes, *prepared.data.notes, *trained.state.get("notes", ())),
         parameters=_parameters(prepared, trained, points[-1].kept),
