@@ -67,28 +67,45 @@ def configuration(study: StudySpec, spec: Mapping[str, Any], without: Collection
         >>> configuration(study, study.plain({"training.lr": 1e-3, "allocator.ratio": 2.0, "seed": 0}))
         'lr 0.001, ratio 2'
     """
-    plain = spec
-    with suppress(ValidationError):  # an invalid proposal is described as written
-        plain = decode(TrialSpec, spec).model_dump(mode="json")
-    values: dict[str, Any] = {}
-    for path in (path for dimension in _varied(study) for path in paths_of(dimension)):
-        node: Any = plain
-        for part in (parts := split_path(path)):
-            node = node.get(part) if isinstance(node, Mapping) else None
-        if parts[0] not in (*ELSEWHERE, *without) and node is not None:
-            values |= flatten({".".join(parts): node})
+    values = {
+        name: value
+        for name, value in varied_values(study, spec).items()
+        if name.partition(".")[0] not in (*ELSEWHERE, *without)
+    }
     for name in ("allocator.name", "task.name", "tuner.name", "tuner"):  # "tuner": a list, whose names are the label
         values.pop(name, None)
     words = [f"{value:.3g}" if isinstance(value, float) else f"{value}" for value in values.values()]
     return ", ".join(f"{name} {word}" for name, word in zip(shortest(values), words, strict=True))
 
 
-def _varied(study: StudySpec) -> Iterator[str]:
-    """The dimensions of a study with more than one value."""
+def varied_values(study: StudySpec, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's values in the dimensions of its study, by dotted path, except the seed.
+
+    A dimension that lists one value is left out, and so is a field that the trial does not have.
+
+    Args:
+        study: defines the dimensions.
+        spec: the trial's spec as plain data; it may be invalid.
+    """
+    plain = spec
+    with suppress(ValidationError):  # an invalid proposal is described as written
+        plain = decode(TrialSpec, spec).model_dump(mode="json")
+    values: dict[str, Any] = {}
+    for path in varied_paths(study):
+        node: Any = plain
+        for part in (parts := split_path(path)):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        if parts != ["seed"] and node is not None:
+            values |= flatten({".".join(parts): node})
+    return values
+
+
+def varied_paths(study: StudySpec) -> Iterator[str]:
+    """The fields that the dimensions of a study with more than one value set."""
     dimensions_of: dict[str, Dimension] = {**study.space, **study.tune}
     for name, dimension in dimensions_of.items():
         if not isinstance(dimension, list) or len(dimension) > 1 or len(dimensions({name: dimension})) > 1:
-            yield name
+            yield from paths_of(name)
 
 
 BEST = ["setting", "allocator", "n", "kept", "mean_rank", "search", "gain", "score", "key", "point"]

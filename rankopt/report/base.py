@@ -44,6 +44,7 @@ class Block:
         tables: in reading order.
         charts: in reading order.
         listing: preformatted text.
+        facts: short answers of plain text, each with the question that it answers in a word or two; they come first.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Block:
     tables: tuple[Table, ...] = ()
     charts: tuple[Chart, ...] = ()
     listing: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
 
 
 class Section(ABC):

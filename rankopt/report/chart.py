@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Mark = Literal["line", "dotted", "cloud", "front", "step", "interval"]
+Mark = Literal["line", "dotted", "cloud", "front", "step", "interval", "markers"]
 """How a series is drawn.
 
 `line`: markers with error bars, connected; `dotted`: small markers on a thin dotted line; `cloud`: faint markers;
-`front`: circles on a dashed line; `step`: constant until the next point; `interval`: markers with bars along x.
+`front`: circles on a dashed line; `step`: constant until the next point; `interval`: markers with bars along x;
+`markers`: markers with error bars.
 """
 
 
@@ -75,7 +76,16 @@ class Curves:
 
 @dataclass(frozen=True)
 class Grid:
-    """A heat map; NaN is an empty cell."""
+    """A heat map; NaN is an empty cell.
+
+    Attributes:
+        title: of the panel.
+        rows, columns: names.
+        values: per row and column.
+        top: the value at the end of the colour scale, which begins at 0.
+        unit: what a value is.
+        past: values at the earlier moments of the chart (`Chart.moments`); empty if they were always the same.
+    """
 
     title: str
     rows: tuple[str, ...]
@@ -83,11 +93,29 @@ class Grid:
     values: tuple[tuple[float, ...], ...]
     top: float
     unit: str
+    past: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
-    @staticmethod
-    def text(value: float) -> str:
-        """The number in a cell, with one decimal unless it is whole."""
-        return f"{value:.1f}".removesuffix(".0")
+
+@dataclass(frozen=True)
+class Axes:
+    """Parallel coordinates: an axis per dimension, and a line per row, coloured by its value on the last axis.
+
+    Attributes:
+        title: of the panel.
+        names: of the axes, the score's last.
+        ticks: per axis, positions in [0, 1] and their texts.
+        rows: per line, positions in [0, 1]; NaN where the row has no such dimension.
+        texts: per line and axis, the value in words.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    ticks: tuple[tuple[tuple[float, str], ...], ...]
+    rows: tuple[tuple[float, ...], ...]
+    texts: tuple[tuple[str, ...], ...]
+
+
+Panel = Curves | Grid | Axes
 
 
 @dataclass(frozen=True)
@@ -98,13 +126,15 @@ class Chart:
         name: of its files and of its elements in the page; unique in a report.
         title: a few words.
         caption: what is shown, what error bars are, how many seeds.
-        panels: all `Curves` or all `Grid`.
+        panels: all of one kind.
+        moments: of a slider over heat maps, in words; at the last one they show their `values`.
     """
 
     name: str
     title: str
     caption: str
-    panels: tuple[Curves | Grid, ...]
+    panels: tuple[Panel, ...]
+    moments: tuple[str, ...] = ()
 
     @property
     def legend(self) -> dict[str, Series]:

@@ -31,10 +31,17 @@ TESTED = {
 
 
 class Sentence(NamedTuple):
-    """A part of the answer: the paragraph of the report, and its short form for a terminal, empty if it has none."""
+    """A part of the answer.
+
+    Attributes:
+        text: the paragraph of the report.
+        brief: its short form for a terminal, empty if it has none.
+        label: what it tells, in a word or two.
+    """
 
     text: str
     brief: str = ""
+    label: str = "Result"
 
 
 def conclusion(evidence: Evidence) -> tuple[Sentence, ...]:
@@ -43,7 +50,7 @@ def conclusion(evidence: Evidence) -> tuple[Sentence, ...]:
     found: list[Sentence] = []
     for scope, rows in arms.groupby("scope", sort=True):
         found += _paragraphs(evidence, str(scope), rows)
-    return (*found, Sentence(_limits(evidence))) if found else ()
+    return (*found, Sentence(_limits(evidence), label="Limits")) if found else ()
 
 
 def _paragraphs(evidence: Evidence, scope: str, rows: pd.DataFrame) -> Iterator[Sentence]:
@@ -85,6 +92,7 @@ def _power(rows: pd.DataFrame) -> Sentence | None:
             "No difference can be significant with one seed, which measures no spread: run at least "
             f"{plural(RECOMMENDED, 'seed')}.",
             f"No difference can be significant with one seed: run at least {plural(RECOMMENDED, 'seed')}.",
+            "How sure",
         )
     if "too few seeds" not in verdicts or verdicts & {"better", "worse", "not significant"}:
         return None
@@ -95,6 +103,7 @@ def _power(rows: pd.DataFrame) -> Sentence | None:
         f"No difference that the metric can show would have been significant with {seeds}: {needed} per task are "
         "needed for the largest difference seen here (80% power).",
         f"No difference could have been significant with {seeds}: {needed} per task are needed.",
+        "How sure",
     )
 
 
@@ -165,7 +174,7 @@ def _recommendation(evidence: Evidence, rows: pd.DataFrame, best: Any) -> Senten
     if winner != CONTROL and seconds.get(CONTROL, 0) > 0 and not math.isnan(seconds[winner]):
         text += f" A training takes {seconds[winner] / seconds[CONTROL]:.1f} times as long as one of {CONTROL}."
     reached = "none is significantly better" if undecided else f"{_split(evidence)}{what} {_scored(curve.iloc[-1])}"
-    return Sentence(text, f"{use}: {reached}.")
+    return Sentence(text, f"{use}: {reached}.", "What to use")
 
 
 def _scored(row: Any) -> str:
@@ -184,6 +193,22 @@ def _limits(evidence: Evidence) -> str:
         else "other learning rates than the one of each allocator"
     )
     return f"It does not show: other tasks than {joined(tasks)}, other models than {joined(models)}, {rates}."
+
+
+def asked(evidence: Evidence) -> str:
+    """What a comparison asks, with its arms, tasks, models, budgets and seeds."""
+    specs = evidence.specs
+    others = sorted(set(evidence.points["allocator"]) - {CONTROL})
+    tasks, models = (sorted({getter(spec) for spec in specs}) for getter in (_task, lambda spec: spec.model_label))
+    budgets = sorted(set(evidence.chosen["budget"].dropna()))
+    ranks = (
+        f" at mean rank{'s' if len(budgets) > 1 else ''} {joined([f'{one:g}' for one in budgets])}" if budgets else ""
+    )
+    seeds = plural(len({spec.seed for spec in specs}), "seed")
+    return (
+        f"Is {joined(others, 'or')} better than {CONTROL}, the same rank in every layer? "
+        f"Compared on {joined(tasks)}{ranks}, with the model {joined(models)} and {seeds}."
+    )
 
 
 def _task(spec: Any) -> str:

@@ -158,12 +158,19 @@ class Evidence:
             row: of `averages` or `comparison.cells`.
             key: the column with the trial's key.
         """
-        shown = [
+        shown = (
             *(["allocator", "tuner"] if "(" in row["allocator"] else []),
             *(["task", "model"] if "(" in row["setting"] else []),
-        ]
-        study = next((part.study for part in self.parts if row[key] in part.by_key), self.study)
-        return configuration(study, self.by_key[row[key]].spec, shown)
+        )
+        if (row[key], shown) not in self._words:
+            study = next((part.study for part in self.parts if row[key] in part.by_key), self.study)
+            self._words[row[key], shown] = configuration(study, self.by_key[row[key]].spec, shown)
+        return self._words[row[key], shown]
+
+    @cached_property
+    def _words(self) -> dict[tuple[str, tuple[str, ...]], str]:
+        """What `words` has answered: decoding the specs of thousands of trials takes seconds."""
+        return {}
 
     def metric(self, setting: str, split: str = "report") -> str:
         """The primary metric of a setting and the split it is measured on, in words."""

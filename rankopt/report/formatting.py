@@ -53,15 +53,15 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def joined(names: Collection[str]) -> str:
+def joined(names: Collection[str], word: str = "and") -> str:
     """Names as a list in a sentence.
 
     Example:
-        >>> joined(["a", "b", "c"])
-        'a, b and c'
+        >>> joined(["a", "b", "c"]), joined(["a", "b"], "or")
+        ('a, b and c', 'a or b')
     """
     *head, last = list(names) or ["none"]
-    return f"{', '.join(head)} and {last}" if head else last
+    return f"{', '.join(head)} {word} {last}" if head else last
 
 
 def with_error(mean: float, error: float, sign: str = "") -> str:

@@ -15,6 +15,7 @@ from rankopt.core.text import visible
 from rankopt.report.base import Block, Table
 from rankopt.report.cells import cells, numbers
 from rankopt.report.encode import fence, markdown_text
+from rankopt.report.figure_data import alternative, figure_tables
 from rankopt.report.legend_svg import glyph
 from rankopt.report.static import script
 from rankopt.report.vega import panels
@@ -56,7 +57,7 @@ def page(blocks: Blocks, *, kind: str, title: str, lead: str = "", files: bool =
         # nothing inside the script may end its element
         vega=Markup(script().replace("</script", "<\\/script")) if drawn else "",
         # "<" inside a string could end the script element
-        figures=json.dumps(drawn, sort_keys=True, allow_nan=False).replace("<", "\\u003c"),
+        figures=json.dumps(drawn, sort_keys=True, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         glyph=glyph,
     )
 
@@ -84,6 +85,7 @@ def _environment(*, finalize: Callable[[Any], Any], autoescape: bool) -> Environ
         keep_trailing_newline=True,
     )
     environment.globals.update(cells=cells, head=_head, most_rows=MOST_ROWS)
+    environment.globals.update(alternative=alternative, figure_tables=figure_tables)
     return environment
 
 

@@ -19,6 +19,10 @@ MARKERS = ("square", "diamond", "triangle-up", "star", "triangle-down", "pentago
 NEUTRAL = Style("#7a7a7a", "none")
 
 
+DARK_TO = 0.55
+"""The share of viridis' range up to which its colours are dark."""
+
+
 def ink(share: float) -> str:
     """Black or white, whichever has more contrast with the viridis colour at this share of its range.
 
@@ -26,7 +30,7 @@ def ink(share: float) -> str:
         >>> ink(0.2), ink(0.9)
         ('#ffffff', '#000000')
     """
-    return "#000000" if share > 0.55 else "#ffffff"
+    return "#000000" if share > DARK_TO else "#ffffff"
 
 
 def styles(labels: Iterable[str]) -> dict[str, Style]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from rankopt.core.folders import cache_folder, new_file
 from rankopt.core.text import visible
-from rankopt.report.chart import Chart, Curves
+from rankopt.report.chart import Chart, Curves, Grid, Panel
 from rankopt.report.vega import SCHEMA, SHAPES, panels
 
 Json = dict[str, Any]
@@ -25,8 +25,14 @@ WIDTH = 360
 CELL = 44
 """Width of a heat map's column, in pixels."""
 
+AXIS = 130
+"""Width of an axis of parallel coordinates, in pixels."""
+
 ENTRIES = re.compile(rb"(?:^ +/\w+ \d+ 0 R\n){2,}", re.MULTILINE)
 """Consecutive entries of a PDF's dictionary that refer to other objects."""
+
+OF_A_PAGE = ("$schema", "autosize", "description", "params")
+"""Parts of a panel's specification that a figure of several panels has once, or not at all."""
 
 LOOKS: Json = {
     "background": "white", "font": "DejaVu Sans, Liberation Sans, sans-serif", "view": {"stroke": None},
@@ -66,8 +72,8 @@ def figure(chart: Chart) -> Json:
     """The panels of a chart in rows of at most three, with a legend below."""
     parts = [
         {
-            **{key: value for key, value in spec.items() if key not in ("$schema", "autosize", "description")},
-            "width": WIDTH if isinstance(panel, Curves) else CELL * len(panel.columns),
+            **{key: value for key, value in spec.items() if key not in OF_A_PAGE},
+            "width": _width(panel),
             "title": visible(panel.title),
         }
         for panel, spec in zip(chart.panels, panels(chart), strict=True)
@@ -77,8 +83,16 @@ def figure(chart: Chart) -> Json:
     legend = [_legend(chart, width)] if chart.legend else []
     return {
         "$schema": SCHEMA, "description": visible(f"{chart.title}. {chart.caption}"), "vconcat": [*rows, *legend],
+        # one signal for all heat maps, which show the last moment
+        "params": [{"name": "moment", "value": max(1, len(chart.moments)) - 1}],
         "config": LOOKS, "padding": 8, "resolve": {"scale": {"color": "independent", "shape": "independent"}},
     }  # fmt: skip
+
+
+def _width(panel: Panel) -> int:
+    if isinstance(panel, Grid):
+        return CELL * len(panel.columns)
+    return WIDTH if isinstance(panel, Curves) else AXIS * len(panel.names)
 
 
 def _legend(chart: Chart, width: int) -> Json:

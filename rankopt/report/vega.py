@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rankopt.core.text import visible
-from rankopt.report.chart import Axis, Chart, Curves, Grid, Series
-from rankopt.report.palette import ink
+from rankopt.report.chart import Axes, Axis, Chart, Curves, Grid, Panel, Series
+from rankopt.report.figure_data import alternative
+from rankopt.report.palette import DARK_TO, ink
 
 Json = dict[str, Any]
 
@@ -35,12 +36,22 @@ def panels(chart: Chart) -> list[Json]:
     """One specification per panel, with its data, as wide as its element in the page."""
     return [
         {
-            "$schema": SCHEMA, "width": "container", "description": visible(f"{chart.title}: {panel.title}"),
+            "$schema": SCHEMA, "width": "container", "description": alternative(chart, panel),
             "autosize": {"type": "fit-x", "contains": "padding"},
-            **(_curves(panel, chart.legend) if isinstance(panel, Curves) else _grid(panel)),
+            **_panel(panel, chart),
         }
         for panel in chart.panels
     ]  # fmt: skip
+
+
+def _panel(panel: Panel, chart: Chart) -> Json:
+    match panel:
+        case Curves():
+            return _curves(panel, chart.legend)
+        case Grid():
+            return _grid(panel)
+        case Axes():
+            return _axes(panel)
 
 
 def _curves(panel: Curves, legend: dict[str, Series]) -> Json:
@@ -69,7 +80,7 @@ def _curves(panel: Curves, legend: dict[str, Series]) -> Json:
 def _layers(one: Series, base: Json, scales: Json) -> Iterable[Json]:
     """The marks of a series, the line below."""
     rows: list[Json] = [
-        {"label": visible(one.label), "x": x, "y": y, "order": index, "text": visible_lines(text)}
+        {"label": visible(one.label), "x": precise(x), "y": precise(y), "order": index, "text": visible_lines(text)}
         for index, (x, y, text) in enumerate(
             zip(one.x, one.y, one.hover or [f"{one.label}\n{y:.3f}" for y in one.y], strict=True)
         )
@@ -93,9 +104,9 @@ def _layers(one: Series, base: Json, scales: Json) -> Iterable[Json]:
     elif one.mark == "step":
         line["interpolate"] = "step-after"
     elif one.mark == "cloud":
-        point |= {"opacity": 0.4, "size": 30}
+        point |= {"fillOpacity": 0.4, "size": 30}  # a group's opacity takes a picture's renderer minutes
     data = {"values": rows}
-    if one.mark not in ("interval", "cloud"):
+    if one.mark not in ("interval", "cloud", "markers"):
         yield {"data": data, "mark": line, "encoding": {**base, **colour, "order": {"field": "order"}}}
     if bars:
         ends = {along: base[along] | {"field": "low"}, f"{along}2": {"field": "high"}}
@@ -111,9 +122,7 @@ def _layers(one: Series, base: Json, scales: Json) -> Iterable[Json]:
 
 
 def _axis(axis: Axis) -> Json:
-    scale: Json = {"zero": False, "nice": not axis.limits}
-    if axis.log:
-        scale["type"] = "log"
+    scale: Json = {"nice": not axis.limits, **({"type": "log"} if axis.log else {"zero": False})}
     if axis.limits:
         scale["domain"] = list(axis.limits)
     spec: Json = {"title": visible(axis.label) or None}
@@ -130,16 +139,15 @@ def _axis(axis: Axis) -> Json:
 
 
 def _grid(panel: Grid) -> Json:
+    """Every cell has its values over time, or one value; the signal `moment` says which is shown."""
     numbered = len(panel.columns) <= NUMBERED
+    moments = (*panel.past, panel.values)
     cells = [
-        {
-            "row": visible(row), "column": visible(column), "value": value, "ink": ink(value / panel.top),
-            "number": panel.text(value), "text": visible_lines(f"{row}, {column}\n{panel.unit} {value:.2f}"),
-        }
-        for row, values in zip(panel.rows, panel.values, strict=True)
-        for column, value in zip(panel.columns, values, strict=True)
-        if not math.isnan(value)
-    ]  # fmt: skip
+        {"row": visible(row), "column": visible(column), "values": [round(values[i][k], 3) for values in moments]}
+        for i, row in enumerate(panel.rows)
+        for k, column in enumerate(panel.columns)
+        if not math.isnan(panel.values[i][k])
+    ]
     flat = sum(len(name) + 1 for name in panel.columns) <= FLAT
     base = {
         "x": _names("column", panel.columns, None) | {"axis": {"title": None, "labelAngle": 0 if flat else -35}},
@@ -149,17 +157,81 @@ def _grid(panel: Grid) -> Json:
         "field": "value", "type": "quantitative", "scale": {"scheme": "viridis", "domain": [0, panel.top]},
         "legend": None if numbered else {"title": visible(panel.unit)},
     }  # fmt: skip
+    unit = json.dumps(visible(panel.unit))
+    shown = [
+        {"calculate": "datum.values[min(moment, length(datum.values) - 1)]", "as": "value"},
+        {"calculate": f"datum.row + ', ' + datum.column + '\\n' + {unit} + ' ' + datum.value", "as": "text"},
+        {"calculate": "replace(format(datum.value, '.1f'), '.0', '')", "as": "number"},
+    ]
     layers: list[Json] = [{"mark": "rect", "encoding": {**base, "color": colour, "tooltip": {"field": "text"}}}]
     if numbered:
-        dark = {"condition": {"test": f"datum.ink == '{ink(1)}'", "value": ink(1)}, "value": ink(0)}
-        text = {"text": {"field": "number"}, "color": dark}
+        bright = f"datum.value > {DARK_TO * panel.top}"
+        text = {"text": {"field": "number"}, "color": {"condition": {"test": bright, "value": ink(1)}, "value": ink(0)}}
         layers.append({"mark": {"type": "text", "fontSize": 11}, "encoding": {**base, **text}})
-    return {"height": ROW * len(panel.rows), "data": {"values": cells}, "layer": layers}
+    return {
+        "height": ROW * len(panel.rows), "params": [{"name": "moment", "value": len(panel.past)}],
+        "data": {"values": cells}, "transform": shown, "layer": layers,
+    }  # fmt: skip
+
+
+def _axes(panel: Axes) -> Json:
+    """One row per line, with its positions by the number of the axis; they are folded into points by Vega."""
+    numbers = [str(index) for index in range(len(panel.names))]
+    rows = [
+        {
+            "line": index,
+            "text": "\n".join(visible(f"{name}: {text}") for name, text in zip(panel.names, texts, strict=True)),
+            **{number: None if math.isnan(x) else round(x, 4) for number, x in zip(numbers, row, strict=True)},
+        }
+        for index, (row, texts) in enumerate(zip(panel.rows, panel.texts, strict=True))
+    ]  # fmt: skip
+    ticks = [
+        {"axis": number, "position": position, "label": visible(text)}
+        for number, shown in zip(numbers, panel.ticks, strict=True)
+        for position, text in shown
+    ]
+    labels = f"{json.dumps([visible(name) for name in panel.names])}[toNumber(datum.value)]"
+    x = {
+        "field": "axis", "type": "ordinal", "scale": {"type": "point", "padding": 0.35},
+        "axis": {"title": None, "labelExpr": labels, "labelAngle": 0, "domain": False, "ticks": False, "grid": True,
+                 "orient": "top", "offset": 14, "labelLimit": 140},
+    }  # fmt: skip
+    y = {"field": "position", "type": "quantitative", "scale": {"domain": [0, 1]}, "axis": None}
+    last = numbers[-1]
+    colour = {
+        "field": last, "type": "quantitative", "legend": None,
+        "scale": {"scheme": "viridis", "domain": [0, 1]},
+    }  # fmt: skip
+    lines = {
+        "data": {"values": rows},
+        "transform": [{"fold": numbers, "as": ["axis", "position"]}, {"filter": "isValid(datum.position)"},
+                      {"calculate": "toNumber(datum.axis)", "as": "place"}],
+        "mark": {"type": "line", "strokeWidth": 1.5, "strokeOpacity": 0.55},
+        "encoding": {
+            "x": x, "y": y, "color": colour, "detail": {"field": "line"}, "order": {"field": "place"},
+            "tooltip": {"field": "text"},
+        },
+    }  # fmt: skip
+    words = {
+        "data": {"values": ticks}, "mark": {"type": "text", "align": "right", "dx": -5, "fontSize": 11},
+        "encoding": {"x": x, "y": y, "text": {"field": "label"}},
+    }  # fmt: skip
+    return {"height": 320, "layer": [lines, words]}
 
 
 def _names(field: str, names: Sequence[str], title: str | None) -> Json:
     order = [visible(name) for name in names]
     return {"field": field, "type": "nominal", "sort": order, "axis": {"title": title}}
+
+
+def precise(value: float) -> float:
+    """A coordinate with seven digits, far below a pixel: a page may have thousands.
+
+    Example:
+        >>> precise(0.1 + 0.2), precise(1234567.0)
+        (0.3, 1234567.0)
+    """
+    return float(f"{value:.7g}")
 
 
 def visible_lines(text: str) -> str:

@@ -20,10 +20,10 @@ def write_report(
     study: StudySpec, results: Sequence[TrialResult], folder: Path, *, counts: Mapping[str, int] | None = None,
     search: SearchRecord | None = None, latex: bool = False,
 ) -> Path:  # fmt: skip
-    """Write a study's report: `index.html`, `report.md`, `figures/` and four tables.
+    """Write a study's report: `index.html`, `report.md`, `figures/` and four tables, each as CSV and as Parquet.
 
-    `data.csv` has every point with all hyper-parameters and its rank pattern, `averages.csv` the means over seeds,
-    `comparisons.csv` every verdict with its interval, p-value and power, and `curves.csv` the numbers of every curve.
+    `data` has every point with all hyper-parameters and its rank pattern, `averages` the means over seeds,
+    `comparisons` every verdict with its interval, p-value and power, and `curves` the numbers of every curve.
 
     A pure function of its arguments: the same results, in any order, give the same bytes.
 
@@ -75,6 +75,7 @@ def _write(evidence: Evidence, sections: Mapping[str, Section], folder: Path, la
     from rankopt.report.encode import csv_cell
     from rankopt.report.latex import latex as tex
     from rankopt.report.pages import html, markdown
+    from rankopt.report.parquet import write_parquet
     from rankopt.report.static import save, save_pdf
     from rankopt.report.tables import tables
 
@@ -94,6 +95,7 @@ def _write(evidence: Evidence, sections: Mapping[str, Section], folder: Path, la
         texts = {name: column.map(csv_cell) for name, column in table.items() if column.dtype.kind not in "biuf"}
         data = table.assign(**texts).rename(columns=csv_cell)
         data.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        write_parquet(table, folder / f"{name}.parquet")
     (folder / "report.md").write_text(markdown(evidence.study, blocks), encoding="utf-8", newline="\n")
     page = folder / "index.html"
     page.write_text(html(evidence.study, blocks), encoding="utf-8", newline="\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rankopt.report.chart import Axis, Chart, Curves, Grid, Mark, Series, Style
+from rankopt.report.chart import Axis, Chart, Curves, Mark, Series, Style
 
 
 def chart(*series: tuple[str, Mark]) -> Chart:
@@ -22,7 +22,3 @@ def test_only_intervals_need_height() -> None:
     (panel,) = chart(("a", "interval"), ("b", "line")).panels
     assert isinstance(panel, Curves)
     assert panel.bars == 2
-
-
-def test_cell_numbers() -> None:
-    assert [Grid.text(value) for value in (2.0, 2.25, 0.04)] == ["2", "2.2", "0"]

@@ -36,7 +36,7 @@ def test_it_is_the_reports_answer(case: str, width: int) -> None:
     assert 1 <= len(lines) <= 3
     assert max(map(len, lines)) <= width
     block = Answer().block(Evidence.of(study, results, {}))
-    text = " ".join([*block.text, *block.bullets])
+    text = " ".join(text for _, text in block.facts)
     numbers = re.findall(NUMBER, " ".join(lines))
     assert numbers
     assert set(numbers) <= set(re.findall(NUMBER, text))

@@ -24,7 +24,7 @@ def test_unknown_errors_draw_no_bar() -> None:
     spec = curves(series, Axis("x", log=True, limits=(1.0, 1000.0)), Axis("y"))
     _, rule, point = spec["layer"]  # type: ignore[misc]
     assert [(row["low"], row["high"]) for row in rule["data"]["values"]] == [(0.4, 0.6)]
-    assert point["encoding"]["x"]["scale"] == {"type": "log", "zero": False, "nice": False, "domain": [1.0, 1000.0]}
+    assert point["encoding"]["x"]["scale"] == {"type": "log", "nice": False, "domain": [1.0, 1000.0]}
 
 
 def test_positions_are_those_of_the_data() -> None:

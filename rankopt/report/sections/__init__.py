@@ -5,7 +5,8 @@ from __future__ import annotations
 from rankopt.report.base import Section
 from rankopt.report.sections.answer import Answer
 from rankopt.report.sections.comparison import Comparison
-from rankopt.report.sections.cost import CostTable
+from rankopt.report.sections.configurations import Configurations
+from rankopt.report.sections.cost import Cost
 from rankopt.report.sections.curves import CurveNumbers
 from rankopt.report.sections.dimension_importance import DimensionImportance
 from rankopt.report.sections.failures import Failures
@@ -18,6 +19,7 @@ from rankopt.report.sections.retrained import Retrained
 from rankopt.report.sections.schedule import BudgetOverTime
 from rankopt.report.sections.scores import Scores
 from rankopt.report.sections.searches import Searches
+from rankopt.report.sections.spectra import Spectra
 from rankopt.report.sections.studies import Studies
 from rankopt.report.sections.tradeoff import TradeOff
 from rankopt.report.sections.tuning import Tuning
@@ -31,12 +33,14 @@ SECTIONS: dict[str, Section] = {
     "curves": CurveNumbers(),
     "ranks": Ranks(),
     "budget": BudgetOverTime(),
+    "spectra": Spectra(),
     "one-shot": OneShot(),
     "search": Progress(),
+    "configurations": Configurations(),
     "dimension-importance": DimensionImportance(),
     "layer-shares": LayerShares(),
     "scores": Scores(),
-    "cost": CostTable(),
+    "cost": Cost(),
     "failures": Failures(),
     "provenance": Provenance(),
 }
@@ -48,6 +52,6 @@ OF_SEVERAL: dict[str, Section] = {
     "curves": CurveNumbers(),
     "searches": Searches(),
     "scores": Scores(),
-    "cost": CostTable(),
+    "cost": Cost(),
     "failures": Failures(),
 }

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from rankopt.analysis.frame import CONTROL
+from rankopt.analysis.search import varied_paths
+from rankopt.core.path import shortest
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.baseline import none_above, some_below
-from rankopt.report.conclusion import Sentence, conclusion, remarks
+from rankopt.report.conclusion import Sentence, asked, conclusion, interval, remarks
 from rankopt.report.evidence import Evidence, at
 from rankopt.report.formatting import joined, plural, spans, with_error
 
@@ -15,10 +17,11 @@ SENTENCES = 8
 """With more pairs of setting and budget than this, only the smallest budget of each setting gets a sentence."""
 
 COLUMNS = {
-    "scope": "task", "allocator": "allocator", "difference": f"difference to {CONTROL}", "low": "low", "high": "high",
+    "scope": "task", "allocator": "allocator", "difference": f"difference to {CONTROL}", "interval": "interval",
     "p_holm": "p (Holm)", "verdict": "verdict", "n": "seeds", "over_both": "over seeds and examples",
 }  # fmt: skip
-FORMATS = {f"difference to {CONTROL}": "+z.3f", "low": "+z.3f", "high": "+z.3f", "p (Holm)": ".2g"}
+FORMATS = {f"difference to {CONTROL}": "+z.3f", "p (Holm)": ".2g"}
+UNBOUNDED = "any that the metric can show"
 
 
 class Answer(Section):
@@ -29,11 +32,14 @@ class Answer(Section):
         if not evidence.settings:
             return Block("Answer", warnings=warnings)
         warnings = (*warnings, *some_below(evidence))
-        text = tuple(sentence.text for sentence in answer(evidence))
-        if not _compared(evidence):
-            return Block("Answer", text=(_scores(evidence),), bullets=text, warnings=warnings)
+        compared = _compared(evidence)
+        facts = [("Asked", asked(evidence) if compared else _asked(evidence))]
+        facts += [(sentence.label, sentence.text) for sentence in answer(evidence)]
+        facts.append(("Scores", _scores(evidence)))
+        if not compared:
+            return Block("Answer", facts=tuple(facts), warnings=warnings)
         warnings = (*warnings, *remarks(evidence))
-        return Block("Answer", text=(*text, _scores(evidence)), warnings=warnings, tables=(_table(evidence),))
+        return Block("Answer", facts=tuple(facts), warnings=warnings, tables=(_table(evidence),))
 
 
 def answer(evidence: Evidence) -> tuple[Sentence, ...]:
@@ -52,7 +58,13 @@ def _compared(evidence: Evidence) -> bool:
 def _table(evidence: Evidence) -> Table:
     """The verdicts for the whole study, the best allocator first."""
     rows = evidence.comparison.arms.sort_values(["scope", "difference", "allocator"], ascending=[True, False, True])
-    frame = rows.assign(over_both=spans(rows, "both"))[list(COLUMNS)].rename(columns=COLUMNS)
+    known = [
+        "n/a" if text == "" else text if interval(row) else UNBOUNDED
+        for text, (_, row) in zip(
+            spans(rows.rename(columns={"low": "_low", "high": "_high"}), ""), rows.iterrows(), strict=True
+        )
+    ]
+    frame = rows.assign(interval=known, over_both=spans(rows, "both"))[list(COLUMNS)].rename(columns=COLUMNS)
     empty = [column for column in ("task", COLUMNS["over_both"]) if not frame[column].any()]
     return Table(frame.drop(columns=empty), FORMATS, "Verdicts")
 
@@ -85,6 +97,18 @@ def _warnings(evidence: Evidence) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _asked(evidence: Evidence) -> str:
+    """What a search or a grid without a control asks."""
+    study, specs = evidence.study, evidence.specs
+    models = joined(sorted({spec.model_label for spec in specs}))
+    where = f"{joined(sorted({spec.task.name for spec in specs}))} with the model {models}"
+    if study.listed:
+        return f"Which configuration has the best score on {where}?"
+    varied = shortest([path for path in varied_paths(study) if path != "seed"])
+    over = f" over {joined(varied)}" if varied else ""
+    return f"Which configuration has the best score on {where}? The search {study.search.name} looked for it{over}."
+
+
 def _scores(evidence: Evidence) -> str:
     """Which scores are shown, and what their errors are."""
     metrics = {setting: evidence.metric(setting) for setting in evidence.settings}
@@ -95,7 +119,7 @@ def _scores(evidence: Evidence) -> str:
         if evidence.chosen["n"].max() > 1
         else "Each configuration has one seed, so standard errors are unknown."
     )
-    return f"Scores: {what}. {spread}"
+    return f"{what[0].upper()}{what[1:]}. {spread}"
 
 
 def _sentences(evidence: Evidence) -> tuple[Sentence, ...]:

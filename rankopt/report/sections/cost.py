@@ -1,12 +1,16 @@
-"""The cost of the trials."""
+"""The cost of the trials, and the score that it bought."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
+
 from rankopt.report.base import Block, Section, Table
+from rankopt.report.chart import Axis, Chart, Curves, Mark, Series
 from rankopt.report.evidence import Evidence
+from rankopt.report.formatting import joined, plural, with_error
 
 FORMATS = {
     "mean rank": "g", "train s": ",.1f", "evaluate s": ",.1f", "steps": ",.0f", "tokens": ",.0f",
@@ -14,8 +18,12 @@ FORMATS = {
 }  # fmt: skip
 
 
-class CostTable(Section):
-    """How much time, how many tokens and how many trained parameters did the trials take?"""
+MOST = 500
+"""Of more configurations, only those on the Pareto front are drawn."""
+
+
+class Cost(Section):
+    """How much time, memory and how many trained parameters did the trials take, and for which score?"""
 
     def block(self, evidence: Evidence) -> Block | None:
         if not evidence.settings:
@@ -44,7 +52,59 @@ class CostTable(Section):
             "Adapter peak and head: parameters trained. Total of all complete trials: "
             f"{total / 60:,.1f} minutes.",
         )
-        return Block("Cost", text=text, tables=(Table(costs, FORMATS), *_machine(groups)))
+        return Block(
+            "Cost", text=text, tables=(Table(costs, FORMATS), *_machine(groups)), charts=_charts(evidence, own)
+        )
+
+
+def _charts(evidence: Evidence, own: pd.DataFrame) -> tuple[Chart, ...]:
+    """Score against time, memory and latency, as far as the results have them."""
+    memory = "device_memory" if "device_memory" in own else "host_memory"
+    measured = [
+        name for name in ("train_seconds", memory, "latency_seconds") if name in own and own[name].notna().any()
+    ]
+    means = own.groupby(["setting", "configuration"])[measured].mean()
+    rows = (evidence.chosen if evidence.study.listed else evidence.averages).drop(columns="train_seconds")
+    if len(rows) > MOST:
+        front = pd.concat([evidence.front(setting) for setting in evidence.settings])
+        rows = rows[rows.index.isin(front.index)]
+    rows = rows.join(means, on=["setting", "configuration"])
+    panels = tuple(
+        _panel(evidence, setting, rows[rows["setting"] == setting], name)
+        for setting in evidence.settings
+        for name in measured
+    )
+    what = joined([AXES[name][0].partition(",")[0] for name in measured])
+    shown = "allocator and budget" if evidence.study.listed else "configuration"
+    if not evidence.study.listed and len(rows) < len(evidence.averages):
+        shown += " on the Pareto front"
+    caption = (
+        f"Score against {what}: one marker per {shown}, means over seeds"
+        f"{'; error bars are one standard error of the score' if evidence.study.listed else ''}. Memory and time are "
+        "those of the machine in Provenance."
+    )
+    return (Chart("cost", "Score against cost", caption, panels),) if panels else ()
+
+
+def _panel(evidence: Evidence, setting: str, rows: pd.DataFrame, name: str) -> Curves:
+    label, scale = AXES[name]
+    series = []
+    for allocator, found in rows[rows[name].notna()].groupby("allocator", sort=True):
+        found = found.assign(x=scale(found[name])).sort_values(["budget", "x"])
+        hover = [
+            f"{allocator}{f', mean rank {row.budget:g}' if row.budget == row.budget else ''}\n"
+            f"{label} {row.x:{',.1f' if row.x >= 10 else '.3f'}}\n"
+            f"{with_error(row.score, row.error)} ({plural(row.n, 'seed')})"
+            for row in found.itertuples()
+        ]
+        mark: Mark = "markers" if evidence.study.listed else "cloud"
+        series.append(
+            Series(
+                str(allocator), evidence.styles[str(allocator)], mark, tuple(found["x"]), tuple(found["score"]),
+                tuple(found["error"]) if evidence.study.listed else (), tuple(hover),
+            )
+        )  # fmt: skip
+    return Curves(f"{setting}: {label.partition(',')[0]}", tuple(series), Axis(label), Axis(evidence.metric(setting)))
 
 
 def _machine(groups: Any) -> tuple[Table, ...]:
@@ -61,6 +121,14 @@ def _machine(groups: Any) -> tuple[Table, ...]:
 def _per_second(seconds: Any) -> Any:
     return 1 / seconds
 
+
+AXES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "train_seconds": ("training time, s", lambda seconds: seconds),
+    "host_memory": ("peak memory of the process, MB", lambda size: size / 1e6),
+    "device_memory": ("peak memory of the GPU, MB", lambda size: size / 1e6),
+    "latency_seconds": ("latency of one example, ms", lambda seconds: seconds * 1e3),
+}
+"""A cost against which scores are drawn -> its axis, and its conversion."""
 
 MACHINE: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "host MB": ("host_memory", lambda size: size / 1e6),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 from statistics import fmean
 from typing import NamedTuple
 
-from rankopt.analysis.pareto import hypervolume
+from rankopt.analysis.pareto import front, hypervolume
 from rankopt.core.spec import decode
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.report.base import Block, Section
@@ -143,8 +144,13 @@ def _so_far(evidence: Evidence, setting: str, results: list[_Found | None]) -> t
     """Hypervolume or best score after each proposal; None before the first one that counts."""
     if len(evidence.study.objectives) > 1:
         return "hypervolume", [*_hypervolumes(results, _most(evidence, setting))]
-    counted = [[result for result in results[:count] if result] for count in range(1, len(results) + 1)]
-    return "best score so far", [max(so_far, key=lambda one: one.gain).score if so_far else None for so_far in counted]
+    best: list[_Found | None] = [*accumulate(results, _better)]
+    return "best score so far", [one.score if one else None for one in best]
+
+
+def _better(one: _Found | None, other: _Found | None) -> _Found | None:
+    """The one with the larger gain, the earlier of equal ones."""
+    return one if other is None or (one is not None and one.gain >= other.gain) else other
 
 
 def _hypervolumes(found: Sequence[_Found | None], most: float) -> list[float]:
@@ -152,10 +158,12 @@ def _hypervolumes(found: Sequence[_Found | None], most: float) -> list[float]:
     values = []
     # scores that are better when lower have no natural end at which the area stops but their worst
     least = min(0.0, *(one.gain for one in found if one), 0.0)
-    for count in range(1, len(found) + 1):
-        so_far = [one for one in found[:count] if one]
-        kept, gains = [one.kept for one in so_far], [one.gain for one in so_far]
-        values.append(hypervolume(kept, gains, (most, least)) / most)
+    best: list[_Found] = []  # the front so far, which alone has an area
+    for one in found:
+        if one:
+            best.append(one)
+            best = [best[index] for index in front([each.kept for each in best], [each.gain for each in best])]
+        values.append(hypervolume([each.kept for each in best], [each.gain for each in best], (most, least)) / most)
     return values
 
 

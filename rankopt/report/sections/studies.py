@@ -22,17 +22,17 @@ class Studies(Section):
         if not evidence.parts:
             return None
         first, *others = evidence.parts
-        text = tuple(sentence.text for sentence in conclusion(evidence))
-        if not text:
-            text = (f"No trial can be paired with a trial of {CONTROL} in {first.study.name}.",)
+        facts = [(sentence.label, sentence.text) for sentence in conclusion(evidence)]
+        if not facts:
+            facts = [("Result", f"No trial can be paired with a trial of {CONTROL} in {first.study.name}.")]
         explained = (
-            f"Labels in brackets name the study; those without are of {first.study.name}, whose {CONTROL} is the "
+            f"Words in brackets name the study; those without are of {first.study.name}, whose {CONTROL} is the "
             "control. Trials are paired where task, data with its splits, model, budget and seed agree."
         )
         warnings = [line for other in others for line in _told(first, other)]
         return Block(
             "Answer",
-            text=(*text, explained),
+            facts=(*facts, ("Labels", explained)),
             warnings=(*warnings, *(remarks(evidence) if len(evidence.comparison.arms) else ())),
             tables=(_table(evidence),),
         )

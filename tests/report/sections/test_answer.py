@@ -15,7 +15,11 @@ def test_the_answer_is_computed(study: StudySpec, results: list[TrialResult]) ->
     """The conclusion in sentences, then every allocator's verdict, the best first."""
     evidence = Evidence.of(study, results, {})
     answer = Answer().block(evidence)
-    assert answer.text[0].startswith("Best: ")
+    facts = dict(answer.facts)
+    assert list(facts) == ["Asked", "Result", "What to use", "Limits", "Scores"]
+    assert facts["Asked"].startswith("Is adalora, dylora, random or salora better than uniform, the same rank in every")
+    assert "mini-cola and mini-rte at mean ranks 2 and 4, with the model mini and 3 seeds" in facts["Asked"]
+    assert facts["Result"].startswith("Best: ")
     (table,) = answer.tables
     assert set(table.frame["allocator"]) == set(evidence.comparison.arms["allocator"])
     assert table.frame["difference to uniform"].is_monotonic_decreasing
@@ -23,7 +27,7 @@ def test_the_answer_is_computed(study: StudySpec, results: list[TrialResult]) ->
 
 def test_scores_name_their_split(study: StudySpec, results: list[TrialResult]) -> None:
     """Metric and report split of every task are in the last paragraph."""
-    text = blocks(study, results)["answer"].text[-1]
+    text = blocks(study, results)["answer"].facts[-1][1]
     assert "Matthews correlation, validation set (mini-cola)" in text
     assert "accuracy, validation set (mini-rte)" in text
 
@@ -42,7 +46,7 @@ def test_every_dimension_is_named(study: StudySpec) -> None:
     space = {"allocator": [{"name": "uniform"}], "training.steps": [100, 200, 400], "seed": [0, 1]}
     grid = StudySpec(name="steps", base=study.base, space=space)
     made = make(trials(grid))
-    (sentence,) = blocks(grid, made)["answer"].bullets
+    _, (_, sentence), _ = blocks(grid, made)["answer"].facts
     evidence = Evidence.of(grid, made, {})
     ((_, row),) = evidence.chosen.iterrows()
     steps = evidence.by_key[row["key"]].spec["training"]["steps"]
@@ -63,7 +67,7 @@ def test_trials_without_a_budget(study: StudySpec) -> None:
     base = {"task": {"name": "rte"}, "allocator": {"name": "static", "ranks": {"*": 3}}}
     static = StudySpec(name="static", base=base, space={"seed": [0, 1]})
     found = blocks(static, make(trials(static)))
-    assert "no uniform trial at the same budget" in found["answer"].bullets[0]
+    assert "no uniform trial at the same budget" in found["answer"].facts[1][1]
     assert found["ranks"].charts
     assert "budget" not in found
 
@@ -93,7 +97,8 @@ def test_what_a_search_found(study: StudySpec) -> None:
     found = blocks(spec, make(made), record)
     front = evidence.front("mini-cola")
     assert len(front) > 1
-    (sentence,) = found["answer"].bullets
+    (_, question), (_, sentence), _ = found["answer"].facts
+    assert question.endswith("The search random looked for it over mean_rank and lr.")
     assert "the best of 14 configurations on the search split is uniform (lr" in sentence
     assert f"{front.iloc[-1]['kept']:,.0f} parameters" in sentence
     assert f"the Pareto front has {len(front)} configurations, the cheapest of which is uniform (lr" in sentence
@@ -108,4 +113,4 @@ def test_what_a_search_found(study: StudySpec) -> None:
 def test_a_constraint_that_nothing_meets(study: StudySpec) -> None:
     spec, made = searched(study, objectives={"score": "maximize"}, constraints={"parameters": 1})
     record = SearchRecord([Proposal([result.key], "complete") for result in made])
-    assert "none of 12 configurations meets the constraint" in blocks(spec, made, record)["answer"].bullets[0]
+    assert "none of 12 configurations meets the constraint" in blocks(spec, made, record)["answer"].facts[1][1]

@@ -41,3 +41,19 @@ def test_a_further_dimension_has_a_column(study: StudySpec) -> None:
     assert frame["trials"].tolist() == [2, 2]
     assert "configuration" not in blocks(*searched(study))["cost"].tables[0].frame
     assert "configuration" not in blocks(study, make(trials(study)))["cost"].tables[0].frame
+
+
+def test_score_against_cost(study: StudySpec, results: list[TrialResult]) -> None:
+    """A panel per task and measured cost; positions are the means of the tables."""
+    measured = {"host_memory": 5 * 10**8, "latency_seconds": 0.004}
+    changed = [r.model_copy(update={"cost": r.cost.model_copy(update=measured)}) if r.cost else r for r in results]
+    block = blocks(study, changed)["cost"]
+    (chart,) = block.charts
+    assert [panel.title for panel in chart.panels] == [
+        f"{task}: {cost}"
+        for task in ("mini-cola", "mini-rte")
+        for cost in ("training time", "peak memory of the process", "latency of one example")
+    ]
+    seconds = block.tables[0].frame.set_index(["task", "allocator", "mean rank"])["train s"]
+    adalora = next(one for one in chart.panels[0].series if one.label == "adalora")  # type: ignore[union-attr]
+    assert adalora.x == pytest.approx((seconds["mini-cola", "adalora", 2.0], seconds["mini-cola", "adalora", 4.0]))

@@ -46,7 +46,7 @@ def test_one_objective_shows_the_best_score_so_far(study: StudySpec) -> None:
     clouds = {one.label: len(one.x) for one in series(block.charts[0], "cloud")}
     assert clouds == {"trials": 12 - (line.x[0] - 1), "trials beyond the constraint": line.x[0] - 1}
     assert block.charts[0].panels[0].y.label == "Matthews correlation, search set"
-    assert f"within {most:,} parameters on the search split is" in found["answer"].bullets[0]
+    assert f"within {most:,} parameters on the search split is" in found["answer"].facts[1][1]
     assert max(found["scores"].tables[0].frame["parameters kept"]) <= most
     (ringed,) = series(found["trade-off"].charts[0], "front")
     assert max(ringed.x) <= most

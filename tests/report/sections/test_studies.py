@@ -19,7 +19,7 @@ def part(name: str, allocator: str, base: dict | None = None, **environment: str
 def test_paired_studies_have_an_answer() -> None:
     block = Studies().block(joint_evidence([part("one", "uniform"), part("two", "adalora")]))
     assert block is not None
-    assert block.text[0].startswith("Best: adalora [two].")
+    assert block.facts[0][1].startswith("Best: adalora [two].")
     assert list(block.tables[0].frame["study"]) == ["one", "two"]
     assert list(block.tables[0].frame["trials"]) == [6, 6]
     assert not any("paired" in warning for warning in block.warnings)
@@ -31,7 +31,7 @@ def test_other_data_are_not_paired() -> None:
     assert block is not None
     assert joint.comparison.arms.empty
     assert "two and one are not paired on mini-rte: data and splits is bbb and aaa." in block.warnings
-    assert block.text[0] == "No trial can be paired with a trial of uniform in one."
+    assert block.facts[0][1] == "No trial can be paired with a trial of uniform in one."
 
 
 def test_other_training_is_told() -> None:
