@@ -47,6 +47,6 @@ def _cell(value: Any, spec: str, number: bool) -> Cell:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return Cell("n/a", "", number)
     if number:
-        return Cell(format(value, spec), repr(float(value)), number)
+        return Cell(format(value, spec), f"{value:.9g}", number)  # enough to sort by
     text = visible(str(value))
     return Cell(text, text, number)

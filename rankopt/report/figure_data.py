@@ -73,7 +73,7 @@ def _points(panel: Curves, title: str) -> Table:
     frame = pd.DataFrame(
         rows, columns=["series", y, x, *(["low", "high"] if any("low" in row for row in rows) else [])]
     )
-    specs = {x: _spec(frame[x])} | ({} if named else {y: _spec(frame[y])})
+    specs = {x: ",.0f" if panel.x.counts else _spec(frame[x])} | ({} if named else {y: _spec(frame[y])})
     bars = specs[x if named else y]
     return Table(frame, specs | {"low": bars, "high": bars}, title)
 

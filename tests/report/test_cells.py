@@ -14,7 +14,7 @@ def test_text_sort_key_and_alignment() -> None:
     table = Table(frame, {"score": ".3f", "n": ",.0f"})
     assert numbers(table) == [True, True, False]
     first, second = cells(table)
-    assert [(cell.text, cell.value) for cell in first] == [("0.500", "0.5"), ("1,000", "1000.0"), ("a", "a")]
+    assert [(cell.text, cell.value) for cell in first] == [("0.500", "0.5"), ("1,000", "1000"), ("a", "a")]
     assert [cell.text for cell in second] == ["n/a", "2", "n/a"]
     assert second[0].value == ""
 

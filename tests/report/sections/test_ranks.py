@@ -67,7 +67,7 @@ def test_ranks_at_a_time_are_those_of_the_last_change(study: StudySpec, results:
     for step, ranks in zip(steps, history, strict=False):
         last = [event for event in result.ranks if event.step <= step][-1]
         assert tuple(ranks) == last.ranks
-    assert list(history[-1]) == list(result.own.pattern.values())
+    assert list(history[-1]) == [result.own.pattern[layer] for layer in result.layers]
 
 
 def test_without_a_record_there_is_no_slider(study: StudySpec) -> None:

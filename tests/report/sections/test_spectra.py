@@ -29,7 +29,7 @@ def test_energy_and_effective_rank(study: StudySpec, results: list[TrialResult])
     assert uniform.y == pytest.approx((0.5, 0.5))
     grid = next(panel for panel in effective.panels if panel.title == "uniform")
     assert isinstance(grid, Grid)
-    assert {value for row in grid.values for value in row} == {pytest.approx(2.0)}
+    assert [value for row in grid.values for value in row] == pytest.approx([2.0] * 16)
 
 
 def test_older_results_have_none(study: StudySpec, results: list[TrialResult]) -> None:
