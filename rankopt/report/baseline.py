@@ -24,7 +24,7 @@ def none_above(evidence: Evidence) -> tuple[Sentence, ...]:
             where = f"{setting}: no" if len(evidence.settings) > 1 else "No"
             brief = f"{where} arm beats {name} ({score:.3f}); the best scores {best:.3f}."
             text = f"{brief} A model that has not learned cannot tell allocators or ranks apart: train longer."
-            found.append(Sentence(text, brief))
+            found.append(Sentence(text, brief, "How sure"))
     return tuple(found)
 
 

@@ -49,7 +49,7 @@ def test_no_arm_is_above_it() -> None:
     assert "o arm beats predicting the most frequent class (2.000); the best scores" in sentences[0].brief
     assert f"the best scores {best:.3f}." in sentences[0].brief
     assert headline(*with_baseline(2.0), 200)[0] == sentences[0].brief
-    assert Answer().block(evidence(2.0)).text[0] == sentences[0].text
+    assert Answer().block(evidence(2.0)).facts[1] == ("How sure", sentences[0].text)
     assert some_below(evidence(2.0)) == ()
 
 
