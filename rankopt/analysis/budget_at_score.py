@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from rankopt.analysis.curves import Curve
 from rankopt.analysis.statistics import NAN, SAME
@@ -49,7 +49,7 @@ def budget_at_score(curve: Curve, score: float, level: float = 0.95) -> Needed:
     gaps = curve.sign * (curve.between(parameters) - score)
     n = len(gaps)
     mean, error = gaps.mean(0), gaps.std(0, ddof=1) / math.sqrt(n) if n > 1 else NAN
-    reach = error * float(stats.t.isf((1 - level) / 2, n - 1)) if n > 1 else NAN
+    reach = error * float(special.stdtrit(n - 1, (1 + level) / 2)) if n > 1 else NAN
 
     def first(values: NDArray[np.float64]) -> float:
         reached = values >= -SAME

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 LEAST = 3
 """Fewest allocators, and fewest tasks, of a critical difference."""
@@ -41,6 +40,8 @@ def critical_difference(scores: Mapping[str, Sequence[float]], alpha: float = 0.
     names, table = list(scores), np.array(list(scores.values()), float)
     if min(table.shape) < LEAST:
         return None
+    from scipy import stats  # takes half a second to import, and most studies have fewer tasks
+
     k, n = table.shape
     mean = dict(zip(names, stats.rankdata(-table, axis=0).mean(1).tolist(), strict=True))
     ranks = dict(sorted(mean.items(), key=lambda item: (item[1], item[0])))

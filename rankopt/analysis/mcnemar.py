@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 
 def mcnemar(hits: NDArray[np.bool_], others: NDArray[np.bool_]) -> float:
@@ -32,5 +32,6 @@ def mcnemar(hits: NDArray[np.bool_], others: NDArray[np.bool_]) -> float:
         return 1.0
     if len(hits) == 1:
         discordant = int(np.abs(differences).sum())
-        return float(stats.binomtest(int((differences > 0).sum()), discordant).pvalue)
-    return float(stats.chi2.sf(differences.sum() ** 2 / np.square(differences).sum(), 1))
+        fewer = min(int((differences > 0).sum()), int((differences < 0).sum()))
+        return min(1.0, 2 * float(special.bdtr(fewer, discordant, 0.5)))
+    return float(special.chdtrc(1, differences.sum() ** 2 / np.square(differences).sum()))

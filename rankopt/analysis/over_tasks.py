@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
 Runs = Sequence[Sequence[float] | Floats]
@@ -24,7 +23,9 @@ def interquartile_mean(runs: Runs) -> Floats:
 
     Source: Agarwal et al. 2021, Deep reinforcement learning at the edge of the statistical precipice, section 4.3.
     """
-    return np.asarray(stats.trim_mean(np.concatenate(runs, axis=-1), 0.25, axis=-1))
+    ordered = np.sort(np.concatenate(runs, axis=-1), axis=-1)
+    size = ordered.shape[-1]
+    return np.asarray(ordered[..., size // 4 : size - size // 4].mean(-1))
 
 
 def performance_profile(runs: Runs, thresholds: Sequence[float]) -> Floats:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from rankopt.analysis.search import configuration
-from rankopt.core.result import TrialResult, defect
+from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import method_name
 
@@ -16,7 +16,7 @@ def overview(study: StudySpec, results: Iterable[TrialResult], counted: Collecti
 
     Args:
         study: the current spec.
-        results: of the study's storage.
+        results: of the study's storage, which leaves damaged ones out.
         counted: keys of the results that the study's tables and reports use.
     Returns:
         `key`, `task`, `allocator`, `budget` (plain data), `seed`, `kept`, `search` and `report` (primary metric, None
@@ -30,8 +30,8 @@ def overview(study: StudySpec, results: Iterable[TrialResult], counted: Collecti
 
 
 def _row(study: StudySpec, result: TrialResult, counted: Collection[str]) -> dict[str, Any]:
-    spec, fault = result.spec, defect(result)
-    own = result.points[0] if result.points and not fault else None
+    spec = result.spec
+    own = result.points[0] if result.points else None
     task = spec.get("task")
     return {
         "key": result.key,
@@ -43,13 +43,11 @@ def _row(study: StudySpec, result: TrialResult, counted: Collection[str]) -> dic
         "search": result.score("search") if own else None,
         "report": result.score("report") if own else None,
         "configuration": configuration(study, spec),
-        "status": _status(study, result, fault, result.key in counted),
+        "status": _status(study, result, result.key in counted),
     }
 
 
-def _status(study: StudySpec, result: TrialResult, fault: str, counted: bool) -> str:
-    if fault:
-        return f"damaged: {fault}"
+def _status(study: StudySpec, result: TrialResult, counted: bool) -> str:
     if result.status == "failed":
         return f"failed: {result.reason}"
     if counted:

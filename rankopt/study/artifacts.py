@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -11,13 +12,16 @@ from pathlib import Path
 from zipfile import is_zipfile
 
 import optuna
-from optuna.artifacts import download_artifact, get_all_artifact_meta, upload_artifact
+from optuna.artifacts import download_artifact, upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from rankopt.study.artifact_stores import artifact_store
 from rankopt.study.attempts import Group, attempt_state
+
+RECORD = "artifacts:"
+"""Start of the system attributes in which Optuna records the artifacts of a trial."""
 
 
 class Artifacts:
@@ -80,8 +84,9 @@ class Artifacts:
         """File name -> ids of the artifacts of that name, those of the newest complete attempt first."""
         found: dict[str, list[str]] = {}
         for attempt in sorted(attempts, key=lambda t: (attempt_state(t) == "complete", t.number), reverse=True):
-            for meta in get_all_artifact_meta(attempt, storage=self.storage):
-                found.setdefault(meta.filename, []).append(meta.artifact_id)
+            # as `get_all_artifact_meta`, which would query the storage for every attempt
+            for meta in (json.loads(text) for name, text in attempt.system_attrs.items() if name.startswith(RECORD)):
+                found.setdefault(meta["filename"], []).append(meta["artifact_id"])
         return found
 
     def _fetch(self, artifact: str, name: str, path: Path) -> bool:

@@ -58,8 +58,9 @@ def open_study(
         ValueError: the study has no results, or the storage cannot be opened.
     """
     _refuse_url(study)
-    is_name = storage and not Path(study).is_file()
-    name = study if is_name else StudyFile(study_path(study, directory)).study.name
+    path = Path(study) if storage else study_path(study, directory)
+    # a study that was run has the name of its folder; reading its file would validate every trial
+    name = StudyFile(path).study.name if path.is_file() and path == Path(study) else study
     folder = directory / name
     if not storage and not (folder / "study.db").is_file():
         raise ValueError(

@@ -28,11 +28,13 @@ def stored_predictions(store: StudyStore) -> Callable[[str], bytes | None]:
                 found[key].append(attempt)
         return found
 
+    artifacts = cache(lambda: store.artifacts)
+
     def read(key: str) -> bytes | None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "predictions.npz")
             try:
-                store.artifacts.download(attempts().get(key, ()), f"{key}-{path.name}", path)
+                artifacts().download(attempts().get(key, ()), f"{key}-{path.name}", path)
             except ValueError:
                 return None
             return path.read_bytes()

@@ -38,7 +38,7 @@ def read_result(attempt: int, data: Any) -> TrialResult:
         ValueError: it is damaged, or another version of rankopt wrote it; one line.
     """
     try:
-        result = TrialResult.model_validate_json(json.dumps(data))
+        result = TrialResult.model_validate(data)
         fault = defect(result)
     except ValidationError as error:
         fault = str(violations(error, TrialResult)[0])

@@ -11,20 +11,18 @@ from rankopt.core.study_spec import StudySpec
 
 
 def test_every_dimension_and_every_state() -> None:
-    """Values of further dimensions are named; results outside the plan, failed and damaged ones are marked."""
+    """Values of further dimensions are named; results outside the plan and failed ones are marked."""
     base = grid().base
     study = StudySpec(name="s", base=base, space={"training.steps": [100, 200], "seed": [0, 1]})
-    first, second, third, fourth = trials(study)
-    complete, outside, damaged = make([first, second, third])
-    results = [complete, outside, damaged.model_copy(update={"metrics": ()}), failure(fourth, "out of memory")]
-    rows: list[dict[str, Any]] = overview(study, results, {first.key, third.key, fourth.key})
-    assert [row["status"] for row in rows] == [
-        "complete", "complete, not in the plan", "damaged: metrics must not be empty in a complete result",
-        "failed: out of memory",
-    ]  # fmt: skip
-    assert [row["configuration"] for row in rows] == ["steps 100", "steps 100", "steps 200", "steps 200"]
+    first, second, third, _ = trials(study)
+    complete, outside = make([first, second])
+    rows: list[dict[str, Any]] = overview(
+        study, [complete, outside, failure(third, "out of memory")], {first.key, third.key}
+    )
+    assert [row["status"] for row in rows] == ["complete", "complete, not in the plan", "failed: out of memory"]
+    assert [row["configuration"] for row in rows] == ["steps 100", "steps 100", "steps 200"]
     assert (rows[0]["kept"], rows[0]["report"]) == (complete.own.kept, complete.score("report"))
-    assert [row["report"] for row in rows[2:]] == [None, None]
+    assert rows[2]["report"] is None
 
 
 def test_no_further_dimension_no_column() -> None:
@@ -33,9 +31,9 @@ def test_no_further_dimension_no_column() -> None:
 
 
 def test_a_spec_without_names() -> None:
-    """A damaged spec is one marked row, not a traceback."""
+    """A failed result may have an invalid spec; it is one row, not a traceback."""
     study = grid()
-    (result,) = make(trials(study)[:1])
-    (row,) = overview(study, [result.model_copy(update={"spec": {"task": "rte"}})], set())
-    assert row["status"].startswith("damaged: spec.task must be")
+    (trial, *_) = trials(study)
+    (row,) = overview(study, [failure(trial, "invalid").model_copy(update={"spec": {"task": "rte"}})], {trial.key})
+    assert row["status"] == "failed: invalid"
     assert (row["task"], row["allocator"]) == (None, None)
