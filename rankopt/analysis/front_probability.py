@@ -31,7 +31,8 @@ def front_probability(curves: Sequence[Curve]) -> list[NDArray[np.float64]]:
     rows = [[curve.seeds.index(seed) for seed in seeds] for curve in curves]
     kept = np.concatenate([curve.kept[row] for curve, row in zip(curves, rows, strict=True)], axis=1)
     gains = np.concatenate([curve.sign * curve.scores[row] for curve, row in zip(curves, rows, strict=True)], axis=1)
-    drawn = np.random.default_rng(0).multinomial(len(seeds), [1 / len(seeds)] * len(seeds), size=DRAWS) / len(seeds)
+    # counts, not shares: sums of parameters are exact, so that equal ones stay equal
+    drawn = np.random.default_rng(0).multinomial(len(seeds), [1 / len(seeds)] * len(seeds), size=DRAWS)
     found = np.zeros(kept.shape[1])
     for parameters, scores in zip((drawn @ kept).tolist(), (drawn @ gains).tolist(), strict=True):
         found[front(parameters, scores)] += 1 / DRAWS
