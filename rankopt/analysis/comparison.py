@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy import special
 
 from rankopt.analysis.contrast import Contrast, FlipContrast, contrast
 from rankopt.analysis.example_errors import ExampleErrors, Predictions, Weights
@@ -68,7 +68,8 @@ def compare(
         `arms` has one row per allocator, or one per allocator and task (`scope`) where a task's metric has no range, so
         that tasks cannot be averaged. `cells` has one row per task, budget and allocator. Both have these columns: `n`,
         seeds per task; means over these seeds of the quantities of `Pair.values`; `low` and `high`, the interval that
-        inverts the test at the level at which it was made (`level`); `p_holm`; `detectable`, the smallest true
+        inverts the test at the level at which it was made (`level`), NaN where it excludes no difference that the
+        metric can show; `p_holm`; `detectable`, the smallest true
         difference with 80 % power, infinite where the metric cannot show it, with its 95 % interval; `needed`, the
         seeds per task that detect the observed difference; `verdict`, see `verdict`. Where predictions are known:
         `examples`, their number; `examples_low` and `examples_high`, the interval over examples for these trainings,
@@ -171,9 +172,9 @@ class Group:
         room = max(most - control, control - least)
         low, high = found.interval(level)
         detectable, surest, weakest = (size if size <= room else math.inf for size in found.detectable(level))
+        low, high = self._informative(low, high)
         return {
-            "low": max(low, least - most), "high": min(high, most - least), "detectable": detectable,
-            "detectable_low": surest, "detectable_high": weakest,
+            "low": low, "high": high, "detectable": detectable, "detectable_low": surest, "detectable_high": weakest,
             "needed": found.seeds_for(found.mean, level) or NAN,
             "test": "sign flips" if isinstance(found, FlipContrast) else "t",
         }  # fmt: skip
@@ -187,20 +188,21 @@ class Group:
         error = errors.error(self.weights)
         if math.isnan(error):
             return {}
-        least, most = self._range
-        reach = float(norm.isf(level / 2)) * error
+        reach = -float(special.ndtri(level / 2)) * error
         row = {"examples": errors.size(self.weights), "mcnemar": NAN}
         if len(self.pairs) == 1:
             row["mcnemar"] = errors.mcnemar(self.pairs[0])
         low, high = (NAN, NAN) if math.isnan(self.p) or self.contrast is None else self.contrast.interval(level)
-        ends = {
-            "examples_low": difference - reach, "examples_high": difference + reach,
-            "both_low": difference - math.hypot(difference - low, reach),
-            "both_high": difference + math.hypot(high - difference, reach),
-        }  # fmt: skip
-        return row | {
-            name: min(max(end, least - most), most - least) if end == end else NAN for name, end in ends.items()
-        }
+        both = difference - math.hypot(difference - low, reach), difference + math.hypot(high - difference, reach)
+        for name, ends in {"examples": (difference - reach, difference + reach), "both": both}.items():
+            row[f"{name}_low"], row[f"{name}_high"] = self._informative(*ends)
+        return row
+
+    def _informative(self, low: float, high: float) -> tuple[float, float]:
+        """An interval within what the metric can show; NaN if it is all of that, because it then says nothing."""
+        least, most = self._range
+        low, high = max(low, least - most), min(high, most - least)
+        return (NAN, NAN) if (low, high) == (least - most, most - least) else (low, high)
 
     @property
     def _range(self) -> tuple[float, float]:

@@ -22,18 +22,15 @@ BASELINES = (CONTROL, "random")
 CONSTANT = 1e-9
 """Scores that differ by less are those of constant predictions."""
 
-VARIANTS = 6
-"""The largest number of variants of one allocator or task that get labels of their own."""
-
 Flat = dict[str, Any]
 
 
-def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFrame:
+def tidy(results: Iterable[TrialResult], pooled: bool = False) -> pd.DataFrame:
     """One row per point of every complete result; damaged ones are left out (see `defect`).
 
     Args:
         results: of one study.
-        variants: see `labels`; 1 gives all variants of an allocator one label, for searches.
+        pooled: whether all variants of an allocator have one label, its name; for searches.
     Returns:
         A frame sorted by setting, allocator, budget and seed, with these columns:
 
@@ -59,11 +56,9 @@ def tidy(results: Iterable[TrialResult], variants: int = VARIANTS) -> pd.DataFra
     specs = [decode(TrialSpec, result.spec) for result in complete]
     mixed = len({spec.budget.unit for spec in specs if spec.budget}) > 1
     settings = labels([spec.task.name for spec in specs], [surroundings(spec, mixed) for spec in specs])
-    allocators = labels(
-        [_name(spec) for spec in specs],
-        [_method(spec) if spec.method.name != CONTROL else {} for spec in specs],
-        variants,
-    )
+    allocators = [_name(spec) for spec in specs]
+    if not pooled:
+        allocators = labels(allocators, [_method(spec) if spec.method.name != CONTROL else {} for spec in specs])
     rows = [
         {"setting": setting, "allocator": allocator, **_row(result, spec, point, own=index == 0)}
         for result, spec, setting, allocator in zip(complete, specs, settings, allocators, strict=True)
@@ -179,13 +174,12 @@ def _method(spec: TrialSpec) -> Flat:
     return {"found": options["found"]} if options.get("found") else options
 
 
-def labels(names: Sequence[str], options: Sequence[Mapping[str, Any]], most: int = VARIANTS) -> list[str]:
+def labels(names: Sequence[str], options: Sequence[Mapping[str, Any]]) -> list[str]:
     """A label per member: its name, with the options in which members of that name differ.
 
     Args:
         names: names of the members.
         options: options of the members, in the same order.
-        most: a name with more variants is used without options, since they would not fit a legend.
     Returns:
         Labels in the same order.
     Example:
@@ -198,12 +192,10 @@ def labels(names: Sequence[str], options: Sequence[Mapping[str, Any]], most: int
         seen = variants.setdefault(name, [])
         if option not in seen:
             seen.append(option)
-    return [_label(name, option, variants[name], most) for name, option in zip(names, flat, strict=True)]
+    return [_label(name, option, variants[name]) for name, option in zip(names, flat, strict=True)]
 
 
-def _label(name: str, option: Flat, variants: list[Flat], most: int) -> str:
-    if not 1 < len(variants) <= most:
-        return name
+def _label(name: str, option: Flat, variants: list[Flat]) -> str:
     paths = sorted({path for variant in variants for path in variant})
     varied = [path for path in paths if any(variant.get(path) != variants[0].get(path) for variant in variants)]
     parts = [f"{path}={option[path]}" for path in varied if option.get(path) is not None]

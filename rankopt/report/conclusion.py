@@ -153,9 +153,7 @@ def _over_examples(row: Any) -> str:
 
 def interval(row: Any) -> str:
     """The interval of a row followed by a comma, or nothing if the metric can show no value outside it."""
-    if row["verdict"] == "too few seeds" and row["test"] == "sign flips":
-        return ""
-    return f"interval {row['low']:+.3f} to {row['high']:+.3f}, "
+    return "" if math.isnan(row["low"]) else f"interval {row['low']:+.3f} to {row['high']:+.3f}, "
 
 
 def _recommendation(evidence: Evidence, rows: pd.DataFrame, best: Any) -> Sentence:

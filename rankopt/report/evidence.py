@@ -19,7 +19,7 @@ from rankopt.analysis.comparison import Comparison, compare
 from rankopt.analysis.conditions import separated
 from rankopt.analysis.curve_summaries import Summaries, summarize_curves
 from rankopt.analysis.curves import Curve, curves
-from rankopt.analysis.frame import VARIANTS, tidy
+from rankopt.analysis.frame import tidy
 from rankopt.analysis.pareto import front
 from rankopt.analysis.search import SearchRecord, configuration
 from rankopt.analysis.task_summaries import TaskSummaries, summarize_tasks
@@ -97,7 +97,7 @@ class Evidence:
     @cached_property
     def points(self) -> pd.DataFrame:
         """See `rankopt.analysis.frame.tidy`."""
-        points = tidy(self.results, VARIANTS if self.study.listed else 1)
+        points = tidy(self.results, pooled=not self.study.listed)
         if not self.parts:
             return points
         first, *others = self.parts

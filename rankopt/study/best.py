@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from rankopt.analysis.frame import VARIANTS, tidy
+from rankopt.analysis.frame import tidy
 from rankopt.analysis.search import best, configuration
 from rankopt.core.study_spec import StudySpec
 from rankopt.study.storage import StudyStore
@@ -24,7 +24,7 @@ def best_patterns(store: StudyStore, spec: StudySpec, budget: int | None) -> pd.
         ValueError: no complete trial is within the budget.
     """
     results = {result.key: result for result in store.results() if not spec.is_tuning(result.spec)}
-    found = best(tidy(results.values(), variants=1 if store.search.trials else VARIANTS), budget)
+    found = best(tidy(results.values(), pooled=store.search.trials is not None), budget)
     if found.empty:
         bound = f" within {budget:,} parameters" if budget is not None else ""
         raise ValueError(f"study {spec.name!r} has no complete trial{bound}")

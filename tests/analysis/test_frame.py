@@ -46,7 +46,7 @@ def test_no_budget_is_nan() -> None:
 def test_labels_have_the_options_that_differ() -> None:
     options = [{"beta": 0.1, "final": 1}, {"beta": 0.2, "final": 1}, {"final": 1}]
     assert labels(["a", "a", "a"], options) == ["a (beta=0.1)", "a (beta=0.2)", "a"]
-    assert labels(["a"] * 9, [{"beta": k} for k in range(9)]) == ["a"] * 9
+    assert labels(["a"] * 9, [{"beta": k} for k in range(9)]) == [f"a (beta={k})" for k in range(9)]
     assert labels(["a", "b"], [{"beta": 1}, {"beta": 2}]) == ["a", "b"]
 
 

@@ -584,7 +584,7 @@ def test_what_is_taken_home_is_the_best_by_its_mean(search_in: Run, result: Run)
     assert {0 if lr < 4e-3 else 1 if lr < 5.5e-3 else 2 for lr in lrs} == {0, 1, 2}, "the test could not fail"
     taken = export_adapter(store, store.folder / "taken")
     assert (taken.result.spec["seed"], taken.result.score("search")) == (4, 0.54)
-    row = best(tidy(store.results(), variants=1), 10**9).iloc[0]
+    row = best(tidy(store.results(), pooled=True), 10**9).iloc[0]
     assert (row["n"], round(row["search"], 4)) == (5, 0.52)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 
@@ -48,7 +49,8 @@ EXPLANATION = (
     "Test: paired t-test, with the degrees of freedom of the task with the fewest seeds; sign flips over all pairs "
     "where a training collapsed, or where several tasks give at least nine pairs. Detectable: the smallest true "
     "difference that this many seeds detect with 80% power, with its own 95% interval. Seeds needed: those that would "
-    "detect the difference seen here, if it is the true one. n/a: cannot be computed."
+    "detect the difference seen here, if it is the true one. n/a: cannot be computed, "
+    "or an interval that excludes no difference that the metric can show."
 )
 EXAMPLES = (
     " Over examples: an interval at the same level for these very trainings on other examples of the same kind, by a "
@@ -112,6 +114,10 @@ def _frame(evidence: Evidence, rows: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns=hidden)
 
 
+def _interval(row: Any) -> str:
+    return "" if math.isnan(row.low) else f"{row.low:+.3f} to {row.high:+.3f}, "
+
+
 def _reach(value: float) -> str:
     return "beyond" if math.isinf(value) else f"{value:.3f}"
 
@@ -139,12 +145,10 @@ def _panel(evidence: Evidence, title: str, rows: pd.DataFrame) -> Curves:
         ]
         hover = [
             f"{allocator}{f', mean rank {row.budget:g}' if row.budget == row.budget else ''}\n{row.difference:+.3f} "
-            f"({row.low:+.3f} to {row.high:+.3f}, {plural(row.n, 'seed')})\n{row.verdict}"
+            f"({_interval(row)}{plural(row.n, 'seed')})\n{row.verdict}"
             for row in own.itertuples()
         ]
-        shown = own["verdict"] != "too few seeds"
-        below = tuple((own["difference"] - own["low"]).where(shown))
-        above = tuple((own["high"] - own["difference"]).where(shown))
+        below, above = tuple(own["difference"] - own["low"]), tuple(own["high"] - own["difference"])
         x = tuple(own["difference"])
         series.append(
             Series(allocator, evidence.styles[allocator], "interval", x, tuple(y), above, tuple(hover), below=below)
