@@ -18,6 +18,7 @@ from rankopt.cli import (
     demo,
     evaluating,
     listing,
+    mirroring,
     results,
     results_file,
     running,
@@ -54,6 +55,7 @@ for command in (
         results.export,
         results.delete,
         blackbox.blackbox,
+        mirroring.wandb,
     ),
     *(
         adapters.analyze,

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from rankopt.core.trial_spec import TrialSpec
     from rankopt.study.preflight import Preflight
     from rankopt.study.run import Outcome
-    from rankopt.study.tracking import WandbMode
+    from rankopt.study.wandb_run import WandbMode
 
     Trials = list[tuple[dict[str, Any], TrialSpec]]
     Call = Callable[..., Any]
@@ -273,7 +273,7 @@ def _advance(bars: Any, task: Any, step: int, steps: int) -> None:
 
 
 def _wandb_mode(wandb: str | None) -> WandbMode:
-    from rankopt.study.tracking import check_wandb_mode, default_wandb_mode
+    from rankopt.study.wandb_run import check_wandb_mode, default_wandb_mode
 
     if wandb is None:
         return default_wandb_mode()
@@ -295,7 +295,7 @@ def finish(
         for line in headline(study, outcome.results, min(console.width, 80)):
             say(line)
         if outcome.synced:
-            say(f"W&B: wandb sync {outcome.synced}")
+            say(f"W&B: {outcome.synced}")
     say(printing.counts(outcome.counts))
     written = f"rankopt report {study.name} writes {Path('reports', study.name, 'index.html')}"
     say(f"Page: {page or written}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankopt.study.tracking import WandbMode
+from rankopt.study.wandb_run import WandbMode
 
 HEARTBEAT = 15
 """Seconds between two heartbeats of a running attempt."""
@@ -20,7 +20,7 @@ class RunOptions:
     Attributes:
         url: SQLAlchemy URL of the Optuna storage.
         folder: of the study: artifacts, unfinished trials, W&B files and `log.txt`.
-        wandb: see `tracking`.
+        wandb: see `wandb_run`.
         checkpoint_steps: steps between checkpoints; None for every 30 seconds.
         heartbeat: see `HEARTBEAT`.
         grace: see `GRACE`.

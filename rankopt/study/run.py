@@ -27,7 +27,8 @@ from rankopt.study.progress import Display
 from rankopt.study.queue import enqueue, retry_failed
 from rankopt.study.recovery import RETRIES, recover
 from rankopt.study.storage import StudyStore
-from rankopt.study.tracking import check_wandb_mode, publish_study
+from rankopt.study.study_mirror import StudyMirror
+from rankopt.study.wandb_run import check_wandb_mode, sync_command
 from rankopt.study.worker_pool import WorkerPool
 
 RESTARTS = RETRIES + 2
@@ -43,7 +44,7 @@ class Outcome:
         interrupted: the user stopped it.
         refusal: why a worker could not go on, or "".
         results: of the plan's trials.
-        synced: what `wandb sync` uploads: W&B's offline runs, or "".
+        synced: the command that uploads W&B's offline runs, or "".
     """
 
     counts: dict[str, int]
@@ -106,7 +107,13 @@ def run_study(
         jobs = [Job(slot, spec.name, options, pool.threads) for slot in range(needed if left else 0)]
         if jobs:
             display.say(described(options.device, len(jobs), len(pool.gpus)))
-        interrupted, refusal = _run_workers(pool, jobs, display, record)
+        mirror = StudyMirror(wandb, store, spec, display.say)
+
+        def trial_ended() -> str:
+            mirror.trial_ended()
+            return record()
+
+        interrupted, refusal = _run_workers(pool, jobs, display, trial_ended)
         problem = record(last=True)
         refusal = refusal or problem
         remove_leftovers(store)
@@ -116,14 +123,9 @@ def run_study(
         if found < wanted and not counts["waiting"] + counts["running"]:
             failed = counts["failed"]
             display.say(f"the search gave up after {failed} failed proposals, with {found} of its {wanted} trials")
-        synced = f"{folder}/wandb/offline-run-*" if wandb == "offline" else ""
-        outcome = Outcome(counts, interrupted, refusal, store.results(), synced)
-        if not interrupted and not refusal and left:
-            try:
-                publish_study(wandb, folder, spec, outcome.results)
-            except Exception as error:  # a mirror must not break the study
-                display.say(f"the study could not be published to W&B: {type(error).__name__}: {error}")
-    return outcome
+        if left:
+            mirror.finish()
+    return Outcome(counts, interrupted, refusal, store.results(), sync_command(wandb, folder))
 
 
 def remove_leftovers(store: StudyStore) -> None:

@@ -154,6 +154,10 @@ class TrialTrainer(Trainer):
             self.optimizer = torch.optim.AdamW(groups, fused=True)
         return self.optimizer
 
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
+        self.events.gradient_norm = float(super()._get_grad_norm(model, grad_norm))  # type: ignore[no-untyped-call]
+        return self.events.gradient_norm
+
     def floating_point_ops(self, inputs: Any) -> int:
         """0: nothing reads the count, and the Trainer would visit all parameters at every step."""
         return 0

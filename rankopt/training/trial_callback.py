@@ -51,7 +51,7 @@ class TrialCallback(TrainerCallback):
         self.hooks, self.order, self.observe = hooks, order, observe
         self.stop, self.checkpoint_steps = stop, checkpoint_steps
         self.stopped = False
-        self.loss = 0.0  # of the current step, filled by `TrialTrainer.loss`
+        self.loss = self.gradient_norm = 0.0  # of the current step, filled by `TrialTrainer`
         self.sums = [0.0, 0.0, 0]  # loss, penalty and steps since the last loss event
         self.losses: list[dict[str, Any]] = []
         self.scored, self.score = scored, score
@@ -109,15 +109,15 @@ class TrialCallback(TrainerCallback):
         self.loss = 0.0
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        step = state.global_step
+        step, lr = state.global_step, float(kwargs["lr_scheduler"].get_last_lr()[0])
         self._count_passes()
         self.sums = [self.sums[0] + self.loss, self.sums[1] + self.hooks.last_penalty, self.sums[2] + 1]
         if step % max(1, state.max_steps // EVENTS) == 0 or step == state.max_steps:
             loss, penalty, count = self.sums
-            lr = float(kwargs["lr_scheduler"].get_last_lr()[0])
-            self.losses.append({"step": step, "loss": loss / count, "penalty": penalty / count, "lr": lr})
+            means = {"step": step, "loss": loss / count, "penalty": penalty / count}
+            self.losses.append({**means, "lr": lr, "gradient_norm": self.gradient_norm})
             self.sums = [0.0, 0.0, 0]
-        self._report(step, state.max_steps)
+        self._report(step, state.max_steps, lr)
         if step in self.scored:
             self._tick()
             self.scores.append({"step": step, "values": self.score(self.hooks.allocated)})
@@ -157,9 +157,12 @@ class TrialCallback(TrainerCallback):
             events = [events[i] for i in sorted(picks)]
         return tuple(RankEvent(**event) for event in events), tuple(LossEvent(**event) for event in self.losses)
 
-    def _report(self, step: int, steps: int) -> None:
+    def _report(self, step: int, steps: int, lr: float) -> None:
         last = self.hooks.ranks[-1]
-        values = {"loss": self.loss, "penalty": self.hooks.last_penalty, "budget": float(last["amount"])}
+        values = {
+            "loss": self.loss, "penalty": self.hooks.last_penalty, "budget": float(last["amount"]), "lr": lr,
+            "gradient_norm": self.gradient_norm,
+        }  # fmt: skip
         self.observe(Progress(step, steps, "train", values, dict(zip(self.hooks.layers, last["ranks"], strict=True))))
 
     def _report_score(self, steps: int, event: dict[str, Any]) -> None:

@@ -1,0 +1,41 @@
+"""The command that writes a study's W&B runs again: `rankopt wandb`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rankopt.cli import printing
+from rankopt.cli.options import RUNS, Artifacts, Runs, Storage, Study, open_store
+
+
+def wandb(
+    study: Study,
+    mode: Annotated[
+        str, typer.Option("--mode", metavar="MODE", help="offline writes files, online uploads (default: offline).")
+    ] = "offline",
+    storage: Storage = None,
+    directory: Runs = RUNS,
+    artifacts: Artifacts = None,
+) -> None:
+    """Write the W&B runs of a study again, from its stored results.
+
+    One run per trial and one for the study, with the ids that they had while the study ran; W&B continues runs that it
+    has already.
+    """
+    from typing import cast
+
+    from rankopt.study.wandb_run import WandbMode, check_wandb_mode
+
+    if mode not in ("offline", "online"):
+        raise ValueError(f"--mode must be offline or online, got {mode!r}")
+    check_wandb_mode(cast(WandbMode, mode))
+    store, spec = open_store(study, storage, directory, artifacts)
+    from rankopt.study.rebuild import rebuild
+    from rankopt.study.wandb_run import sync_command
+
+    done = rebuild(cast(WandbMode, mode), store, spec, printing.warn)
+    print(f"{spec.name}: W&B runs of {done} trials and of the study")
+    if command := sync_command(mode, store.folder):
+        print(f"W&B: {command}")
