@@ -35,6 +35,7 @@ from rankopt.study.attempts import (
     origin,
     proposal_state,
 )
+from rankopt.study.grid_parameters import grid_distributions, grid_parameters
 from rankopt.study.process import this_process
 from rankopt.study.storage import StudyStore
 from rankopt.study.stored_records import shown
@@ -48,7 +49,7 @@ def enqueue(store: StudyStore, specs: Iterable[tuple[dict[str, Any], TrialSpec]]
 
     Args:
         store: the study.
-        specs: the point of the space (shown as attributes of the attempt) and the trial, in order.
+        specs: the point of the space (shown as attributes and parameters of the attempt) and the trial, in order.
     Returns:
         The number of trials added.
     """
@@ -60,9 +61,17 @@ def enqueue(store: StudyStore, specs: Iterable[tuple[dict[str, Any], TrialSpec]]
             store.storage.set_trial_user_attr(attempt._trial_id, SPEC, plan[key][0].plain)
     known = store.groups()
     new = [row for key, row in plan.items() if key not in known]
+    distributions = grid_distributions(assignment for _, assignment in plan.values())
+    stored = {name: one for attempt in store.all_trials() for name, one in attempt.distributions.items()}
     for spec, assignment in new:
         values = {path: shown(value) for path, value in assignment.items()}
-        store.study.enqueue_trial({}, user_attrs={SPEC: spec.plain, KEY: spec.key, **values})
+        params, used = grid_parameters(assignment, distributions, stored)
+        store.study.add_trial(
+            create_trial(
+                state=TrialState.WAITING, params=params, distributions=used,
+                user_attrs={SPEC: spec.plain, KEY: spec.key, **values},
+            )
+        )  # fmt: skip
     return len(new)
 
 
