@@ -1,10 +1,11 @@
 """Recompute the numbers of a report from its results, without any code of rankopt, and compare.
 
-    python tests/recompute.py reports/quickstart
+    python tests/recompute.py reports/quickstart [runs/quickstart/wandb]
 
-It reads `results.jsonl` in the folder and checks `data.csv`, `averages.csv`, `comparisons.csv`, `report.md` and
-`index.html`: parameters, scores, means, standard errors, differences, p-values, Holm's correction, intervals and costs.
-It prints every number that differs, and exits with 1 if there is one.
+It reads `results.jsonl` in the folder and checks `data.csv`, `averages.csv`, `comparisons.csv`, `curves.csv`,
+`report.md` and `index.html`: parameters, scores, means, standard errors, differences, p-values, Holm's correction,
+intervals, costs, and the numbers of curves (`recompute_curves.py`). Given W&B's offline files, it checks those too
+(`recompute_wandb.py`). It prints every number that differs, and exits with 1 if there is one.
 
 It knows comparisons in which every allocator has one configuration per task and budget, and refuses others.
 """
@@ -23,11 +24,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+from recompute_curves import problems as curve_problems
+from recompute_wandb import problems as wandb_problems
 from scipy import stats
 
 CONTROL = "uniform"
 SPANS = {"matthews": 2.0, "pearson": 2.0, "spearman": 2.0, "accuracy": 1.0, "f1": 1.0}
-"""Metric -> the largest difference of two of its values."""
+"""Metric -> the largest difference of two of its values; other metrics have no limit."""
 Row = dict[str, Any]
 
 
@@ -58,6 +61,7 @@ def point_row(result: Row, point: Row) -> Row:
         "allocator": spec["allocator"]["name"], "metric": metric,
         "budget": float(spec["budget"]["mean_rank"]), "seed": spec.get("seed", 0),
         "configuration": json.dumps({**spec, "seed": 0}, sort_keys=True),
+        "sign": -1 if metric in result.get("minimised", ()) else 1,
         "kept": sum(rank * sizes[layer] for layer, rank in ranks.items()),
         "mean_rank": sum(ranks.values()) / len(ranks), "component": max(sizes.values()),
         "score": report[metric], "search": point["search"][metric],
@@ -109,12 +113,15 @@ def cell(rows: list[Row], task: str, allocator: str, budget: float) -> Row:
     ]
     controls = [pair[1]["score"] for pair in pairs] if None in equal else [float(score or 0) for score in equal]
     return {
-        "task": task, "budget": budget, "allocator": allocator, "span": SPANS[pairs[0][0]["metric"]],
+        "task": task, "budget": budget, "allocator": allocator, "span": SPANS.get(pairs[0][0]["metric"], math.inf),
         "collapsed": any(one["collapsed"] for own, control, _ in pairs for one in (own, control)),
         "by_seed": {
             "score": {seed: own["score"] for own, _, seed in pairs},
             "control": dict(zip(seeds, controls, strict=True)),
-            "difference": {seed: own["score"] - score for (own, _, seed), score in zip(pairs, controls, strict=True)},
+            "difference": {
+                seed: own["sign"] * (own["score"] - score)
+                for (own, _, seed), score in zip(pairs, controls, strict=True)
+            },
             "kept": {seed: own["kept"] for own, _, seed in pairs},
             "control_kept": {seed: control["kept"] for _, control, seed in pairs},
         },
@@ -145,7 +152,8 @@ def test(cells: list[Row]) -> Row:
         row["p"] = sum(one >= abs(row["difference"]) - 1e-12 for one in flipped) / len(flipped)
     elif row["n"] > 1:
         row["error"] = math.sqrt(sum(statistics.variance(v) / len(v) for v in values)) / len(values)
-        row["p"] = 2 * stats.t.sf(abs(row["difference"] / row["error"]), row["n"] - 1)
+        varied = row["error"] > 1e-12  # equal differences allow no test
+        row["p"] = 2 * stats.t.sf(abs(row["difference"] / row["error"]), row["n"] - 1) if varied else math.nan
     else:
         row["p"] = math.nan
     return row
@@ -175,7 +183,7 @@ def interval(row: Row) -> tuple[float, float]:
     span, middle = row["span"], row["difference"]
     if not row["flips"]:
         reach = stats.t.ppf(1 - row["level"] / 2, row["n"] - 1) * row["error"]
-        return max(middle - reach, -span), min(middle + reach, span)
+        return informative(middle - reach, middle + reach, span)
 
     def kept(shift: float) -> bool:
         flipped = sign_flips(row["values"], shift)
@@ -184,22 +192,30 @@ def interval(row: Row) -> tuple[float, float]:
         return min(1.0, 2 * beyond / len(flipped)) > row["level"]
 
     ends = []
+    span = min(span, abs(middle) + 2 * max(abs(value - middle) for part in row["values"] for value in part) + 1)
     for end in (-span, span):
         inside, outside = middle, end
         for _ in range(0 if kept(end) else 60):
             half = (inside + outside) / 2
             inside, outside = (half, outside) if kept(half) else (inside, half)
         ends.append(outside)
-    return ends[0], ends[1]
+    return informative(ends[0], ends[1], span)
 
 
-def comparisons(rows: list[Row]) -> tuple[dict[str, Row], dict[tuple[str, str, float], Row]]:
+def informative(low: float, high: float, span: float) -> tuple[float, float]:
+    """An interval within what the metric can show; NaN where it is all of that."""
+    low, high = max(low, -span), min(high, span)
+    return (math.nan, math.nan) if (low, high) == (-span, span) else (low, high)
+
+
+def comparisons(rows: list[Row]) -> tuple[dict[tuple[str, str], Row], dict[tuple[str, str, float], Row]]:
     """The verdicts' numbers of the study, and of every task, allocator and budget."""
     names = sorted({(r["task"], r["budget"], r["allocator"]) for r in rows if r["allocator"] != CONTROL})
     cells = [cell(rows, task, allocator, budget) for task, budget, allocator in names]
-    groups: dict[str, list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    averaged = all(math.isfinite(one["span"]) for one in cells)  # else an arm is an allocator at a task
     for one in cells:
-        groups[one["allocator"]].append(one)
+        groups["" if averaged else one["task"], one["allocator"]].append(one)
     arms = {name: test(group) for name, group in groups.items()}
     parts = {(one["task"], one["allocator"], one["budget"]): test([one]) for one in cells}
     several = len(parts) > len(arms)
@@ -208,8 +224,12 @@ def comparisons(rows: list[Row]) -> tuple[dict[str, Row], dict[tuple[str, str, f
     corrected(family, shares)
     for row in family:
         row["low"], row["high"] = interval(row) if "level" in row else (math.nan, math.nan)
-    return arms, parts if several else {(one["task"], one["allocator"], one["budget"]): arms[one["allocator"]]
-                                        for one in cells}  # fmt: skip
+    if not several:  # with one task and budget, both are the same test
+        parts = {
+            (one["task"], one["allocator"], one["budget"]): arms["" if averaged else one["task"], one["allocator"]]
+            for one in cells
+        }
+    return arms, parts
 
 
 def number(text: str) -> float:
@@ -264,7 +284,8 @@ VERDICTS = {"difference": "difference", f"difference to {CONTROL}": "difference"
 
 
 def shown(
-    where: str, tables: Iterable[list[list[str]]], averages: dict[tuple[str, str, float], Row], arms: dict[str, Row],
+    where: str, tables: Iterable[list[list[str]]], averages: dict[tuple[str, str, float], Row],
+    arms: dict[tuple[str, str], Row],
     cells: dict[tuple[str, str, float], Row], points: dict[tuple[str, str], Row],
 ) -> Iterator[str]:  # fmt: skip
     """The differences in the tables of a page; numbers are compared as precisely as they are shown."""
@@ -282,8 +303,8 @@ def shown(
                 expected, columns = averages[key], COSTS
             elif "verdict" in head and key in cells:
                 expected, columns = cells[key], VERDICTS
-            elif "verdict" in head and row.get("allocator") in arms and key[0] in ("", "all tasks"):
-                expected, columns = arms[row["allocator"]], VERDICTS
+            elif "verdict" in head and (arm := (key[0].removeprefix("all tasks"), key[1])) in arms:
+                expected, columns = arms[arm], VERDICTS
             else:
                 continue
             for column, name in columns.items():
@@ -311,8 +332,8 @@ def stored(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def compare(folder: Path) -> list[str]:
-    """Every number of a report that differs from the one recomputed from its results."""
+def compare(folder: Path, wandb: Path | None = None) -> list[str]:
+    """Every number of a report, and of W&B's offline files, that differs from the one recomputed from its results."""
     found = trials(folder / "results.jsonl")
     points = {(row["key"], row["point"]): row for group in found for row in group}
     rows = [group[0] for group in found]
@@ -326,7 +347,7 @@ def compare(folder: Path) -> list[str]:
         *(("averages.csv", line, averages[line["setting"], line["allocator"], float(line["budget"])])
           for line in stored(folder, "averages.csv")),
         *(("comparisons.csv", line, cells[line["setting"], line["allocator"], float(line["budget"])]
-           if line["setting"] else arms[line["allocator"]])
+           if line["setting"] else arms[line["scope"], line["allocator"]])
           for line in stored(folder, "comparisons.csv")),
     ]  # fmt: skip
     for where, line, expected in sources:
@@ -336,6 +357,9 @@ def compare(folder: Path) -> list[str]:
                 close = math.isclose(value, expected[name], rel_tol=1e-9, abs_tol=1e-9)
                 if not close and not (math.isnan(value) and math.isnan(expected[name])):
                     problems.append(f"{where}: {name} is {value:.12g}, {expected[name]:.12g} was recomputed")
+    problems += curve_problems(rows, stored(folder, "curves.csv"), SPANS)
+    if wandb:
+        problems += wandb_problems(wandb, points, averages, arms, cells)
     pages = {
         "report.md": markdown_tables((folder / "report.md").read_text(encoding="utf-8")),
         "index.html": Tables((folder / "index.html").read_text(encoding="utf-8")).found,
@@ -346,6 +370,6 @@ def compare(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    found = compare(Path(sys.argv[1]))
-    print(*found or [f"{sys.argv[1]}: points, means, verdicts and costs recomputed; none differs"], sep="\n")
+    found = compare(*map(Path, sys.argv[1:]))
+    print(*found or [f"{sys.argv[1]}: points, means, verdicts, curves and costs recomputed; none differs"], sep="\n")
     sys.exit(1 if found else 0)
