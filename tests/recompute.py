@@ -4,7 +4,8 @@
 
 It reads `results.jsonl` in the folder and checks `data.csv`, `averages.csv`, `comparisons.csv`, `curves.csv`,
 `report.md` and `index.html`: parameters, scores, means, standard errors, differences, p-values, Holm's correction,
-intervals, costs, and the numbers of curves (`recompute_curves.py`). Given W&B's offline files, it checks those too
+intervals, costs, the numbers of curves (`recompute_curves.py`), and intervals over
+examples where the results have predictions (`recompute_examples.py`). Given W&B's offline files, it checks those too
 (`recompute_wandb.py`). It prints every number that differs, and exits with 1 if there is one.
 
 It knows comparisons in which every allocator has one configuration per task and budget, and refuses others.
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from recompute_curves import problems as curve_problems
+from recompute_examples import problems as example_problems
 from recompute_wandb import problems as wandb_problems
 from scipy import stats
 
@@ -357,6 +359,7 @@ def compare(folder: Path, wandb: Path | None = None) -> list[str]:
                 close = math.isclose(value, expected[name], rel_tol=1e-9, abs_tol=1e-9)
                 if not close and not (math.isnan(value) and math.isnan(expected[name])):
                     problems.append(f"{where}: {name} is {value:.12g}, {expected[name]:.12g} was recomputed")
+    problems += example_problems(rows, stored(folder, "comparisons.csv"), folder / "results.jsonl")
     problems += curve_problems(rows, stored(folder, "curves.csv"), SPANS)
     if wandb:
         problems += wandb_problems(wandb, points, averages, arms, cells)

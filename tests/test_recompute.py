@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -78,7 +79,7 @@ def test_wandb_offline_files(tmp_path: Path, finished: tuple[Path, Any]) -> None
     store = StudyStore(sqlite_url(folder), "tiny", folder)
     spec = store.open()
     report_of(store, spec, tmp_path)
-    write_results(store_records(store), tmp_path / "results.jsonl")
+    write_results(store_records(store, predictions=True), tmp_path / "results.jsonl")
     assert compare(tmp_path, folder / "wandb") == []
     shutil.copytree(folder / "wandb", tmp_path / "wandb")
     (table,) = tmp_path.glob("wandb/offline-run-*-tiny-study/files/media/table/averages_*.table.json")
@@ -87,6 +88,24 @@ def test_wandb_offline_files(tmp_path: Path, finished: tuple[Path, Any]) -> None
     table.write_text(json.dumps(data))
     (problem,) = compare(tmp_path, tmp_path / "wandb")
     assert problem.startswith("W&B: score of averages of ('sst2', ")
+
+
+@pytest.mark.parametrize("column", ["examples_low", "examples_high", "mcnemar"])
+def test_intervals_over_examples(column: str, tmp_path: Path, finished: tuple[Path, Any]) -> None:
+    """From predictions, with other resamples than the report's. A changed number is found."""
+    folder = finished[0] / "runs" / "tiny"
+    store = StudyStore(sqlite_url(folder), "tiny", folder)
+    report_of(store, store.open(), tmp_path)
+    write_results(store_records(store, predictions=True), tmp_path / "results.jsonl")
+    with (tmp_path / "comparisons.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    row = next(row for row in rows if row["setting"])
+    row[column] = str(float(row[column]) + 0.3)
+    with (tmp_path / "comparisons.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        writer.writeheader()
+        writer.writerows(rows)
+    assert compare(tmp_path)[0].startswith(f"comparisons.csv: {column} of {row['allocator']} is ")
 
 
 @pytest.mark.parametrize(
