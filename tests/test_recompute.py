@@ -111,10 +111,10 @@ def test_intervals_over_examples(column: str, tmp_path: Path, finished: tuple[Pa
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("report.md", "| 0.784 | 0.012 |", "| 0.785 | 0.012 |"),
-        ("index.html", ">0.784<", ">0.785<"),
-        ("averages.csv", "0.78422272", "0.78422282"),
-        ("comparisons.csv", "0.5625", "0.5626"),
+        ("report.md", "| 0.860 | 0.013 |", "| 0.861 | 0.013 |"),
+        ("index.html", ">0.860<", ">0.861<"),
+        ("averages.csv", "0.86009086", "0.86009186"),
+        ("comparisons.csv", "0.152401", "0.152501"),
         ("data.csv", ",1792,", ",1793,"),
     ],
 )

@@ -15,7 +15,7 @@ QUICKSTART = Path(__file__).with_name("quickstart.yaml")  # a link to studies/qu
 def demo(sets: Sets = None, workers: Workers = 2, directory: Runs = RUNS) -> None:
     """Run a small study and write its report; needs no data, no network and no account.
 
-    It takes about two minutes on two cores. To resume it, run it again.
+    It takes about three minutes on two cores. To resume it, run it again.
     """
     outcome, study, console = running.execute(str(QUICKSTART), sets, workers, directory, "disabled", "auto")
     page = None
