@@ -19,6 +19,7 @@ from rankopt.cli import (
     evaluating,
     listing,
     mirroring,
+    planning,
     results,
     results_file,
     running,
@@ -45,7 +46,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 for command in (
     *(demo.demo, authoring.init, authoring.schema, listing.list_),
-    *(running.run, running.worker, running.validate, running.plan),
+    *(running.run, running.worker, planning.validate, planning.plan),
     *(
         results.show,
         results.report,
