@@ -119,8 +119,7 @@ def test_intervals_over_examples(column: str, tmp_path: Path, finished: tuple[Pa
     ],
 )
 def test_a_changed_number_is_found(name: str, old: str, new: str, tmp_path: Path) -> None:
-    for file in ("results.jsonl", "report.md", "index.html", "averages.csv", "comparisons.csv", "data.csv"):
-        shutil.copy(QUICKSTART / file, tmp_path)
+    copied(QUICKSTART, tmp_path)
     text = (tmp_path / name).read_text()
     assert old in text
     (tmp_path / name).write_text(text.replace(old, new, 1))
