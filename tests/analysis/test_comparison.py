@@ -70,7 +70,7 @@ def test_an_interval_and_its_verdict_agree(shift: float, seeds: int) -> None:
 
 
 def test_nothing_is_printed_that_the_metric_cannot_show() -> None:
-    """With two seeds no difference of accuracies below 1 is detectable. An interval that is all of -1 to 1 is left out."""
+    """With two seeds no difference of accuracies below 1 is detectable. An interval of all of -1 to 1 is left out."""
     arms, cells = compared(several(0.05, seeds=2, noise=0.2))
     assert -1 < arms["low"].item() < arms["high"].item() < 1
     assert cells[["low", "high"]].isna().all(axis=None)
