@@ -280,6 +280,7 @@ MEANS = {"mean rank kept": "mean_rank", "parameters kept": "kept", "seeds": "n",
          "standard error": "error", "search score": "search"}  # fmt: skip
 COSTS = {"trials": "n", "train s": "train_seconds", "evaluate s": "evaluate_seconds", "steps": "steps",
          "tokens": "tokens", "adapter peak": "trained", "head": "head"}  # fmt: skip
+KEPT = "adapter parameters kept (head excluded)"
 VERDICTS = {"difference": "difference", f"difference to {CONTROL}": "difference", "low": "low", "high": "high",
             "p (Holm)": "p_holm", "parameters": "kept", f"{CONTROL} parameters": "control_kept",
             "report score": "score", f"{CONTROL} report score": "control", "seeds": "n"}  # fmt: skip
@@ -307,14 +308,35 @@ def shown(
                 expected, columns = cells[key], VERDICTS
             elif "verdict" in head and (arm := (key[0].removeprefix("all tasks"), key[1])) in arms:
                 expected, columns = arms[arm], VERDICTS
+            elif KEPT in head and row.get("low", "n/a") != "n/a":  # others are points of one training at several ranks
+                checked += 1
+                yield from of_figure(where, head[1], row, averages)
+                continue
             else:
                 continue
+            if "interval" in row and expected["low"] == expected["low"]:
+                row["low"], row["high"] = row["interval"].split(" to ")
             for column, name in columns.items():
                 if column in row and name in expected:
                     checked += 1
                     yield from differs(f"{where}: {column} of {key}", row[column], expected[name])
     if not checked:
         yield f"{where}: no table with numbers was found"
+
+
+def of_figure(
+    where: str, metric: str, row: dict[str, str], averages: dict[tuple[str, str, float], Row]
+) -> Iterator[str]:
+    """The difference of a point in a trade-off figure's table: a mean, with one standard error below and above."""
+    found = []
+    for (_, allocator, _), mean in averages.items():
+        if (allocator, f"{mean['kept']:,.0f}") == (row["series"], row[KEPT]):
+            ends = {metric: mean["score"], "low": mean["score"] - mean["error"], "high": mean["score"] + mean["error"]}
+            wrong = [line for name, value in ends.items() for line in differs("", row[name], value)]
+            found.append(not wrong)
+    if found and not any(found):
+        what = f"{where}: {metric} of {row['series']} at {row[KEPT]} parameters"
+        yield f"{what}: {row[metric]} is shown, but no such mean was recomputed"
 
 
 def differs(what: str, text: str, expected: float) -> Iterator[str]:
