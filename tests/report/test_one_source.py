@@ -19,12 +19,12 @@ from wandb_files import Mirror, read_back
 from rankopt.api.study import report_of
 from rankopt.cli.results import show
 from rankopt.report import headline
-from rankopt.study.rebuild import rebuild
 from rankopt.study.results_file import read_results, write_results
 from rankopt.study.results_format import StudyRecord, TrialRecord
 from rankopt.study.results_transfer import add_records
 from rankopt.study.storage import StudyStore
 from rankopt.study.storage_url import sqlite_url
+from rankopt.study.study_mirror import StudyMirror
 
 # the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -69,8 +69,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
     store.create(STUDY)
     add_records(store, read_results([folder / "results.jsonl"]).entries)
     report_of(store, STUDY, folder / "report")
-    rebuild("offline", store, STUDY, pytest.fail)
-    (study_run,) = [run for run in read_back(runs / "wandb") if run.header["job_type"] == "study"]
+    StudyMirror("offline", store, STUDY, pytest.fail).finish()
+    (study_run,) = read_back(runs / "wandb")
     with pytest.MonkeyPatch.context() as patch:
         printed: list[str] = []
         patch.setattr("rankopt.cli.printing.console", lambda stderr=False: _console(printed))
@@ -163,7 +163,7 @@ def test_verdicts(shown: Shown) -> None:
         if not line["setting"]:
             row = told[line["allocator"]]
             assert row["difference to uniform"] == f"{difference:+z.3f}"
-            assert (row["low"], row["high"]) == tuple("n/a" if math.isnan(x) else f"{x:+z.3f}" for x in (low, high))
+            assert row["interval"] == ("n/a" if math.isnan(low) else f"{low:+z.3f} to {high:+z.3f}")
             assert row["p (Holm)"] == f"{float(line['p_holm']):.2g}"
         rank = f", mean rank {float(line['budget']):g}" if line["budget"] else ""
         start = f"{line['allocator']}{rank}\n"
