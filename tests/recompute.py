@@ -33,15 +33,23 @@ from scipy import stats
 CONTROL = "uniform"
 SPANS = {"matthews": 2.0, "pearson": 2.0, "spearman": 2.0, "accuracy": 1.0, "f1": 1.0}
 """Metric -> the largest difference of two of its values; other metrics have no limit."""
+TUNING_SEED = 1_000_000
+"""Trials of a study with `tune` at this seed are in no table but that of what was tuned."""
+NO_BUDGET = -1.0
+"""Stands for the missing budget of a trial without ranks."""
 Row = dict[str, Any]
 
 
 def trials(path: Path) -> list[list[Row]]:
     """A row for every point of every complete trial of a results file, the trial's own pattern first."""
     found = []
+    tuned = False
     for line in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
+        tuned = tuned or (record["record"] == "study" and bool(record["spec"].get("tune")))
         if record["record"] == "trial" and record["planned"] and record["result"]["status"] == "complete":
+            if tuned and record["result"]["spec"].get("seed") == TUNING_SEED:
+                continue
             found.append([point_row(record["result"], point) for point in record["result"]["points"]])
     configurations = defaultdict(set)
     for row, *_ in found:
@@ -60,12 +68,13 @@ def point_row(result: Row, point: Row) -> Row:
     f1, accuracy = report.get("f1"), report.get("accuracy")
     return {
         "key": result["key"], "point": point["label"], "task": spec["task"]["name"],
-        "allocator": spec["allocator"]["name"], "metric": metric,
-        "budget": float(spec["budget"]["mean_rank"]), "seed": spec.get("seed", 0),
+        "allocator": (spec.get("allocator") or spec["tuner"])["name"], "metric": metric,
+        "budget": float(spec["budget"]["mean_rank"]) if ranks else NO_BUDGET, "seed": spec.get("seed", 0),
         "configuration": json.dumps({**spec, "seed": 0}, sort_keys=True),
         "sign": -1 if metric in result.get("minimised", ()) else 1,
-        "kept": sum(rank * sizes[layer] for layer, rank in ranks.items()),
-        "mean_rank": sum(ranks.values()) / len(ranks), "component": max(sizes.values()),
+        "kept": sum(rank * sizes[layer] for layer, rank in ranks.items()) if ranks else point["kept"],
+        "mean_rank": sum(ranks.values()) / len(ranks) if ranks else math.nan,
+        "component": max(sizes.values(), default=0),
         "score": report[metric], "search": point["search"][metric],
         "collapsed": 0 in scores or (f1 is not None and accuracy is not None
                                      and abs(f1 - 2 * accuracy / (1 + accuracy)) < 1e-9),
@@ -212,6 +221,7 @@ def informative(low: float, high: float, span: float) -> tuple[float, float]:
 
 def comparisons(rows: list[Row]) -> tuple[dict[tuple[str, str], Row], dict[tuple[str, str, float], Row]]:
     """The verdicts' numbers of the study, and of every task, allocator and budget."""
+    rows = [row for row in rows if row["budget"] != NO_BUDGET]
     names = sorted({(r["task"], r["budget"], r["allocator"]) for r in rows if r["allocator"] != CONTROL})
     cells = [cell(rows, task, allocator, budget) for task, budget, allocator in names]
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
@@ -297,7 +307,7 @@ def shown(
         for texts in rows:
             row = dict(zip(head, texts, strict=True))
             budget = number(row.get("mean rank asked", row.get("mean rank", "")))
-            key = row.get("task", ""), row.get("allocator", ""), budget
+            key = row.get("task", ""), row.get("allocator", ""), NO_BUDGET if math.isnan(budget) else budget
             if "point" in head and (row["key"], row["point"]) in points:
                 expected, columns = points[row["key"], row["point"]], MEANS
             elif "parameters kept" in head and "point" not in head and key in averages:
@@ -368,7 +378,7 @@ def compare(folder: Path, wandb: Path | None = None) -> list[str]:
         problems.append("data.csv: other points than results.jsonl")
     sources: list[tuple[str, dict[str, str], Row]] = [
         *(("data.csv", line, points[key]) for key, line in data.items() if key in points),
-        *(("averages.csv", line, averages[line["setting"], line["allocator"], float(line["budget"])])
+        *(("averages.csv", line, averages[line["setting"], line["allocator"], float(line["budget"] or NO_BUDGET)])
           for line in stored(folder, "averages.csv")),
         *(("comparisons.csv", line, cells[line["setting"], line["allocator"], float(line["budget"])]
            if line["setting"] else arms[line["scope"], line["allocator"]])
@@ -379,7 +389,8 @@ def compare(folder: Path, wandb: Path | None = None) -> list[str]:
             if isinstance(expected[name], int | float) and not isinstance(expected[name], bool):
                 value = float(line[name]) if line[name] else math.nan
                 close = math.isclose(value, expected[name], rel_tol=1e-9, abs_tol=1e-9)
-                if not close and not (math.isnan(value) and math.isnan(expected[name])):
+                missing = math.isnan(expected[name]) or expected[name] == NO_BUDGET
+                if not close and not (math.isnan(value) and missing):
                     problems.append(f"{where}: {name} is {value:.12g}, {expected[name]:.12g} was recomputed")
     problems += example_problems(rows, stored(folder, "comparisons.csv"), folder / "results.jsonl")
     problems += curve_problems(rows, stored(folder, "curves.csv"), SPANS)

@@ -91,8 +91,10 @@ def dominated(points: list[tuple[float, float]], most: float, least: float) -> f
 
 
 def spread(values: list[float]) -> tuple[float, float, float]:
-    """Mean and 95 % t-interval."""
+    """Mean and 95 % t-interval; NaN where a value is missing, as of a curve of one point."""
     middle = statistics.mean(values)
+    if math.isnan(middle):
+        return math.nan, math.nan, math.nan
     if len(values) < 2:
         return middle, math.nan, math.nan
     wide = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
@@ -100,7 +102,9 @@ def spread(values: list[float]) -> tuple[float, float, float]:
 
 
 def crossing(curve: dict[int, list[tuple[float, float]]], sign: int, score: float, side: float) -> float:
-    """The fewest parameters at which mean + side * t * error reaches a score; infinite if it does not."""
+    """The fewest parameters at which mean + side * t * error reaches a score; infinite if none, NaN of one point."""
+    if len(next(iter(curve.values()))) < 2:
+        return math.nan
     low, high = reach(curve)
     quantile = stats.t.ppf(0.975, len(curve) - 1) if len(curve) > 1 else 0.0
 
@@ -261,7 +265,7 @@ def problems(rows: Sequence[Row], lines: list[dict[str, str]], spans: dict[str, 
     """The numbers of `curves.csv` that differ from those recomputed from the trials' own points."""
     of_curve = {(line["setting"], line["allocator"]): line for line in lines if line["setting"] and line["n"]}
     of_point = {
-        (line["setting"], line["allocator"], float(line["budget"])): line
+        (line["setting"], line["allocator"], float(line["budget"] or -1.0)): line
         for line in lines
         if line["setting"] and not line["n"]
     }

@@ -123,7 +123,7 @@ def _difference(evidence: Evidence, row: Any) -> str:
     size = _size(evidence, row)
     if row["verdict"] in UNTESTED:
         return f"{size} ({UNTESTED[row['verdict']]})"
-    return f"{size} ({interval(row)}p = {row['p_holm']:.2g}), {TESTED[row['verdict']]}"
+    return f"{size} ({interval(row, _falling(evidence))}p = {row['p_holm']:.2g}), {TESTED[row['verdict']]}"
 
 
 def _brief(evidence: Evidence, row: Any) -> str:
@@ -132,9 +132,13 @@ def _brief(evidence: Evidence, row: Any) -> str:
 
 
 def _size(evidence: Evidence, row: Any) -> str:
-    falling = (evidence.points["sign"] < 0).all()  # a difference is positive where the allocator is better
-    side = "above" if (row["difference"] >= 0) != falling else "below"
+    side = "above" if (row["difference"] >= 0) != _falling(evidence) else "below"
     return f"{abs(row['difference']):.3f} {side} {CONTROL}"
+
+
+def _falling(evidence: Evidence) -> bool:
+    """Whether lower values of the metrics are better; a difference is positive where the allocator is better."""
+    return bool((evidence.points["sign"] < 0).all())
 
 
 def _over_examples(row: Any) -> str:
@@ -151,9 +155,17 @@ def _over_examples(row: Any) -> str:
     return f"{text}."
 
 
-def interval(row: Any) -> str:
-    """The interval of a row followed by a comma, or nothing if the metric can show no value outside it."""
-    return "" if math.isnan(row["low"]) else f"interval {row['low']:+.3f} to {row['high']:+.3f}, "
+def interval(row: Any, falling: bool = False) -> str:
+    """The interval of a row followed by a comma, or nothing if the metric can show no value outside it.
+
+    Args:
+        row: of `comparison.arms`.
+        falling: whether the ends are turned into differences of a metric that is better when lower.
+    """
+    if math.isnan(row["low"]):
+        return ""
+    low, high = (-row["high"], -row["low"]) if falling else (row["low"], row["high"])
+    return f"interval {low:+z.3f} to {high:+z.3f}, "
 
 
 def _recommendation(evidence: Evidence, rows: pd.DataFrame, best: Any) -> Sentence:
@@ -196,7 +208,7 @@ def _limits(evidence: Evidence) -> str:
 def asked(evidence: Evidence) -> str:
     """What a comparison asks, with its arms, tasks, models, budgets and seeds."""
     specs = evidence.specs
-    others = sorted(set(evidence.points["allocator"]) - {CONTROL})
+    others = sorted(set(evidence.comparison.arms["allocator"]))
     tasks, models = (sorted({getter(spec) for spec in specs}) for getter in (_task, lambda spec: spec.model_label))
     budgets = sorted(set(evidence.chosen["budget"].dropna()))
     ranks = (

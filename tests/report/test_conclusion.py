@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 import numpy as np
@@ -12,7 +13,7 @@ from synthetic_results import grid, make, trials
 from rankopt.analysis.search import SearchRecord
 from rankopt.core.result import Point, TrialResult
 from rankopt.core.study_spec import StudySpec
-from rankopt.report.conclusion import conclusion, remarks
+from rankopt.report.conclusion import conclusion, interval, remarks
 from rankopt.report.evidence import Evidence
 
 
@@ -110,3 +111,11 @@ def test_configurations_per_side_are_a_warning() -> None:
 @pytest.mark.parametrize("name", ["uniform", "random"])
 def test_nothing_to_compare(name: str) -> None:
     assert conclusion(evidence(small(allocators=(name,)))) == ()
+
+
+def test_an_interval_is_in_the_direction_of_its_metric() -> None:
+    """Below uniform by 0.1 at a metric that is better when lower: the interval of the difference is negative too."""
+    row = {"low": 0.05, "high": 0.15}
+    assert interval(row) == "interval +0.050 to +0.150, "
+    assert interval(row, falling=True) == "interval -0.150 to -0.050, "
+    assert interval({"low": math.nan, "high": math.nan}) == ""
