@@ -154,6 +154,7 @@ def _by_halves(B: Tensor, heads: int, where: str) -> Tensor:
     """The rows of every head in transformers' order for rotary embeddings: the first of all pairs, then the second.
 
     Example:
+        >>> import torch
         >>> _by_halves(torch.tensor([[0.0], [1.0], [2.0], [3.0]]), 1, "").flatten().tolist()
         [0.0, 2.0, 1.0, 3.0]
     """

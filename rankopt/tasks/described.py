@@ -77,7 +77,7 @@ def described(
 
 
 def _labelled(rows: Rows, text: Sequence[str], label: str | None, head: Head) -> dict[str, Any]:
-    found = guess(rows, text, label)
+    found = guess(rows, text, label, least=1 if head.outputs else 2)  # the head knows the other classes
     problem = found.problem if head.outputs is None else "regression" if head.outputs == 1 else "classification"
     fields = {"problem": problem, "text": list(found.text), "label": found.label, "max_length": found.max_length}
     if problem != found.problem:

@@ -50,7 +50,7 @@ class Guess:
         return ["accuracy", "f1" if self.classes == 2 else "macro_f1"]
 
 
-def guess(rows: Rows, text: Sequence[str] = (), label: str | None = None) -> Guess:
+def guess(rows: Rows, text: Sequence[str] = (), label: str | None = None, least: int = 2) -> Guess:
     """Guess what predicts what in a table.
 
     The label is the column with a usual name, or else the one with the fewest different values. A label of fractions,
@@ -61,6 +61,7 @@ def guess(rows: Rows, text: Sequence[str] = (), label: str | None = None) -> Gue
         rows: all columns.
         text: the text columns where they are known.
         label: the label column where it is known.
+        least: the fewest different labels.
     Raises:
         ValueError: a column that is not there, or nothing that looks like text or a label; one line.
 
@@ -82,7 +83,7 @@ def guess(rows: Rows, text: Sequence[str] = (), label: str | None = None) -> Gue
     texts = tuple(text) or _texts(rows, words, label)
     values = [value for value in rows.columns[label] if value not in (None, "")]
     classes = len({str(value) for value in values})
-    if classes < 2:
+    if classes < least:
         same = f"{shown(values[0])} in every row" if values else "no value"
         raise ValueError(
             f"the label {label} of {rows.source} must have at least two different values, got {same}: add rows of the "

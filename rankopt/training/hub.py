@@ -14,12 +14,11 @@ def read_cache_if_unreachable() -> None:
 
     Otherwise huggingface_hub repeats each of a model's many requests five times, which takes minutes.
     """
-    import httpx
     from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
         return
     try:
         get_session().head(constants.ENDPOINT, timeout=SECONDS)
-    except (httpx.HTTPError, OSError):
+    except Exception:  # huggingface_hub has changed its HTTP client, and each client has errors of its own
         constants.HF_HUB_OFFLINE = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from huggingface_hub import constants
 
@@ -20,7 +19,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     class Unreachable:
         def head(self, url: str, timeout: float) -> None:
             found.append(url)
-            raise httpx.ConnectError("Name or service not known")
+            raise OSError("Name or service not known")
 
     monkeypatch.setattr("huggingface_hub.get_session", Unreachable)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -40,3 +39,13 @@ def test_the_hub_is_asked_once(asked: list[str]) -> None:
 def test_a_folder_asks_nothing(asked: list[str], tiny_model: object) -> None:
     load_tokenizer(str(tiny_model))
     assert not asked
+
+
+def test_the_errors_of_the_client_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that nothing listens on, asked by huggingface_hub's own client."""
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    hub.read_cache_if_unreachable.cache_clear()
+    hub.read_cache_if_unreachable()
+    hub.read_cache_if_unreachable.cache_clear()
+    assert constants.HF_HUB_OFFLINE
