@@ -74,6 +74,18 @@ def as_peft(where: Path, form: str, found: Mapping[str, Found], fields: dict[str
     return Foreign(form, peft | fields | {"base_model_name_or_path": base} | rank_fields(ranks, alphas), tensors)
 
 
+def heads_of(config: Mapping[str, Any]) -> tuple[int, int]:
+    """The numbers of query heads and of their groups, each of which has one key and one value head.
+
+    Args:
+        config: of a decoder.
+    Raises:
+        KeyError, TypeError, ValueError: it has no such numbers.
+    """
+    heads = int(config["num_attention_heads"])
+    return heads, int(config.get("num_key_value_heads") or heads)
+
+
 def load_tensors(file: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(file)

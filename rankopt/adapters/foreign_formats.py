@@ -12,7 +12,15 @@ from pathlib import Path
 from torch import Tensor
 
 from rankopt.adapters.config import LARGEST
-from rankopt.adapters.foreign_factors import Foreign, Found, as_peft, check_shapes, load_tensors, weight_shapes
+from rankopt.adapters.foreign_factors import (
+    Foreign,
+    Found,
+    as_peft,
+    check_shapes,
+    heads_of,
+    load_tensors,
+    weight_shapes,
+)
 from rankopt.adapters.megatron import MEGATRON, read_megatron
 from rankopt.adapters.source import safe_file
 from rankopt.adapters.unpickle import unpickled
@@ -123,8 +131,7 @@ def _torchtune(folder: Path, file: Path, model: str | None) -> Foreign:
         given = json.loads(safe_file(folder, CONFIG).read_text(encoding="utf-8")[:LARGEST])
         scale = float(given["lora_alpha"]) / float(given["r"])
         config = json.loads(safe_file(Path(model), MODEL_CONFIG).read_text(encoding="utf-8")[:LARGEST])
-        heads = {"q_proj": int(config["num_attention_heads"])}
-        heads["k_proj"] = int(config.get("num_key_value_heads") or heads["q_proj"])
+        heads = dict(zip(("q_proj", "k_proj"), heads_of(config), strict=True))
         kind = config["model_type"]
     except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError) as error:
         raise ValueError(

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from rankopt.adapters.config import LARGEST
-from rankopt.adapters.foreign_factors import Foreign, Found, as_peft, check_shapes, weight_shapes
+from rankopt.adapters.foreign_factors import Foreign, Found, as_peft, check_shapes, heads_of, weight_shapes
 from rankopt.adapters.source import safe_file
 from rankopt.core.errors import first_line
 from rankopt.lowrank.files import MODEL_CONFIG
@@ -89,11 +89,10 @@ def read_megatron(file: Path, tensors: Mapping[str, Tensor], model: str | None, 
 
 
 def _heads(model: Path) -> tuple[int, int]:
-    """The numbers of query heads and of their groups, each of which has one key and one value head."""
+    """See `heads_of`; refused in one line unless every group has as many query heads."""
     try:
         config = json.loads(safe_file(model, MODEL_CONFIG).read_text(encoding="utf-8")[:LARGEST])
-        heads = int(config["num_attention_heads"])
-        groups = int(config.get("num_key_value_heads") or heads)
+        heads, groups = heads_of(config)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{model} must have the config of a decoder with num_attention_heads ({first_line(error)})"

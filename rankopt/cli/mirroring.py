@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rankopt.cli import printing
-from rankopt.cli.options import RUNS, Artifacts, Runs, Storage, Study, open_store
+from rankopt.cli.options import RUNS, Artifacts, Runs, Storage, Study, open_store, wandb_mode
 
 
 def wandb(
@@ -24,18 +24,12 @@ def wandb(
     One run per trial and one for the study, with the ids that they had while the study ran; W&B continues runs that it
     has already.
     """
-    from typing import cast
-
-    from rankopt.study.wandb_run import WandbMode, check_wandb_mode
-
-    if mode not in ("offline", "online"):
-        raise ValueError(f"--mode must be offline or online, got {mode!r}")
-    check_wandb_mode(cast(WandbMode, mode))
+    known = wandb_mode("--mode", mode, "offline", "online")
     store, spec = open_store(study, storage, directory, artifacts)
     from rankopt.study.rebuild import rebuild
     from rankopt.study.wandb_run import sync_command
 
-    done = rebuild(cast(WandbMode, mode), store, spec, printing.warn)
+    done = rebuild(known, store, spec, printing.warn)
     print(f"{spec.name}: W&B runs of {done} trials and of the study")
-    if command := sync_command(mode, store.folder):
+    if command := sync_command(known, store.folder):
         print(f"W&B: {command}")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rankopt.core.study_file import StudyFile
     from rankopt.core.study_spec import StudySpec
     from rankopt.study.storage import StudyStore
+    from rankopt.study.wandb_run import WandbMode
 
 Study = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study file, or the name of a study that was run before.")
@@ -138,6 +139,25 @@ def open_store(
 def collect_rarely() -> None:
     """Collect garbage rarely: thousands of results are many objects, none of them garbage, and would take seconds."""
     gc.set_threshold(200_000, 10, 10)
+
+
+def wandb_mode(option: str, given: str, *known: WandbMode) -> WandbMode:
+    """A mode of W&B that this machine can use.
+
+    Args:
+        option: that gave it, for the error.
+        known: the modes that it may be.
+    Raises:
+        ValueError: another word, or a mode that lacks the package or a login; one line.
+    """
+    from rankopt.study.wandb_run import check_wandb_mode
+
+    for mode in known:
+        if mode == given:
+            check_wandb_mode(mode)
+            return mode
+    *others, last = known
+    raise ValueError(f"{option} must be {', '.join(others)} or {last}, got {given!r}")
 
 
 def artifact_location(artifacts: str | None) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankopt.cli import printing
 from rankopt.cli.options import RUNS, Device, Json, Runs, Sets, Study, Workers, study_file
-from rankopt.core.path import fields_of
+from rankopt.core.path import fields_without
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,11 +55,7 @@ def plan(
     rows = [
         {
             "key": trial.spec.key,
-            **{
-                path: printing.short(value)
-                for dimension, values in trial.assignment.items()
-                for path, value in fields_of(dimension, values)
-            },
+            **{path: printing.short(value) for path, value in fields_without(trial.assignment).items()},
             "steps": trial.steps,
             "tokens": trial.tokens,
             "parameters": trial.parameters,

@@ -26,6 +26,7 @@ from rankopt.cli.options import (
     Workers,
     artifact_location,
     study_file,
+    wandb_mode,
 )
 from rankopt.cli.planning import checked
 
@@ -143,15 +144,9 @@ def worker(
 
 
 def _wandb_mode(wandb: str | None) -> WandbMode:
-    from rankopt.study.wandb_run import check_wandb_mode, default_wandb_mode
+    from rankopt.study.wandb_run import default_wandb_mode
 
-    if wandb is None:
-        return default_wandb_mode()
-    if wandb not in ("offline", "online", "disabled"):
-        raise ValueError(f"--wandb must be offline, online or disabled, got {wandb!r}")
-    mode: WandbMode = wandb  # type: ignore[assignment]
-    check_wandb_mode(mode)
-    return mode
+    return default_wandb_mode() if wandb is None else wandb_mode("--wandb", wandb, "offline", "online", "disabled")
 
 
 def finish(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rankopt.core.errors import FieldError, shown
@@ -28,6 +28,17 @@ def fields_of(dimension: str, values: Any) -> list[tuple[str, Any]]:
     """
     together = paths_of(dimension)
     return list(zip(together, values if len(together) > 1 else [values], strict=True))
+
+
+def fields_without(assignment: Mapping[str, Any], *parts: str) -> dict[str, Any]:
+    """The fields that a point of a space sets, by dotted path, except those in some parts of a trial.
+
+    Example:
+        >>> fields_without({"allocator, budget.ranks": [{"name": "ramp"}, 8], "seed": 1}, "allocator")
+        {'budget.ranks': 8, 'seed': 1}
+    """
+    fields = (field for dimension, values in assignment.items() for field in fields_of(dimension, values))
+    return {path: value for path, value in fields if split_path(path)[0] not in parts}
 
 
 def split_path(path: str) -> list[str]:

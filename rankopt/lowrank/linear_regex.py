@@ -47,7 +47,7 @@ def matches(pattern: str, name: str) -> bool:
     Raises:
         ValueError: RE2 does not support the pattern.
     """
-    from pyarrow import compute, scalar  # type: ignore[import-untyped]  # slow to import; its engine is RE2
+    from pyarrow import compute, scalar  # slow to import; its engine is RE2
 
     return bool(compute.match_substring_regex(scalar(name), f"^(?:{pattern})$").as_py())
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rankopt.analysis.frame import CONTROL
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import METRICS, joined, plural, span, with_error
+from rankopt.report.formatting import METRICS, between, joined, plural, span, with_error
 
 RECOMMENDED = 5
 """Seeds to run where one seed measured no spread."""
@@ -148,7 +148,7 @@ def _over_examples(row: Any) -> str:
     if low != low:
         return ""
     source = "seeds and examples" if whose == "both" else "examples alone"
-    text = f" Over {source}, the interval of {name} is {low:+.3f} to {high:+.3f}"
+    text = f" Over {source}, the interval of {name} is {between(low, high)}"
     if row["verdict"] in ("better", "worse"):
         sure = "it holds for other examples too" if low > 0 or high < 0 else "it may not hold for other examples"
         return f"{text}: {sure}."
@@ -162,10 +162,8 @@ def interval(row: Any, falling: bool = False) -> str:
         row: of `comparison.arms`.
         falling: whether the ends are turned into differences of a metric that is better when lower.
     """
-    if math.isnan(row["low"]):
-        return ""
-    low, high = (-row["high"], -row["low"]) if falling else (row["low"], row["high"])
-    return f"interval {low:+z.3f} to {high:+z.3f}, "
+    known = between(-row["high"], -row["low"]) if falling else between(row["low"], row["high"])
+    return f"interval {known}, " if known else ""
 
 
 def _recommendation(evidence: Evidence, rows: pd.DataFrame, best: Any) -> Sentence:

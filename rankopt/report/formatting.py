@@ -88,8 +88,13 @@ def compact(number: float) -> str:
     return f"{number:.3g}"
 
 
-def spans(rows: pd.DataFrame, name: str, sign: str = "+") -> list[str]:
-    """The intervals of a table's columns `<name>_low` and `<name>_high`, empty where unknown.
+def between(low: float, high: float, sign: str = "+") -> str:
+    """The ends of an interval in words, empty where they are unknown; see `spans`."""
+    return "" if low != low else f"{low:{sign}z.3f} to {high:{sign}z.3f}"
+
+
+def spans(rows: pd.DataFrame, name: str = "", sign: str = "+") -> list[str]:
+    """The intervals of a table's columns `<name>_low` and `<name>_high`, or `low` and `high`, empty where unknown.
 
     `sign="+"` writes the sign of positive ends too.
 
@@ -98,8 +103,9 @@ def spans(rows: pd.DataFrame, name: str, sign: str = "+") -> list[str]:
         >>> spans(pd.DataFrame({"both_low": [-0.1, None], "both_high": [0.25, None]}), "both")
         ['-0.100 to +0.250', '']
     """
-    ends = zip(rows[f"{name}_low"], rows[f"{name}_high"], strict=True)
-    return [f"{low:{sign}z.3f} to {high:{sign}z.3f}" if low == low else "" for low, high in ends]
+    prefix = f"{name}_" if name else ""
+    ends = zip(rows[f"{prefix}low"], rows[f"{prefix}high"], strict=True)
+    return [between(low, high, sign) for low, high in ends]
 
 
 def span(low: int, high: int, noun: str) -> str:

@@ -19,7 +19,7 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
         frame: missing values are NaN or None; its index is not written.
         path: an earlier file is replaced.
     """
-    import pyarrow as pa  # type: ignore[import-untyped]  # slow to import
+    import pyarrow as pa  # slow to import
     from pyarrow import parquet
 
     # without the metadata of pandas, whose bytes depend on its version

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from rankopt.core.errors import shown
-from rankopt.core.path import fields_of, split_path
 from rankopt.core.result import TrialResult
 from rankopt.core.space import dimensions
 from rankopt.core.spec import Named
@@ -81,12 +80,6 @@ class Search(BaseModel, ABC):
     def sampler(self, index: int) -> BaseSampler:
         """A new sampler for proposal `index`: it has no state, so a resumed search equals an uninterrupted one."""
         raise NotImplementedError(f"{type(self).__name__} has no sampler")
-
-
-def without_method(assignment: Mapping[str, Any]) -> dict[str, Any]:
-    """A point's fields without allocator and budget, for a pattern that takes their place."""
-    fields = {path: value for dimension, values in assignment.items() for path, value in fields_of(dimension, values)}
-    return {path: value for path, value in fields.items() if split_path(path)[0] not in ("allocator", "budget")}
 
 
 def check_lists(study: StudySpec, search: str) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 from rankopt.analysis.frame import CONTROL
 from rankopt.core.errors import shown
+from rankopt.core.path import fields_without
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
-from rankopt.search.base import Search, check_lists, without_method
+from rankopt.search.base import Search, check_lists
 
 
 class Grid(Search):
@@ -34,16 +35,15 @@ class Grid(Search):
         check_lists(study, "grid")
         for name in self.model_fields_set - {"retrain"}:
             raise ValueError(f"search.{name} must be left out under the search 'grid': it runs every combination")
+        variants = _variants(study) if self.retrain else {}
         for name in self.retrain:
-            variants = {shown(one) for one in _allocators(study) if one.get("name") == name}
-            if not variants or name in (CONTROL, "static"):
-                others = {str(one.get("name")) for one in _allocators(study)} - {CONTROL, "static"}
-                known = ", ".join(sorted(others)) or f"it has none but {CONTROL}"
+            if name not in variants:
+                known = ", ".join(sorted(variants)) or f"it has none but {CONTROL}"
                 raise ValueError(f"search.retrain must name allocators of this study ({known}), got {name!r}")
-            if len(variants) > 1:
+            if (count := len(variants[name])) > 1:
                 raise ValueError(
-                    f"search.retrain must name allocators with one set of options, {name!r} has {len(variants)} in "
-                    "this study: use a study for each"
+                    f"search.retrain must name allocators with one set of options, {name!r} has {count} in this "
+                    "study: use a study for each"
                 )
 
     @property
@@ -54,10 +54,15 @@ class Grid(Search):
         found = (result.spec.get("allocator") or {}).get("name")
         if found in self.retrain:
             allocator = {"name": "static", "found": found, "ranks": dict(result.own.pattern)}
-            yield {**without_method(assignment), "allocator": allocator, "budget": result.spec["budget"]}
+            kept = fields_without(assignment, "allocator", "budget")
+            yield {**kept, "allocator": allocator, "budget": result.spec["budget"]}
 
 
-def _allocators(study: StudySpec) -> list[dict[str, Any]]:
-    """The allocator of every point, as plain data."""
-    given = [study.plain(assignment).get("allocator") for assignment in study.assignments()]
-    return [one for one in given if isinstance(one, dict)]
+def _variants(study: StudySpec) -> dict[str, set[str]]:
+    """Each allocator that finds a pattern -> its options in this study, as text."""
+    variants: dict[str, set[str]] = {}
+    for assignment in study.assignments():
+        allocator = study.plain(assignment).get("allocator")
+        if isinstance(allocator, dict) and allocator.get("name") not in (CONTROL, "static"):
+            variants.setdefault(str(allocator.get("name")), set()).add(shown(allocator))
+    return variants

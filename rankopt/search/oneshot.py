@@ -7,11 +7,12 @@ from typing import Any, ClassVar, Literal
 
 from rankopt.analysis.frame import CONTROL
 from rankopt.analysis.oneshot import origin
+from rankopt.core.path import fields_without
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import Positive
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
-from rankopt.search.base import Search, check_lists, without_method
+from rankopt.search.base import Search, check_lists
 
 PatternSource = Literal["uniform", "energy", "sensitivity", "evolved"]
 """How a pattern of a super-network was found, see `Point.source`."""
@@ -79,7 +80,7 @@ class OneShot(Search):
         return True
 
     def follow(self, assignment: Mapping[str, Any], result: TrialResult) -> Iterator[dict[str, Any]]:
-        kept = without_method(assignment)
+        kept = fields_without(assignment, "allocator", "budget")
         if self.epochs:
             kept["training.epochs"] = self.epochs
         known = set()

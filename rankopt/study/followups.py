@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rankopt.analysis.frame import CONTROL
 from rankopt.analysis.tuning import Tuned, tuned
-from rankopt.core.path import fields_of, split_path
+from rankopt.core.path import fields_without
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
@@ -41,15 +41,20 @@ def follow(store: StudyStore, trials: Trials | None = None) -> int:
     planned: list[tuple[dict[str, Any], TrialSpec]] = []
     for assignment, spec in wanted:
         planned.append((assignment, spec))
+        own = [(assignment, spec)]
         if study.tune:
-            points = list(_chosen(study, assignment, arms.get(spec.key)))
-            points += [
-                found for point in points for found in _retrained(store, study, arms, assignment, point, results)
-            ]
-        else:
-            points = list(_found(store, assignment, results.get(spec.key)))
-        planned += ((point, validated(study.trial(point))) for point in points)
+            own = _trials(study, _chosen(study, assignment, arms.get(spec.key)))
+            planned += own
+        found = [one for point, trial in own for one in _found(store, point, results.get(trial.key))]
+        if study.tune and found:
+            values = _best(study, arms.get(_control(study, assignment).key))
+            found = [] if values is None else [{**one, **values} for one in found]
+        planned += _trials(study, found)
     return enqueue(store, planned)
+
+
+def _trials(study: StudySpec, points: Iterable[dict[str, Any]]) -> list[tuple[dict[str, Any], TrialSpec]]:
+    return [(point, validated(study.trial(point))) for point in points]
 
 
 def _found(store: StudyStore, assignment: dict[str, Any], result: TrialResult | None) -> Iterator[dict[str, Any]]:
@@ -74,22 +79,10 @@ def _best(study: StudySpec, arm: Tuned | None) -> dict[str, Any] | None:
     return None if arm is None or not arm.finished or arm.best is None else study.tunings()[arm.best]
 
 
-def _retrained(
-    store: StudyStore, study: StudySpec, arms: Mapping[str, Tuned], assignment: dict[str, Any], point: dict[str, Any],
-    results: Mapping[str, TrialResult],
-) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """What a search derives from the result of a tuned trial, at the values chosen for the control.
+def _control(study: StudySpec, assignment: dict[str, Any]) -> TrialSpec:
+    """The first tuning trial of uniform ranks in the same conditions.
 
     Args:
-        arms: the tuning trials of all configurations.
-        assignment: the first tuning trial of the configuration.
-        point: the tuned trial.
+        assignment: the first tuning trial of another allocator.
     """
-    found = list(_found(store, point, results.get(validated(study.trial(point)).key)))
-    if not found:
-        return
-    fields = {path: value for dimension, values in assignment.items() for path, value in fields_of(dimension, values)}
-    same = {path: value for path, value in fields.items() if split_path(path)[0] != "allocator"}
-    control = validated(study.trial({**same, "allocator": {"name": CONTROL}}))
-    if best := _best(study, arms.get(control.key)):
-        yield from ({**pattern, **best} for pattern in found)
+    return validated(study.trial({**fields_without(assignment, "allocator"), "allocator": {"name": CONTROL}}))

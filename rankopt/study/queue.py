@@ -61,6 +61,8 @@ def enqueue(store: StudyStore, specs: Iterable[tuple[dict[str, Any], TrialSpec]]
             store.storage.set_trial_user_attr(attempt._trial_id, SPEC, plan[key][0].plain)
     known = store.groups()
     new = [row for key, row in plan.items() if key not in known]
+    if not new:
+        return 0
     distributions = grid_distributions(assignment for _, assignment in plan.values())
     stored = {name: one for attempt in store.all_trials() for name, one in attempt.distributions.items()}
     for spec, assignment in new:

@@ -27,7 +27,7 @@ def rebuild(mode: WandbMode, store: StudyStore, study: StudySpec, say: Callable[
         mode: "offline" or "online".
         store: of the study, open.
         study: its spec.
-        say: is told about a failure.
+        say: called with one line about a failure.
     Returns:
         The number of trials that have a run; invalid proposals of a search have none.
     Raises:

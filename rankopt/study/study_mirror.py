@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 PAUSE = 60.0
 """Least seconds between two updates while the study runs."""
 SHARE = 20
-"""An update that takes a second is followed by a pause of at least so many seconds."""
+"""The least pause after an update, as a multiple of the time that the update took."""
 
 
 class StudyMirror:
     """Mirrors a study's results to one W&B run, which starts with the first update.
 
-    A failure is told once and turns it off: a mirror must not break the study.
+    The first failure is reported and turns the mirror off, because W&B must not break a study.
 
     Args:
         mode: see `wandb_run.start_run`; "disabled" does nothing.
         store: of the study.
         study: its spec.
-        say: is told about a failure.
+        say: called with one line about a failure.
         clock: seconds.
     """
 

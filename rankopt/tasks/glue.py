@@ -143,7 +143,7 @@ class GlueTask(Task):
 
 def _read(files: list[Path], columns: tuple[str, ...]) -> Any:
     """These columns of one split's files, read with pyarrow: `datasets` would put a second copy into its cache."""
-    from pyarrow import concat_tables, parquet  # type: ignore[import-untyped]
+    from pyarrow import concat_tables, parquet
 
     tables = []
     for file in files:

@@ -188,7 +188,7 @@ def _arrow(read: Callable[[Path], Any]) -> Reader:
 
 
 def _parquet(path: Path) -> Any:
-    from pyarrow import parquet  # type: ignore[import-untyped]
+    from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
         return file.read()

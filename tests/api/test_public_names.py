@@ -75,7 +75,7 @@ SIGNATURES = {
 PROPERTIES = ("head", "layers", "pattern", "ranks_over_time", "steps")
 
 
-EXAMPLES = (
+NAMES = (
     "AdaptedModel",
     "Study",
     "adapt",
@@ -114,7 +114,7 @@ def test_properties(name: str) -> None:
     assert found.__doc__
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", NAMES)
 def test_documented(name: str) -> None:
     """Each has an example, and a function says what it returns and what it raises."""
     text = inspect.getdoc(find(name)) or ""
@@ -127,8 +127,8 @@ def test_documented(name: str) -> None:
 def test_nothing_public_is_missing() -> None:
     """Every function of `__all__`, and every public method of its classes, has its signature above."""
     known = {*SIGNATURES, *(f"AdaptedModel.{name}" for name in PROPERTIES)}
-    assert set(EXAMPLES) == set(rankopt.__all__) - {"__version__"}
-    for name in EXAMPLES:
+    assert set(NAMES) == set(rankopt.__all__) - {"__version__"}
+    for name in NAMES:
         found = find(name)
         names = (
             [f"{name}.{part}" for part in vars(found) if not part.startswith("_")] if inspect.isclass(found) else [name]
@@ -138,18 +138,7 @@ def test_nothing_public_is_missing() -> None:
 
 def test_every_public_name_exists() -> None:
     """The names of `__all__` are there, each with a docstring, and an unknown one is an AttributeError."""
-    assert set(rankopt.__all__) == {
-        "AdaptedModel",
-        "Study",
-        "__version__",
-        "adapt",
-        "compare",
-        "compress",
-        "compress_within",
-        "evaluate",
-        "spectrum",
-        "suggest",
-    }
+    assert set(rankopt.__all__) == {*NAMES, "__version__"}
     for name in rankopt.__all__:
         assert inspect.getdoc(getattr(rankopt, name))
     with pytest.raises(AttributeError, match="has no attribute 'adopt'"):

@@ -9,7 +9,7 @@ from rankopt.analysis.search import varied_paths
 from rankopt.core.path import shortest
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.baseline import none_above, some_below
-from rankopt.report.conclusion import Sentence, asked, conclusion, interval, remarks
+from rankopt.report.conclusion import Sentence, asked, conclusion, remarks
 from rankopt.report.evidence import Evidence, at
 from rankopt.report.formatting import joined, plural, spans, with_error
 
@@ -21,7 +21,6 @@ COLUMNS = {
     "p_holm": "p (Holm)", "verdict": "verdict", "n": "seeds", "over_both": "over seeds and examples",
 }  # fmt: skip
 FORMATS = {f"difference to {CONTROL}": "+z.3f", "p (Holm)": ".2g"}
-UNBOUNDED = "any that the metric can show"
 
 
 class Answer(Section):
@@ -58,12 +57,7 @@ def _compared(evidence: Evidence) -> bool:
 def _table(evidence: Evidence) -> Table:
     """The verdicts for the whole study, the best allocator first."""
     rows = evidence.comparison.arms.sort_values(["scope", "difference", "allocator"], ascending=[True, False, True])
-    known = [
-        "n/a" if text == "" else text if interval(row) else UNBOUNDED
-        for text, (_, row) in zip(
-            spans(rows.rename(columns={"low": "_low", "high": "_high"}), ""), rows.iterrows(), strict=True
-        )
-    ]
+    known = [text or "n/a" for text in spans(rows)]
     frame = rows.assign(interval=known, over_both=spans(rows, "both"))[list(COLUMNS)].rename(columns=COLUMNS)
     empty = [column for column in ("task", COLUMNS["over_both"]) if not frame[column].any()]
     return Table(frame.drop(columns=empty), FORMATS, "Verdicts")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pandas as pd
 
@@ -11,7 +10,7 @@ from rankopt.analysis.frame import CONTROL
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import METRICS, plural, spans
+from rankopt.report.formatting import METRICS, between, plural, spans
 
 COLUMNS = {
     "setting": "task",
@@ -114,10 +113,6 @@ def _frame(evidence: Evidence, rows: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns=hidden)
 
 
-def _interval(row: Any) -> str:
-    return "" if math.isnan(row.low) else f"{row.low:+.3f} to {row.high:+.3f}, "
-
-
 def _reach(value: float) -> str:
     return "beyond" if math.isinf(value) else f"{value:.3f}"
 
@@ -145,7 +140,7 @@ def _panel(evidence: Evidence, title: str, rows: pd.DataFrame) -> Curves:
         ]
         hover = [
             f"{allocator}{f', mean rank {row.budget:g}' if row.budget == row.budget else ''}\n{row.difference:+.3f} "
-            f"({_interval(row)}{plural(row.n, 'seed')})\n{row.verdict}"
+            f"({', '.join(filter(None, (between(row.low, row.high), plural(row.n, 'seed'))))})\n{row.verdict}"
             for row in own.itertuples()
         ]
         below, above = tuple(own["difference"] - own["low"]), tuple(own["high"] - own["difference"])

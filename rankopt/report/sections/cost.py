@@ -118,24 +118,32 @@ def _machine(groups: Any) -> tuple[Table, ...]:
     return (Table(table, SPEEDS, title="Speed and memory"),) if len(table.columns) > 4 else ()
 
 
+def _megabytes(size: Any) -> Any:
+    return size / 1e6
+
+
+def _milliseconds(seconds: Any) -> Any:
+    return seconds * 1e3
+
+
 def _per_second(seconds: Any) -> Any:
     return 1 / seconds
 
 
 AXES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "train_seconds": ("training time, s", lambda seconds: seconds),
-    "host_memory": ("peak memory of the process, MB", lambda size: size / 1e6),
-    "device_memory": ("peak memory of the GPU, MB", lambda size: size / 1e6),
-    "latency_seconds": ("latency of one example, ms", lambda seconds: seconds * 1e3),
+    "host_memory": ("peak memory of the process, MB", _megabytes),
+    "device_memory": ("peak memory of the GPU, MB", _megabytes),
+    "latency_seconds": ("latency of one example, ms", _milliseconds),
 }
 """A cost against which scores are drawn -> its axis, and its conversion."""
 
 MACHINE: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "host MB": ("host_memory", lambda size: size / 1e6),
-    "device MB": ("device_memory", lambda size: size / 1e6),
+    "host MB": ("host_memory", _megabytes),
+    "device MB": ("device_memory", _megabytes),
     "adapter kB": ("adapter_bytes", lambda size: size / 1e3),
-    "latency ms": ("latency_seconds", lambda seconds: seconds * 1e3),
-    "merged latency ms": ("merged_latency_seconds", lambda seconds: seconds * 1e3),
+    "latency ms": ("latency_seconds", _milliseconds),
+    "merged latency ms": ("merged_latency_seconds", _milliseconds),
     "examples/s": ("example_seconds", _per_second),
     "merged examples/s": ("merged_example_seconds", _per_second),
 }

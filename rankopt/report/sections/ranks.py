@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -31,10 +32,7 @@ class Ranks(Section):
     def block(self, evidence: Evidence) -> Block | None:
         found = [figure for setting in evidence.settings for figure in _figures(evidence, setting)]
         drawn = [chart for setting, title, shown in found if (chart := _chart(evidence, setting, title, shown))]
-        charts = tuple(
-            Chart(f"ranks-{number}", chart.title, chart.caption, chart.panels, chart.moments)
-            for number, chart in enumerate(drawn, 1)
-        )
+        charts = tuple(replace(chart, name=f"ranks-{number}") for number, chart in enumerate(drawn, 1))
         return Block("Rank patterns", charts=charts) if charts else None
 
 

@@ -39,7 +39,7 @@ class Retrained(Section):
 
 def _finders(evidence: Evidence) -> dict[str, str]:
     """Label of the retrained patterns -> label of the allocator that found them."""
-    points = evidence.points[evidence.points["key"].isin(list(evidence.by_key))]
+    points = evidence.points
     by_name = dict(zip(points["name"], points["allocator"], strict=True))
     found = {}
     for label, key in zip(points["allocator"], points["key"], strict=True):
