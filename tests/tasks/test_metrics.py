@@ -1,157 +1,13 @@
-"""Metrics: hand-computed values, the libraries' own results, and every edge that a diverged model can reach."""
+"""The table of metrics: what cannot be scored, and which problem has which metric."""
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 import pytest
-import scipy.special
-import scipy.stats
-import sklearn.metrics
-from hypothesis import given
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from rankopt.tasks.metrics import METRICS
-
-CORRELATIONS = ("matthews", "pearson", "spearman")
-
-
-@pytest.fixture(autouse=True)
-def no_warnings() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
-
-
-def binary_pairs() -> st.SearchStrategy[tuple[NDArray[Any], NDArray[Any]]]:
-    rows = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40)
-    return rows.map(lambda pairs: (np.array([p for p, _ in pairs]), np.array([y for _, y in pairs])))
-
-
-def class_tables() -> st.SearchStrategy[tuple[NDArray[Any], NDArray[Any]]]:
-    number = st.integers(-4, 4)
-    rows = st.lists(st.tuples(number, number, number, st.integers(0, 2)), min_size=1, max_size=30)
-    return rows.map(lambda rows: (np.array([row[:3] for row in rows], float), np.array([row[3] for row in rows])))
-
-
-def number_pairs() -> st.SearchStrategy[tuple[NDArray[Any], NDArray[Any]]]:
-    # quarters are exact in binary, so a constant side is exactly constant
-    rows = st.lists(st.tuples(st.integers(-8, 28), st.integers(0, 20)), min_size=1, max_size=40)
-    return rows.map(lambda pairs: (np.array([p / 4 for p, _ in pairs]), np.array([y / 4 for _, y in pairs])))
-
-
-def test_hand_computed_values() -> None:
-    predictions, references = np.array([1, 1, 1, 0, 0, 0]), np.array([1, 1, 0, 1, 0, 0])  # tp 2, fp 1, fn 1, tn 2
-    assert METRICS["accuracy"](predictions, references) == pytest.approx(4 / 6)
-    assert METRICS["f1"](predictions, references) == pytest.approx(4 / 6)
-    assert METRICS["matthews"](predictions, references) == pytest.approx((2 * 2 - 1 * 1) / 9)
-    p, y = np.array([1.0, 2.0, 3.0, 10.0]), np.array([0.0, 2.0, 1.0, 3.0])
-    assert METRICS["spearman"](p, y) == pytest.approx(1 - 6 * 2 / (4 * 15))  # squared rank differences 0, 1, 1, 0
-    assert METRICS["pearson"](p, y) == pytest.approx(13 / np.sqrt(50 * 5))
-
-
-@given(binary_pairs())
-def test_class_metrics_are_sklearns(pair: tuple[NDArray[Any], NDArray[Any]]) -> None:
-    predictions, references = pair
-    assert METRICS["accuracy"](*pair) == pytest.approx(sklearn.metrics.accuracy_score(references, predictions))
-    assert METRICS["f1"](*pair) == pytest.approx(sklearn.metrics.f1_score(references, predictions, zero_division=0.0))
-    if len(set(predictions)) == len(set(references)) == 2:
-        reference = sklearn.metrics.matthews_corrcoef(references, predictions)
-        assert METRICS["matthews"](*pair) == pytest.approx(reference)
-        assert METRICS["matthews"](*pair) == pytest.approx(np.corrcoef(predictions, references)[0, 1])
-    else:
-        assert METRICS["matthews"](*pair) == 0.0
-
-
-@given(number_pairs())
-def test_correlations_are_scipys(pair: tuple[NDArray[Any], NDArray[Any]]) -> None:
-    if len(set(pair[0])) > 1 and len(set(pair[1])) > 1:
-        assert METRICS["pearson"](*pair) == pytest.approx(scipy.stats.pearsonr(*pair).statistic)
-        assert METRICS["spearman"](*pair) == pytest.approx(scipy.stats.spearmanr(*pair).statistic)
-    else:
-        assert METRICS["pearson"](*pair) == METRICS["spearman"](*pair) == 0.0
-
-
-@given(number_pairs(), st.integers(0, 2**32 - 1))
-def test_order_of_examples_does_not_matter(pair: tuple[NDArray[Any], NDArray[Any]], seed: int) -> None:
-    order = np.random.RandomState(seed).permutation(len(pair[0]))
-    for name in ("accuracy", "pearson", "spearman"):
-        assert METRICS[name](pair[0][order], pair[1][order]) == pytest.approx(METRICS[name](*pair), abs=1e-9)
-
-
-@pytest.mark.parametrize("name", CORRELATIONS)
-@pytest.mark.parametrize("value", [0, 1, 0.1])
-def test_constant_predictions_correlate_with_nothing(name: str, value: float) -> None:
-    if name != "matthews" or value == int(value):
-        constant = np.full(7, value) if name != "matthews" else np.full(7, int(value))
-        assert METRICS[name](constant, np.arange(7) % 2) == 0.0
-        assert METRICS[name](np.arange(7) % 2, constant) == 0.0
-        assert METRICS[name](constant, constant) == 0.0
-
-
-def test_constant_up_to_rounding_is_constant() -> None:
-    nearly = 3.0 + np.array([0.0, 0.0, 4e-16])
-    assert METRICS["pearson"](nearly, np.arange(3.0)) == 0.0
-
-
-def test_one_class_only() -> None:
-    zeros, ones = np.zeros(4, dtype=int), np.ones(4, dtype=int)
-    assert METRICS["f1"](zeros, zeros) == 0.0
-    assert METRICS["f1"](ones, ones) == METRICS["accuracy"](zeros, zeros) == 1.0
-
-
-def test_three_classes() -> None:
-    predictions, references = np.array([0, 1, 2, 2]), np.array([0, 1, 1, 2])
-    assert METRICS["accuracy"](predictions, references) == 0.75
-    assert METRICS["matthews"](predictions, references) == pytest.approx(
-        sklearn.metrics.matthews_corrcoef(references, predictions)
-    )
-
-
-@given(class_tables())
-def test_metrics_of_several_classes_are_sklearns(table: tuple[NDArray[Any], NDArray[Any]]) -> None:
-    logits, references = table
-    predictions = logits.argmax(axis=1)
-    for average in ("macro", "weighted"):
-        expected = sklearn.metrics.f1_score(references, predictions, average=average, zero_division=0.0)
-        assert METRICS[f"{average}_f1"](predictions, references) == pytest.approx(expected)
-    if len(set(references)) == 3:
-        probabilities = scipy.special.softmax(logits, axis=1)
-        expected = sklearn.metrics.roc_auc_score(references, probabilities, multi_class="ovr")
-        assert METRICS["roc_auc"](logits, references) == pytest.approx(expected)
-
-
-@given(class_tables())
-def test_roc_auc_of_two_classes_is_sklearns(table: tuple[NDArray[Any], NDArray[Any]]) -> None:
-    """That of the second class; chance where a split has one class."""
-    logits, references = table[0][:, :2], table[1] % 2
-    if len(set(references)) == 2:
-        expected = sklearn.metrics.roc_auc_score(references, logits[:, 1] - logits[:, 0])
-        assert METRICS["roc_auc"](logits, references) == pytest.approx(expected)
-    else:
-        assert METRICS["roc_auc"](logits, references) == 0.5
-
-
-def test_roc_auc_leaves_absent_classes_out() -> None:
-    logits = np.array([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [2.0, 1.0, 0.0]])
-    assert METRICS["roc_auc"](logits, np.array([0, 1, 0])) == 1.0
-    assert METRICS["roc_auc"](logits, np.array([1, 1, 1])) == 0.5
-    for wrong in (logits[:2], logits[0], logits * np.nan):
-        with pytest.raises(ValueError, match=r"roc_auc needs"):
-            METRICS["roc_auc"](wrong, np.array([0, 1, 0]))
-
-
-@given(number_pairs())
-def test_errors_of_numbers_are_sklearns(pair: tuple[NDArray[Any], NDArray[Any]]) -> None:
-    predictions, references = pair
-    assert METRICS["mse"](*pair) == pytest.approx(sklearn.metrics.mean_squared_error(references, predictions))
-    if len(references) > 1:
-        assert METRICS["r2"](*pair) == pytest.approx(sklearn.metrics.r2_score(references, predictions))
-    else:
-        assert METRICS["r2"](*pair) == float(predictions[0] == references[0])
+from rankopt.tasks.metrics import METRICS, MINIMISED, metrics_of
 
 
 @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.reads == "decisions"])
@@ -169,3 +25,12 @@ def test_what_cannot_be_scored_is_refused(name: str, predictions: Any, reference
     with pytest.raises(ValueError, match=words) as raised:
         METRICS[name](np.array(predictions), np.array(references))
     assert "\n" not in str(raised.value)
+
+
+def test_a_generation_has_the_metrics_of_language_modelling_too() -> None:
+    assert {"perplexity", "bleu"} <= set(metrics_of("generation"))
+    assert "bleu" not in metrics_of("language-modelling")
+
+
+def test_every_metric_that_is_better_when_lower_is_in_the_table() -> None:
+    assert set(METRICS) >= MINIMISED

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankopt.core.task_spec import TaskSpec
-from rankopt.tasks.metrics import METRICS, mean_loss, perplexity
+from rankopt.tasks.loss_metrics import mean_loss, perplexity
+from rankopt.tasks.metrics import METRICS
 from rankopt.tasks.problems.base import Answers, Problem, Where
 from rankopt.tasks.tables import texts
 
