@@ -74,10 +74,9 @@ class CompressedWithin:
 
 def compress_within(
     adapter: str | Path | Adapter, out: str | Path, within: float, model: str, task: TaskSpec | str | Path, *,
-    text: Sequence[str] = (), label: str | None = None, data_dir: str | None = None, max_length: int | None = None,
-    uniform: bool = False, server: str | None = None, batch_size: int = 32, precision: str = "fp32",
-    resamples: int = 1000, seed: int = 0,
-    **options: Any,
+    text: Sequence[str] = (), label: str | None = None, prompt: str | None = None, completion: str | None = None,
+    data_dir: str | None = None, max_length: int | None = None, uniform: bool = False, server: str | None = None,
+    batch_size: int = 32, precision: str = "fp32", resamples: int = 1000, seed: int = 0, **options: Any,
 ) -> CompressedWithin:  # fmt: skip
     """Write the smallest compressed adapter whose score is at most `within` worse than the whole adapter's.
 
@@ -94,6 +93,8 @@ def compress_within(
         task: a registered task (its first report split), a file of examples, or a whole description.
         text: the text columns of the file; default: looked for.
         label: its label column; default: looked for.
+        prompt: of a language model's file, the column with the prompts, or a text with columns in braces.
+        completion: of a language model's file, the column with the completions.
         data_dir: local folder of registered tasks.
         max_length: longest input in tokens; default: see `rankopt.tasks.described`.
         uniform: use one rank for all modules, see `rankopt.compress`.
@@ -118,7 +119,10 @@ def compress_within(
         raise ValueError(f"within must be at least 0, got {within:g}")
     absent_path(Path(out))
     source = read_adapter(adapter)
-    task = scored_task(task, source.folder, model, text=text, label=label, data_dir=data_dir, max_length=max_length)
+    task = scored_task(
+        task, source.folder, model, text=text, label=label, prompt=prompt, completion=completion, data_dir=data_dir,
+        max_length=max_length,
+    )  # fmt: skip
     uniform = uniform or (server is not None and not server_of(server).mixed)
     options |= {"uniform": uniform, "server": server}
     scored = _Scored(read_material(model, task, batch_size=batch_size, precision=precision), within, resamples, seed)

@@ -17,8 +17,9 @@ from rankopt.core.task_spec import TaskSpec
 def evaluate(
     adapters: Sequence[str | Path], model: str, task: TaskSpec | str | Path, *,
     retain: TaskSpec | str | Path | None = None, text: Sequence[str] = (), label: str | None = None,
-    data_dir: str | None = None, max_length: int | None = None, revision: str | None = None, batch_size: int = 32,
-    precision: str = "fp32", resamples: int = 1000, seed: int = 0,
+    prompt: str | None = None, completion: str | None = None, data_dir: str | None = None,
+    max_length: int | None = None, revision: str | None = None, batch_size: int = 32, precision: str = "fp32",
+    resamples: int = 1000, seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """Score adapters of any PEFT type on held-out examples.
 
@@ -29,12 +30,14 @@ def evaluate(
     Args:
         adapters: folders or hub ids.
         model: the base model of all of them: a folder or a hub id.
-        task: a registered task (its report splits), a file of examples, or a whole description. Of a file the text and
-            label columns are looked for; labels follow the outputs of the first adapter.
+        task: a registered task (its report splits), a file of examples, or a whole description. The columns of a
+            file are looked for; labels follow the outputs of the first adapter.
         retain: other material, given like `task`, to measure forgetting: the base model without an adapter is scored as
             well, and differences are to it. Its columns are always looked for.
         text: the text columns of the file; default: looked for.
         label: its label column; default: looked for.
+        prompt: of a language model's file, the column with the prompts, or a text with columns in braces.
+        completion: of a language model's file, the column with the completions.
         data_dir: local folder of registered tasks.
         max_length: longest input in tokens; default: see `rankopt.tasks.described`.
         revision: of the model on the hub.
@@ -63,7 +66,8 @@ def evaluate(
     spec_of = partial(
         scored_task, adapter=adapters[0], model=model, revision=revision, data_dir=data_dir, max_length=max_length
     )
-    materials: list[tuple[TaskSpec, Sequence[str | Path | None]]] = [(spec_of(task, text=text, label=label), adapters)]
+    spec = spec_of(task, text=text, label=label, prompt=prompt, completion=completion)
+    materials: list[tuple[TaskSpec, Sequence[str | Path | None]]] = [(spec, adapters)]
     if retain is not None:
         materials.append((spec_of(retain), [None, *adapters]))
     rows: list[dict[str, Any]] = []

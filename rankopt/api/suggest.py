@@ -64,9 +64,9 @@ class Suggestion:
 
 def suggest(
     model: str, data: TaskSpec | str | Path, *, report: str | Path | None = None, text: Sequence[str] = (),
-    label: str | None = None, data_dir: str | None = None, max_length: int | None = None, budget: int | None = None,
-    minutes: float = 10.0, max_rank: int = 16, epochs: float | None = None, seed: int = 0,
-    say: Callable[[str], None] | None = None,
+    label: str | None = None, prompt: str | None = None, completion: str | None = None, data_dir: str | None = None,
+    max_length: int | None = None, budget: int | None = None, minutes: float = 10.0, max_rank: int = 16,
+    epochs: float | None = None, seed: int = 0, say: Callable[[str], None] | None = None,
 ) -> Suggestion:  # fmt: skip
     """Suggest a learning rate, a rank, and a pattern where the evidence supports one.
 
@@ -88,6 +88,8 @@ def suggest(
         report: rows to report on; default: a part of the training rows.
         text: the text columns; default: looked for.
         label: the label column; default: looked for.
+        prompt: of a language model, the column with the prompts, or a text with columns in braces; default: looked for.
+        completion: of a language model, the column with the completions; default: looked for.
         data_dir: local folder of registered tasks.
         max_length: longest input in tokens; default: from the data.
         budget: largest number of adapter parameters; default: that of `max_rank`.
@@ -113,8 +115,9 @@ def suggest(
     if not isinstance(data, TaskSpec):
         head = Head(language=is_language_model(model))
         data = described(
-            data, report=report, text=text, label=label, head=head, data_dir=data_dir, max_length=max_length
-        )
+            data, report=report, text=text, label=label, prompt=prompt, completion=completion, head=head,
+            data_dir=data_dir, max_length=max_length,
+        )  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         work = ShortTrainings(model, data, max_rank, epochs, seed, Path(scratch), say or (lambda line: None))
         return _suggestion(work, budget, 60 * minutes)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rankopt.cli import printing
-from rankopt.cli.options import DataDir, Json, Label, MaxLength, Text
+from rankopt.cli.options import Completion, DataDir, Json, Label, MaxLength, Prompt, Text
 from rankopt.core.folders import absent_path
 
 Adapter = Annotated[str, typer.Argument(metavar="ADAPTER", help="Adapter folder, or hub id (user/repository).")]
@@ -75,6 +75,8 @@ def compress(
     ] = None,
     text: Text = None,
     label: Label = None,
+    prompt: Prompt = None,
+    completion: Completion = None,
     data_dir: DataDir = None,
     max_length: MaxLength = None,
     uniform: Uniform = False,
@@ -119,8 +121,8 @@ def compress(
         from rankopt.api.compress_within import compress_within
 
         found = compress_within(
-            adapter, out, within, model, str(data or task), text=text or (), label=label, data_dir=data_dir,
-            max_length=max_length, **how,
+            adapter, out, within, model, str(data or task), text=text or (), label=label, prompt=prompt,
+            completion=completion, data_dir=data_dir, max_length=max_length, **how,
         )  # fmt: skip
         done = found.compression
     else:

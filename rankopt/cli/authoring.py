@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rankopt.cli.options import Label, Text
+from rankopt.cli.options import Completion, Label, Prompt, Text
 
 
 def init(
@@ -29,9 +29,15 @@ def init(
     ] = None,
     text: Text = None,
     label: Label = None,
+    prompt: Prompt = None,
+    completion: Completion = None,
     model: Annotated[
-        str, typer.Option(metavar="MODEL", help="With --data: a folder, or a name on the hub.")
-    ] = "sentence-transformers/all-MiniLM-L6-v2",
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="With --data: a folder, or a name on the hub (default: sentence-transformers/all-MiniLM-L6-v2).",
+        ),
+    ] = None,
 ) -> None:
     """Write a commented study file NAME.yaml that runs as it is: on a generated task, offline, or on your own data."""
     from rankopt.core.study_file import StudyFile, check_options
@@ -43,14 +49,19 @@ def init(
     if path.exists():
         raise ValueError(f"{path} exists already; choose another name: rankopt init NAME")
     if data is None:
-        if report or text or label:
-            raise ValueError("--report, --text and --label describe the rows of --data FILE, which is missing")
+        if report or text or label or prompt or completion:
+            raise ValueError(
+                "--report and the columns (--text, --label, --prompt, --completion) describe the rows of --data FILE, "
+                "which is missing"
+            )
         content = Path(__file__).with_name("template.yaml").read_text(encoding="utf-8").replace("{name}", name)
         found: list[str] = []
     else:
         from rankopt.cli.own_study import own_study
 
-        content, found = own_study(name, data, report, text or (), label, model)
+        content, found = own_study(
+            name, data, report, model, text=text or (), label=label, prompt=prompt, completion=completion
+        )
     with path.open("x", encoding="utf-8", newline="\n") as file:
         file.write(content)
     for line in found:

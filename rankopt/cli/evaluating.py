@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rankopt.cli import printing
-from rankopt.cli.options import DataDir, Json, Label, MaxLength, Text
+from rankopt.cli.options import Completion, DataDir, Json, Label, MaxLength, Prompt, Text
 
 
 def evaluate(
@@ -24,6 +24,8 @@ def evaluate(
     ] = None,
     text: Text = None,
     label: Label = None,
+    prompt: Prompt = None,
+    completion: Completion = None,
     retain: Annotated[
         str | None,
         typer.Option(metavar="FILE|TASK", help="Also score this other material, before (no adapter) and after."),
@@ -49,8 +51,8 @@ def evaluate(
     from rankopt.api.evaluate import evaluate
 
     frame = evaluate(
-        adapters, model, str(data or task), retain=retain, text=text or (), label=label, data_dir=data_dir,
-        max_length=max_length, batch_size=batch_size,
+        adapters, model, str(data or task), retain=retain, text=text or (), label=label, prompt=prompt,
+        completion=completion, data_dir=data_dir, max_length=max_length, batch_size=batch_size,
     )  # fmt: skip
     if as_json:
         print(json.dumps(json.loads(frame.to_json(orient="records")), indent=2))

@@ -103,6 +103,20 @@ Text = Annotated[
 Label = Annotated[
     str | None, typer.Option(metavar="COLUMN", help="With --data: the label column (default: look for it).")
 ]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="With --data and a language model: the column of prompts, or a text with columns in braces, such as "
+        "'{title}: {body} ' (default: look for it).",
+    ),
+]
+Completion = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="With --data and a language model: the column of completions (default: look for it)."
+    ),
+]
 DataDir = Annotated[
     str | None,
     typer.Option("--data-dir", metavar="FOLDER", help="Read <task>/<split>.parquet there (default: the hub)."),

@@ -6,19 +6,25 @@ import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rankopt.core.text import visible
 
+if TYPE_CHECKING:
+    from rankopt.core.task_spec import TaskSpec
+
 STEPS = 300
 """A small data set is passed over often enough for about this many steps."""
-BATCH = 32
+BATCHES = {True: 8, False: 32}
+"""Batch sizes, of a language model and of others."""
+ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+"""The model for a classification or a regression where none is named."""
 
 
 def own_study(
-    name: str, train: str, report: str | None, text: Sequence[str], label: str | None, model: str
+    name: str, train: str, report: str | None = None, model: str | None = None, **columns: Any
 ) -> tuple[str, list[str]]:
     """The text of a study of the user's own data, and what was found in the data, one line each.
 
@@ -26,58 +32,68 @@ def own_study(
         name: of the study.
         train: where the training rows are; see `DataSpec`.
         report: where the rows are whose scores are reported; None to keep a part of the training rows apart.
-        text: the text columns; empty to guess them.
-        label: the label column; None to guess it.
-        model: name of the model.
+        model: name of the model; default: a small encoder, if the data are not for a language model.
+        columns: `text`, `label`, `prompt` and `completion` of `rankopt.tasks.described`, which looks for the columns
+            that are not given. A prompt or a completion makes a study of a language model.
     Raises:
-        ValueError: the data cannot be read, or does not look like a classification or a regression; one line.
+        ValueError: the data cannot be read, or do not look like what is predicted; one line.
     """
-    from rankopt.core.spec import decode
-    from rankopt.core.task_spec import DataSpec, TaskSpec
-    from rankopt.tasks import TASKS, task_of
-    from rankopt.tasks.guess import guess
+    from rankopt.core.task_spec import DataSpec
+    from rankopt.tasks import task_of
+    from rankopt.tasks.described import Head, described_rows
+    from rankopt.tasks.guess import in_words
     from rankopt.tasks.sources import read_rows
     from rankopt.tasks.splits import read_splits
 
+    language = bool(columns.get("prompt") or columns.get("completion"))
+    if language and model is None:
+        raise ValueError("--prompt and --completion are for language models: name one with --model")
     sources = {"train": train} | ({"report": report} if report else {})
     rows = read_rows(DataSpec(train=os.path.expanduser(train)), "train")
-    found = guess(rows, text, label)
-    fields: dict[str, Any] = {
-        "name": f"my-{name}" if name in TASKS else name,
-        "problem": found.problem,
-        "data": {split: os.path.abspath(os.path.expanduser(source)) for split, source in sources.items()},
-        "text": found.text[0] if len(found.text) == 1 else list(found.text),
-        "label": found.label,
-        "metrics": found.metrics,
-    }
-    task = task_of(decode(TaskSpec, fields))
+    spec = described_rows(rows, name, sources, Head(language=language), **columns)
+    task = task_of(spec)
     splits = read_splits(task)
     sizes = {"train": splits.train, "search": splits.search, "report": splits.reports["report"]}
+    batch = BATCHES[language]
     lines = [
-        f"{found.problem}: {_listed(found.text)} -> {found.label}; "
+        f"{spec.problem}: {' and '.join(spec.columns)} -> {spec.target}; "
         + ", ".join(f"{len(part):,} {split} rows" for split, part in sizes.items()),
         *task.notes,
         *splits.notes(task),
     ]
-    columns = [f"#   {column}: {words}" for column, words in found.columns.items()]
+    found = ["#", f"# The columns of {train}:", *(f"#   {column}: {words}" for column, words in in_words(rows).items())]
     filled = {
         "name": name,
         "description": _quoted(f"Uniform LoRA against AdaLoRA on {Path(train).name}."),
-        "columns": "\n".join(_comment(line) for line in ["#", f"# The columns of {train}:", *columns]),
-        "task": _quoted(fields["name"]),
-        "problem": found.problem,
-        "data": "\n".join(f"      {split}: {_quoted(source)}" for split, source in sources.items()),
-        "text": _quoted(found.text[0]) if len(found.text) == 1 else f"[{', '.join(map(_quoted, found.text))}]",
-        "label": _quoted(found.label),
-        "metrics": f"[{', '.join(found.metrics)}]",
-        "more": "" if report else "    report_share: 0.2 # of train, kept apart for the report\n",
-        "max_length": str(found.max_length),
-        "model": _quoted(model),
-        "epochs": str(min(20, max(3, math.ceil(STEPS * BATCH / len(splits.train))))),
+        "columns": "\n".join(_comment(line) for line in found),
+        "task": "\n".join(f"    {line}" for line in _task(spec, task.metrics)),
+        "model": _quoted(model or ENCODER),
+        "epochs": str(min(20, max(3, math.ceil(STEPS * batch / len(splits.train))))),
+        "batch": str(batch),
     }
     template = Path(__file__).with_name("own_template.yaml").read_text(encoding="utf-8")
     study = re.sub(r"\{(\w+)\}", lambda match: filled[match[1]], template)
     return re.sub(r"^( +[^#\s][^#\n]*?) +# ", lambda match: f"{match[1]:<36} # ", study, flags=re.M), lines
+
+
+def _task(spec: TaskSpec, metrics: Sequence[str]) -> Iterator[str]:
+    """The task as commented YAML, one line per field."""
+    language = spec.problem == "language-modelling"
+    yield f"name: {_quoted(spec.name)}"
+    yield f"problem: {spec.problem} # {'generation decodes texts, too' if language else 'classification or regression'}"
+    yield "data: # paths are relative to this file"
+    yield from (f"  {split}: {_quoted(source)}" for split, source in spec.files.items())
+    if language:
+        yield f"prompt: {_quoted(spec.prompt or '')} # a column, or a text with columns in braces"
+        yield f"completion: {_quoted(spec.target)} # follows the prompt as it is"
+    else:
+        text = ", ".join(map(_quoted, spec.columns))
+        yield f"text: {text if len(spec.columns) == 1 else f'[{text}]'} # one column, or two that are read as a pair"
+        yield f"label: {_quoted(spec.target)}"
+    yield f"metrics: [{', '.join(metrics)}] # the first one is the score"
+    if "report" not in spec.files:
+        yield "report_share: 0.2 # of train, kept apart for the report"
+    yield f"max_length: {spec.max_length} # tokens; holds {'all' if language else 'about 95 %'} of the texts"
 
 
 def _quoted(text: str) -> str:
@@ -89,7 +105,3 @@ def _quoted(text: str) -> str:
 def _comment(line: str) -> str:
     line = visible(line)
     return line if len(line) <= 120 else f"{line[:117]}..."
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(names)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rankopt.cli import printing
-from rankopt.cli.options import DataDir, Json, Label, MaxLength, Text
+from rankopt.cli.options import Completion, DataDir, Json, Label, MaxLength, Prompt, Text
 
 if TYPE_CHECKING:
     from rankopt.api.suggest import Suggestion
@@ -23,6 +23,8 @@ def suggest(
     ] = None,
     text: Text = None,
     label: Label = None,
+    prompt: Prompt = None,
+    completion: Completion = None,
     data_dir: DataDir = None,
     max_length: MaxLength = None,
     budget: Annotated[int | None, typer.Option(min=1, metavar="N", help="At most N adapter parameters.")] = None,
@@ -41,8 +43,9 @@ def suggest(
     from rankopt.api.suggest import suggest
 
     found = suggest(
-        model, data, report=report, text=text or (), label=label, data_dir=data_dir, max_length=max_length,
-        budget=budget, minutes=minutes, max_rank=max_rank, epochs=epochs, say=printing.warn,
+        model, data, report=report, text=text or (), label=label, prompt=prompt, completion=completion,
+        data_dir=data_dir, max_length=max_length, budget=budget, minutes=minutes, max_rank=max_rank, epochs=epochs,
+        say=printing.warn,
     )  # fmt: skip
     if as_json:
         print(json.dumps(found.to_json(), indent=2))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rankopt.core.errors import nearest, shown
+from pydantic import ValidationError
+
+from rankopt.core.errors import nearest, shown, violations
 from rankopt.core.spec import decode
 from rankopt.core.task_spec import DataSpec, TaskSpec
 from rankopt.tasks import TASKS
@@ -40,40 +42,73 @@ class Head:
 
 def described(
     source: str | Path, *, report: str | Path | None = None, text: Sequence[str] = (), label: str | None = None,
-    head: Head | None = None, data_dir: str | None = None, max_length: int | None = None,
+    prompt: str | None = None, completion: str | None = None, head: Head | None = None, data_dir: str | None = None,
+    max_length: int | None = None,
 ) -> TaskSpec:  # fmt: skip
-    """The task of a registered name, or of a file by what its columns look like.
-
-    A language model reads `messages`, or `prompt` and `completion`, or one column of texts, as TRL names them. Other
-    models read one or two text columns and a label (`rankopt.tasks.guess`). Labels follow the model's outputs: by name,
-    or as whole numbers from 0, or else sorted.
+    """The task of a registered name, or of a file by what its columns look like (`described_rows`).
 
     Args:
         source: a registered task, or the training rows: a file, a folder or a pattern.
         report: the rows to report on; the same file where a task only scores.
         text: the text columns; default: looked for.
         label: the label column; default: looked for.
+        prompt: of a language model, the column with the prompts, or a text with columns in braces; default: "prompt".
+        completion: of a language model, the column with the completions; default: "completion".
         head: what is known of the model's outputs.
         data_dir: of a registered task.
         max_length: longest input in tokens; default: enough for 95 % of the rows, all of a language model's.
     Raises:
         ValueError: neither a task nor readable rows, or rows that do not suit the head; one line.
     """
-    head, name = head or Head(), str(source)
-    more = {} if max_length is None else {"max_length": max_length}
+    name = str(source)
     if name in TASKS:
-        if text or label:
-            raise ValueError(f"--text and --label name columns of a file, got the task {name!r}")
-        return decode(TaskSpec, {"name": name} | ({"data_dir": data_dir} if data_dir else {}) | more)
-    paths = {"train": name} | ({"report": str(report)} if report is not None else {})
-    paths = {split: os.path.abspath(os.path.expanduser(path)) for split, path in paths.items()}
-    if not Path(paths["train"]).exists() and re.fullmatch(r"[\w-]+", name):
+        if text or label or prompt or completion:
+            raise ValueError(
+                f"--text, --label, --prompt and --completion name columns of a file, got the task {name!r}"
+            )
+        more = {"data_dir": data_dir, "max_length": max_length}
+        return decode(TaskSpec, {"name": name} | {field: value for field, value in more.items() if value})
+    path = os.path.expanduser(name)
+    if not Path(path).exists() and re.fullmatch(r"[\w-]+", name):
         raise ValueError(f"{shown(name)} must be a file of examples or a task{nearest(name, TASKS)}")
-    rows = read_rows(DataSpec(train=paths["train"]), "train")
-    fields = _language(rows, text) if head.language else _labelled(rows, text, label, head)
-    stem = Path(name).name.partition(".")[0] or "data"
-    fields |= {"name": f"my-{stem}" if stem in TASKS else stem, "data": paths}
-    return decode(TaskSpec, fields | more)
+    rows = read_rows(DataSpec(train=path), "train")
+    sources = {"train": name} | ({"report": str(report)} if report is not None else {})
+    return described_rows(
+        rows, Path(name).name.partition(".")[0] or "data", sources, head or Head(), text=text, label=label,
+        prompt=prompt, completion=completion, max_length=max_length,
+    )  # fmt: skip
+
+
+def described_rows(
+    rows: Rows, name: str, sources: Mapping[str, str], head: Head, *, text: Sequence[str] = (),
+    label: str | None = None, prompt: str | None = None, completion: str | None = None, max_length: int | None = None,
+) -> TaskSpec:  # fmt: skip
+    """The task of rows, by what their columns look like.
+
+    A language model reads `messages`, or `prompt` and `completion`, or one column of texts, as TRL names them. Other
+    models read one or two text columns and a label (`rankopt.tasks.guess`). Labels follow the model's outputs: by name,
+    or as whole numbers from 0, or else sorted.
+
+    Args:
+        rows: the training rows, all columns.
+        name: of the task.
+        sources: split -> where its rows are, relative to the current folder.
+        head: what is known of the model's outputs.
+        text, label, prompt, completion, max_length: as in `described`.
+    Raises:
+        ValueError: a column that is not there, or rows that do not suit the head; one line.
+    """
+    if head.language:
+        if label:
+            raise ValueError("--label is for classifiers; a language model reads --prompt and --completion, or --text")
+        fields = _language(rows, text, prompt, completion)
+    else:
+        if prompt or completion:
+            raise ValueError("--prompt and --completion are for language models; a classifier reads --text and --label")
+        fields = _labelled(rows, text, label, head)
+    fields["name"] = f"my-{name}" if name in TASKS else name
+    fields["data"] = {split: os.path.abspath(os.path.expanduser(path)) for split, path in sources.items()}
+    return decode(TaskSpec, fields | ({} if max_length is None else {"max_length": max_length}))
 
 
 def _labelled(rows: Rows, text: Sequence[str], label: str | None, head: Head) -> dict[str, Any]:
@@ -112,26 +147,34 @@ def _in_head_order(rows: Rows, column: str, head: Head) -> tuple[str, ...]:
     return ()
 
 
-def _language(rows: Rows, text: Sequence[str]) -> dict[str, Any]:
+def _language(rows: Rows, text: Sequence[str], prompt: str | None, completion: str | None) -> dict[str, Any]:
     """The fields of a language model's task."""
-    for name in text:
-        if name not in rows.columns:
-            raise ValueError(
-                f"--text must be a column of {rows.source}, got {shown(name)}{nearest(name, rows.columns)}"
-            )
     if len(text) > 1:
         raise ValueError(f"--text must be given once for a language model, got {' and '.join(text)}")
-    forms = ({"messages": "messages"}, {"prompt": "prompt", "completion": "completion"}, {"text": "text"})
-    fitting = [form for form in forms if set(form.values()) <= set(rows.columns)]
-    fields: dict[str, str] = {"text": text[0]} if text else fitting[0] if fitting else {}
+    if text and (prompt or completion):
+        raise ValueError("--text names a column of whole texts: give it, or --prompt and --completion, not both")
+    pair = {"prompt": prompt or "prompt", "completion": completion or "completion"}
+    forms = [{"messages": "messages"}, pair, {"text": "text"}]
+    if text or prompt or completion:
+        fields = {"text": text[0]} if text else pair
+    else:
+        fields = next((form for form in forms if set(form.values()) <= set(rows.columns)), {})
     if not fields:
         raise ValueError(
             f"{rows.source} must have the columns messages, or prompt and completion, or text, got "
-            f"{', '.join(rows.columns)}: name a column of texts with --text"
+            f"{', '.join(rows.columns)}: name its columns with --prompt and --completion, or whole texts with --text"
         )
-    words = max(
-        sum(len(str(rows.columns[name][index]).split()) for name in fields.values()) for index in range(len(rows))
-    )
-    tokens = math.ceil(words * PIECES * 1.5)
+    try:
+        spec = decode(TaskSpec, {"name": "rows", "problem": "language-modelling", "data": {"train": "rows"}} | fields)
+    except ValidationError as error:  # braces of a prompt
+        raise ValueError(f"--{violations(error, TaskSpec)[0]}") from None
+    read = [("prompt", name) for name in spec.columns] + [(list(fields)[-1], spec.target)]
+    for field, name in read:
+        if name not in rows.columns:
+            got = f"{shown(name)}{nearest(name, rows.columns)}"
+            raise ValueError(f"--{field} must be a column of {rows.source}, got {got}")
+    fixed = sum(len(part.split()) for part, _ in spec.prompt_parts)
+    words = max(sum(len(str(rows.columns[name][index]).split()) for _, name in read) for index in range(len(rows)))
+    tokens = math.ceil((fixed + words) * PIECES * 1.5)
     length = next((length for length in LENGTHS if length >= tokens), LENGTHS[-1])
     return {"problem": "language-modelling", "max_length": length, **fields}

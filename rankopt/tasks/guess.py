@@ -32,7 +32,6 @@ class Guess:
         problem: "classification" or "regression".
         classes: number of classes; 0 of a regression.
         max_length: tokens that hold about 95 % of the texts.
-        columns: every column in words, for comments.
     """
 
     text: tuple[str, ...]
@@ -40,7 +39,6 @@ class Guess:
     problem: str
     classes: int
     max_length: int
-    columns: dict[str, str]
 
     @property
     def metrics(self) -> list[str]:
@@ -100,8 +98,18 @@ def guess(rows: Rows, text: Sequence[str] = (), label: str | None = None, least:
         "regression" if quantity else "classification",
         0 if quantity else classes,
         next((length for length in LENGTHS if length >= tokens), LENGTHS[-1]),
-        {name: _described(values, words[name]) for name, values in rows.columns.items()},
     )
+
+
+def in_words(rows: Rows) -> dict[str, str]:
+    """What every column holds, in words, for comments."""
+    found = {}
+    for name, values in rows.columns.items():
+        missing = sum(value in (None, "") for value in values)
+        hole = f", {missing:,} missing" if missing else ""
+        different = len({str(value) for value in values})
+        found[name] = f"{different:,} different values, {fmean(_words(values)):.0f} words on average{hole}"
+    return found
 
 
 def _label(rows: Rows, words: dict[str, list[int]], text: Sequence[str]) -> str:
@@ -149,10 +157,3 @@ def _number(value: Any) -> float | None:
         return None if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         return None
-
-
-def _described(values: Sequence[Any], words: Sequence[int]) -> str:
-    different = len({str(value) for value in values})
-    missing = sum(value in (None, "") for value in values)
-    hole = f", {missing:,} missing" if missing else ""
-    return f"{different:,} different values, {fmean(words):.0f} words on average{hole}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,9 @@ def test_own_rows(trials: dict[str, Any], tiny_model: Path, tiny_glue: Path, tmp
         assert any("classes in the order" in note for note in frame.attrs["notes"])
 
 
-def test_forgetting(tmp_path: Path) -> None:
-    """A language model's other material is scored without the adapter, then with it; differences are to the first."""
-    import json
-
+@pytest.fixture
+def decoder(tmp_path: Path) -> Path:
+    """A folder with a small language model, `base`, and an adapter of it, `adapter`."""
     from peft import LoraConfig, get_peft_model
     from tiny_models import tiny_language_model
 
@@ -75,11 +75,16 @@ def test_forgetting(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path / "base")
     config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], init_lora_weights=False)
     get_peft_model(net, config).save_pretrained(tmp_path / "adapter")
+    return tmp_path
+
+
+def test_forgetting(decoder: Path) -> None:
+    """A language model's other material is scored without the adapter, then with it; differences are to the first."""
     for name in ("new", "old"):
         lines = (json.dumps({"text": f"{name} the quick word {i}"}) for i in range(6))
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+        (decoder / f"{name}.jsonl").write_text("\n".join(lines))
     frame = evaluate(
-        [tmp_path / "adapter"] * 2, str(tmp_path / "base"), tmp_path / "new.jsonl", retain=tmp_path / "old.jsonl",
+        [decoder / "adapter"] * 2, str(decoder / "base"), decoder / "new.jsonl", retain=decoder / "old.jsonl",
         resamples=20,
     )  # fmt: skip
     assert list(frame["task"]) == ["new"] * 2 + ["old"] * 3
@@ -89,6 +94,21 @@ def test_forgetting(tmp_path: Path) -> None:
     assert "(no adapter)" in frame["adapter"][2]
     assert frame["difference"][3] == pytest.approx(after - before)
     assert before != pytest.approx(after)
+
+
+def test_named_columns(decoder: Path) -> None:
+    """Prompts and completions under other names are scored as under the usual ones."""
+    pairs = [(f"the quick word {i}", f"a bright film {i}") for i in range(6)]
+    for first, second in (("prompt", "completion"), ("facts", "sentence")):
+        lines = (json.dumps({first: prompt, second: completion}) for prompt, completion in pairs)
+        (decoder / f"{first}.jsonl").write_text("\n".join(lines))
+    given = [decoder / "adapter"], str(decoder / "base")
+    usual = evaluate(*given, decoder / "prompt.jsonl", resamples=10)
+    named = evaluate(*given, decoder / "facts.jsonl", prompt="facts", completion="sentence", resamples=10)
+    spaced = evaluate(*given, decoder / "facts.jsonl", prompt="{facts} is", completion="sentence", resamples=10)
+    assert named["score"].item() == usual["score"].item() != spaced["score"].item()
+    with pytest.raises(ValueError, match="got facts, sentence: name its columns with --prompt and --completion"):
+        evaluate(*given, decoder / "facts.jsonl")
 
 
 def test_another_kind_of_adapter(tiny_model: Path, tiny_glue: Path, tmp_path: Path) -> None:

@@ -36,20 +36,23 @@ SIGNATURES = {
     "AdaptedModel.merge": "(self) -> 'nn.Module'",
     "compress_within": (
         "(adapter: 'str | Path | Adapter', out: 'str | Path', within: 'float', model: 'str', task: 'TaskSpec | str"
-        " | Path', *, text: 'Sequence[str]' = (), label: 'str | None' = None, data_dir: 'str | None' = None, "
-        "max_length: 'int | None' = None, uniform: 'bool' = False, server: 'str | None' = None, batch_size: 'int' "
+        " | Path', *, text: 'Sequence[str]' = (), label: 'str | None' = None, prompt: 'str | None' = None, completion: "
+        "'str | None' = None, data_dir: 'str | None' = None, max_length: 'int | None' = None, "
+        "uniform: 'bool' = False, server: 'str | None' = None, batch_size: 'int' "
         "= 32, precision: 'str' = 'fp32', resamples: 'int' = 1000, seed: 'int' = 0, **options: 'Any') -> "
         "'CompressedWithin'"
     ),
     "suggest": (
         "(model: 'str', data: 'TaskSpec | str | Path', *, report: 'str | Path | None' = None, text: "
-        "'Sequence[str]' = (), label: 'str | None' = None, data_dir: 'str | None' = None, max_length: 'int | None'"
-        " = None, budget: 'int | None' = None, minutes: 'float' = 10.0, max_rank: 'int' = 16, epochs: 'float | "
+        "'Sequence[str]' = (), label: 'str | None' = None, prompt: 'str | None' = None, "
+        "completion: 'str | None' = None, data_dir: 'str | None' = None, max_length: 'int | None' = None, "
+        "budget: 'int | None' = None, minutes: 'float' = 10.0, max_rank: 'int' = 16, epochs: 'float | "
         "None' = None, seed: 'int' = 0, say: 'Callable[[str], None] | None' = None) -> 'Suggestion'"
     ),
     "evaluate": (
         "(adapters: 'Sequence[str | Path]', model: 'str', task: 'TaskSpec | str | Path', *, retain: 'TaskSpec | str |"
-        " Path | None' = None, text: 'Sequence[str]' = (), label: 'str | None' = None, data_dir: 'str | None' = None,"
+        " Path | None' = None, text: 'Sequence[str]' = (), label: 'str | None' = None, prompt: 'str | None' = None, "
+        "completion: 'str | None' = None, data_dir: 'str | None' = None,"
         " max_length: 'int | None' = None, revision: 'str | None' = None, batch_size: 'int' = 32, precision: 'str' = "
         "'fp32', resamples: 'int' = 1000, seed: 'int' = 0) -> 'pd.DataFrame'"
     ),

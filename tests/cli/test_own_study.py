@@ -62,13 +62,30 @@ def test_three_commands_lead_to_a_report(here: Rankopt, files: Path, tiny_model:
 
 
 def test_without_report_rows_a_part_is_kept_apart(files: Path) -> None:
-    text, found = own_study("opinions", str(files / "train.csv"), None, (), None, "mini")
+    text, found = own_study("opinions", str(files / "train.csv"), model="mini")
     assert "report_share: 0.2" in text
     assert any("20% of its training rows are kept apart" in line for line in found)
 
 
 def test_a_registered_name_is_not_the_task_name(files: Path) -> None:
-    assert "name: my-sst2" in own_study("sst2", str(files / "train.csv"), None, (), None, "mini")[0]
+    assert "name: my-sst2" in own_study("sst2", str(files / "train.csv"), model="mini")[0]
+
+
+def test_a_study_of_a_language_model(here: Rankopt, tmp_path: Path) -> None:
+    """A prompt and a completion make a study of a language model, which needs a model."""
+    rows = [{"facts": f"name {i}", "sentence": f"a bright film {i}"} for i in range(40)]
+    pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
+    words = ("init", "told", "--data", "train.csv", "--prompt", "{facts}\n", "--completion", "sentence")
+    done = here(*words, cwd=tmp_path)
+    assert (done.returncode, (tmp_path / "told.yaml").exists()) == (2, False)
+    assert done.stderr == "rankopt: --prompt and --completion are for language models: name one with --model\n"
+    done = here(*words, "--model", "mini-decoder", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "language-modelling: facts -> sentence; 29 train rows, 3 search rows, 8 report rows" in done.stdout
+    task = Document(tmp_path / "told.yaml").data["base"]["task"]
+    assert (task["prompt"], task["completion"]) == ("{facts}\n", "sentence")
+    planned = json.loads(here("plan", "told.yaml", "--json", cwd=tmp_path).stdout)
+    assert len(planned["trials"]) == 8
 
 
 @pytest.mark.parametrize(
@@ -77,7 +94,7 @@ def test_a_registered_name_is_not_the_task_name(files: Path) -> None:
         (("--data", "none.csv"), "data file none.csv does not exist"),
         (("--data", "train.csv", "--label", "opinon"), "--label must be a column of train.csv, got 'opinon'; did you"),
         (("--data", "train.csv", "--report", "notes.csv"), "task.text must be a column of"),
-        (("--report", "dev.csv"), "--report, --text and --label describe the rows of --data FILE, which is missing"),
+        (("--report", "dev.csv"), "--completion) describe the rows of --data FILE, which is missing"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_no_file(words: tuple[str, ...], error: str, here: Rankopt, files: Path) -> None:

@@ -24,3 +24,8 @@ def test_suggest(here: Rankopt, tiny_model: Path, tiny_glue: Path, tmp_path: Pat
     assert "3 learning rates begin the training" in done.stderr
     done = here("suggest", "--model", tiny_model, "--data", "nowhere.csv", cwd=tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    pd.DataFrame({"facts": ["a b"], "sentence": ["c d"]}).to_csv(tmp_path / "facts.csv", index=False)
+    for column, found in (((), "name its columns with --prompt and --completion"), (("--prompt", "fact"), "'facts'?")):
+        done = here("suggest", "--model", "mini-decoder", "--data", "facts.csv", *column, cwd=tmp_path)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert found in done.stderr

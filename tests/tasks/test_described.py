@@ -70,6 +70,32 @@ def test_a_language_models_columns(row: dict[str, Any], expected: dict[str, str]
     assert {name: getattr(spec, name) for name in expected} == expected
 
 
+def test_a_language_models_columns_by_name(tmp_path: Path) -> None:
+    """A prompt is a column or a text with columns in braces, which counts for the length; the rest is looked for."""
+    path, head = tmp_path / "dev.jsonl", Head(language=True)
+    path.write_text(json.dumps({"facts": "a b", "sentence": "c", "prompt": "d"}) + "\n")
+    spec = described(path, prompt="facts", completion="sentence", head=head)
+    assert (spec.columns, spec.target, spec.max_length) == (("facts",), "sentence", 128)
+    long = described(path, prompt="word " * 80 + "{facts} {prompt}\n", completion="sentence", head=head)
+    assert (long.columns, long.max_length) == (("facts", "prompt"), 256)
+    assert described(path, completion="sentence", head=head).prompt == "prompt"
+    assert described(path, text=["facts"], head=head).text == "facts"
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"prompt": "fact", "completion": "sentence"}, "--prompt must be a column of .*, got 'fact'; did you mean 'fa"),
+        ({"prompt": "{facts} {x}", "completion": "sentence"}, "--prompt must be a column of .*, got 'x'"),
+        ({"prompt": "{facts", "completion": "sentence"}, "--prompt must have columns in braces"),
+        ({"prompt": "facts"}, "--completion must be a column of .*, got 'completion'; valid: facts, sentence, prompt"),
+        ({"prompt": "facts", "text": ["facts"]}, "--text names a column of whole texts: give it, or --prompt and"),
+        ({"label": "facts"}, "--label is for classifiers; a language model reads --prompt and --completion, or --text"),
+        ({"text": ["facts"], "max_length": 1}, "max_length"),
+    ]
+    for given, message in cases:
+        with pytest.raises(ValueError, match=message):
+            described(path, head=head, **given)
+    with pytest.raises(ValueError, match="--prompt and --completion are for language models; a classifier reads"):
+        described(table(tmp_path, ["b", "a"] * 6), prompt="body")
+
+
 def test_refused(tmp_path: Path) -> None:
     file = table(tmp_path, ["b", "a"] * 6)
     cases: list[tuple[Any, str]] = [
