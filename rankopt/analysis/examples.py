@@ -6,7 +6,7 @@ import io
 import math
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,13 +28,20 @@ class Examples:
 
     Attributes:
         labels: of the examples, in the order of the data.
-        score: the metric on every resample, as `rankopt.tasks.metrics` defines it.
+        terms: what the metric sums over examples, `(k, examples)`; nothing if it is no function of sums.
+        metric: the metric on every resample, as `rankopt.tasks.metrics` defines it, from the resamples and the sums of
+            the terms on them, `(k, resamples)`.
         hits: whether each example is correct; None unless the metric is accuracy.
     """
 
     labels: NDArray[Any]
-    score: Callable[[Counts], Floats]
+    terms: sparse.csr_array
+    metric: Callable[[Counts, Floats], Floats]
     hits: NDArray[np.bool_] | None = None
+
+    def score(self, counts: Counts) -> Floats:
+        """The metric on every resample."""
+        return self.metric(counts, self.terms @ counts.T)
 
 
 def read_examples(data: bytes, split: str, metric: str) -> Examples:
@@ -59,11 +66,21 @@ def read_examples(data: bytes, split: str, metric: str) -> Examples:
 
 def _accuracy(fields: Arrays) -> Examples:
     hits = fields["logits"].argmax(1) == fields["labels"]
-    return Examples(fields["labels"], lambda counts: counts @ hits / counts.sum(1), hits)
+    return Examples(fields["labels"], _terms(hits, ~hits), lambda counts, sums: sums[0] / sums.sum(0), hits)
 
 
 def _ratio(fields: Arrays, over: Floats, under: Floats) -> Examples:
-    return Examples(fields["labels"], lambda counts: (counts @ over) / (counts @ under))
+    return Examples(fields["labels"], _terms(over, under), lambda counts, sums: sums[0] / sums[1])
+
+
+def _terms(*values: NDArray[Any]) -> sparse.csr_array:
+    return sparse.csr_array(np.array(values, float))
+
+
+def _of_resamples(fields: Arrays, score: Callable[[Counts], Floats]) -> Examples:
+    """A metric that is no function of sums over examples, or would lose digits in them."""
+    labels = fields["labels"]
+    return Examples(labels, sparse.csr_array((0, len(labels))), lambda counts, sums: score(counts))
 
 
 def _loss(fields: Arrays) -> Examples:
@@ -71,8 +88,8 @@ def _loss(fields: Arrays) -> Examples:
 
 
 def _perplexity(fields: Arrays) -> Examples:
-    mean = _loss(fields).score
-    return Examples(fields["labels"], lambda counts: np.exp(np.minimum(mean(counts), 700.0)))
+    loss = _loss(fields)
+    return replace(loss, metric=lambda counts, sums: np.exp(np.minimum(loss.metric(counts, sums), 700.0)))
 
 
 def _bits_per_byte(fields: Arrays) -> Examples:
@@ -85,58 +102,58 @@ def _token_accuracy(fields: Arrays) -> Examples:
 
 
 def _of_confusion(function: Callable[[Floats], Floats]) -> Callable[[Arrays], Examples]:
-    """A metric of the numbers of examples by reference and predicted class, `(resamples, classes, classes)`."""
+    """A metric of the numbers of examples by reference and predicted class, `(classes, classes, resamples)`."""
 
     def examples(fields: Arrays) -> Examples:
         n, classes = fields["logits"].shape
         cells = classes * fields["labels"].astype(np.int64) + fields["logits"].argmax(1)
         which = sparse.csr_array((np.ones(n), (cells, np.arange(n))), shape=(classes**2, n))
-        return Examples(
-            fields["labels"], lambda counts: function((which @ counts.T).T.reshape(len(counts), classes, classes))
-        )
+        return Examples(fields["labels"], which, lambda counts, sums: function(sums.reshape(classes, classes, -1)))
 
     return examples
 
 
 def _matthews(table: Floats) -> Floats:
-    total, right = table.sum((1, 2)), np.trace(table, axis1=1, axis2=2)
-    true, predicted = table.sum(2), table.sum(1)
-    over = right * total - (true * predicted).sum(1)
-    under = np.sqrt((total**2 - (predicted**2).sum(1)) * (total**2 - (true**2).sum(1)))
+    total, right = table.sum((0, 1)), np.trace(table)
+    true, predicted = table.sum(1), table.sum(0)
+    over = right * total - (true * predicted).sum(0)
+    under = np.sqrt((total**2 - (predicted**2).sum(0)) * (total**2 - (true**2).sum(0)))
     return _divided(over, under)
 
 
 def _f1(table: Floats) -> Floats:
-    return _f1_of_classes(table)[:, 1].copy()
+    found: Floats = _f1_of_classes(table)[1]
+    return found
 
 
 def _macro_f1(table: Floats) -> Floats:
-    there = (table.sum(1) + table.sum(2)) > 0
-    return _divided((_f1_of_classes(table) * there).sum(1), there.sum(1))
+    there = (table.sum(0) + table.sum(1)) > 0
+    return _divided((_f1_of_classes(table) * there).sum(0), there.sum(0))
 
 
 def _weighted_f1(table: Floats) -> Floats:
-    return _divided((_f1_of_classes(table) * table.sum(2)).sum(1), table.sum((1, 2)))
+    return _divided((_f1_of_classes(table) * table.sum(1)).sum(0), table.sum((0, 1)))
 
 
 def _f1_of_classes(table: Floats) -> Floats:
-    right: Floats = np.diagonal(table, axis1=1, axis2=2)
-    return _divided(2 * right, table.sum(1) + table.sum(2))
+    """`(classes, resamples)`."""
+    right: Floats = np.diagonal(table).T
+    return _divided(2 * right, table.sum(0) + table.sum(1))
 
 
 def _pearson(fields: Arrays) -> Examples:
     x, y = _regression(fields)
-    return Examples(fields["labels"], lambda counts: _correlation(counts, x, y))
+    return _of_resamples(fields, lambda counts: _correlation(counts, x, y))
 
 
 def _spearman(fields: Arrays) -> Examples:
     x, y = _regression(fields)
-    return Examples(fields["labels"], lambda counts: _correlation(counts, _midranks(counts, x), _midranks(counts, y)))
+    return _of_resamples(fields, lambda counts: _correlation(counts, _midranks(counts, x), _midranks(counts, y)))
 
 
 def _mse(fields: Arrays) -> Examples:
     x, y = _regression(fields)
-    return Examples(fields["labels"], lambda counts: counts @ np.square(x - y) / counts.sum(1))
+    return _ratio(fields, np.square(x - y), np.ones(len(x)))
 
 
 def _r2(fields: Arrays) -> Examples:
@@ -146,7 +163,7 @@ def _r2(fields: Arrays) -> Examples:
         spread = counts @ np.square(y) - (counts @ y) ** 2 / counts.sum(1)
         return np.where(spread > TINY, 1 - _divided(counts @ np.square(x - y), spread), 0.0)
 
-    return Examples(fields["labels"], score)
+    return _of_resamples(fields, score)
 
 
 def _regression(fields: Arrays) -> tuple[Floats, Floats]:
@@ -164,7 +181,7 @@ def _roc_auc(fields: Arrays) -> Examples:
         known = ~np.isnan(areas)
         return np.where(known.any(0), _divided(np.nansum(areas, 0), known.sum(0)), 0.5)
 
-    return Examples(labels, score)
+    return _of_resamples(fields, score)
 
 
 def _area(counts: Counts, values: Floats, positive: NDArray[np.bool_]) -> Floats:

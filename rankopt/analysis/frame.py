@@ -60,8 +60,9 @@ def tidy(results: Iterable[TrialResult], pooled: bool = False) -> pd.DataFrame:
     if not pooled:
         allocators = labels(allocators, [_method(spec) if spec.method.name != CONTROL else {} for spec in specs])
     rows = [
-        {"setting": setting, "allocator": allocator, **_row(result, spec, point, own=index == 0)}
+        {"setting": setting, "allocator": allocator, **of_trial, **_of_point(result, point, own=index == 0)}
         for result, spec, setting, allocator in zip(complete, specs, settings, allocators, strict=True)
+        for of_trial in [_of_trial(result, spec)]
         for index, point in enumerate(result.points)
     ]
     if not rows:
@@ -84,7 +85,7 @@ MEASURED = (
 """Costs that older results lack; a column each where a result has them."""
 
 
-def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Flat:
+def _of_trial(result: TrialResult, spec: TrialSpec) -> Flat:
     cost, parameters = result.cost, result.parameters
     return {
         "task": spec.task.name,
@@ -94,20 +95,11 @@ def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Fl
         "configuration": content_hash(_configuration(spec)),
         "budget": round(spec.budget.level(result.layers), 6) if spec.budget else float("nan"),
         "seed": spec.seed,
-        "point": point.label,
-        "own": own,
-        "kept": point.kept,
-        "mean_rank": point.pattern.mean if point.pattern else float("nan"),
         "component": max((shape.cost for shape in result.layers.values()), default=0),
-        "collapsed": collapsed(point),
         "trained": parameters.trained if parameters else None,
         "head": parameters.head if parameters else None,
         "metric": result.metrics[0],
-        "split": next(iter(point.report)),
-        "score": result.score("report", point),
-        "search": result.score("search", point),
         "sign": result.sign,
-        "gain": result.sign * result.score("search", point),
         "train_seconds": cost.train_seconds if cost else None,
         "evaluate_seconds": cost.evaluate_seconds if cost else None,
         "steps": cost.steps if cost else None,
@@ -116,6 +108,20 @@ def _row(result: TrialResult, spec: TrialSpec, point: Point, *, own: bool) -> Fl
         "key": result.key,
         **{name: value for name in MEASURED if cost and (value := getattr(cost, name)) is not None},
         **_retained(result),
+    }
+
+
+def _of_point(result: TrialResult, point: Point, *, own: bool) -> Flat:
+    return {
+        "point": point.label,
+        "own": own,
+        "kept": point.kept,
+        "mean_rank": point.pattern.mean if point.pattern else float("nan"),
+        "collapsed": collapsed(point),
+        "split": next(iter(point.report)),
+        "score": result.score("report", point),
+        "search": result.score("search", point),
+        "gain": result.sign * result.score("search", point),
         **{f"search:{metric}": value for metric, value in point.search.items()},
         **{f"{split}:{metric}": value for split, scores in point.report.items() for metric, value in scores.items()},
     }
@@ -192,12 +198,16 @@ def labels(names: Sequence[str], options: Sequence[Mapping[str, Any]]) -> list[s
         seen = variants.setdefault(name, [])
         if option not in seen:
             seen.append(option)
-    return [_label(name, option, variants[name]) for name, option in zip(names, flat, strict=True)]
+    varied = {name: _varied(seen) for name, seen in variants.items()}
+    return [_label(name, option, varied[name]) for name, option in zip(names, flat, strict=True)]
 
 
-def _label(name: str, option: Flat, variants: list[Flat]) -> str:
+def _varied(variants: list[Flat]) -> list[str]:
     paths = sorted({path for variant in variants for path in variant})
-    varied = [path for path in paths if any(variant.get(path) != variants[0].get(path) for variant in variants)]
+    return [path for path in paths if any(variant.get(path) != variants[0].get(path) for variant in variants)]
+
+
+def _label(name: str, option: Flat, varied: list[str]) -> str:
     parts = [f"{path}={option[path]}" for path in varied if option.get(path) is not None]
     return f"{name} ({', '.join(parts)})" if parts else name
 
@@ -212,7 +222,7 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> Flat:
     flat: Flat = {}
     for key, value in data.items():
         path = f"{prefix}{key}"
-        flat |= flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+        flat |= flatten(value, f"{path}.") if isinstance(value, dict) else {path: value}
     return flat
 
 

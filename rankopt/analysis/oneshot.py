@@ -69,11 +69,11 @@ def oneshot(results: Iterable[TrialResult], epochs: float | None = None) -> pd.D
     import pandas as pd  # slow to import
 
     complete = [result for result in results if result.points]
-    again = {(_surroundings(result), result.own.pattern): result for result in complete if not is_super_network(result)}
+    supers = [result for result in complete if is_super_network(result)]
+    others = [result for result in complete if not is_super_network(result)] if supers else []
+    again = {(_surroundings(result), result.own.pattern): result for result in others}
     rows: list[dict[str, Any]] = []
-    for result in complete:
-        if not is_super_network(result):
-            continue
+    for result in supers:
         cost, surroundings = result.cost, _surroundings(result, epochs)
         named = [(*origin(point, result.layers), point) for point in result.points]
         flat = {point.pattern for source, _, point in named if source == CONTROL}

@@ -67,6 +67,8 @@ def pairs(points: pd.DataFrame, averages: pd.DataFrame, control: str) -> list[Pa
         Sorted by setting, budget and allocator.
     """
     own = points[points["own"].astype(bool) & points["budget"].notna()]
+    where = pd.MultiIndex.from_frame(own[["setting", "budget"]])
+    own = own[where.isin(where[own["allocator"] == control])]  # a search has thousands of budgets without a control
     groups = dict(list(own.groupby(["setting", "budget", "allocator"], sort=True)))
     sides = {key: select(group) for key, group in groups.items()}
     chosen = averages[averages["chosen"].astype(bool)]

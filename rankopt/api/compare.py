@@ -27,7 +27,7 @@ def compare(
         folder: where to (default: reports/ and the names of the studies).
         directory: contains the studies' folders.
         storage: URL of an Optuna storage that has the named studies (default: each study's SQLite file).
-        latex: whether to write `tables.tex` (booktabs) and figures as PDF too.
+        latex: whether to write `tables.tex` (booktabs) and figures as PDF and PNG too.
     Returns:
         The page.
     Raises:

@@ -136,7 +136,7 @@ class Study:
 
         Args:
             folder: where to (default: `report` in the study's own folder).
-            latex: whether to write `tables.tex` (booktabs) and figures as PDF too.
+            latex: whether to write `tables.tex` (booktabs) and figures as PDF and PNG too.
         Returns:
             The page.
         Raises:

@@ -126,9 +126,7 @@ MaxLength = Annotated[
     typer.Option("--max-length", min=4, metavar="N", help="Truncate inputs to N tokens (default: from the data)."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Latex = Annotated[
-    bool, typer.Option("--latex", help="Also write tables.tex (booktabs) and figures as PDF, for a paper.")
-]
+Latex = Annotated[bool, typer.Option("--latex", help="Also write tables.tex (booktabs), and figures as PDF and PNG.")]
 RUNS = Path("runs")
 
 
@@ -152,7 +150,7 @@ def open_store(
 
 def collect_rarely() -> None:
     """Collect garbage rarely: thousands of results are many objects, none of them garbage, and would take seconds."""
-    gc.set_threshold(200_000, 10, 10)
+    gc.set_threshold(1_000_000, 100, 100)
 
 
 def wandb_mode(option: str, given: str, *known: WandbMode) -> WandbMode:

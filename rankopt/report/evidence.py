@@ -220,16 +220,19 @@ def planned_keys(study: StudySpec, record: SearchRecord) -> set[str]:
     return set()
 
 
+NUMBERS = {"ranks", "losses", "looks"}
+"""Fields of a result that hold no text, and most of its numbers."""
+
 SUSPECT = re.compile(r"\\u00|\\[bfr]|[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """In JSON: what `visible` may remove. Texts without it, nearly all, need no closer look."""
 
 
 def cleaned(value: M) -> M:
     """A model without ANSI sequences and control characters in its texts: no output format may contain them."""
-    text = value.model_dump_json(by_alias=True)
+    text = value.model_dump_json(by_alias=True, exclude=NUMBERS)
     if not SUSPECT.search(text):
         return value
-    data = json.loads(text)
+    data = json.loads(value.model_dump_json(by_alias=True))
     if all(visible(text) == text for text in _texts(data)):
         return value
     return type(value).model_validate_json(json.dumps(_cleaned(data)))

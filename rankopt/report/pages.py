@@ -23,7 +23,7 @@ from rankopt.report.vega import panels
 Blocks = Mapping[str, Block]
 
 MOST_ROWS = 1000
-"""A page has no longer tables than this for look-up; it links `data.csv` instead."""
+"""A page has no longer tables than this; it links `data.csv` instead."""
 
 
 def html(study: StudySpec, blocks: Blocks) -> str:

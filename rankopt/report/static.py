@@ -1,4 +1,4 @@
-"""Charts as PNG, SVG and PDF files, rendered from their Vega-Lite specifications without a browser."""
+"""Charts as SVG, PNG and PDF files, rendered from their Vega-Lite specifications without a browser."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rankopt.core.folders import cache_folder, new_file
+from rankopt.core.spec import content_hash
 from rankopt.core.text import visible
 from rankopt.report.chart import Chart, Curves, Grid, Panel
 from rankopt.report.vega import SCHEMA, SHAPES, panels
@@ -35,37 +36,44 @@ OF_A_PAGE = ("$schema", "autosize", "description", "params")
 """Parts of a panel's specification that a figure of several panels has once, or not at all."""
 
 LOOKS: Json = {
-    "background": "white", "font": "DejaVu Sans, Liberation Sans, sans-serif", "view": {"stroke": None},
-    "axis": {"gridColor": "#dddddd", "domainColor": "#888888", "tickColor": "#888888", "titleFontWeight": "normal"},
-    "title": {"anchor": "start", "fontSize": 13}, "rule": {"color": "#777777"},
+    # the renderer brings the first font along, and the others have letters of the same width
+    "background": "white", "font": "Liberation Sans, Arial, Helvetica, sans-serif", "view": {"stroke": None},
+    # texts without a limit are measured once instead of twice, which is most of a figure's time
+    "axis": {"gridColor": "#dddddd", "domainColor": "#888888", "tickColor": "#888888", "titleFontWeight": "normal",
+             "labelLimit": 0, "titleLimit": 0},
+    "title": {"anchor": "start", "fontSize": 13, "limit": 0}, "rule": {"color": "#777777"},
 }  # fmt: skip
 
 
-def save(chart: Chart, folder: Path) -> list[Path]:
-    """Write `<folder>/<chart.name>.png` and `.svg`.
+def save(chart: Chart, folder: Path, printed: bool = False) -> None:
+    """Write `<folder>/<chart.name>.svg`, and `.png` and `.pdf` if `printed`, with the same bytes for the same chart.
 
-    Returns:
-        The two paths.
+    A file of an earlier report that shows the same is kept, because drawing takes most of a report's time. It says at
+    its end what it was drawn from.
     """
-    import vl_convert  # slow to import
+    spec, path = figure(chart), folder / f"{chart.name}.svg"
+    mark = f"<!-- {content_hash([spec, version('vl-convert-python')])} -->\n"
+    if path.is_file() and (text := path.read_text(encoding="utf-8")).endswith(mark):
+        if not printed:
+            return
+    else:
+        import vl_convert  # starts slowly
 
-    svg_text = vl_convert.vegalite_to_svg(figure(chart))
-    png, svg = folder / f"{chart.name}.png", folder / f"{chart.name}.svg"
-    svg.write_text(svg_text, encoding="utf-8", newline="\n")
-    png.write_bytes(vl_convert.svg_to_png(svg_text, scale=2))
-    return [png, svg]
+        text = vl_convert.vegalite_to_svg(spec) + mark
+        path.write_text(text, encoding="utf-8", newline="\n")
+    if printed:
+        _print(text, path)
 
 
-def save_pdf(chart: Chart, folder: Path) -> Path:
-    """Write `<folder>/<chart.name>.pdf`, with the same bytes for the same chart."""
+def _print(svg: str, path: Path) -> None:
+    """Write a picture as `.png` and `.pdf` beside its SVG file."""
     import vl_convert
 
+    path.with_suffix(".png").write_bytes(vl_convert.svg_to_png(svg, scale=2))
     # fonts, and the entries of a PDF's dictionaries, come in random order: one font is used, and the entries are sorted
-    text = vl_convert.vegalite_to_svg(figure(chart)).replace('font-weight="bold"', "")
-    data = ENTRIES.sub(lambda run: b"".join(sorted(run[0].splitlines(keepends=True))), vl_convert.svg_to_pdf(text))
-    path = folder / f"{chart.name}.pdf"
-    path.write_bytes(data)
-    return path
+    data = vl_convert.svg_to_pdf(svg.replace('font-weight="bold"', ""))
+    data = ENTRIES.sub(lambda run: b"".join(sorted(run[0].splitlines(keepends=True))), data)
+    path.with_suffix(".pdf").write_bytes(data)
 
 
 def figure(chart: Chart) -> Json:

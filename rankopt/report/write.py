@@ -33,7 +33,7 @@ def write_report(
         folder: created if missing; the files of an earlier report in it are replaced.
         counts: trials in the study's storage by state.
         search: what the storage knows beside the results.
-        latex: whether to write `tables.tex` and figures as PDF too.
+        latex: whether to write `tables.tex` and figures as PDF and PNG too.
     Returns:
         The path of `index.html`.
     Raises:
@@ -76,19 +76,18 @@ def _write(evidence: Evidence, sections: Mapping[str, Section], folder: Path, la
     from rankopt.report.latex import latex as tex
     from rankopt.report.pages import html, markdown
     from rankopt.report.parquet import write_parquet
-    from rankopt.report.static import save, save_pdf
+    from rankopt.report.static import save
     from rankopt.report.tables import tables
 
     blocks = {name: block for name, section in sections.items() if (block := section.block(evidence))}
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
+    charts = {chart.name: chart for block in blocks.values() for chart in block.charts}
     for old in (*figures.glob("*.png"), *figures.glob("*.svg"), *figures.glob("*.pdf"), *folder.glob("tables.tex")):
-        old.unlink()
-    for block in blocks.values():
-        for chart in block.charts:
-            save(chart, figures)
-            if latex:
-                save_pdf(chart, figures)
+        if old.suffix != ".svg" or old.stem not in charts:
+            old.unlink()
+    for chart in charts.values():
+        save(chart, figures, printed=latex)
     if latex:
         (folder / "tables.tex").write_text(tex(blocks), encoding="utf-8", newline="\n")
     for name, table in tables(evidence).items():

@@ -61,6 +61,13 @@ class Artifacts:
             + "; remove the trial (rankopt delete) and run the study again"
         )
 
+    def read(self, attempts: Iterable[FrozenTrial], name: str) -> bytes | None:
+        """The bytes of an artifact, of the attempt that `download` prefers; None if they are missing."""
+        for artifact in self._artifacts_of(attempts).get(name, []):
+            with suppress(ArtifactNotFound), self.store.open_reader(artifact) as file:
+                return bytes(file.read())
+        return None
+
     def remove_superseded(self, attempts: Group) -> None:
         """Remove the artifacts that attempts at a finished trial stored beside those that are used."""
         store = self.store

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from typing import TYPE_CHECKING
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from rankopt.core.study_spec import StudySpec
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from rankopt.study.storage import StudyStore
 
 MIN_TRIALS = 10
@@ -34,16 +40,15 @@ def importances(store: StudyStore, spec: StudySpec) -> dict[str, dict[str, float
     import warnings
 
     import optuna
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import TrialState
 
     complete = [trial for trial in store.trials(TrialState.COMPLETE) if max(trial.constraints.values(), default=0) <= 0]
     having = Counter(name for trial in complete for name in trial.params)
     if sum(number >= MIN_TRIALS for number in having.values()) < 2:
         return {}
     study = optuna.create_study(directions=store.study.directions)
-    study.add_trials(complete)
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=min(0.5, max(0.1, MIN_BEST / len(complete))))
+    study.add_trials([_bare(trial) for trial in complete])
+    evaluator = _ped_anova()(target_quantile=min(0.5, max(0.1, MIN_BEST / len(complete))))
 
     def shares(objective: int | None = None, sign: float = 1.0) -> dict[str, float]:
         def target(trial: FrozenTrial) -> float:
@@ -51,10 +56,10 @@ def importances(store: StudyStore, spec: StudySpec) -> dict[str, dict[str, float
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a warning about minimised targets, which `sign` handles
-            found = get_param_importances(study, evaluator=evaluator, target=None if objective is None else target)
+            found = evaluator.evaluate(study, target=None if objective is None else target)
         found = {name: share for name, share in found.items() if having[name] >= MIN_TRIALS}
         total = sum(found.values())
-        return {name: share / total if total else 0.0 for name, share in found.items()}
+        return {name: share / total if total else 1 / len(found) for name, share in found.items()}
 
     each: dict[str, dict[str, float]] = {
         name: shares(index, -1.0 if direction == "maximize" else 1.0)
@@ -62,3 +67,25 @@ def importances(store: StudyStore, spec: StudySpec) -> dict[str, dict[str, float
         if len({trial.values[index] for trial in complete}) > 1
     }
     return {"front": shares(), **each} if len(each) > 1 else each
+
+
+def _ped_anova() -> Any:
+    """Optuna's evaluator, without the package that holds it: its other evaluators import scikit-learn for a second."""
+    import optuna
+
+    name = "optuna.importance"
+    if name in sys.modules:
+        return sys.modules[name].PedAnovaImportanceEvaluator
+    package = sys.modules[name] = ModuleType(name)
+    package.__path__ = [str(Path(optuna.__file__).parent / "importance")]
+    try:
+        return import_module(f"{name}._ped_anova").PedAnovaImportanceEvaluator
+    finally:
+        del sys.modules[name]
+
+
+def _bare(trial: FrozenTrial) -> FrozenTrial:
+    """A complete trial without its attributes, which Optuna would copy: a result is thousands of values."""
+    from optuna.trial import create_trial
+
+    return create_trial(values=trial.values, params=trial.params, distributions=trial.distributions)

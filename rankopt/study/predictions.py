@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 from optuna.trial import FrozenTrial
 
@@ -31,12 +29,6 @@ def stored_predictions(store: StudyStore) -> Callable[[str], bytes | None]:
     artifacts = cache(lambda: store.artifacts)
 
     def read(key: str) -> bytes | None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "predictions.npz")
-            try:
-                artifacts().download(attempts().get(key, ()), f"{key}-{path.name}", path)
-            except ValueError:
-                return None
-            return path.read_bytes()
+        return artifacts().read(attempts().get(key, ()), f"{key}-predictions.npz")
 
     return read

@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 import pytest
+from fresh_process import python
 from optuna.distributions import FloatDistribution
 
 from rankopt.study.dimension_importance import MIN_TRIALS, importances
@@ -73,3 +74,14 @@ def test_shares_sum_to_one_and_need_trials() -> None:
     assert set(shares) == {"front", "score", "parameters"}
     assert all(sum(found.values()) == pytest.approx(1) for found in shares.values())
     assert importances(search("abc", MIN_TRIALS - 1, 0), SPEC) == {}
+
+
+def test_other_evaluators_and_their_libraries_are_not_imported() -> None:
+    """A report takes a second less without scikit-learn, and Optuna's whole package can still be imported."""
+    code = (
+        "import sys; from rankopt.study.dimension_importance import _ped_anova; found = _ped_anova();"
+        "loaded = {'sklearn', 'torch', 'optuna.importance'} & set(sys.modules);"
+        "from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator;"
+        "print(sorted(loaded), found is PedAnovaImportanceEvaluator)"
+    )
+    assert python(code).strip() == "[] True"

@@ -21,6 +21,9 @@ SAME_COST = 1.05
 FULL = "full"
 """The tuner whose score is a line: what it stores is another model, far to the right of everything else."""
 
+MOST_TICKS = 6
+"""Budgets that an axis marks; more could not be read."""
+
 LOG_FROM = 8.0
 """The ratio of largest to smallest x from which the axis is logarithmic."""
 
@@ -160,13 +163,14 @@ def _one_per_cost(points: pd.DataFrame) -> list[tuple[float, float, str]]:
 
 
 def _ticks(chosen: pd.DataFrame) -> tuple[tuple[float, str], ...]:
+    if chosen["budget"].nunique() > MOST_TICKS:
+        return ()
     ticks = []
     for budget, rows in chosen.groupby("budget"):
         # the control uses a budget exactly; other allocators may keep more or less
         kept = (rows[rows["name"] == CONTROL] if CONTROL in set(rows["name"]) else rows)["kept"].median()
         ticks.append((float(kept), f"{compact(kept)}\nrank {budget:g}"))
-    # only as many ticks as can be read
-    return tuple(ticks) if len(ticks) <= 6 and len({text for _, text in ticks}) == len(ticks) else ()
+    return tuple(ticks) if len({text for _, text in ticks}) == len(ticks) else ()
 
 
 def _limits(xs: list[float], log: bool) -> tuple[float, float]:
