@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rankopt.core.text import visible
@@ -70,29 +70,16 @@ def _curves(panel: Curves, legend: dict[str, Series]) -> Json:
         "x": {"field": "x", "type": "quantitative", **_axis(panel.x)},
         "y": {"field": "y", "type": "quantitative", **_axis(panel.y)},
     }
-    layers = [layer for one in panel.series for layer in _layers(one, base, scales)]
+    layers = [_series(one, base, scales) for one in panel.series]
     if panel.bars:
         rule = {"data": {"values": [{}]}, "mark": {"type": "rule", "strokeWidth": 1.2}, "encoding": {"x": {"datum": 0}}}
         layers.insert(0, rule)
     return {"height": max(300 if not panel.bars else 120, 14 * panel.bars), "layer": layers}
 
 
-def _layers(one: Series, base: Json, scales: Json) -> Iterable[Json]:
-    """The marks of a series, the line below."""
-    rows: list[Json] = [
-        {"label": visible(one.label), "x": precise(x), "y": precise(y), "order": index, "text": visible_lines(text)}
-        for index, (x, y, text) in enumerate(
-            zip(one.x, one.y, one.hover or [f"{one.label}\n{y:.3f}" for y in one.y], strict=True)
-        )
-    ]
+def _series(one: Series, base: Json, scales: Json) -> Json:
+    """The marks of a series over one table, the line below."""
     along = "x" if one.mark == "interval" else "y"
-    below = one.below or one.error
-    bars = [
-        {**row, "low": row[along] - less, "high": row[along] + more}
-        for row, less, more in zip(rows, below, one.error, strict=False)
-        if not (math.isnan(less) or math.isnan(more))
-    ]
-    colour = {"color": scales["color"]}
     line: Json = {"type": "line", "strokeWidth": one.width}
     point: Json = {"type": "point", "filled": True, "size": 70, "opacity": 1}
     if one.mark == "dotted":
@@ -103,22 +90,33 @@ def _layers(one: Series, base: Json, scales: Json) -> Iterable[Json]:
         point |= {"filled": False, "size": 160, "shape": "circle"}  # visible around a single point too
     elif one.mark == "step":
         line["interpolate"] = "step-after"
+        point["opacity"] = 0  # for the hover text only
     elif one.mark == "cloud":
         point |= {"fillOpacity": 0.4, "size": 30}  # a group's opacity takes a picture's renderer minutes
-    data = {"values": rows}
+    rows = _rows(one, along)
+    marks: list[Json] = []
     if one.mark not in ("interval", "cloud", "markers"):
-        yield {"data": data, "mark": line, "encoding": {**base, **colour, "order": {"field": "order"}}}
-    if bars:
+        rows = [{**row, "order": index} for index, row in enumerate(rows)]
+        marks.append({"mark": line, "encoding": {"order": {"field": "order"}}})
+    if any("low" in row for row in rows):
         ends = {along: base[along] | {"field": "low"}, f"{along}2": {"field": "high"}}
-        yield {
-            "data": {"values": bars},
-            "mark": {"type": "rule", "strokeWidth": 1.5},
-            "encoding": {**base, **ends, **colour},
-        }
+        known = [{"filter": "isValid(datum.low)"}]
+        marks.append({"transform": known, "mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": ends})
     shape = {} if one.mark in ("front", "step") else {"shape": scales["shape"]}
-    if one.mark == "step":
-        point["opacity"] = 0  # for the hover text only
-    yield {"data": data, "mark": point, "encoding": {**base, **colour, **shape, "tooltip": {"field": "text"}}}
+    marks.append({"mark": point, "encoding": {**shape, "tooltip": {"field": "text"}}})
+    return {"data": {"values": rows}, "encoding": {**base, "color": scales["color"]}, "layer": marks}
+
+
+def _rows(one: Series, along: str) -> list[Json]:
+    """A row per point, with the ends of its error bar where they are known."""
+    rows: list[Json] = [
+        {"label": visible(one.label), "x": precise(x), "y": precise(y), "text": visible_lines(text)}
+        for x, y, text in zip(one.x, one.y, one.hover or [f"{one.label}\n{y:.3f}" for y in one.y], strict=True)
+    ]
+    for row, less, more in zip(rows, one.below or one.error, one.error, strict=False):
+        if not (math.isnan(less) or math.isnan(more)):
+            row |= {"low": precise(row[along] - less), "high": precise(row[along] + more)}
+    return rows
 
 
 def _axis(axis: Axis) -> Json:

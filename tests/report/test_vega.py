@@ -22,15 +22,16 @@ def curves(series: Series, x: Axis, y: Axis) -> dict[str, object]:
 def test_unknown_errors_draw_no_bar() -> None:
     series = Series("a", STYLE, "line", (1.0, 100.0), (0.5, 0.6), (0.1, math.nan))
     spec = curves(series, Axis("x", log=True, limits=(1.0, 1000.0)), Axis("y"))
-    _, rule, point = spec["layer"]  # type: ignore[misc]
-    assert [(row["low"], row["high"]) for row in rule["data"]["values"]] == [(0.4, 0.6)]
-    assert point["encoding"]["x"]["scale"] == {"type": "log", "nice": False, "domain": [1.0, 1000.0]}
+    (one,) = spec["layer"]  # type: ignore[misc]
+    assert [(row.get("low"), row.get("high")) for row in one["data"]["values"]] == [(0.4, 0.6), (None, None)]
+    assert [layer["mark"]["type"] for layer in one["layer"]] == ["line", "rule", "point"]
+    assert one["encoding"]["x"]["scale"] == {"type": "log", "nice": False, "domain": [1.0, 1000.0]}
 
 
 def test_positions_are_those_of_the_data() -> None:
     spec = curves(Series("a", STYLE, "line", (1.0, 2.0), (0.5, 0.6)), Axis("x"), Axis("y"))
-    line, _ = spec["layer"]  # type: ignore[misc]
-    assert [(row["x"], row["y"]) for row in line["data"]["values"]] == [(1.0, 0.5), (2.0, 0.6)]
+    (one,) = spec["layer"]  # type: ignore[misc]
+    assert [(row["x"], row["y"]) for row in one["data"]["values"]] == [(1.0, 0.5), (2.0, 0.6)]
 
 
 def test_ticks_are_literals() -> None:
