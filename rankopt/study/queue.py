@@ -35,7 +35,7 @@ from rankopt.study.attempts import (
     origin,
     proposal_state,
 )
-from rankopt.study.grid_parameters import grid_distributions, grid_parameters
+from rankopt.study.grid_parameters import grid_distributions, grid_parameters, stored_distributions
 from rankopt.study.process import this_process
 from rankopt.study.storage import StudyStore
 from rankopt.study.stored_records import shown
@@ -64,7 +64,7 @@ def enqueue(store: StudyStore, specs: Iterable[tuple[dict[str, Any], TrialSpec]]
     if not new:
         return 0
     distributions = grid_distributions(assignment for _, assignment in plan.values())
-    stored = {name: one for attempt in store.all_trials() for name, one in attempt.distributions.items()}
+    stored = stored_distributions(store.all_trials())
     for spec, assignment in new:
         values = {path: shown(value) for path, value in assignment.items()}
         params, used = grid_parameters(assignment, distributions, stored)

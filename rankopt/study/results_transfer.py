@@ -30,6 +30,7 @@ from rankopt.study.attempts import (
     recorded,
     result_slot,
 )
+from rankopt.study.grid_parameters import grid_distributions, grid_parameters, points_of, stored_distributions
 from rankopt.study.predictions import stored_predictions
 from rankopt.study.results_file import read_results, write_results
 from rankopt.study.results_format import AnyRecord, Entry, ProposalRecord, StudyRecord, TrialRecord
@@ -90,8 +91,10 @@ def add_records(store: StudyStore, entries: Sequence[Entry]) -> Added:
     merged = merge([*own, *entries])
     new = {key: entry.record for key, entry in merged.trials.items() if entry.source != STORAGE}
     if store.search.trials is None:
-        for record in new.values():
-            _add_trial(store, record)
+        points = points_of(store.spec(), {key: record.result.spec for key, record in new.items()})
+        distributions, stored = grid_distributions(points.values()), stored_distributions(store.all_trials())
+        for key, record in new.items():
+            _add_trial(store, record, {}, *grid_parameters(points[key], distributions, stored))
         plan = store.plan()
         store.study.set_user_attr(PLAN, list(dict.fromkeys([*plan, *(k for k, r in new.items() if r.planned)])))
         return Added(merged, len(new))
@@ -168,14 +171,20 @@ def _outcome(group: Group, trainings: int) -> tuple[FrozenTrial, str]:
     return next((attempt for attempt in group if attempt_state(attempt) == state), group[-1]), state
 
 
-def _add_trial(store: StudyStore, record: TrialRecord, more: dict[str, Any] | None = None) -> None:
+def _add_trial(
+    store: StudyStore, record: TrialRecord, more: dict[str, Any], params: dict[str, Any] | None = None,
+    distributions: dict[str, BaseDistribution] | None = None,
+) -> None:  # fmt: skip
+    """Add a trial with its parameters, or close one that is not wanted: `more` says why."""
     result = record.value
-    attrs = {SPEC: result.spec, KEY: result.key, RESULT: result.model_dump(mode="json"), **(more or {})}
+    attrs = {SPEC: result.spec, KEY: result.key, RESULT: result.model_dump(mode="json"), **(params or {}), **more}
     closed = result.status == "failed" or bool(more)
     store.study.add_trial(
         create_trial(
             state=TrialState.FAIL if closed else TrialState.COMPLETE,
             values=None if closed else _values(store.spec(), [result]),
+            params=params,
+            distributions=distributions,
             user_attrs=attrs,
             system_attrs=_artifacts(store, [record]),
         )

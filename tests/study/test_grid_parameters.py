@@ -11,7 +11,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from stored_study import created, record
 
 from rankopt.core.result import TrialResult
-from rankopt.study.grid_parameters import grid_distributions, grid_parameters
+from rankopt.core.study_spec import StudySpec
+from rankopt.study.grid_parameters import grid_distributions, grid_parameters, points_of
 from rankopt.study.queue import enqueue
 from rankopt.study.storage import StudyStore
 
@@ -56,3 +57,17 @@ def test_trials_of_a_grid_can_be_plotted(
     assert {trial.params["training.lr"] for trial in complete} == {0.001}
     assert [trial.params.get("allocator") for trial in complete] == ["uniform"] * 3 + [None] * 3
     optuna.importance.get_param_importances(store.study, target=lambda trial: trial.values[0])
+
+
+def test_points_of_trials_from_elsewhere() -> None:
+    """Combinations of the space have its own values; other trials those of their fields, without found patterns."""
+    base = {"task": {"name": "mini-cola"}, "allocator": {"name": "uniform"}, "budget": {"mean_rank": 2}}
+    space = {"allocator, training.lr": [[{"name": "uniform"}, 1e-3], [{"name": "ramp", "ratio": 3.0}, 1e-2]]}
+    study = StudySpec.model_validate({"name": "g", "base": base, "space": {**space, "seed": [0, 1]}})
+    ramp = {"seed": 0, "allocator, training.lr": [{"name": "ramp", "ratio": 3.0}, 1e-2]}
+    found = {"seed": 7, "allocator, training.lr": [{"name": "static", "ranks": {"*": 1}, "found": "adalora"}, 1e-2]}
+    later = {"seed": 7, "allocator, training.lr": [{"name": "ramp", "ratio": 3.0}, 1e-2]}
+    specs = {study.trial(point).key: study.trial(point).plain for point in (ramp, found, later)}
+    points = points_of(study, specs | {"invalid": {"seed": 3, "allocator": "none"}})
+    assert len(points) == 4 + 3
+    assert [points[key] for key in (*specs, "invalid")] == [ramp, {"seed": 7}, later, {"seed": 3}]

@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
+from dashboard import study_detail
 from optuna.trial import TrialState
 
 from rankopt.core.result import TrialResult
@@ -94,6 +95,32 @@ def text(store: StudyStore) -> str:
 
 def filed(store: StudyStore) -> list[Entry]:
     return [Entry("a.jsonl:1", record) for record in store_records(store)]
+
+
+def test_imported_trials_of_a_grid_have_the_parameters_of_queued_ones(
+    stored: Callable[..., StudyStore], result: Result, tmp_path: Path
+) -> None:
+    """As Optuna's own reader and the dashboard see them; trials that the grid does not list have them too."""
+    space = {"allocator": [{"name": "uniform"}, {"name": "random"}], "training.lr": [1e-3, 1e-2], "seed": [0, 1, 2]}
+    study = StudySpec.model_validate({"name": "g", "base": BASE, "space": space})
+    queued, imported = stored(study), stored(study, "there")
+    records = [TrialRecord.of("0" * 12, result(spec)) for spec in planned(queued)]
+    add_records(imported, [Entry("-", record) for record in records])
+    first, second = (
+        optuna.load_study(study_name="g", storage=sqlite_url(tmp_path / folder)).trials_dataframe()
+        for folder in ("here", "there")
+    )
+    names = ["params_allocator", "params_seed", "params_training.lr"]
+    names += [name.replace("params", "user_attrs") for name in names]
+    assert first[names].to_dict("list") == second[names].to_dict("list")
+    assert first[names].notna().all().all()
+    elsewhere = study.trial({**space, "allocator": {"name": "random"}, "training.lr": 0.03, "seed": 7})
+    add_records(imported, [Entry("-", TrialRecord.of("0" * 12, result(elsewhere)))])
+    detail = study_detail(sqlite_url(tmp_path / "there"))
+    shown = [{one["name"]: one["param_external_value"] for one in trial["params"]} for trial in detail["trials"]]
+    assert len(shown) == 13
+    assert shown[-1] == {"allocator": "random", "training.lr": "0.03", "seed": "7"}
+    assert all(len(one) == 3 for one in shown)
 
 
 def test_a_grid_survives_the_file(stored: Callable[..., StudyStore], result: Result, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import optuna
 import pytest
+from dashboard import study_detail
 from optuna.trial import TrialState
 from stored_study import created, record
 
@@ -82,33 +82,12 @@ def test_a_grace_shorter_than_two_heartbeats_is_refused(open_store: Open) -> Non
 
 def test_the_dashboard_opens_the_storage(open_store: Open, study_of: Study, result: Any, tmp_path: Path) -> None:
     """optuna-dashboard's application lists the study and serves its trials, with our attributes and artifacts."""
-    dashboard = pytest.importorskip("optuna_dashboard")
     study, trials = study_of()
     store = created(open_store, study)
     enqueue(store, trials)
     key = record(store, result)
-    app = dashboard.wsgi(sqlite_url(tmp_path))
-
-    def get(path: str) -> Any:
-        status: list[str] = []
-        environ = {
-            "REQUEST_METHOD": "GET",
-            "PATH_INFO": path,
-            "QUERY_STRING": "",
-            "SERVER_NAME": "localhost",
-            "SERVER_PORT": "80",
-            "wsgi.input": io.BytesIO(),
-            "wsgi.errors": io.StringIO(),
-            "wsgi.url_scheme": "http",
-        }
-        body = b"".join(app(environ, lambda code, headers, info=None: status.append(code)))
-        assert status[0].startswith("200"), (path, status, body[:300])
-        return json.loads(body)
-
-    listed = get("/api/studies")
-    rows = listed.get("studies") or listed["study_summaries"]
-    assert [row["study_name"] for row in rows] == ["tiny"]
-    detail = get(f"/api/studies/{rows[0]['study_id']}")
+    detail = study_detail(sqlite_url(tmp_path))
+    assert detail["name"] == "tiny"
     assert len(detail["trials"]) == 3
     assert key in json.dumps(detail["trials"][0]["user_attrs"])
     assert detail["objective_names"] == ["score", "parameters"]
