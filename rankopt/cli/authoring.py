@@ -66,8 +66,11 @@ def init(
         file.write(content)
     for line in found:
         print(line)
-    trials = len(list(StudyFile(path).assignments()))
-    print(f"{path}: a study of {trials} trials. Edit it, then: rankopt run {path}; rankopt report {name}")
+    file = StudyFile(path)
+    more = ", and more that follow from their results" if file.study.tune else ""
+    print(
+        f"{path}: a study of {len(list(file.assignments()))} trials{more}. Edit it, then: rankopt run {path}; rankopt report {name}"
+    )
 
 
 def schema() -> None:

@@ -108,7 +108,8 @@ def in_words(rows: Rows) -> dict[str, str]:
         missing = sum(value in (None, "") for value in values)
         hole = f", {missing:,} missing" if missing else ""
         different = len({str(value) for value in values})
-        found[name] = f"{different:,} different values, {fmean(_words(values)):.0f} words on average{hole}"
+        words = f"{fmean(_words(values)):.0f}"
+        found[name] = f"{different:,} different values, {words} word{'' if words == '1' else 's'} on average{hole}"
     return found
 
 
