@@ -67,10 +67,9 @@ def init(
     for line in found:
         print(line)
     file = StudyFile(path)
-    more = ", and more that follow from their results" if file.study.tune else ""
-    print(
-        f"{path}: a study of {len(list(file.assignments()))} trials{more}. Edit it, then: rankopt run {path}; rankopt report {name}"
-    )
+    trials, more = len(list(file.assignments())), ", and more that follow from their results"
+    print(f"{path}: a study of {trials} trials{more if file.study.tune else ''}.")
+    print(f"Edit it, then: rankopt run {path}; rankopt report {name}")
 
 
 def schema() -> None:

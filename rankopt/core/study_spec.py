@@ -192,8 +192,13 @@ class StudySpec(Spec):
         return bool(self.tune) and spec.get("seed") == TUNING_SEED
 
     def at(self, spec: TrialSpec, assignment: Assignment) -> TrialSpec:
-        """A trial with the fields that an assignment sets."""
-        return self.with_contents(decode(TrialSpec, _at(spec.plain, assignment)))
+        """A trial with the fields that an assignment sets.
+
+        The study does not know the folders of a trial from another machine: a hash stays unless its folder changes.
+        """
+        found = self.with_contents(decode(TrialSpec, _at(spec.plain, assignment)))
+        kept = {kind: text for kind, text in spec.contents.items() if found.location(kind) == spec.location(kind)}
+        return found.model_copy(update={"contents": kept | found.contents})
 
     def repeats(self) -> list[Assignment]:
         """The combinations of `repeat` at which a proposal is trained; one empty assignment without `repeat`."""

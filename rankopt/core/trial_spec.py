@@ -224,6 +224,11 @@ class TrialSpec(Spec):
                 plain[field] = {name: value for name, value in plain[field].items() if name not in names}
         return content_hash(plain)
 
+    def location(self, kind: str) -> dict[str, Any]:
+        """The fields that name the files of a kind of content, a key of LOCATIONS."""
+        field, names = LOCATIONS[kind]
+        return {name: getattr(getattr(self, field), name, None) for name in names}
+
     @property
     def model_label(self) -> str:
         """The model's name; for a local folder, its last part and the start of its hash."""

@@ -154,6 +154,8 @@ def attention(
     weights = query * (scaling or query.shape[-1] ** -0.5) @ key.mT
     if attention_mask is not None:
         weights = weights.masked_fill(~attention_mask, torch.finfo(weights.dtype).min)
+    if torch.is_autocast_enabled(value.device.type):
+        value = value.to(torch.get_autocast_dtype(value.device.type))  # a float32 prefix widens key and value
     weights = weights.softmax(-1).to(value.dtype)  # rotary embeddings may widen the query
     return dropped_product(weights, value, dropout).transpose(1, 2).contiguous(), None
 

@@ -8,8 +8,11 @@ from typing import Any
 from synthetic_results import failure, grid, result, trials
 
 from rankopt.analysis.tuning import tuned
+from rankopt.core.local_files import without_folders
 from rankopt.core.result import TrialResult
+from rankopt.core.spec import decode
 from rankopt.core.study_spec import TUNING_SEED, StudySpec
+from rankopt.core.trial_spec import TrialSpec
 
 
 def scored(found: TrialResult, score: float) -> TrialResult:
@@ -54,6 +57,22 @@ def test_missing_and_failed_trials() -> None:
     assert math.isnan(arm.scores[0])
     (arm,) = tuned(study(), [failure(first), failure(second)]).values()
     assert arm.best is None
+
+
+def test_results_of_another_machine_count() -> None:
+    """There, the same data and model are in other folders; their hashes say that they are the same."""
+    base = {"task": {"name": "sst2", "data_dir": "/here/glue"}, "model": {"name": "/here/encoder"}}
+    contents = {"data": {"/here/glue/sst2": "0a"}, "model": {"/here/encoder": "0b"}}
+    tune = {"training.lr": [1e-3, 5e-4]}
+    here = StudySpec.model_validate(
+        {"name": "g", "base": base | {"budget": {"mean_rank": 2.0}}, "tune": tune, "contents": contents}
+        | {"space": {"allocator": [{"name": "uniform"}]}}
+    )
+    specs = trials(here)
+    assert specs[0].contents == {"data": "0a", "model": "0b"}
+    away = [result(decode(TrialSpec, without_folders(spec.plain))) for spec in specs]
+    assert [each.spec["task"]["data_dir"] for each in away] == ["glue"] * len(specs)
+    assert {key: arm.finished for key, arm in tuned(here, away).items()} == {specs[0].key: True}
 
 
 def test_other_results_are_left_out() -> None:

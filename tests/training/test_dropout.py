@@ -125,6 +125,17 @@ def test_a_rotated_query_is_wider_than_the_value() -> None:
     assert all(x.grad is not None and x.grad.dtype == x.dtype and x.grad.isfinite().all() for x in (q, k, v))
 
 
+def test_a_float32_prefix_widens_key_and_value() -> None:
+    """Trained keys and values in front of an attention stay in float32 under bf16 autocast."""
+    q = torch.randn(2, 3, 5, 4, dtype=torch.bfloat16, requires_grad=True)
+    k, v = (torch.randn(2, 3, 7, 4, requires_grad=True) for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        y, _ = attention(nn.Identity(), q, k, v, None, dropout=0.1)
+    assert y.dtype == torch.bfloat16
+    y.float().square().sum().backward()
+    assert all(x.grad is not None and x.grad.dtype == x.dtype and x.grad.isfinite().all() for x in (q, k, v))
+
+
 def test_a_causal_model_stays_causal() -> None:
     """Where no mask says who sees whom, torch's own attention is used: later tokens change no earlier output."""
     module = nn.Identity()
