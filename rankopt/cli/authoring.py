@@ -66,9 +66,9 @@ def init(
         file.write(content)
     for line in found:
         print(line)
-    file = StudyFile(path)
-    trials, more = len(list(file.assignments())), ", and more that follow from their results"
-    print(f"{path}: a study of {trials} trials{more if file.study.tune else ''}.")
+    study = StudyFile(path)
+    trials, more = len(list(study.assignments())), ", and more that follow from their results"
+    print(f"{path}: a study of {trials} trials{more if study.study.tune else ''}.")
     print(f"Edit it, then: rankopt run {path}; rankopt report {name}")
 
 
