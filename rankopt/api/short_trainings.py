@@ -16,6 +16,7 @@ from rankopt.allocators.nested import measured_patterns
 from rankopt.api.material import resampled
 from rankopt.api.rank_evidence import Plan, Scored
 from rankopt.core.pattern import RankPattern
+from rankopt.core.progress import Control
 from rankopt.core.spec import decode
 from rankopt.core.task_spec import TaskSpec
 from rankopt.core.trial_spec import TrialSpec
@@ -192,7 +193,7 @@ class ShortTrainings:
 
         trained = None
         with suppress(InterruptedTrialError):
-            trained = train(prepared, folder, stop=stop)
+            trained = train(prepared, folder, Control(stop=stop))
         if len(marks) > 1:
             self.second = (marks[-1] - marks[0]) / (len(marks) - 1)
         return folder, trained

@@ -1,4 +1,4 @@
-"""What a running trial tells its observers."""
+"""What a running trial reports, and what controls it."""
 
 from __future__ import annotations
 
@@ -18,3 +18,20 @@ class Progress:
 
 
 Observer = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Control:
+    """How a trial is observed, evaluated, saved and interrupted while it runs; it does not change the result.
+
+    Attributes:
+        observe: called after every step, every evaluation and every scored pattern.
+        stop: asked after every step and every evaluated batch; True interrupts the trial.
+        checkpoint_steps: steps between checkpoints (default: every 30 s).
+        evaluations: number of evaluations on the search split during training, evenly spaced, the end excluded.
+    """
+
+    observe: Observer = lambda progress: None
+    stop: Callable[[], bool] = lambda: False
+    checkpoint_steps: int | None = None
+    evaluations: int = 0

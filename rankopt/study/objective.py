@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rankopt.analysis.search import configuration
 from rankopt.core.errors import first_line, violations
 from rankopt.core.memory import is_out_of_memory
-from rankopt.core.progress import Progress
+from rankopt.core.progress import Control, Progress
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import content_hash, decode
 from rankopt.core.study_spec import StudySpec
@@ -158,11 +158,9 @@ class Objective:
         try:
             self.tracker.start(self.job.study, trial.number, self.label, spec)
             with self.lane(trial, index, self.label) as lane:
-                result = training.run_trial(
-                    spec, folder, observe=self._observer(trial, stopping), stop=self.stop, lane=lane,
-                    checkpoint_steps=self.job.options.checkpoint_steps, evaluations=stopping.evaluations,
-                    device=self.job.options.device,
-                )  # fmt: skip
+                options, observe = self.job.options, self._observer(trial, stopping)
+                control = Control(observe, self.stop, options.checkpoint_steps, stopping.evaluations)
+                result = training.run_trial(spec, folder, control, lane, options.device)
             if result.status == "complete":
                 for adapter in sorted({point.adapter for point in result.points}):
                     self.store.artifacts.upload(trial, folder / adapter, spec.key)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankopt.core.pattern import RankPattern
-from rankopt.core.progress import Observer, Progress
+from rankopt.core.progress import Control, Progress
 from rankopt.core.result import Baseline, Cost, Parameters, Point, Retained, TrialResult
 from rankopt.lowrank.layers import apply_pattern, shapes_of
 from rankopt.tasks.problems.base import Answers
@@ -26,14 +26,7 @@ from rankopt.training.train import InterruptedTrialError, Trained
 from rankopt.tuners.saved import PEFT_CONFIG, save_all
 
 
-def score(
-    prepared: Prepared,
-    trained: Trained,
-    folder: Path,
-    *,
-    observe: Observer = lambda progress: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> TrialResult:
+def score(prepared: Prepared, trained: Trained, folder: Path, control: Control = Control()) -> TrialResult:
     """Score the trained model at every final pattern, and write what the trial leaves.
 
     Written to `folder`: `adapter`, what the tuners save, for LoRA a PEFT adapter of the trial's own pattern;
@@ -44,18 +37,17 @@ def score(
         prepared: the trial.
         trained: what `train` returned.
         folder: the one that was given to `train`.
-        observe: called after every scored pattern.
-        stop: asked after every evaluated batch.
+        control: observes the trial after every scored pattern, and may stop it after every evaluated batch.
     Raises:
         FloatingPointError: an output is not finite.
         InterruptedTrialError, OSError: as `run_trial`.
     """
     allocator, layers, how = prepared.allocator, prepared.adapted.layers, prepared.spec.training
-    clock, check = prepared.lane.clock, _interrupt_if(stop)
+    clock, check = prepared.lane.clock, _interrupt_if(control.stop)
     began = clock()
     looks = Looks(
         prepared.adapted, prepared.data.held_out["search"], prepared.task, how.eval_batch_size, how.precision, check,
-        observe, clock,
+        control.observe, clock,
     )  # fmt: skip
     own, *others = allocator.finish(trained.state, layers)
     cuts = {f"mean rank {pattern.mean:.4g}": pattern for pattern in others}
@@ -76,7 +68,7 @@ def score(
         point = _point(prepared, label, pattern, answers, adapter)
         points.append(point.model_copy(update=origins.get(label, {})))
         value = points[-1].search[prepared.task.metrics[0]]
-        observe(Progress(len(points), len(cuts) + 1, "evaluate", {"score": value}))
+        control.observe(Progress(len(points), len(cuts) + 1, "evaluate", {"score": value}))
     _export(prepared, own, folder / "adapter")
     spectra = update_spectra(layers)
     np.savez_compressed(folder / "predictions.npz", **predictions)  # type: ignore[arg-type]

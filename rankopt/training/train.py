@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rankopt.allocators.base import State
 from rankopt.core.pattern import RankPattern
-from rankopt.core.progress import Observer
+from rankopt.core.progress import Control
 from rankopt.core.result import LossEvent, RankEvent
 from rankopt.training.checkpoint import latest, step_of
 from rankopt.training.evaluate import predict
@@ -51,15 +51,7 @@ class Trained:
     memory: Memory
 
 
-def train(
-    prepared: Prepared,
-    folder: Path,
-    *,
-    observe: Observer = lambda progress: None,
-    stop: Callable[[], bool] = lambda: False,
-    checkpoint_steps: int | None = None,
-    evaluations: int = 0,
-) -> Trained:
+def train(prepared: Prepared, folder: Path, control: Control = Control()) -> Trained:
     """Train from the newest checkpoint in `folder/checkpoints`, or from the start. Arguments as `run_trial`.
 
     Raises:
@@ -68,9 +60,7 @@ def train(
     """
     if not prepared.steps:
         return Trained(prepared.state, RankPattern({}), (), (), 0.0, {}, Memory())
-    trainer = build_trainer(
-        prepared, folder, observe=observe, stop=stop, checkpoint_steps=checkpoint_steps, evaluations=evaluations
-    )
+    trainer = build_trainer(prepared, folder, control)
     checkpoint, memory = latest(trainer.folder), Memory()
     if checkpoint and step_of(checkpoint) == prepared.steps:
         trainer.load(checkpoint)  # the trial was interrupted while it was scored
@@ -95,26 +85,17 @@ def train(
     )
 
 
-def build_trainer(
-    prepared: Prepared,
-    folder: Path,
-    *,
-    observe: Observer = lambda progress: None,
-    stop: Callable[[], bool] = lambda: False,
-    checkpoint_steps: int | None = None,
-    evaluations: int = 0,
-) -> TrialTrainer:
+def build_trainer(prepared: Prepared, folder: Path, control: Control = Control()) -> TrialTrainer:
     """The Trainer that `train` runs. Arguments as `run_trial`."""
-    steps, lane = prepared.steps, prepared.lane
-    evaluated = {round(steps * number / (evaluations + 1)) for number in range(1, evaluations + 1)} - {0, steps}
+    steps, lane, count = prepared.steps, prepared.lane, control.evaluations
+    evaluated = {round(steps * number / (count + 1)) for number in range(1, count + 1)} - {0, steps}
     hooks = AllocatorHooks(
         prepared.allocator, prepared.state, prepared.adapted.layers, prepared.budget,
         tuple(prepared.adapted.others.values()),
     )  # fmt: skip
     callback = TrialCallback(
-        hooks, prepared.order, observe, stop, checkpoint_steps,
-        scored=evaluated, score=partial(_interim, prepared), clock=lane.clock,
-    )  # fmt: skip
+        hooks, prepared.order, control, scored=evaluated, score=partial(_interim, prepared), clock=lane.clock
+    )
     return TrialTrainer(
         prepared.adapted, prepared.task.problem, prepared.data.train, prepared.spec.training, steps,
         prepared.spec.seed, folder / "checkpoints", callback, lane.backward,

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rankopt.core.pattern import RankPattern
-from rankopt.core.progress import Observer, Progress
+from rankopt.core.progress import Control, Progress
 from rankopt.core.result import LossEvent, RankEvent
 from rankopt.training.hooks import AllocatorHooks
 from rankopt.training.order import Order
@@ -29,10 +29,8 @@ class TrialCallback(TrainerCallback):
     Args:
         hooks: the trial's; their ranks are part of the record.
         order: the order of examples; its epoch is set here, so that a resumed run sees the same examples.
-        observe: called after every step.
-        stop: asked after every step; True writes a checkpoint and ends training.
-        checkpoint_steps: steps between checkpoints (default: every `SECONDS`).
-        scored: steps after which `score` is called and reported to `observe`.
+        control: observes the trial, and stops it with a checkpoint.
+        scored: steps after which `score` is called and reported.
         score: returns the values of a Progress of stage "score", given the allocated pattern.
         clock: the trial's clock.
     """
@@ -41,16 +39,12 @@ class TrialCallback(TrainerCallback):
         self,
         hooks: AllocatorHooks,
         order: Order,
-        observe: Observer,
-        stop: Callable[[], bool],
-        checkpoint_steps: int | None,
+        control: Control,
         scored: Collection[int] = (),
         score: Callable[[RankPattern], dict[str, float]] = lambda pattern: {},
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.hooks, self.order, self.observe = hooks, order, observe
-        self.stop, self.checkpoint_steps = stop, checkpoint_steps
-        self.stopped = False
+        self.hooks, self.order, self.control, self.stopped = hooks, order, control, False
         self.loss = self.gradient_norm = 0.0  # of the current step, filled by `TrialTrainer`
         self.sums = [0.0, 0.0, 0]  # loss, penalty and steps since the last loss event
         self.losses: list[dict[str, Any]] = []
@@ -123,7 +117,7 @@ class TrialCallback(TrainerCallback):
             self.scores.append({"step": step, "values": self.score(self.hooks.allocated)})
             self._since = self.clock()  # evaluation does not count as training
             self._report_score(state.max_steps, self.scores[-1])
-        if self.stop():
+        if self.control.stop():
             self.stopped = control.should_training_stop = True
         # after the last step too: a trial interrupted while it is scored is not trained again
         required = step == state.max_steps or self.is_restart(step, state.max_steps)
@@ -142,8 +136,8 @@ class TrialCallback(TrainerCallback):
         return restart is not None and step == restart[0]
 
     def _due(self, step: int) -> bool:
-        if self.checkpoint_steps:
-            return step % self.checkpoint_steps == 0
+        if self.control.checkpoint_steps:
+            return step % self.control.checkpoint_steps == 0
         if time.perf_counter() - self._saved < SECONDS:
             return False
         self._saved = time.perf_counter()
@@ -163,10 +157,11 @@ class TrialCallback(TrainerCallback):
             "loss": self.loss, "penalty": self.hooks.last_penalty, "budget": float(last["amount"]), "lr": lr,
             "gradient_norm": self.gradient_norm,
         }  # fmt: skip
-        self.observe(Progress(step, steps, "train", values, dict(zip(self.hooks.layers, last["ranks"], strict=True))))
+        ranks = dict(zip(self.hooks.layers, last["ranks"], strict=True))
+        self.control.observe(Progress(step, steps, "train", values, ranks))
 
     def _report_score(self, steps: int, event: dict[str, Any]) -> None:
-        self.observe(Progress(event["step"], steps, "score", event["values"]))
+        self.control.observe(Progress(event["step"], steps, "score", event["values"]))
 
     def _tick(self) -> None:
         now = self.clock()

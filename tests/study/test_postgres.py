@@ -112,7 +112,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, result: Run) -> Callable[[Run], No
     """Replaces training by a call of the test's."""
 
     def use(before: Run) -> None:
-        def run(spec: Any, folder: Path, **_: Any) -> Any:
+        def run(spec: Any, folder: Path, *_: Any) -> Any:
             before(spec)
             (folder / "adapter").mkdir(parents=True, exist_ok=True)
             (folder / "adapter" / "weights").write_text(spec.key)

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from rankopt.analysis.frame import tidy
 from rankopt.analysis.search import best
-from rankopt.core.progress import Progress
+from rankopt.core.progress import Control, Progress
 from rankopt.core.study_spec import StudySpec
 from rankopt.study.attempts import (
     ALONE,
@@ -72,11 +72,11 @@ def search_in(
         folder = tmp_path / where
         folder.mkdir(exist_ok=True)
 
-        def run(spec: Any, path: Path, *, observe: Run, stop: Run, **rest: Any) -> Any:
+        def run(spec: Any, path: Path, control: Control, *_: Any) -> Any:
             (path / "adapter").mkdir(parents=True, exist_ok=True)
             (path / "adapter" / "weights").write_text(spec.key)
             (path / "predictions.npz").write_text(spec.key)
-            made = stand_in(spec, observe=observe, stop=stop, **rest) if stand_in else None
+            made = stand_in(spec, observe=control.observe, evaluations=control.evaluations) if stand_in else None
             return result(spec, 1 / (1 + abs(spec.training.lr - 2e-3))) if made is None else made
 
         monkeypatch.setattr(trial_module, "run_trial", run)

@@ -15,7 +15,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
-from rankopt.core.progress import Progress
+from rankopt.core.progress import Control, Progress
 from rankopt.core.result import TrialResult
 from rankopt.study import recovery
 from rankopt.study.attempts import ALONE, INTERRUPTED, KEY, RESULT, SKIPPED, WORKER, recorded
@@ -65,13 +65,13 @@ def work_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: Run) -
     """Runs one worker over the queue with a stand-in for `run_trial`, and returns what it told."""
 
     def go(stand_in: Run | None = None, steps: int = 1) -> list[Event]:
-        def run(spec: Any, folder: Path, *, observe: Run, stop: Run, **_: Any) -> Any:
+        def run(spec: Any, folder: Path, control: Control, *_: Any) -> Any:
             (folder / "adapter").mkdir(parents=True, exist_ok=True)
             (folder / "adapter" / "weights").write_text(spec.key)
             (folder / "predictions.npz").write_text(spec.key)
             for step in range(1, steps + 1):
-                observe(Progress(step, steps, "train", {"loss": 1.0}, {"a": 2}))
-            if stand_in is not None and (made := stand_in(spec, stop)) is not None:
+                control.observe(Progress(step, steps, "train", {"loss": 1.0}, {"a": 2}))
+            if stand_in is not None and (made := stand_in(spec, control.stop)) is not None:
                 return made
             return result(spec, 0.5 + spec.seed / 100)
 

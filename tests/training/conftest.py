@@ -11,6 +11,7 @@ import torch
 from tiny_models import tiny_config
 from transformers import AutoModel
 
+from rankopt.core.progress import Control
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.tasks.encode import Encoded
 from rankopt.training import train as train_module
@@ -36,7 +37,7 @@ def prepare(tmp_path: Path) -> Callable[[TrialSpec], Training]:
 
     def make(spec: TrialSpec) -> Training:
         prepared = prepare_trial(spec)
-        trainer = build_trainer(prepared, tmp_path, checkpoint_steps=prepared.steps)
+        trainer = build_trainer(prepared, tmp_path, Control(checkpoint_steps=prepared.steps))
         return Training(trainer, prepared.adapted, prepared.data.train, trainer.events)
 
     return make

@@ -14,6 +14,7 @@ from peft import PeftModel
 from tiny_models import tiny_language_model
 from trial_results import without_seconds
 
+from rankopt.core.progress import Control
 from rankopt.core.spec import decode
 from rankopt.core.trial_spec import AllocatorSpec, ModelSpec, TrialSpec
 from rankopt.tasks import TASKS
@@ -145,7 +146,7 @@ def test_an_interrupted_trial_continues_with_the_same_bits(
     whole = run_trial(spec, tmp_path / "whole")
     steps: list[int] = []
     with pytest.raises(InterruptedTrialError):
-        run_trial(spec, tmp_path / "cut", observe=lambda seen: steps.append(seen.step), stop=lambda: len(steps) >= 3)
+        run_trial(spec, tmp_path / "cut", Control(lambda seen: steps.append(seen.step), stop=lambda: len(steps) >= 3))
     again = run_trial(spec, tmp_path / "cut")
     assert whole.status == "complete", whole.reason
     assert without_seconds(again) == without_seconds(whole)

@@ -14,7 +14,7 @@ from probing_allocators import PROBING
 from trial_results import without_seconds
 
 from rankopt.allocators import ALLOCATORS
-from rankopt.core.progress import Progress
+from rankopt.core.progress import Control, Progress
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.training import prepare as prepare_module
 from rankopt.training.train import InterruptedTrialError
@@ -120,7 +120,7 @@ def test_prepared_once(
     whole = run_trial(spec, tmp_path / "whole")
     steps: list[int] = []
     with pytest.raises(InterruptedTrialError):
-        run_trial(spec, tmp_path / "cut", observe=lambda p: steps.append(p.step), stop=lambda: steps[-1] == 5)
+        run_trial(spec, tmp_path / "cut", Control(lambda p: steps.append(p.step), stop=lambda: steps[-1] == 5))
     again = run_trial(spec, tmp_path / "cut")
     assert len(probing) == 2
     assert without_seconds(again) == without_seconds(whole)
@@ -145,7 +145,7 @@ def test_looking_changes_nothing(tiny_spec: Spec, tmp_path: Path) -> None:
     with the bits of the trial that nobody looked at."""
     spec = tiny_spec(allocator={"name": "uniform"})
     seen: list[Progress] = []
-    looked = run_trial(spec, tmp_path / "looked", observe=seen.append, evaluations=3)
+    looked = run_trial(spec, tmp_path / "looked", Control(seen.append, evaluations=3))
     shown = [progress for progress in seen if progress.stage == "score"]
     assert [(progress.step, progress.steps) for progress in shown] == [(3, 12), (6, 12), (9, 12)]
     assert all(set(progress.values) == {"score", "parameters", "error"} for progress in shown)
@@ -158,11 +158,11 @@ def test_what_was_shown_is_shown_again_after_a_kill(tiny_spec: Spec, tmp_path: P
     """A study that takes an interrupted trial up again has not seen its scores; they come first, the same ones."""
     spec = tiny_spec(allocator={"name": "uniform"})
     whole: list[Progress] = []
-    run_trial(spec, tmp_path / "whole", observe=whole.append, evaluations=3)
+    run_trial(spec, tmp_path / "whole", Control(whole.append, evaluations=3))
     steps: list[Progress] = []
     with pytest.raises(InterruptedTrialError):
-        run_trial(spec, tmp_path / "cut", observe=steps.append, stop=lambda: len(steps) > 8, evaluations=3)
+        run_trial(spec, tmp_path / "cut", Control(steps.append, stop=lambda: len(steps) > 8, evaluations=3))
     again: list[Progress] = []
-    run_trial(spec, tmp_path / "cut", observe=again.append, evaluations=3)
+    run_trial(spec, tmp_path / "cut", Control(again.append, evaluations=3))
     assert steps
     assert [p for p in again if p.stage == "score"] == [p for p in whole if p.stage == "score"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rankopt.core.pattern import RankPattern
+from rankopt.core.progress import Control
 from rankopt.core.spec import decode
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.lowrank.layers import apply_pattern
@@ -70,7 +71,7 @@ def test_an_interrupted_trial_has_the_same_scores(general: Path, tmp_path: Path)
     whole = run_trial(spec, tmp_path / "whole")
     steps: list[int] = []
     with pytest.raises(InterruptedTrialError):
-        run_trial(spec, tmp_path / "cut", observe=lambda p: steps.append(p.step), stop=lambda: len(steps) >= 2)
+        run_trial(spec, tmp_path / "cut", Control(lambda p: steps.append(p.step), stop=lambda: len(steps) >= 2))
     assert run_trial(spec, tmp_path / "cut").retained == whole.retained
 
 

@@ -18,7 +18,7 @@ import torch
 from trial_results import checkpoint_steps, with_lr, without_seconds
 
 from rankopt.allocators import ALLOCATORS
-from rankopt.core.progress import Progress
+from rankopt.core.progress import Control, Progress
 from rankopt.core.result import TrialResult
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.training import prepare as prepare_module
@@ -44,12 +44,12 @@ def test_a_score_is_told_before_the_checkpoint_that_holds_it(tiny_spec: Spec, tm
                 raise KilledError
 
     with pytest.raises(KilledError):
-        run_trial(tiny_spec(), tmp_path, observe=observe, checkpoint_steps=1, evaluations=2)
+        run_trial(tiny_spec(), tmp_path, Control(observe, checkpoint_steps=1, evaluations=2))
     checkpoint = latest(tmp_path / "checkpoints")
     assert checkpoint is not None
     assert step_of(checkpoint) == 7  # the second evaluation is after step 8
     killed, seen = seen, [(0, {})] * 3
-    run_trial(tiny_spec(), tmp_path, observe=observe, checkpoint_steps=1, evaluations=2)
+    run_trial(tiny_spec(), tmp_path, Control(observe, checkpoint_steps=1, evaluations=2))
     assert [step for step, _ in killed] == [4, 8]
     assert seen[3:] == killed
 
@@ -126,6 +126,7 @@ import gc, json, os, signal, sys
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
+from rankopt.core.progress import Control
 from rankopt.core.spec import decode
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.training import trainer
@@ -146,7 +147,7 @@ for line in sys.stdin:
             seal = trainer.seal
             trainer.seal = lambda f: kill() if f.name.endswith("-%d" % order["before_seal"]) else seal(f)
         spec = decode(TrialSpec, order["spec"])
-        run_trial(spec, Path(order["folder"]), observe=observe, checkpoint_steps=order["every"])
+        run_trial(spec, Path(order["folder"]), Control(observe, checkpoint_steps=order["every"]))
         os._exit(0)
     print(json.dumps(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -210,7 +211,7 @@ def test_a_kill_changes_nothing(
     moments, record, result and predictions of the run that nobody disturbed, bit for bit."""
     changes, every, at = KILLS[case]
     spec = tiny_spec(training__steps=14, **changes)
-    whole = run_trial(spec, tmp_path / "whole", checkpoint_steps=every)
+    whole = run_trial(spec, tmp_path / "whole", Control(checkpoint_steps=every))
     assert whole.status == "complete", whole.reason
     run_and_kill(spec, tmp_path / "killed", every, at=at)
     last = at // every * every
@@ -218,7 +219,7 @@ def test_a_kill_changes_nothing(
         "the kill must lie between two checkpoints"
     )
     seen: list[int] = []
-    again = run_trial(spec, tmp_path / "killed", checkpoint_steps=every, observe=lambda p: seen.append(p.step))
+    again = run_trial(spec, tmp_path / "killed", Control(checkpoint_steps=every, observe=lambda p: seen.append(p.step)))
     assert seen[0] == last + 1, "it continued from its checkpoint"
     assert watched[0] == watched[1]
     assert without_seconds(again) == without_seconds(whole)
@@ -233,14 +234,14 @@ def test_three_deaths_change_nothing(
     """Killed between two checkpoints, then while a checkpoint is written (complete but unsealed), then right after one
     was taken up again: still the same end."""
     spec = tiny_spec(allocator__name="adalora", model__dropout=0.1, training__steps=14)
-    whole = run_trial(spec, tmp_path / "whole", checkpoint_steps=3)
+    whole = run_trial(spec, tmp_path / "whole", Control(checkpoint_steps=3))
     folder = tmp_path / "killed"
     run_and_kill(spec, folder, 3, at=5)
     run_and_kill(spec, folder, 3, before_seal=9)
     assert checkpoint_steps(folder)[-1] == 9
     run_and_kill(spec, folder, 3, at=7)
     assert checkpoint_steps(folder)[-1] == 6, "the unsealed checkpoint was not used"
-    again = run_trial(spec, folder, checkpoint_steps=3)
+    again = run_trial(spec, folder, Control(checkpoint_steps=3))
     assert watched[0] == watched[1]
     assert without_seconds(again) == without_seconds(whole)
 
@@ -250,17 +251,17 @@ def test_stopping_changes_nothing(at: int, tiny_spec: Spec, tmp_path: Path, watc
     """Asked to stop after a step (also the last of an epoch, and the very last), a trial checkpoints that step and
     raises; run again, it does the remaining steps and ends as if nobody had asked."""
     spec = tiny_spec(allocator={"name": "spectral", "recovery": 6}, training__steps=14)
-    whole = run_trial(spec, tmp_path / "whole", checkpoint_steps=100)
+    whole = run_trial(spec, tmp_path / "whole", Control(checkpoint_steps=100))
     steps: list[int] = []
     with pytest.raises(InterruptedTrialError):
         run_trial(
-            spec, tmp_path / "stopped", checkpoint_steps=100,
-            observe=lambda p: steps.append(p.step), stop=lambda: len(steps) == at,
+            spec, tmp_path / "stopped",
+            Control(lambda p: steps.append(p.step), lambda: len(steps) == at, checkpoint_steps=100),
         )  # fmt: skip
     assert steps[-1] == at
     assert not (tmp_path / "stopped" / "adapter").exists()
     again = run_trial(
-        spec, tmp_path / "stopped", observe=lambda p: steps.append(p.step) if p.stage == "train" else None
+        spec, tmp_path / "stopped", Control(lambda p: steps.append(p.step) if p.stage == "train" else None)
     )
     assert steps == list(range(1, 15))
     if at < 14:
@@ -275,10 +276,10 @@ def test_stopping_while_scoring(tiny_spec: Spec, tmp_path: Path, watched: list[d
     whole = run_trial(spec, tmp_path / "whole")
     seen: list[str] = []
     with pytest.raises(InterruptedTrialError):
-        run_trial(spec, tmp_path / "stopped", observe=lambda p: seen.append(p.stage), stop=lambda: "evaluate" in seen)
+        run_trial(spec, tmp_path / "stopped", Control(lambda p: seen.append(p.stage), stop=lambda: "evaluate" in seen))
     assert seen.count("evaluate") == 1
     seen.clear()
-    again = run_trial(spec, tmp_path / "stopped", observe=lambda p: seen.append(p.stage))
+    again = run_trial(spec, tmp_path / "stopped", Control(lambda p: seen.append(p.stage)))
     assert set(seen) == {"evaluate"}, "nothing is trained twice"
     assert without_seconds(again) == without_seconds(whole)
 
@@ -288,8 +289,7 @@ def test_a_corrupt_checkpoint_is_one_line(tiny_spec: Spec, tmp_path: Path) -> No
     spec, steps = tiny_spec(training__steps=9), [0]
     with pytest.raises(InterruptedTrialError):
         run_trial(
-            spec, tmp_path, checkpoint_steps=3,
-            observe=lambda p: steps.append(p.step), stop=lambda: steps[-1] == 7,
+            spec, tmp_path, Control(lambda p: steps.append(p.step), lambda: steps[-1] == 7, checkpoint_steps=3),
         )  # fmt: skip
     damaged = tmp_path / "checkpoints" / "checkpoint-7"
     (damaged / "optimizer.pt").write_bytes(b"nothing")
@@ -297,7 +297,7 @@ def test_a_corrupt_checkpoint_is_one_line(tiny_spec: Spec, tmp_path: Path) -> No
         run_trial(spec, tmp_path)
     shutil.rmtree(damaged)
     seen: list[int] = []
-    assert run_trial(spec, tmp_path, observe=lambda p: seen.append(p.step)).status == "complete"
+    assert run_trial(spec, tmp_path, Control(lambda p: seen.append(p.step))).status == "complete"
     assert seen[0] == 7
 
 
@@ -316,18 +316,18 @@ def test_a_disk_that_is_full_is_no_failure_of_the_trial(tiny_spec: Spec, tmp_pat
 
     monkeypatch.setattr(trainer, "save_network", full)
     with pytest.raises(OSError, match="cannot write the checkpoint") as caught:
-        run_trial(tiny_spec(), tmp_path, checkpoint_steps=3)
+        run_trial(tiny_spec(), tmp_path, Control(checkpoint_steps=3))
     assert "\n" not in str(caught.value)
     assert caught.value.filename == str(tmp_path / "checkpoints")
     monkeypatch.undo()
     seen: list[int] = []
-    assert run_trial(tiny_spec(), tmp_path, observe=lambda p: seen.append(p.step)).status == "complete"
+    assert run_trial(tiny_spec(), tmp_path, Control(lambda p: seen.append(p.step))).status == "complete"
     assert seen[0] == 4
 
 
 def test_few_checkpoints_are_kept(tiny_spec: Spec, tmp_path: Path) -> None:
     """Two at most, and none of the frozen model's weights in them: less than the factors' moments would explain."""
-    run_trial(tiny_spec(training__steps=12), tmp_path, checkpoint_steps=2)
+    run_trial(tiny_spec(training__steps=12), tmp_path, Control(checkpoint_steps=2))
     assert checkpoint_steps(tmp_path) == [10, 12]
     saved = torch.load(tmp_path / "checkpoints" / "checkpoint-12" / "adapter.pt", weights_only=True)
     assert set(saved) == {"layers", "head", "state", "records", "tuners"}
@@ -343,7 +343,7 @@ def test_checkpoints_by_the_clock(tiny_spec: Spec, tmp_path: Path, monkeypatch: 
     run_trial(spec, tmp_path / "short")
     assert checkpoint_steps(tmp_path / "short") == [6]
     with pytest.raises(InterruptedTrialError):
-        run_trial(spec, tmp_path / "stopped", stop=lambda: True)
+        run_trial(spec, tmp_path / "stopped", Control(stop=lambda: True))
     assert checkpoint_steps(tmp_path / "stopped") == [1]
     monkeypatch.setattr(trial_callback, "SECONDS", 0.0)
     run_trial(spec, tmp_path / "long")

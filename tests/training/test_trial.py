@@ -13,7 +13,7 @@ import torch
 from trial_results import without_seconds
 
 from rankopt.allocators import ALLOCATORS
-from rankopt.core.progress import Progress
+from rankopt.core.progress import Control, Progress
 from rankopt.core.result import TrialResult
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.training.trial import run_trial
@@ -27,7 +27,7 @@ def test_every_allocator_end_to_end(name: str, tiny_spec: Spec, tmp_path: Path) 
     recomputed from the saved logits; counts, trace, cost and provenance filled."""
     spec = tiny_spec(allocator__name=name, training__steps=8)
     seen: list[Progress] = []
-    result = run_trial(spec, tmp_path, observe=seen.append)
+    result = run_trial(spec, tmp_path, Control(seen.append))
     assert result.status == "complete", result.reason
     assert TrialResult.model_validate_json(result.model_dump_json()) == result
     assert TrialResult.model_validate_json(json.dumps(result.model_dump(mode="json"))) == result

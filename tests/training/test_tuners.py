@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoConfig, AutoModelForSequenceClassification, get_linear_schedule_with_warmup
 from trial_results import without_seconds
 
+from rankopt.core.progress import Control
 from rankopt.core.seeds import stream
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.training.joint.joint_training import run_trials
@@ -69,7 +70,7 @@ def test_an_interruption_changes_nothing(arm: str, tiny_spec: Spec, tmp_path: Pa
     spec = tiny_spec(tuner=ARMS[arm], **SHORT)
     asked: list[int] = []
     with pytest.raises(InterruptedTrialError):
-        run_trial(spec, tmp_path / "cut", stop=lambda: asked.append(0) or len(asked) == 5)  # type: ignore[func-returns-value]
+        run_trial(spec, tmp_path / "cut", Control(stop=lambda: asked.append(0) or len(asked) == 5))  # type: ignore[func-returns-value]
     resumed, result = (run_trial(spec, tmp_path / name) for name in ("cut", "whole"))
     assert without_seconds(resumed) == without_seconds(result)
     whole, cut = (np.load(tmp_path / name / "predictions.npz") for name in ("whole", "cut"))

@@ -22,7 +22,7 @@ from threading import Event
 from typing import Any
 from weakref import WeakValueDictionary
 
-from rankopt.core.progress import Progress
+from rankopt.core.progress import Control, Progress
 from rankopt.core.result import TrialResult
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.training.base_weights import checkpoints_blocks
@@ -133,10 +133,8 @@ def run_trials(
 
     def run(index: int, thread: Thread) -> TrialResult:
         with joint.lane(thread) as lane:
-            return run_trial(
-                specs[index], folders[index], observe=partial(observe, index), stop=lambda: halted.is_set() or stop(),
-                checkpoint_steps=checkpoint_steps, evaluations=evaluations, lane=lane,
-            )  # fmt: skip
+            control = Control(partial(observe, index), lambda: halted.is_set() or stop(), checkpoint_steps, evaluations)
+            return run_trial(specs[index], folders[index], control, lane)
 
     with ThreadPoolExecutor(max(1, len(specs))) as pool:
         # all are registered before the first runs, so that every run joins the same passes

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from probing_allocators import PROBING
 from trial_results import alone_and_jointly, assert_alike, with_lr
 
 from rankopt.allocators import ALLOCATORS
-from rankopt.core.progress import Progress
+from rankopt.core.progress import Control, Progress
 from rankopt.core.spec import decode
 from rankopt.core.trial_spec import ModelSpec, TrialSpec
 from rankopt.training.joint.joint_training import run_trials
@@ -166,7 +168,7 @@ def test_checkpoints_are_interchangeable(first: str, dropping_spec: Spec, tmp_pa
         for spec, folder in zip(specs, cut, strict=True):
             steps.clear()
             with pytest.raises(InterruptedTrialError):
-                run_trial(spec, folder, observe=observe, stop=lambda: max(steps) >= 5)
+                run_trial(spec, folder, Control(observe, stop=lambda: max(steps) >= 5))
         again = run_trials(specs, cut)
     for index in range(2):
         assert_alike(results[index], again[index], (whole[index], cut[index]))
@@ -175,19 +177,20 @@ def test_checkpoints_are_interchangeable(first: str, dropping_spec: Spec, tmp_pa
 def test_evaluations_during_training(dropping_spec: Spec, tmp_path: Path) -> None:
     """Evaluations during training report the same scores as alone, and change nothing."""
     specs = [dropping_spec(seed=seed, training__steps=6 + seed) for seed in range(2)]
-    shown: dict[int, list[float]] = {0: [], 1: []}
+    shown: dict[str, list[float]] = defaultdict(list)
+
+    def observe(who: str, progress: Progress) -> None:
+        if progress.stage == "score":
+            shown[who].append(progress.values["score"])
+
     run_trials(
         specs, [tmp_path / "t0", tmp_path / "t1"], evaluations=2,
-        observe=lambda index, p: shown[index].append(p.values["score"]) if p.stage == "score" else None,
+        observe=lambda index, progress: observe(f"together {index}", progress),
     )  # fmt: skip
     for index, spec in enumerate(specs):
-        alone: list[float] = []
-        result = run_trial(
-            spec, tmp_path / f"a{index}", evaluations=2,
-            observe=lambda p, alone=alone: alone.append(p.values["score"]) if p.stage == "score" else None,
-        )  # fmt: skip
-        assert alone == pytest.approx(shown[index])
-        assert len(alone) == 2
+        result = run_trial(spec, tmp_path / f"a{index}", Control(partial(observe, f"alone {index}"), evaluations=2))
+        assert shown[f"alone {index}"] == pytest.approx(shown[f"together {index}"])
+        assert len(shown[f"alone {index}"]) == 2
         assert result.status == "complete"
 
 
