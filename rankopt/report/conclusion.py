@@ -1,4 +1,4 @@
-"""What a comparison shows, in sentences: best and worst, how sure that is, what to use, and what it does not show."""
+"""What a comparison shows, in sentences: best and worst, how sure that is, and what to use."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import pandas as pd
 
 from rankopt.analysis.frame import CONTROL
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import METRICS, between, joined, plural, span, with_error
+from rankopt.report.formatting import METRICS, MOST_NAMED, between, joined, plural, span, with_error
+from rankopt.report.question import limits
 
 RECOMMENDED = 5
 """Seeds to run where one seed measured no spread."""
+
+MEANS = {"budgets": "budget", "settings": "task", "n": "seed"}
+"""Columns of the arms with the numbers of what a difference is a mean over; one budget and one task go unsaid."""
 
 UNTESTED = {
     "one seed": "one shared seed allows no test",
@@ -49,11 +53,11 @@ def conclusion(evidence: Evidence) -> tuple[Sentence, ...]:
     arms = evidence.comparison.arms
     found: list[Sentence] = []
     for scope, rows in arms.groupby("scope", sort=True):
-        found += _paragraphs(evidence, str(scope), rows)
-    return (*found, Sentence(_limits(evidence), label="Limits")) if found else ()
+        found += _paragraphs(evidence, str(scope), rows, several=arms["scope"].nunique() > 1)
+    return (*found, Sentence(limits(evidence), label="Limits")) if found else ()
 
 
-def _paragraphs(evidence: Evidence, scope: str, rows: pd.DataFrame) -> Iterator[Sentence]:
+def _paragraphs(evidence: Evidence, scope: str, rows: pd.DataFrame, several: bool) -> Iterator[Sentence]:
     if sentence := _power(rows):
         yield sentence
     known = rows[rows["difference"].notna()].sort_values(["difference", "allocator"], ascending=[False, True])
@@ -62,26 +66,29 @@ def _paragraphs(evidence: Evidence, scope: str, rows: pd.DataFrame) -> Iterator[
         return
     best, worst = known.iloc[0], known.iloc[-1]
     what = _metric(evidence, scope)
-    where = (
-        f"Mean over {span(int(rows['budgets'].min()), int(rows['budgets'].max()), 'budget')}, "
-        f"{scope or plural(int(rows['settings'].max()), 'task')} and "
-        f"{span(int(rows['n'].min()), int(rows['n'].max()), 'seed')}: "
-    )
-    brief = f"{scope}: best" if scope else "Best"
+    start = f"{scope}: best" if several else "Best"
     if best["difference"] > 0:
-        text = f"Best: {best['allocator']}. {where}its {what} is {_difference(evidence, best)}."
-        brief += f": {best['allocator']}, {_split(evidence)}{what} {_brief(evidence, best)}."
+        text = f"{start}: {best['allocator']}, {what} {_difference(evidence, best)}."
+        brief = f"{start}: {best['allocator']}, {_split(evidence)}{what} {_brief(evidence, best)}."
     else:
-        text = f"Best: {CONTROL}. {where}no allocator has a better {what}."
-        brief += f": {CONTROL}."
+        text = f"{start}: {CONTROL}; no allocator has a better {what}."
+        brief = f"{start}: {CONTROL}."
     if worst["difference"] < 0:
         text += f" Worst: {worst['allocator']}, {_difference(evidence, worst)}."
         brief += f" Worst: {worst['allocator']}, {_brief(evidence, worst)}."
     elif len(known) > 1 or best["difference"] > 0:
         ending = f" Worst: {CONTROL}." if worst["difference"] > 0 else ""
         text, brief = text + ending, brief + ending
-    yield Sentence(text + _over_examples(best if best["difference"] > 0 else worst), brief)
+    text += _over_examples(best if best["difference"] > 0 else worst)
+    yield Sentence(f"{text} {_means(rows)}", brief)
     yield _recommendation(evidence, rows, best)
+
+
+def _means(rows: pd.DataFrame) -> str:
+    """What the differences of some arms are means over."""
+    counts = {noun: (int(rows[name].min()), int(rows[name].max())) for name, noun in MEANS.items()}
+    shown = [span(low, high, noun) for noun, (low, high) in counts.items() if high > 1 or noun == "seed"]
+    return f"Means over {joined(shown)}."
 
 
 def _power(rows: pd.DataFrame) -> Sentence | None:
@@ -175,52 +182,25 @@ def _recommendation(evidence: Evidence, rows: pd.DataFrame, best: Any) -> Senten
     words = evidence.words(curve.iloc[-1])
     use = f"Use {winner}{f' ({words})' if words else ''}"
     undecided = winner == CONTROL and best["difference"] > 0
-    text = f"{use}: no allocator is significantly better than it" if undecided else use
     what = _metric(evidence, setting)
-    text += f". On {setting} it reaches {joined([_scored(row) for _, row in curve.iterrows()])}."
+    where = f"On {setting} it" if len(evidence.settings) > 1 else "It"
+    text = f"{use}{': none is significantly better' if undecided else ''}. {where} reaches {_reached(curve)}."
     seconds = evidence.chosen.groupby("allocator")["train_seconds"].mean()
     if winner != CONTROL and seconds.get(CONTROL, 0) > 0 and not math.isnan(seconds[winner]):
         text += f" A training takes {seconds[winner] / seconds[CONTROL]:.1f} times as long as one of {CONTROL}."
-    reached = "none is significantly better" if undecided else f"{_split(evidence)}{what} {_scored(curve.iloc[-1])}"
+    reached = "none is significantly better" if undecided else f"{_split(evidence)}{what} {_reached(curve[-1:])}"
     return Sentence(text, f"{use}: {reached}.", "What to use")
 
 
-def _scored(row: Any) -> str:
-    return f"{with_error(row['score'], row['error'])} with {row['kept']:,.0f} parameters (mean rank {row['budget']:g})"
-
-
-def _limits(evidence: Evidence) -> str:
-    """What the study does not show."""
-    specs = evidence.specs
-    tasks, models = (sorted({getter(spec) for spec in specs}) for getter in (_task, lambda spec: spec.model_label))
-    arms = evidence.comparison.arms
-    several = int(max(arms["configurations"].max(), arms["control_configurations"].max()))
-    rates = (
-        "learning rates and other settings than those tried"
-        if several > 1
-        else "other learning rates than the one of each allocator"
-    )
-    return f"It does not show: other tasks than {joined(tasks)}, other models than {joined(models)}, {rates}."
-
-
-def asked(evidence: Evidence) -> str:
-    """What a comparison asks, with its arms, tasks, models, budgets and seeds."""
-    specs = evidence.specs
-    others = sorted(set(evidence.comparison.arms["allocator"]))
-    tasks, models = (sorted({getter(spec) for spec in specs}) for getter in (_task, lambda spec: spec.model_label))
-    budgets = sorted(set(evidence.chosen["budget"].dropna()))
-    ranks = (
-        f" at mean rank{'s' if len(budgets) > 1 else ''} {joined([f'{one:g}' for one in budgets])}" if budgets else ""
-    )
-    seeds = plural(len({spec.seed for spec in specs}), "seed")
-    return (
-        f"Is {joined(others, 'or')} better than {CONTROL}, the same rank in every layer? "
-        f"Compared on {joined(tasks)}{ranks}, with the model {joined(models)} and {seeds}."
-    )
-
-
-def _task(spec: Any) -> str:
-    return str(spec.task.name)
+def _reached(curve: pd.DataFrame) -> str:
+    """The scores of an allocator by budget; of more than `MOST_NAMED` budgets, of the smallest and the largest."""
+    ends = curve if len(curve) <= MOST_NAMED else curve.iloc[[0, -1]]
+    scores, words = [], (" mean rank", " parameters")
+    for _, row in ends.iterrows():
+        score = with_error(row["score"], row["error"])
+        scores.append(f"{score} at{words[0]} {row['budget']:g} ({row['kept']:,.0f}{words[1]})")
+        words = ("", "")
+    return joined(scores)
 
 
 def remarks(evidence: Evidence) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ METRICS = {
     "exact_match": "exact match",
     "answer": "correct answers",
 }
+MOST_NAMED = 4
+"""Of more allocators, tasks, models or budgets a sentence gives the number."""
 KEPT = "adapter parameters kept (head excluded)"
 
 

@@ -22,6 +22,7 @@ OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", 
            "--disable-component-update", "--disable-sync"]  # fmt: skip
 HOSTILE = "<script>window.pwned=1</script>\"'>]]><img src=x onerror=window.pwned=1>{{7*7}}${1}</style>"
 """Ends strings, attributes, elements, CDATA sections and templates."""
+REPORTS = Path(__file__).parents[2] / "reports"
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1440, "height": 900}
 
@@ -193,6 +194,18 @@ def test_a_phone_shows_the_plot(browser: Any, report: Path, scheme: str) -> None
         for plot in page.locator(".plot").all()
     }
     assert min(widths.values()) > 0.55 * PHONE["width"], widths
+    loaded.page.context.close()
+
+
+@pytest.mark.parametrize("name", ["quickstart", "e2e_smollm2", "benchmark_lite"])
+@pytest.mark.parametrize("screen", [PHONE, DESK], ids=["phone", "desk"])
+def test_the_first_screen_answers(browser: Any, name: str, screen: dict[str, int]) -> None:
+    """What was asked, the result with how sure it is, what to use and the limits end above the fold."""
+    loaded = opened(browser, REPORTS / name / "index.html", viewport=screen)
+    facts = loaded.page.locator(".facts div").all()
+    labels = {fact.locator("dt").inner_text(): fact.bounding_box() for fact in facts}
+    assert {"Asked", "Result", "What to use", "Limits"} <= set(labels)
+    assert all(box["y"] + box["height"] < screen["height"] for box in labels.values()), labels
     loaded.page.context.close()
 
 

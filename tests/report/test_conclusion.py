@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from random import Random
 
 import numpy as np
@@ -42,12 +43,13 @@ def test_best_and_worst_are_named_with_their_uncertainty() -> None:
     found = evidence(grid())
     best, use, limits = texts(found)
     arms = found.comparison.arms.set_index("allocator")
-    assert best.startswith("Best: adalora. Mean over 2 budgets, 2 tasks and 3 seeds")
+    assert best.startswith("Best: adalora, score ")
+    assert best.endswith("Means over 2 budgets, 2 tasks and 3 seeds.")
     assert f"{arms.loc['adalora', 'difference']:.3f} above uniform" in best
     assert f"Worst: random, {-arms.loc['random', 'difference']:.3f} below uniform" in best
     assert ("significantly" in best) == (set(arms["verdict"]) & {"better", "worse"} != set())
     assert use.startswith("Use ")
-    assert "mini-cola and mini-rte" in limits
+    assert limits.startswith("Only mini-cola and mini-rte, ")
 
 
 def test_the_winners_settings_are_given() -> None:
@@ -60,9 +62,39 @@ def test_the_winners_settings_are_given() -> None:
     ]
     best, use, _ = texts(evidence(study, results))
     assert "significantly better" in best
-    assert use.startswith("Use adalora. On mini-cola it reaches 0.80")
-    assert "parameters (mean rank 4)" in use
+    assert re.match(r"Use adalora. It reaches 0.80\d ± 0.00\d at mean rank 2 \(2,\d+ parameters\) and 0.80", use)
+    assert re.search(r" at 4 \(\d,\d{3}\)\. A training takes", use)
     assert "times as long as one of uniform" in use
+
+
+def test_many_budgets_are_summarised_by_both_ends() -> None:
+    study = small(**{"budget.mean_rank": [1.0, 2.0, 3.0, 4.0, 5.0]})
+    _, use, _ = texts(evidence(study))
+    assert re.fullmatch(r"Use .+ at mean rank 1 \([\d,]+ parameters\) and .+ at 5 \([\d,]+\)\.", use)
+
+
+def test_tasks_that_cannot_be_averaged_are_named() -> None:
+    """A metric without a range has a verdict of its own; a single one needs no name."""
+    results = make(trials(grid()))
+    lost = [
+        result.model_copy(
+            update={
+                "metrics": ("loss",), "minimised": ("loss",),
+                "points": tuple(
+                    point.model_copy(update={"search": {"loss": 1.0 - point.search[result.metrics[0]]},
+                                             "report": {"validation": {"loss": 1.0 - result.score("report", point)}}})
+                    for point in result.points
+                ),
+            }
+        )
+        for result in results
+    ]  # fmt: skip
+    best = [text for text in texts(evidence(grid(), lost)) if "best: " in text]
+    assert [text.partition(":")[0] for text in best] == ["mini-cola", "mini-rte"]
+    one = small()
+    some = [result for result in lost if result.spec["task"]["name"] == "mini-cola"]
+    kept = [result for result in some if result.spec["allocator"]["name"] in ("uniform", "random")]
+    assert any(text.startswith("Best: ") for text in texts(evidence(one, kept)))
 
 
 def test_the_interval_over_examples_is_told() -> None:

@@ -9,9 +9,10 @@ from rankopt.analysis.search import varied_paths
 from rankopt.core.path import shortest
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.baseline import none_above, some_below
-from rankopt.report.conclusion import Sentence, asked, conclusion, remarks
+from rankopt.report.conclusion import Sentence, conclusion, remarks
 from rankopt.report.evidence import Evidence, at
 from rankopt.report.formatting import joined, plural, spans, with_error
+from rankopt.report.question import asked
 
 SENTENCES = 8
 """With more pairs of setting and budget than this, only the smallest budget of each setting gets a sentence."""

@@ -19,7 +19,7 @@ def part(name: str, allocator: str, base: dict | None = None, **environment: str
 def test_paired_studies_have_an_answer() -> None:
     block = Studies().block(joint_evidence([part("one", "uniform"), part("two", "adalora")]))
     assert block is not None
-    assert block.facts[0][1].startswith("Best: adalora [two].")
+    assert block.facts[0][1].startswith("Best: adalora [two], accuracy ")
     assert list(block.tables[0].frame["study"]) == ["one", "two"]
     assert list(block.tables[0].frame["trials"]) == [6, 6]
     assert not any("paired" in warning for warning in block.warnings)
