@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 CONTROL = "uniform"
 """The allocator that every other one is compared with: equal ranks, the usual LoRA."""
 
+FOUND = "found: "
+"""Start of the label of patterns that an allocator or a search found, which are trained again from scratch."""
+
 BASELINES = (CONTROL, "random")
 """Allocators that use no information about layers; figures draw them in neutral colours."""
 
@@ -37,7 +40,8 @@ def tidy(results: Iterable[TrialResult], pooled: bool = False) -> pd.DataFrame:
         - `setting`: the task, and whatever else the study varies in `task`, `model` and the budget's unit;
         - `task`, `model`, `protocol`, `name` (the allocator's registered name, or the tuner's without ranks), `metric`
           and `split` (of `score`);
-        - `allocator`: the name, with its options where the study has several variants of it (see `labels`);
+        - `allocator`: the name, with its options where the study has several variants of it (see `labels`); of found
+          patterns, how they were found;
         - `configuration`: a hash of the spec without seed and data folder; rows that share it are repetitions;
         - `budget`: the uniform rank of equal cost, NaN without a budget; `seed`; `key`;
         - `point`: the label; `own`: whether it is the trial's own pattern;
@@ -168,7 +172,9 @@ def _configuration(spec: TrialSpec) -> Flat:
 
 
 def _name(spec: TrialSpec) -> str:
-    """The name of what is compared; PEFT's methods are as many as its types."""
+    """The name of what is compared: of a found pattern, how it was found; PEFT's methods are as many as its types."""
+    if origin := spec.method.options.get("found"):
+        return f"{FOUND}{origin}"
     config = spec.method.options.get("config")
     kind = config.get("peft_type") if isinstance(config, dict) else None
     return f"{spec.method.name} {kind}" if kind else spec.method.name

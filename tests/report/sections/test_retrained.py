@@ -9,6 +9,7 @@ from synthetic_results import blocks, grid, make, result, trials
 
 from rankopt.analysis.search import SearchRecord
 from rankopt.core.trial_spec import AllocatorSpec
+from rankopt.report.evidence import Evidence
 
 SPACE = {"task.name": ["mini-cola"], "allocator": [{"name": "uniform"}, {"name": "adalora"}]}
 
@@ -36,6 +37,9 @@ def test_the_difference_to_the_method_that_found_the_pattern() -> None:
     assert row["difference"] == pytest.approx(expected)
     assert row["low"] < row["difference"] < row["high"]
     assert "task" not in table.frame
+    evidence = Evidence.of(study, results, {}, record)
+    assert set(evidence.points["allocator"]) == {"uniform", "adalora", "found: adalora"}
+    assert {evidence.words(row) for _, row in evidence.chosen.iterrows()} == {""}
 
 
 def test_a_study_without_such_trainings_has_no_section() -> None:
