@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from rankopt.adapters.adapter import Adapter, read_adapter
 from rankopt.adapters.choose import RankChoice, Target, choose
 from rankopt.adapters.module import Module
-from rankopt.importance.spectral import effective_rank, energy, one_thread, singular_values, stable_rank
+from rankopt.analysis.spectra import effective_rank
+from rankopt.importance.spectral import energy, one_thread, singular_values, stable_rank
 
 Floats = NDArray[np.float64]
 
@@ -55,7 +56,7 @@ class ModuleSpectrum:
     @property
     def effective_rank(self) -> float:
         """The exponential of the entropy of the singular values."""
-        return effective_rank(torch.from_numpy(self.S))
+        return effective_rank(self.S.tolist())
 
     def energy_at(self, ranks: tuple[int, ...]) -> dict[int, float]:
         """Rank -> share of energy kept at that rank."""

@@ -18,7 +18,7 @@ def effective_rank(values: Sequence[float]) -> float:
         >>> round(effective_rank([1.0, 1.0, 0.0]), 4), effective_rank([])
         (2.0, 0.0)
 
-    Source: Roy and Vetterli 2007, "The effective rank"; `rankopt.importance.spectral` has the same for tensors.
+    Source: Roy and Vetterli 2007, "The effective rank".
     """
     S = np.asarray(values, dtype=float)
     S = S[S > 0]

@@ -99,22 +99,6 @@ def stable_rank(S: Tensor) -> float:
     return float(S.square().sum()) / top**2 if top > 0 else 0.0
 
 
-def effective_rank(S: Tensor) -> float:
-    """`exp(-sum p log p)` with `p = S / sum(S)`, between 1 and the rank; 0 for a zero update.
-
-    Example:
-        >>> round(effective_rank(torch.tensor([1.0, 1.0, 0.0])), 4)
-        2.0
-
-    Source: Roy and Vetterli 2007, "The effective rank".
-    """
-    total = float(S.sum())
-    if total <= 0:
-        return 0.0
-    p = S / total
-    return float(torch.exp(torch.special.entr(p).sum()))
-
-
 def energy_ranks(spectra: dict[str, Tensor], tau: float) -> dict[str, int]:
     """The smallest rank of every layer that keeps the share tau of its squared norm.
 
