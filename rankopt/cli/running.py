@@ -162,8 +162,11 @@ def finish(
         if outcome.synced:
             say(f"W&B: {outcome.synced}")
     say(printing.counts(outcome.counts))
-    written = f"rankopt report {study.name} writes {Path('reports', study.name, 'index.html')}"
-    say(f"Page: {page or written}")
+    if page:
+        say(f"Page: {page}")
+    elif outcome.counts["complete"]:
+        say(f"Adapter: rankopt export {study.name} --out FOLDER")
+        say(f"Page: rankopt report {study.name} will write {Path('reports', study.name, 'index.html')}")
     if outcome.refusal:
         printing.fail(3, outcome.refusal)
     if outcome.interrupted:

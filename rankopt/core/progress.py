@@ -25,7 +25,7 @@ class Control:
     """How a trial is observed, evaluated, saved and interrupted while it runs; it does not change the result.
 
     Attributes:
-        observe: called after every step, every evaluation and every scored pattern.
+        observe: called after every step, every evaluation, and every batch and pattern that is scored.
         stop: asked after every step and every evaluated batch; True interrupts the trial.
         checkpoint_steps: steps between checkpoints (default: every 30 s).
         evaluations: number of evaluations on the search split during training, evenly spaced, the end excluded.

@@ -95,6 +95,11 @@ class Evidence:
         return found
 
     @cached_property
+    def missing(self) -> frozenset[str]:
+        """Keys of the planned trials without a complete result."""
+        return self.planned - {result.key for result in (*self.results, *self.tuning) if result.status == "complete"}
+
+    @cached_property
     def points(self) -> pd.DataFrame:
         """See `rankopt.analysis.frame.tidy`."""
         points = tidy(self.results, pooled=not self.study.listed)

@@ -136,18 +136,20 @@ class Display:
 
     def _advance(self, event: TrialAdvanced, name: str) -> None:
         progress = event.progress
-        share = progress.step / max(progress.steps, 1)
+        trained = progress.stage in ("scoring", "evaluate")  # what is left of the trial is short, as a rule
+        share = 1.0 if trained else progress.step / max(progress.steps, 1)
         before, _ = self.parts.get(event.worker, (share, share))
         self.parts[event.worker] = (before, share)
         values = ", ".join(f"{key} {value:.4g}" for key, value in progress.values.items())
-        note = f"{progress.stage} {values}"
+        note = f"{progress.stage} {values}".rstrip()
         self.bars.update(
             self.tasks[event.worker], completed=progress.step, total=progress.steps, note=note,
             worked=share - before, left=1 - share,
         )  # fmt: skip
         self._update_overall()
         if not self.console.is_terminal and time.monotonic() - self.last_line > QUIET_SECONDS:
-            self.say(f"{name}: step {progress.step}/{progress.steps}, {note}")
+            unit = "batch" if progress.stage == "scoring" else "step"
+            self.say(f"{name}: {unit} {progress.step}/{progress.steps}, {note}")
             self.last_line = time.monotonic()
 
     def _update_overall(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def score(prepared: Prepared, trained: Trained, folder: Path, control: Control =
         InterruptedTrialError, OSError: as `run_trial`.
     """
     allocator, layers, how = prepared.allocator, prepared.adapted.layers, prepared.spec.training
-    clock, check = prepared.lane.clock, _interrupt_if(control.stop)
+    clock, check = prepared.lane.clock, _after_batch(control)
     began = clock()
     looks = Looks(
         prepared.adapted, prepared.data.held_out["search"], prepared.task, how.eval_batch_size, how.precision, check,
@@ -56,13 +57,14 @@ def score(prepared: Prepared, trained: Trained, folder: Path, control: Control =
     cuts |= dict(zip(origins, chosen.values(), strict=True))
     restarted = allocator.restart(prepared.steps) is not None
     points: list[Point] = []
+    scoring = _after_batch(control, _batches(prepared) * (len(cuts) + 1))
     predictions = {f"labels/{name}": _plain(split.labels) for name, split in prepared.data.held_out.items()}
     for label, pattern in [*cuts.items(), ("budget", own)]:
         if label == "budget" and restarted:  # the trial's own point is the network before the restart
             _export(prepared, own, folder / "recovered")
             before = load_network(prepared.adapted, folder / "checkpoints")
             prepared.adapted.restore_tuners(before.get("tuners", {}))
-        answers = _answers(prepared, pattern, check)
+        answers = _answers(prepared, pattern, scoring)
         predictions |= {f"{key}/{label}/{split}": v for split, fields in answers.items() for key, v in fields.items()}
         adapter = "recovered" if restarted and label != "budget" else "adapter"
         point = _point(prepared, label, pattern, answers, adapter)
@@ -195,9 +197,25 @@ def _parameters(prepared: Prepared, trained: Trained, kept: int) -> Parameters:
     )
 
 
-def _interrupt_if(stop: Callable[[], bool]) -> Callable[[], None]:
+def _after_batch(control: Control, batches: int = 0) -> Callable[[], None]:
+    """What is called after every evaluated batch: it interrupts the trial if asked, and tells how far it is.
+
+    Args:
+        control: of the trial.
+        batches: number of batches to come; 0 to tell nothing.
+    """
+    done = count(1)
+
     def check() -> None:
-        if stop():
+        if control.stop():
             raise InterruptedTrialError
+        if batches:
+            control.observe(Progress(min(next(done), batches), batches, "scoring"))
 
     return check
+
+
+def _batches(prepared: Prepared) -> int:
+    """Batches of one pass over all held-out examples; a generation reads and decodes each."""
+    size, passes = prepared.spec.training.eval_batch_size, 1 + prepared.task.problem.generates(prepared.task.metrics)
+    return passes * sum(-(-len(split) // size) for split in dict.fromkeys(prepared.data.held_out.values()))

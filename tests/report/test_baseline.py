@@ -53,6 +53,12 @@ def test_no_arm_is_above_it() -> None:
     assert some_below(evidence(2.0)) == ()
 
 
+def test_nothing_is_recommended_where_no_model_learned() -> None:
+    assert "What to use" in dict(Answer().block(evidence(-1.0)).facts)
+    assert "What to use" not in dict(Answer().block(evidence(2.0)).facts)
+    assert not any(line.startswith("Use ") for line in headline(*with_baseline(2.0), 200))
+
+
 def test_some_arms_are_above_it() -> None:
     """The others are named in a remark, each with its score."""
     scores = sorted(evidence(None).chosen["score"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from synthetic_results import make, searched, trials
+from synthetic_results import grid, make, searched, trials
 
 from rankopt.analysis.search import SearchRecord
 from rankopt.core.result import TrialResult
@@ -55,3 +55,11 @@ def test_the_front_meets_the_constraint(study: StudySpec, most: int) -> None:
     front = Evidence.of(spec, results, {}).front("mini-cola")
     assert bool(len(front)) == (most > 0)
     assert list(front["search"]) == sorted(front["search"])
+
+
+def test_missing_trials_are_counted_with_those_of_tuning() -> None:
+    study = grid(tune={"training.lr": [1e-3, 5e-4]}, space={"task.name": ["mini-cola"], "budget.mean_rank": [2.0]})
+    specs = trials(study)
+    record = SearchRecord(plan=[spec.key for spec in specs])
+    assert Evidence.of(study, make(specs), {}, record).missing == frozenset()
+    assert Evidence.of(study, make(specs[2:]), {}, record).missing == {spec.key for spec in specs[:2]}

@@ -103,11 +103,12 @@ def test_two_workers_run_everything_once(finished: tuple[Path, Any], rankopt: Ca
     )
     assert "study tiny: 4 trials, 4 new, 0 complete\n2 workers on cpu\n" in done.stdout
     assert "[4/4]" in done.stdout
-    *_, answer, sync, counts, page = done.stdout.splitlines()
+    *_, answer, sync, counts, adapter, page = done.stdout.splitlines()
     assert "uniform" in answer
     assert sync == "W&B: wandb sync runs/tiny/wandb/offline-run-*"
     assert counts == "4 complete, 0 failed, 0 running, 0 waiting"
-    assert page == "Page: rankopt report tiny writes reports/tiny/index.html"
+    assert adapter == "Adapter: rankopt export tiny --out FOLDER"
+    assert page == "Page: rankopt report tiny will write reports/tiny/index.html"
     assert done.stderr == ""
     before = store.trials()
     began = time.monotonic()

@@ -13,6 +13,7 @@ from rankopt.report.conclusion import Sentence, conclusion, remarks
 from rankopt.report.evidence import Evidence, at
 from rankopt.report.formatting import joined, plural, spans, with_error
 from rankopt.report.question import asked
+from rankopt.report.sections.failures import incomplete
 
 SENTENCES = 8
 """With more pairs of setting and budget than this, only the smallest budget of each setting gets a sentence."""
@@ -43,12 +44,18 @@ class Answer(Section):
 
 
 def answer(evidence: Evidence) -> tuple[Sentence, ...]:
-    """Whether the models learned; then a comparison's conclusion, a search's best, or the best of every budget."""
+    """Whether the models learned; then a comparison's conclusion, a search's best, or the best of every budget.
+
+    Nothing is recommended where no model learned.
+    """
     if not evidence.study.listed:
         found = tuple(_found(evidence, setting) for setting in evidence.settings)
     else:
         found = conclusion(evidence) if _compared(evidence) else _sentences(evidence)
-    return (*none_above(evidence), *found)
+    unlearned = none_above(evidence)
+    if len(unlearned) == len(evidence.settings):
+        found = tuple(sentence for sentence in found if sentence.label != "What to use")
+    return (*unlearned, *found)
 
 
 def _compared(evidence: Evidence) -> bool:
@@ -74,10 +81,12 @@ def _warnings(evidence: Evidence) -> tuple[str, ...]:
             'Protocol "paper": models were selected on the same split that is reported, as in published results. '
             "These scores are optimistic."
         )
+    if evidence.settings and evidence.missing:
+        found.append(f"Incomplete: {incomplete(evidence)}")
     limited = sorted({spec.task.report_examples for spec in evidence.specs if spec.task.report_examples})
     if limited:
         sizes = joined([f"{size:,}" for size in limited])
-        found.append(f"Report scores use {sizes} examples of each official validation set (task.report_examples).")
+        found.append(f"Report scores use {sizes} examples of each report split (task.report_examples).")
     shares = sorted(
         {(s.task.name, s.task.report_share) for s in evidence.specs if s.task.data and not s.task.data.report}
     )
@@ -157,7 +166,7 @@ def _sentence(evidence: Evidence, setting: str, budget: float) -> Sentence:
     where = f"On {setting} at mean rank {budget:g}" if budget == budget else f"On {setting}"
     others = f"there is no {CONTROL} trial at the same budget to compare with"
     if set(rows["name"]) == {CONTROL}:
-        others = "there is no other allocator to compare with"
+        others = f"no other allocator {'is complete yet' if evidence.missing else 'was run'}"
     best = _scored(evidence, rows.iloc[0])
     return Sentence(f"{where}, {best}; {others}.{_best_of(evidence, rows.iloc[0])}", f"{where}: {best}.")
 

@@ -24,10 +24,8 @@ class Failures(Section):
         failed = [result for result in evidence.results if result.status == "failed"]
         notes = Counter(note for result in evidence.results for note in result.notes)
         bullets = [f"{plural(len(failed), 'trial')} failed."]
-        if planned := evidence.planned:
-            missing = len(planned - {result.key for result in evidence.results if result.status == "complete"})
-            have = "has" if missing == 1 else "have"
-            bullets.append(f"{missing:,} of {plural(len(planned), 'planned trial')} {have} no complete result.")
+        if evidence.planned:
+            bullets.append(incomplete(evidence))
         if evidence.unplanned:
             bullets.append(
                 f"{plural(len(evidence.unplanned), 'result')} outside the study's plan, from an earlier version of the "
@@ -50,6 +48,12 @@ class Failures(Section):
             rows = [(note, number) for note, number in sorted(notes.items())]
             tables.append(Table(pd.DataFrame(rows, columns=["note", "trials"]), title="Notes on trials"))
         return Block("Failures and missing results", bullets=tuple(bullets), tables=tuple(tables))
+
+
+def incomplete(evidence: Evidence) -> str:
+    """How many planned trials have no complete result, as a sentence."""
+    missing, planned = len(evidence.missing), plural(len(evidence.planned), "planned trial")
+    return f"{missing:,} of {planned} {'has' if missing == 1 else 'have'} no complete result."
 
 
 def _table(results: Iterable[TrialResult], last: str, texts: Iterable[str]) -> pd.DataFrame:

@@ -36,9 +36,19 @@ def test_a_limited_report_split_is_stated(study: StudySpec) -> None:
     """Scores on a subset of the official validation set are marked; others are not."""
     base = {**study.base, "task": {"name": "mini-rte", "report_examples": 50}}
     short = StudySpec(name="short", base=base, space={"seed": [0, 1]})
-    words = "Report scores use 50 examples of each official validation set (task.report_examples)."
+    words = "Report scores use 50 examples of each report split (task.report_examples)."
     assert words in blocks(short, make(trials(short)))["answer"].warnings
     assert "task.report_examples" not in " ".join(blocks(study, make(trials(study)))["answer"].warnings)
+
+
+def test_an_incomplete_study_says_so(study: StudySpec) -> None:
+    """Also where the missing trials are those that the others would be compared with."""
+    specs = [spec for spec in trials(study) if spec.method.name == "uniform"]
+    answer = blocks(study, make(specs))["answer"]
+    left = len(trials(study)) - len(specs)
+    assert f"Incomplete: {left} of {len(trials(study))} planned trials have no complete result." in answer.warnings
+    assert "no other allocator is complete yet" in dict(answer.facts)["Result"]
+    assert "Incomplete" not in " ".join(blocks(study, make(trials(study)))["answer"].warnings)
 
 
 def test_every_dimension_is_named(study: StudySpec) -> None:
