@@ -81,7 +81,9 @@ def main() -> None:
             fail(130, "interrupted")  # typer exits with this code without a word
         raise
     except ValueError as error:
-        fail(2, str(error))
+        from rankopt.core.errors import problems_of
+
+        fail(2, problems_of(error))
     except OSError as error:
         fail(3, f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error))
     except Exception as error:

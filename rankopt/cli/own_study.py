@@ -6,7 +6,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from rankopt.core.text import visible
 
 if TYPE_CHECKING:
     from rankopt.core.task_spec import TaskSpec
+    from rankopt.tasks.sources import Rows
 
 STEPS = 300
 """A small data set is passed over often enough for about this many steps."""
@@ -45,18 +47,18 @@ def own_study(
     from rankopt.tasks.sources import read_rows
     from rankopt.tasks.splits import read_splits
 
-    language = bool(columns.get("prompt") or columns.get("completion"))
-    if language and model is None:
+    if model is None and (columns.get("prompt") or columns.get("completion")):
         raise ValueError("--prompt and --completion are for language models: name one with --model")
     sources = {"train": train} | ({"report": report} if report else {})
     rows = read_rows(DataSpec(train=os.path.expanduser(train)), "train")
+    language = _is_language(rows, model, columns)
     spec = described_rows(rows, name, sources, Head(language=language), **columns)
     task = task_of(spec)
     splits = read_splits(task)
     sizes = {"train": splits.train, "search": splits.search, "report": splits.reports["report"]}
     batch = BATCHES[language]
     lines = [
-        f"{spec.problem}: {' and '.join(spec.columns)} -> {spec.target}; "
+        f"{spec.problem}: {' -> '.join(filter(None, (' and '.join(spec.columns), spec.target)))}; "
         + ", ".join(f"{len(part):,} {split} rows" for split, part in sizes.items()),
         *task.notes,
         *splits.notes(task),
@@ -76,6 +78,36 @@ def own_study(
     return re.sub(r"^( +[^#\s][^#\n]*?) +# ", lambda match: f"{match[1]:<36} # ", study, flags=re.M), lines
 
 
+def _is_language(rows: Rows, model: str | None, columns: Mapping[str, Any]) -> bool:
+    """Whether the study trains a language model on texts.
+
+    Raises:
+        ValueError: the model is a language model, and the columns do not show what it should learn; one line.
+    """
+    if columns.get("prompt") or columns.get("completion"):
+        return True
+    if model is None or columns.get("label"):
+        return False
+    from rankopt.api.material import is_language_model
+    from rankopt.tasks.guess import as_prompts, guess
+    from rankopt.tasks.problems.classification import listed
+
+    if not is_language_model(model):
+        return False
+    if columns.get("text") or {"prompt", "completion"} <= set(rows.columns) or "messages" in rows.columns:
+        return True
+    if list(rows.columns) == ["text"]:
+        return True
+    try:
+        label = shlex.quote(guess(rows).label)
+    except ValueError:
+        label = "COLUMN"
+    raise ValueError(
+        f"the columns of {rows.source} ({listed(list(rows.columns))}) do not show what the language model {model} "
+        f"should learn: name {as_prompts(rows) or '--text COLUMN'} to train on texts, or --label {label} to classify"
+    )
+
+
 def _task(spec: TaskSpec, metrics: Sequence[str]) -> Iterator[str]:
     """The task as commented YAML, one line per field."""
     language = spec.problem == "language-modelling"
@@ -84,8 +116,13 @@ def _task(spec: TaskSpec, metrics: Sequence[str]) -> Iterator[str]:
     yield "data: # paths are relative to this file"
     yield from (f"  {split}: {_quoted(source)}" for split, source in spec.files.items())
     if language:
-        yield f"prompt: {_quoted(spec.prompt or '')} # a column, or a text with columns in braces"
-        yield f"completion: {_quoted(spec.target)} # follows the prompt as it is"
+        if spec.prompt:
+            yield f"prompt: {_quoted(spec.prompt)} # a column, or a text with columns in braces"
+            yield f"completion: {_quoted(spec.target)} # follows the prompt as it is"
+        elif spec.messages:
+            yield f"messages: {_quoted(spec.target)} # conversations; the last message is the completion"
+        else:
+            yield f"text: {_quoted(spec.target)} # whole texts"
     else:
         text = ", ".join(map(_quoted, spec.columns))
         yield f"text: {text if len(spec.columns) == 1 else f'[{text}]'} # one column, or two that are read as a pair"

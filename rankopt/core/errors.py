@@ -121,6 +121,16 @@ def violations(error: ValidationError, model: type[BaseModel]) -> list[Violation
     return [_problem(entry, model) for entry in error.errors(include_url=False)]
 
 
+def problems_of(error: ValueError) -> str:
+    """The text of an error: of a pydantic error, one line per problem.
+
+    Example:
+        >>> problems_of(ValueError("seed must be at least 0, got -1"))
+        'seed must be at least 0, got -1'
+    """
+    return "\n".join(map(str, violations(error, BaseModel))) if isinstance(error, ValidationError) else str(error)
+
+
 def violation_of(message: str) -> Violation:
     """The problem that a message describes, when the message begins with the field's dotted path.
 

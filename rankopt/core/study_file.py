@@ -22,6 +22,8 @@ from rankopt.core.yaml import Document, parse_value
 TABLES = ("space", "repeat", "tune")
 """Fields of a study whose keys are dotted paths of a trial."""
 
+ROWS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather")
+"""Suffixes of data files, which are sometimes given in place of a study."""
 COMBINATIONS = 100_000
 """Trials that a study without `search.trials` may have; each of them is validated before the first one runs."""
 
@@ -39,6 +41,8 @@ class StudyFile:
     """
 
     def __init__(self, path: Path, overrides: Iterable[str] = ()) -> None:
+        if Path(path).suffix.lower() in ROWS:
+            raise InvalidSpecError([f"{path} has rows, not a study: rankopt init --data {path} writes a study of them"])
         try:
             self.document = Document(path)
         except ValueError as error:

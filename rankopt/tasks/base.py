@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
@@ -30,6 +30,7 @@ class Task(ABC):
         metrics: names in `rankopt.tasks.metrics.METRICS`; the first is the primary one.
         reports: the official evaluation splits; the first is the primary one (MNLI has two).
         searches: whether it has rows of its own for the search split, which is otherwise cut from the training rows.
+        own: whether the rows are the user's, who can correct them.
         version: incremented when the task's data or metric changes; stored in every result.
     """
 
@@ -39,6 +40,7 @@ class Task(ABC):
     metrics: tuple[str, ...]
     reports: tuple[str, ...] = ("validation",)
     searches: bool = False
+    own: ClassVar[bool] = False
     version: int = 1
 
     @property

@@ -67,7 +67,7 @@ def described(
                 f"--text, --label, --prompt and --completion name columns of a file, got the task {name!r}"
             )
         more = {"data_dir": data_dir, "max_length": max_length}
-        return decode(TaskSpec, {"name": name} | {field: value for field, value in more.items() if value})
+        return _spec({"name": name} | {field: value for field, value in more.items() if value})
     path = os.path.expanduser(name)
     if not Path(path).exists() and re.fullmatch(r"[\w-]+", name):
         raise ValueError(f"{shown(name)} must be a file of examples or a task{nearest(name, TASKS)}")
@@ -108,7 +108,21 @@ def described_rows(
         fields = _labelled(rows, text, label, head)
     fields["name"] = f"my-{name}" if name in TASKS else name
     fields["data"] = {split: os.path.abspath(os.path.expanduser(path)) for split, path in sources.items()}
-    return decode(TaskSpec, fields | ({} if max_length is None else {"max_length": max_length}))
+    return _spec(fields | ({} if max_length is None else {"max_length": max_length}))
+
+
+def _spec(fields: dict[str, Any]) -> TaskSpec:
+    """The task of fields that options name.
+
+    Raises:
+        ValueError: a value breaks a rule; one line that begins with the option.
+    """
+    try:
+        return decode(TaskSpec, fields)
+    except ValidationError as error:
+        first = violations(error, TaskSpec)[0]
+        option = f"--{first.location[0]} ".replace("_", "-") if first.location else ""
+        raise ValueError(f"{option}{first.message}") from None
 
 
 def _labelled(rows: Rows, text: Sequence[str], label: str | None, head: Head) -> dict[str, Any]:
@@ -164,10 +178,7 @@ def _language(rows: Rows, text: Sequence[str], prompt: str | None, completion: s
             f"{rows.source} must have the columns messages, or prompt and completion, or text, got "
             f"{', '.join(rows.columns)}: name its columns with --prompt and --completion, or whole texts with --text"
         )
-    try:
-        spec = decode(TaskSpec, {"name": "rows", "problem": "language-modelling", "data": {"train": "rows"}} | fields)
-    except ValidationError as error:  # braces of a prompt
-        raise ValueError(f"--{violations(error, TaskSpec)[0]}") from None
+    spec = _spec({"name": "rows", "problem": "language-modelling", "data": {"train": "rows"}} | fields)
     read = [("prompt", name) for name in spec.columns] + [(list(fields)[-1], spec.target)]
     for field, name in read:
         if name not in rows.columns:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from rankopt.core.errors import shown
 from rankopt.core.task_spec import TaskSpec
 from rankopt.tasks.base import Task
 from rankopt.tasks.metrics import METRICS
@@ -33,6 +34,7 @@ class OwnTask(Task):
         spec: the task as the study describes it.
     """
 
+    own: ClassVar[bool] = True
     spec: TaskSpec
 
     @property
@@ -82,12 +84,14 @@ class OwnTask(Task):
         found = {new: texts(rows.columns[old], old, rows.where) for new, old in zip(self.columns, columns, strict=True)}
         blank = [index for index, row in enumerate(zip(*found.values(), strict=True)) if not "".join(row).strip()]
         if blank:
+            more = (
+                f"the first of {len(blank):,} such rows: fill or remove them" if len(blank) > 1 else "fill or remove it"
+            )
             raise ValueError(
-                f"task.text must not be empty, got no text in {rows.where(blank[0])} ({len(blank)} such rows): "
-                "fill them or remove them"
+                f"task.text ({listed(columns)}) must not be empty, got no text in {rows.where(blank[0])}, {more}"
             )
         kinds = dict.fromkeys(self.columns, Value("string")) | {"label": Value(self.problem.label_type)}
-        labels = self.problem.encode(rows.columns[label], rows.where)
+        labels = self.problem.encode(rows.columns[label], partial(_in_column, rows, label))
         return Dataset.from_dict({**found, "label": labels}, features=Features(kinds))
 
 
@@ -112,7 +116,7 @@ def _own_task(spec: TaskSpec, state: tuple[tuple[str, int, int], ...]) -> Task:
     assert spec.problem is not None
     rows = _read(spec, "train")
     stated = spec if spec.labels else spec.model_copy(update={"labels": rows.classes})
-    problem = PROBLEMS[spec.problem].of(stated, rows.columns[spec.target], rows.where)
+    problem = PROBLEMS[spec.problem].of(stated, rows.columns[spec.target], partial(_in_column, rows, spec.target))
     metrics = spec.metrics or problem.default_metrics
     for name in metrics:
         if METRICS[name].two_classes and len(problem.labels) != 2:
@@ -129,6 +133,11 @@ def _own_task(spec: TaskSpec, state: tuple[tuple[str, int, int], ...]) -> Task:
         searches=spec.data is not None and spec.data.search is not None,
         spec=spec,
     )
+
+
+def _in_column(rows: Rows, column: str, index: int) -> str:
+    """The row of an index and a column, for messages."""
+    return f"{rows.where(index)} (column {shown(column)})"
 
 
 def _names(spec: TaskSpec) -> tuple[str, ...]:

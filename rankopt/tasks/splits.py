@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rankopt.tasks.base import Task
 from rankopt.tasks.problems.base import Problem
+from rankopt.tasks.row_notes import row_notes
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,12 +51,14 @@ class Splits:
     repeated: Mapping[str, int]
 
     def notes(self, task: Task) -> tuple[str, ...]:
-        """Remarks for the reader of a plan or a result: rows that are in two splits."""
-        sizes = {name: len(split) for name, split in {**self.reports, "search": self.search}.items()}
-        return tuple(
-            f"{count:,} of the {sizes[name]:,} {name} rows of {task.name} have the texts of a training row"
+        """Remarks for the reader of a plan or a result: rows that are in two splits, and faults of the user's rows."""
+        held_out = {"search": self.search, **self.reports}
+        advice = ": remove duplicates before you split the rows" if task.own else ""
+        repeated = (
+            f"{count:,} of the {len(held_out[name]):,} {name} rows of {task.name} have the texts of a training row"
             for name, count in self.repeated.items()
         )
+        return (*(note + advice for note in repeated), *(row_notes(task, self.train, held_out) if task.own else ()))
 
 
 def read_splits(

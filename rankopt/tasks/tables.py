@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rankopt.core.errors import first_line, nearest, shown
+from rankopt.tasks.workbooks import refuse_workbook
 
 Columns = dict[str, list[Any]]
 """Column name -> its values, in file order. CSV values are strings; missing values are None."""
@@ -21,6 +22,8 @@ LINES = "text"
 """The column of a text file."""
 
 csv.field_size_limit(2**27)
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 class MissingColumnError(ValueError):
@@ -62,6 +65,7 @@ def read_columns(path: Path, columns: Sequence[str] | None = None) -> Columns:
         ...     read_columns(path, ["title", "queue"])
         {'title': ['Refund, please'], 'queue': ['billing']}
     """
+    refuse_workbook(path)
     suffix = suffix_of(path)
     if suffix is None:
         raise ValueError(
@@ -127,19 +131,33 @@ def _csv(path: Path, columns: Sequence[str] | None, delimiter: str = ",") -> Col
     with _open(path) as file:
         rows = csv.reader(file, delimiter=delimiter, strict=True)
         header = next(rows, [])
+        if len(header) == 1 and (
+            other := next((mark for mark in SEPARATORS if mark in header[0].replace(delimiter, "")), None)
+        ):
+            renamed = {"\t": ", or name it .tsv", ",": ", or name it .csv"}.get(other, "")
+            used, wanted = SEPARATORS[other], SEPARATORS[delimiter]
+            raise ValueError(f"the header looks separated by {used}: save it separated by {wanted}{renamed}")
         columns = header if columns is None else columns
         indices = [_index(header, name, path) for name in columns]
         found: Columns = {name: [] for name in columns}
+        begin = rows.line_num + 1
         try:
             for row in rows:
+                begin = rows.line_num + 1  # of the next row
                 if not row:
                     continue  # an empty line
                 if len(row) != len(header):
-                    raise ValueError(f"line {rows.line_num}: {len(row)} values, the header has {len(header)}")
+                    raise ValueError(
+                        f"line {rows.line_num}: {len(row)} values, the header has {len(header)}; a value that contains "
+                        f"{SEPARATORS[delimiter]} must be in quotes"
+                    )
                 for name, index in zip(columns, indices, strict=True):
                     found[name].append(row[index])
         except csv.Error as error:
-            raise ValueError(f"line {rows.line_num}: {error}") from None
+            raise ValueError(
+                f"line {rows.line_num}: {error}; in the row that begins at line {begin}, close the quote, or write a "
+                'quote inside a value twice ("")'
+            ) from None
     return found
 
 

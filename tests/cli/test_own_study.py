@@ -14,7 +14,10 @@ import pandas as pd
 import pytest
 
 from rankopt.cli.own_study import own_study
+from rankopt.core.spec import decode
+from rankopt.core.task_spec import TaskSpec
 from rankopt.core.yaml import Document
+from rankopt.tasks import task_of
 
 # the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -64,12 +67,64 @@ def test_three_commands_lead_to_a_report(here: Rankopt, files: Path, tiny_model:
 
 def test_without_report_rows_a_part_is_kept_apart(files: Path) -> None:
     text, found = own_study("opinions", str(files / "train.csv"), model="mini")
+    assert "# A smaller study: fewer seeds, budgets or learning rates, fewer epochs, or `train_examples: 500`" in text
     assert "report_share: 0.2" in text
     assert any("20% of its training rows are kept apart" in line for line in found)
 
 
 def test_a_registered_name_is_not_the_task_name(files: Path) -> None:
     assert "name: my-sst2" in own_study("sst2", str(files / "train.csv"), model="mini")[0]
+
+
+FACTS = [{"facts": f"name {i % 23}", "sentence": f"a bright film {i}"} for i in range(60)]
+
+
+@pytest.mark.parametrize("report", [(), ("--report", "train.csv")])
+def test_a_language_model_asks_what_to_learn(report: tuple[str, ...], here: Rankopt, tmp_path: Path) -> None:
+    """Columns of texts are no classes: one line that names the options, and no file."""
+    pd.DataFrame(FACTS).to_csv(tmp_path / "train.csv", index=False)
+    done = here("init", "facts", "--data", "train.csv", *report, "--model", "mini-decoder", cwd=tmp_path)
+    assert (done.returncode, (tmp_path / "facts.yaml").exists()) == (2, False)
+    assert done.stderr == (
+        "rankopt: the columns of train.csv (facts, sentence) do not show what the language model mini-decoder should "
+        "learn: name --prompt facts --completion sentence to train on texts, or --label COLUMN to classify\n"
+    )
+    done = here("init", "facts", "--data", "train.csv", *report, cwd=tmp_path)
+    assert done.stderr == (
+        "rankopt: no column of train.csv looks like a label (different values in 60 rows: facts 23, sentence 60): name "
+        "it with --label, or for a language model --prompt facts --completion sentence\n"
+    )
+
+
+def test_a_language_models_usual_columns_are_found(files: Path, tmp_path: Path) -> None:
+    """TRL's column names need no option; a label makes a classification."""
+    for name, columns in {"pair": ("prompt", "completion"), "whole": ("text",)}.items():
+        pd.DataFrame([dict.fromkeys(columns, f"film {i}") for i in range(40)]).to_csv(tmp_path / name, index=False)
+        path = (tmp_path / name).rename(tmp_path / f"{name}.csv")
+        text, found = own_study(name, str(path), model="mini-decoder")
+        assert found[0].startswith(f"language-modelling: {' -> '.join(columns)}; ")
+        (tmp_path / f"{name}.yaml").write_text(text)
+        task = Document(tmp_path / f"{name}.yaml").data["base"]["task"]
+        assert {column: task[column] for column in columns} == {column: column for column in columns}
+        assert task_of(decode(TaskSpec, task)).problem.name == "language-modelling"
+    found = own_study("x", str(files / "train.csv"), model="mini-decoder", label="opinion")[1]
+    assert found[0].startswith("classification: Review: text -> opinion")
+
+
+def test_notes_on_the_rows_are_printed(here: Rankopt, tmp_path: Path) -> None:
+    """Rows that make scores unreliable: in what init prints, and in the plan of the study."""
+    labels = ["good", "bad", "bad ", "bad"] * 25
+    pd.DataFrame({"text": [f"film {i % 80}" for i in range(100)], "label": labels}).to_csv(tmp_path / "train.csv")
+    done = here("init", "own", "--data", "train.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    note = (
+        "labels of own differ only in case or white space and count as separate classes ('bad', 'bad '): write each "
+        "class in one way"
+    )
+    assert note in done.stdout.splitlines()
+    assert "8 search rows of own: scores are coarse, use at least 20 rows" in done.stdout.splitlines()
+    planned = here("plan", "own.yaml", "--set", "model.name=mini", cwd=tmp_path)
+    assert note in planned.stderr.splitlines()
 
 
 def test_a_study_of_a_language_model(here: Rankopt, tmp_path: Path) -> None:
@@ -95,6 +150,10 @@ def test_a_study_of_a_language_model(here: Rankopt, tmp_path: Path) -> None:
         (("--data", "none.csv"), "data file none.csv does not exist"),
         (("--data", "train.csv", "--label", "opinon"), "--label must be a column of train.csv, got 'opinon'; did you"),
         (("--data", "train.csv", "--report", "notes.csv"), "task.text must be a column of"),
+        (
+            ("--data", "train.csv", "--text", "id", "--label", "id"),
+            "rankopt: --label must not be a text column, got 'id'",
+        ),
         (("--report", "dev.csv"), "--completion) describe the rows of --data FILE, which is missing"),
     ],
 )
@@ -124,7 +183,7 @@ def test_a_wrong_row_is_one_line_with_the_place_in_the_study(here: Rankopt, file
     (files / "s.yaml").write_text(json.dumps({"name": "s", "base": base | {"budget": {"mean_rank": 1}}}, indent=1))
     assert here("plan", "s.yaml", cwd=files).stderr == (
         f"rankopt: s.yaml:12: base.task.label must be a class of the training rows (bad, good), got 'god' in row 2 of "
-        f"{place}\n"
+        f"{place} (column 'opinion'); did you mean 'good'?\n"
     )
 
 

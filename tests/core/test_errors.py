@@ -15,6 +15,7 @@ from rankopt.core.errors import (
     cut,
     dotted,
     nearest,
+    problems_of,
     shown,
     violation_of,
     violations,
@@ -108,3 +109,15 @@ def test_errors_survive_pickling_and_are_at_most_twenty_lines() -> None:
 def test_a_field_error_has_a_location() -> None:
     error = FieldError(("training", "lr"), "must be positive, got -1")
     assert str(error) == "training.lr must be positive, got -1"
+
+
+def test_problems_of_a_pydantic_error_are_lines() -> None:
+    """What reaches the command line has no line of pydantic's own."""
+    with pytest.raises(ValidationError) as raised:
+        Part.model_validate({"size": 0, "unit": "rank"})
+    lines = problems_of(raised.value).splitlines()
+    assert lines == [
+        "size must be at least 1, got 0",
+        "unit must be one of ranks, parameters, got 'rank'; did you mean 'ranks'?",
+    ]
+    assert problems_of(ValueError("x")) == "x"

@@ -225,3 +225,13 @@ def test_too_many_combinations(tmp_path: Path) -> None:
     ):
         StudyFile(path)
     assert StudyFile(path, ["search={name: random, trials: 5}"]).sampled
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.TSV", "rows.parquet"])
+def test_a_data_file_is_no_study(name: str, tmp_path: Path) -> None:
+    """The message names the command that writes a study of the rows."""
+    (tmp_path / name).write_bytes(b"body: x,label\nPAR1,1\n")
+    with pytest.raises(InvalidSpecError) as raised:
+        StudyFile(tmp_path / name)
+    path = tmp_path / name
+    assert str(raised.value) == f"{path} has rows, not a study: rankopt init --data {path} writes a study of them"

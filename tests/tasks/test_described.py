@@ -87,7 +87,7 @@ def test_a_language_models_columns_by_name(tmp_path: Path) -> None:
         ({"prompt": "facts"}, "--completion must be a column of .*, got 'completion'; valid: facts, sentence, prompt"),
         ({"prompt": "facts", "text": ["facts"]}, "--text names a column of whole texts: give it, or --prompt and"),
         ({"label": "facts"}, "--label is for classifiers; a language model reads --prompt and --completion, or --text"),
-        ({"text": ["facts"], "max_length": 1}, "max_length"),
+        ({"text": ["facts"], "max_length": 1}, "^--max-length must be at least 4, got 1$"),
     ]
     for given, message in cases:
         with pytest.raises(ValueError, match=message):

@@ -41,6 +41,19 @@ def test_what_predicts_what(columns: Any, text: tuple[str, ...], label: str, pro
     assert found.classes == (len(set(columns[label])) if problem == "classification" else 0)
 
 
+def test_many_different_texts_are_no_label() -> None:
+    """Several rows with one text do not make it a class: above 20 classes there are ten rows each."""
+    columns = {
+        "my facts": [f"fact {i % 40} is so" for i in range(300)],
+        "sentence": [f"a film {i}" for i in range(300)],
+    }
+    with pytest.raises(ValueError, match=r"looks like a label .*--prompt 'my facts' --completion sentence"):
+        guess(Rows(columns, (("train.csv", 300),)))
+    assert guess(Rows(columns, (("train.csv", 300),)), label="my facts").classes == 40
+    columns["my facts"] = [f"fact {i % 25} is so" for i in range(300)]
+    assert guess(Rows(columns, (("train.csv", 300),))).classes == 25
+
+
 def test_given_columns_are_used() -> None:
     table = rows(id=ID, title=TITLE, body=BODY, queue=QUEUE)
     assert guess(table, ["title"], "id").text == ("title",)
@@ -59,7 +72,13 @@ def test_the_length_holds_most_texts() -> None:
     [
         ({"body": BODY, "queue": QUEUE}, {"label": "quue"}, "--label must be a column of train.csv, .*mean 'queue'"),
         ({"body": BODY, "queue": QUEUE}, {"text": ["bdy"]}, "--text must be a column of train.csv, .*mean 'body'"),
-        ({"body": BODY, "title": TITLE}, {}, "no column of train.csv looks like a label .*name it with --label"),
+        (
+            {"body": BODY, "title": TITLE},
+            {},
+            r"no column of train.csv looks like a label \(different values in 40 rows: body 40, title 40\): name it "
+            "with --label, or for a language model --prompt body --completion title$",
+        ),
+        ({"prompt": BODY, "target": TITLE}, {}, "looks like a label .* --prompt prompt --completion target$"),
         ({"id": ID, "queue": QUEUE}, {}, "no column of train.csv besides the label 'queue' looks like text"),
         (
             {"body": BODY, "queue": ["x"] * COUNT},

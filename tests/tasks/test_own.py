@@ -135,8 +135,14 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "one row": ("body,queue\na text,x\n", "at least two classes"),
     "one class": ("body,queue\n" + "a text,x\n" * 9, "at least two classes"),
     "two rows": ("body,queue\na text,x\nb text,y\n", "leaves too few for the three splits"),
-    "an empty label": ("body,queue\n" + "a text,x\nb text,\nc text,y\n" * 9, "got no value in row 2 of"),
-    "an empty text": ("body,queue\n" + "a text,x\n,y\n" * 9, r"got no text in row 2 of .* \(9 such rows\)"),
+    "an empty label": (
+        "body,queue\n" + "a text,x\nb text,\nc text,y\n" * 9,
+        r"got no value in row 2 of .* \(column 'queue'\): correct the label, or remove the row",
+    ),
+    "an empty text": (
+        "body,queue\n" + "a text,x\n,y\n" * 9,
+        r"task.text \(body\) .*got no text in row 2 of .*the first of 9 such rows: fill or remove them",
+    ),
     "blanks": ("body,queue\n" + "a text,x\n \t ,y\n" * 9, "got no text in row 2 of"),
     "no rows": ("body,queue\n", "must hold at least one row"),
     "nothing": ("", "must be a column of .*; it has no columns"),

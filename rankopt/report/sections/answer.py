@@ -91,14 +91,21 @@ def _warnings(evidence: Evidence) -> tuple[str, ...]:
         {(s.task.name, s.task.report_share) for s in evidence.specs if s.task.data and not s.task.data.report}
     )
     for name, share in shares:
+        repeated = _repeated(evidence, name)
         found.append(
-            f"{name} has no report split of its own: report scores use a stratified {share:.0%} of its training rows, "
-            "which no training and no choice used."
+            f"{name} has no report split of its own: report scores use a stratified {share:.0%} of its training rows"
+            f"{f'. {repeated}' if repeated else ', which no training and no choice used'}."
         )
     mini = sorted({task for task in evidence.points["task"] if str(task).startswith("mini")})
     if mini:
         found.append(f"Scores on generated mini tasks, not GLUE: {joined(mini)}.")
     return tuple(found)
+
+
+def _repeated(evidence: Evidence, task: str) -> str:
+    """The note on report rows of a task that have the texts of training rows; empty if there are none."""
+    told = f" report rows of {task} have the texts of a training row"
+    return max((note for result in evidence.results for note in result.notes if told in note), key=len, default="")
 
 
 def _asked(evidence: Evidence) -> str:

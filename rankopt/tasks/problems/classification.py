@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rankopt.core.errors import nearest, shown
+from rankopt.core.errors import close_match, shown
 from rankopt.core.task_spec import TaskSpec
+from rankopt.core.text import printable
 from rankopt.tasks.problems.base import Answers, Problem, Where, computed, finite
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+NAMED = 5
+"""Classes that a message names."""
+FIX_LABELS = ": correct the label, or remove the row"
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ class Classification(Problem):
             name = class_name(value)
             if name not in known:
                 reason = f"a class of the training rows ({listed(self.labels)})"
-                hint = "" if name is None else nearest(name, self.labels) if len(self.labels) > 12 else ""
+                close = None if name is None else close_match(name.strip().lower(), self.labels)
+                hint = FIX_LABELS if close is None else f"; did you mean {shown(close)}?"
                 raise ValueError(f"task.label must be {reason}, got {_shown(value)} in {where(index)}{hint}")
             found[index] = known[name]
         return found
@@ -108,7 +114,9 @@ def _in_order(labels: Sequence[Any], where: Where) -> tuple[str, ...]:
     for index, value in enumerate(labels):
         name = class_name(value)
         if name is None:
-            raise ValueError(f"task.label must hold a class in every row, got {_shown(value)} in {where(index)}")
+            raise ValueError(
+                f"task.label must hold a class in every row, got {_shown(value)} in {where(index)}{FIX_LABELS}"
+            )
         first.setdefault(name, index)
     kinds = {_kind(labels[index]): index for index in first.values()}
     if len(kinds) > 1:
@@ -138,5 +146,6 @@ def _shown(value: Any) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Class names for a message; the first twelve of many."""
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    """Names of classes or columns for a message: the first five and their number, each at most 40 characters long."""
+    some = [name if len(name) <= 40 else f"{name[:37]}..." for name in names[:NAMED]]
+    return printable(", ".join(some) + (f", ...: {len(names):,} in all" if len(names) > NAMED else ""))

@@ -51,6 +51,23 @@ def test_an_incomplete_study_says_so(study: StudySpec) -> None:
     assert "Incomplete" not in " ".join(blocks(study, make(trials(study)))["answer"].warnings)
 
 
+def test_rows_kept_apart_are_unused_unless_they_repeat_training_rows(study: StudySpec) -> None:
+    """Report rows with the texts of training rows are counted in place of a claim that is then false."""
+    task = {"name": "own", "problem": "classification", "data": {"train": "x.csv"}, "text": "body", "label": "kind"}
+    own = StudySpec(name="own", base={**study.base, "task": task}, space={"seed": [0, 1]})
+    made = make(trials(own))
+    start = "own has no report split of its own: report scores use a stratified 20% of its training rows"
+    assert f"{start}, which no training and no choice used." in blocks(own, made)["answer"].warnings
+    note = (
+        "6 of the 60 report rows of own have the texts of a training row: remove duplicates before you split the rows"
+    )
+    other = note.replace("report", "search")
+    told = [result.model_copy(update={"notes": (other, note)}) for result in made]
+    assert f"{start}. {note}." in blocks(own, told)["answer"].warnings
+    told = [result.model_copy(update={"notes": (other,)}) for result in made]
+    assert f"{start}, which no training and no choice used." in blocks(own, told)["answer"].warnings
+
+
 def test_every_dimension_is_named(study: StudySpec) -> None:
     """Without anything to compare, a grid over steps says which number is best, and how many were compared."""
     space = {"allocator": [{"name": "uniform"}], "training.steps": [100, 200, 400], "seed": [0, 1]}

@@ -76,7 +76,9 @@ def test_a_class_that_training_lacks() -> None:
     with pytest.raises(ValueError, match=r"a class of the training rows \(no, yes\), got 'yse' in row 1 of a.csv"):
         Classification(("no", "yes")).encode(["yse"], where)
     many = Classification(tuple(f"class {number}" for number in range(40)))
-    with pytest.raises(ValueError, match=r"class 11 and 28 more\), got 'clas 33' in row 1 .*did you mean 'class 33'"):
+    with pytest.raises(
+        ValueError, match=r"class 4, ...: 40 in all\), got 'clas 33' in row 1 .*did you mean 'class 33'"
+    ):
         many.encode(["clas 33"], where)
 
 
@@ -87,7 +89,10 @@ def test_balanced_weights_need_every_class() -> None:
 
 
 def test_listed() -> None:
+    """At most five names, each at most 40 characters long, and their number."""
     assert listed(["a", "b"]) == "a, b"
+    assert listed(list("abcdef")) == "a, b, c, d, e, ...: 6 in all"
+    assert listed(["x" * 600]) == "x" * 37 + "..."
 
 
 def test_the_most_frequent_class() -> None:
