@@ -222,3 +222,5 @@ def export(
         f"{exported.label}), {exported.kept:,} parameters, search score {result.score('search', exported):.4f}, "
         f"report score {result.score('report', exported):.4f}"
     )
+    if (out / "adapter_config.json").is_file():
+        print(f"Next: rankopt evaluate {out} --model {result.spec['model']['name']} --data FILE")

@@ -69,5 +69,5 @@ def searched(
     done = warm("run", "look.yaml", "--wandb", "disabled", "--artifacts", "shared", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "study look: 10 trials by random, 0 complete" in done.stdout
-    assert done.stdout.splitlines()[-2].startswith("10 complete, 0 pruned, 0 failed, 0 running, 0 waiting")
+    assert done.stdout.splitlines()[-3].startswith("10 complete, 0 pruned, 0 failed, 0 running, 0 waiting")
     return folder

@@ -136,6 +136,9 @@ def test_export(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path, tiny_
     done = here("export", "tiny", "--out", tmp_path / "best", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert best["key"] in done.stdout
+    assert (
+        done.stdout.splitlines()[-1] == f"Next: rankopt evaluate {tmp_path / 'best'} --model {tiny_model} --data FILE"
+    )
     base = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=2)
     model = PeftModel.from_pretrained(base, tmp_path / "best")
     assert sum(p.numel() for name, p in model.named_parameters() if "lora_" in name) == best["points"][0]["kept"]

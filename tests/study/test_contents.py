@@ -117,7 +117,7 @@ def test_equal_folders_are_one_trial(tiny_study: Make, folders: dict[str, str], 
     path = tiny_study(space=space, training__steps=2, **folders)
     assert len(keys(path)) == 8
     done = here("run", path, "--wandb", "disabled", cwd=tmp_path)
-    assert done.stdout.splitlines()[-2].startswith("8 complete, 0 failed"), done.stdout + done.stderr
+    assert done.stdout.splitlines()[-3].startswith("8 complete, 0 failed"), done.stdout + done.stderr
     done = here("report", "tiny", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     settings = pd.read_csv(tmp_path / "reports" / "tiny" / "data.csv")["setting"]
@@ -133,7 +133,7 @@ def test_a_moved_study_continues(tiny_study: Make, folders: dict[str, str], here
     path = tiny_study(space={"seed": [0, 1, 2]}, training__steps=2, **moved(folders))
     done = here(*run, cwd=tmp_path)
     assert "3 trials, 1 new, 2 complete" in done.stdout, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-2].startswith("3 complete, 0 failed")
+    assert done.stdout.splitlines()[-3].startswith("3 complete, 0 failed")
     assert len(json.loads(here("show", "tiny", "--json", cwd=tmp_path).stdout)["results"]) == 3
 
 

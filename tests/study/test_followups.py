@@ -57,7 +57,7 @@ def test_everything_once(shot: Path, warm: Callable[..., Any]) -> None:
     patterns = [{one.pattern for one in s.points if one.label in ("evolved 1", "uniform 1")} for s in supers]
     count = len(supers) + sum(map(len, patterns))
     assert f"[{count}/{count}]" in done.stdout
-    assert done.stdout.splitlines()[-2].startswith(f"{count} complete, 0 failed, 0 running, 0 waiting")
+    assert done.stdout.splitlines()[-3].startswith(f"{count} complete, 0 failed, 0 running, 0 waiting")
     keys = Counter(trial.user_attrs[KEY] for trial in store.trials(TrialState.COMPLETE))
     assert sorted(keys.values()) == [1] * count
     frame = oneshot(store.results())
@@ -99,7 +99,7 @@ def test_what_fell_between_a_result_and_its_queue_is_made_up_for(shot: Path, war
     assert {trial.user_attrs[SPEC]["allocator"]["name"] for trial in waiting} == {"uniform"}
     assert not any(RESULT in trial.user_attrs or SKIPPED in trial.user_attrs for trial in waiting)
     done = warm("run", "shot.yaml", "--set", "search.retrain=[uniform]", "--wandb", "disabled", cwd=folder)
-    assert done.stdout.splitlines()[-2].startswith("4 complete, 0 failed, 0 running, 0 waiting")
+    assert done.stdout.splitlines()[-3].startswith("4 complete, 0 failed, 0 running, 0 waiting")
 
 
 TUNED = {"tune": {"training.lr": [1e-3, 2e-3]}}
@@ -192,7 +192,7 @@ def test_a_tuned_study_runs_once_and_is_reported(tiny_study: Callable[..., Path]
     YAML().dump({**data, "tune": {"training.lr": [5e-3, 1e-2]}}, path)
     done = warm("run", path, "--workers", "2", "--wandb", "disabled", cwd=path.parent)
     count = 3 * 2 + 3 * 2
-    assert done.stdout.splitlines()[-2].startswith(f"{count} complete, 0 failed"), done.stdout + done.stderr
+    assert done.stdout.splitlines()[-3].startswith(f"{count} complete, 0 failed"), done.stdout + done.stderr
     more = warm("run", path, "--wandb", "disabled", cwd=path.parent)
     assert f"{count} trials, 0 new, {count} complete" in more.stdout
     report = warm("report", "tiny", "--out", "page", cwd=path.parent)
