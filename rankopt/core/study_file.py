@@ -22,7 +22,7 @@ from rankopt.core.yaml import Document, parse_value
 TABLES = ("space", "repeat", "tune")
 """Fields of a study whose keys are dotted paths of a trial."""
 
-ROWS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather")
+ROWS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".xlsx", ".xls", ".gz", ".bz2", ".xz")
 """Suffixes of data files, which are sometimes given in place of a study."""
 COMBINATIONS = 100_000
 """Trials that a study without `search.trials` may have; each of them is validated before the first one runs."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rankopt.tasks.base import Task
 from rankopt.tasks.problems.base import Problem
+from rankopt.tasks.problems.language_modelling import LanguageModelling
 from rankopt.tasks.row_notes import row_notes
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Splits:
     def notes(self, task: Task) -> tuple[str, ...]:
         """Remarks for the reader of a plan or a result: rows that are in two splits, and faults of the user's rows."""
         held_out = {"search": self.search, **self.reports}
-        advice = ": remove duplicates before you split the rows" if task.own else ""
+        prompts = isinstance(task.problem, LanguageModelling) and task.columns  # one may have several completions
+        advice = ": remove duplicates before you split the rows" if task.own and not prompts else ""
         repeated = (
             f"{count:,} of the {len(held_out[name]):,} {name} rows of {task.name} have the texts of a training row"
             for name, count in self.repeated.items()

@@ -227,7 +227,7 @@ def test_too_many_combinations(tmp_path: Path) -> None:
     assert StudyFile(path, ["search={name: random, trials: 5}"]).sampled
 
 
-@pytest.mark.parametrize("name", ["rows.csv", "rows.TSV", "rows.parquet"])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.TSV", "rows.parquet", "rows.csv.gz"])
 def test_a_data_file_is_no_study(name: str, tmp_path: Path) -> None:
     """The message names the command that writes a study of the rows."""
     (tmp_path / name).write_bytes(b"body: x,label\nPAR1,1\n")

@@ -75,6 +75,18 @@ def test_one_text_with_two_labels(tmp_path: Path) -> None:
                for note in found[:-1])  # fmt: skip
 
 
+def test_a_prompt_may_have_several_completions(tmp_path: Path) -> None:
+    """Equal prompts are counted, because scores are optimistic, but they are no duplicates to remove."""
+    rows = {"facts": ["a", "b"] * 200, "told": [f"film {i}" for i in range(400)]}
+    pd.DataFrame(rows).to_csv(tmp_path / "train.csv", index=False)
+    fields = {"name": "own", "problem": "language-modelling", "data": {"train": str(tmp_path / "train.csv")}}
+    task = task_of(decode(TaskSpec, fields | {"prompt": "facts", "completion": "told"}))
+    assert sorted(read_splits(task).notes(task)) == [
+        "32 of the 32 search rows of own have the texts of a training row",
+        "80 of the 80 report rows of own have the texts of a training row",
+    ]
+
+
 def test_published_tasks_have_only_counts(tmp_path: Path) -> None:
     """Nobody can correct their rows."""
     from datasets import Dataset
