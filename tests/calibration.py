@@ -78,7 +78,7 @@ SHAPES = {
     **{f"{seeds} seeds, 40 examples": Shape(small_set, seeds, metric="accuracy") for seeds in (2, 3, 5)},
     **{f"{seeds} seeds, a third collapsed": Shape(collapsing(1 / 3), seeds) for seeds in (2, 3, 5)},
     "5 seeds, 2 tasks, a tenth collapsed": Shape(collapsing(0.1), 5, tasks=2),
-    "5 seeds, 2 tasks, two thirds collapsed": Shape(collapsing(2 / 3), 5, tasks=2),
+    **{f"{n} seeds, 2 tasks, two thirds collapsed": Shape(collapsing(2 / 3), n, tasks=2) for n in (2, 3, 5)},
     "5 seeds, best of 24 against 1": Shape(normal, 5, 2, budgets=1, configurations=(1, 24)),
     "5 seeds, best of 6 against best of 6": Shape(normal, 5, budgets=2, configurations=(6, 6, 6, 6)),
 }  # fmt: skip

@@ -147,7 +147,7 @@ class Study:
         return report_of(store, spec, Path(folder) if folder else self.folder / "report", latex)
 
     def stored(self) -> StudyResults:
-        """The study's results as its storage has them, for reports.
+        """The study's results as its storage has them, for reports: without losses over time.
 
         Raises:
             ValueError: the study was not run.
@@ -166,7 +166,7 @@ def report_of(store: StudyStore, spec: StudySpec, folder: Path, latex: bool = Fa
 
 def stored_results(store: StudyStore, spec: StudySpec) -> StudyResults:
     """The results of a study that was run."""
-    results, counts = store.results(planned=not spec.listed), store.counts()
+    results, counts = store.results(planned=not spec.listed, losses=False), store.counts()
     record = SearchRecord(
         [] if spec.listed else [Proposal(*row) for row in store.proposals()],
         {} if spec.listed else importances(store, spec),

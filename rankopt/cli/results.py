@@ -23,7 +23,7 @@ def show(
 ) -> None:  # fmt: skip
     """Show the results of a study so far."""
     store, spec = open_store(study, storage, directory)
-    results = store.results(planned=False)
+    results = store.results(planned=False, losses=as_json)
     counted = store.counted_keys()
     if as_json:
         data = {

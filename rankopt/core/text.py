@@ -20,7 +20,8 @@ def visible(text: str) -> str:
         >>> visible("\\x1b[31mred\\x1b[0m\\x07")
         'red'
     """
-    return _HIDDEN.sub("", text)
+    # all that is hidden is not printable, and a page has tens of thousands of texts
+    return text if text.isprintable() else _HIDDEN.sub("", text)
 
 
 def printable(text: str) -> str:

@@ -198,7 +198,7 @@ class StudyStore:
             return list(self.study.user_attrs.get(PLAN, []))
         return list(dict.fromkeys(key for trial in self.trials() for key in keys(trial)))
 
-    def results(self, *, planned: bool = True) -> list[TrialResult]:
+    def results(self, *, planned: bool = True, losses: bool = True) -> list[TrialResult]:
         """One result per key, in the order of the plan: a complete one if there is one, else the last failure.
 
         A record that cannot be read is left out, and reported once.
@@ -207,12 +207,13 @@ class StudyStore:
             planned: True for only the results that the current spec asks for; of a search, those of complete proposals
                 that were not pruned, because a mean over fewer seeds does not compare with one over all. False for
                 all results, the others last.
+            losses: whether to read the losses over time: more than half of a record, and in no table of results.
         """
         best: dict[str, TrialResult] = {}
         for attempt in self.trials():
             for data in counted(attempt) if planned and self.search.trials is not None else recorded(attempt):
                 try:
-                    result = read_result(attempt.number, data)
+                    result = read_result(attempt.number, data, losses=losses)
                 except ValueError as error:
                     self._report(str(error))
                     continue

@@ -28,15 +28,18 @@ def read_study(name: str, data: Any) -> StudySpec:
         ) from None
 
 
-def read_result(attempt: int, data: Any) -> TrialResult:
+def read_result(attempt: int, data: Any, *, losses: bool = True) -> TrialResult:
     """A stored result.
 
     Args:
         attempt: Optuna's number of the attempt that recorded it.
         data: the record, as plain data.
+        losses: whether to read the losses over time.
     Raises:
         ValueError: it is damaged, or another version of rankopt wrote it; one line.
     """
+    if not losses and isinstance(data, dict):
+        data = {**data, "losses": ()}
     try:
         result = TrialResult.model_validate(data)
         fault = defect(result)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rankopt.core.text import printable, visible
+from rankopt.core.text import _HIDDEN, printable, visible
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,13 @@ from rankopt.core.text import printable, visible
 )
 def test_only_what_can_be_seen(text: str, seen: str) -> None:
     assert visible(text) == seen
+
+
+@given(st.text())
+def test_what_is_hidden_is_not_printable(text: str) -> None:
+    """So printable texts need no closer look."""
+    assert not _HIDDEN.search("".join(filter(str.isprintable, text)))
+    assert visible(text) == _HIDDEN.sub("", text)
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\u2028b", "\x1b[31mred", "a\x00", "\u202eright to left", "\udc80"])
