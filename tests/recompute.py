@@ -8,7 +8,7 @@ intervals, costs, the numbers of curves (`recompute_curves.py`), and intervals o
 examples where the results have predictions (`recompute_examples.py`). Given W&B's offline files, it checks those too
 (`recompute_wandb.py`). It prints every number that differs, and exits with 1 if there is one.
 
-It knows comparisons in which every allocator has one configuration per task and budget, and refuses others.
+It knows comparisons in which every arm has one configuration per task and budget, and refuses others.
 """
 
 from __future__ import annotations
@@ -40,8 +40,13 @@ NO_BUDGET = -1.0
 Row = dict[str, Any]
 
 
-def trials(path: Path) -> list[list[Row]]:
-    """A row for every point of every complete trial of a results file, the trial's own pattern first."""
+def trials(path: Path, names: dict[str, str]) -> list[list[Row]]:
+    """A row for every point of every complete trial of a results file, the trial's own pattern first.
+
+    Args:
+        path: of the results file.
+        names: key of a trial -> what the report calls its arm. Equal arms must have one name, and others another one.
+    """
     found = []
     tuned = False
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -51,11 +56,16 @@ def trials(path: Path) -> list[list[Row]]:
             if tuned and record["result"]["spec"].get("seed") == TUNING_SEED:
                 continue
             found.append([point_row(record["result"], point) for point in record["result"]["points"]])
-    configurations = defaultdict(set)
+    arms, configurations = defaultdict(set), defaultdict(set)
+    for row in itertools.chain.from_iterable(found):
+        row["allocator"] = names.get(row["key"], row["allocator"])
+        arms[row["arm"]].add(row["allocator"])
+    if several := [sorted(words) for words in arms.values() if len(words) > 1]:
+        raise SystemExit(f"data.csv: one arm has the names {', '.join(several[0])}")
     for row, *_ in found:
         configurations[row["task"], row["allocator"], row["budget"]].add(row["configuration"])
     if any(len(several) > 1 for several in configurations.values()):
-        raise SystemExit("recompute.py knows one configuration per task, allocator and budget only")
+        raise SystemExit("recompute.py knows one configuration per task, arm and budget only")
     return found
 
 
@@ -69,6 +79,7 @@ def point_row(result: Row, point: Row) -> Row:
     return {
         "key": result["key"], "point": point["label"], "task": spec["task"]["name"],
         "allocator": (spec.get("allocator") or spec["tuner"])["name"], "metric": metric,
+        "arm": json.dumps([spec.get("allocator"), spec.get("tuner")], sort_keys=True),
         "budget": float(spec["budget"]["mean_rank"]) if ranks else NO_BUDGET, "seed": spec.get("seed", 0),
         "configuration": json.dumps({**spec, "seed": 0}, sort_keys=True),
         "sign": -1 if metric in result.get("minimised", ()) else 1,
@@ -368,12 +379,12 @@ def stored(folder: Path, name: str) -> list[dict[str, str]]:
 
 def compare(folder: Path, wandb: Path | None = None) -> list[str]:
     """Every number of a report, and of W&B's offline files, that differs from the one recomputed from its results."""
-    found = trials(folder / "results.jsonl")
+    data = {(line["key"], line["point"]): line for line in stored(folder, "data.csv")}
+    found = trials(folder / "results.jsonl", {key: line["allocator"] for (key, _), line in data.items()})
     points = {(row["key"], row["point"]): row for group in found for row in group}
     rows = [group[0] for group in found]
     averages, (arms, cells) = means(rows), comparisons(rows)
     problems: list[str] = []
-    data = {(line["key"], line["point"]): line for line in stored(folder, "data.csv")}
     if set(data) != set(points):
         problems.append("data.csv: other points than results.jsonl")
     sources: list[tuple[str, dict[str, str], Row]] = [

@@ -68,7 +68,7 @@ def at(points: list[tuple[float, float]], kept: float) -> float:
                 return y1
             share = (math.log1p(kept) - math.log1p(x0)) / (math.log1p(x1) - math.log1p(x0))
             return y0 + share * (y1 - y0)
-    return math.nan
+    return next((y for x, y in points if x == kept), math.nan)  # a curve of one point
 
 
 def area(points: list[tuple[float, float]], low: float, high: float) -> float:
@@ -102,11 +102,14 @@ def spread(values: list[float]) -> tuple[float, float, float]:
 
 
 def crossing(curve: dict[int, list[tuple[float, float]]], sign: int, score: float, side: float) -> float:
-    """The fewest parameters at which mean + side * t * error reaches a score; infinite if none, NaN of one point."""
-    if len(next(iter(curve.values()))) < 2:
+    """The fewest parameters at which mean + side * t * error reaches a score.
+
+    Infinite if none does; NaN of a curve of one point, and for the errors of one seed.
+    """
+    if len(next(iter(curve.values()))) < 2 or (side and len(curve) < 2):
         return math.nan
     low, high = reach(curve)
-    quantile = stats.t.ppf(0.975, len(curve) - 1) if len(curve) > 1 else 0.0
+    quantile = stats.t.ppf(0.975, len(curve) - 1) if side else 0.0
 
     def gap(x: float) -> float:
         values = [sign * (at(points, x) - score) for points in curve.values()]
@@ -186,7 +189,7 @@ def of_curves(rows: Sequence[Row]) -> Iterator[Row]:
             )
             if shares:
                 value, under, over = spread(shares)
-                row |= {"hypervolume": value, "hypervolume_low": max(0.0, under), "hypervolume_high": over}
+                row |= {"hypervolume": value, "hypervolume_low": max(under, 0.0), "hypervolume_high": over}
             yield row
 
 
