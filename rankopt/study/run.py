@@ -91,10 +91,10 @@ def run_study(
     record = ResultsRecorder(store, options.results)
     recover(store)
     remove_leftovers(store)
-    added = 0
-    if trials is not None and store.search.trials is None:
-        added = follow(store, trials) if follows(store, spec) else enqueue(store, trials)
     retried = retry_failed(store) if options.retry_failed else 0
+    added = 0
+    if trials is not None and store.search.trials is None:  # after the retries, which then get this machine's folders
+        added = follow(store, trials) if follows(store, spec) else enqueue(store, trials)
     before = store.counts()
     with Display(console, folder / "log.txt", before) as display:
         planned = f"{store.search.trials or len(store.plan())} trials"

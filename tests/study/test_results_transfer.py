@@ -11,6 +11,7 @@ import pytest
 from dashboard import study_detail
 from optuna.trial import TrialState
 
+from rankopt.core.local_files import without_folders
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
@@ -155,6 +156,22 @@ def test_imported_trials_are_not_run_again(stored: Callable[..., StudyStore], re
             ran.append(trial.user_attrs[KEY])
             there.study.tell(trial, [0.5, 24.0])
     assert ran == [specs[2].key]
+
+
+def test_a_failure_of_another_machine_is_retried_in_the_folders_of_this_one(
+    stored: Callable[..., StudyStore],
+) -> None:
+    contents = {"data": {"/here/glue/rte": "0a"}}
+    base = {**BASE, "task": {"name": "rte", "data_dir": "/here/glue"}}
+    store = stored(StudySpec.model_validate({"name": "g", "base": base, "contents": contents}))
+    (spec,) = (store.spec().trial(each) for each in store.spec().assignments())
+    failure = TrialResult(key=spec.key, spec=without_folders(spec.plain), status="failed", reason="x")
+    add_records(store, [Entry("-", TrialRecord.of("0" * 12, failure))])
+    assert queue.retry_failed(store) == 1
+    assert queue.enqueue(store, [({}, spec)]) == 0
+    trial = queue.take(store)
+    assert trial is not None
+    assert trial.user_attrs[SPEC]["task"]["data_dir"] == "/here/glue"
 
 
 def test_a_result_of_the_storage_is_never_replaced(stored: Callable[..., StudyStore], result: Result) -> None:
