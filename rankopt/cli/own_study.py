@@ -68,7 +68,7 @@ def own_study(
         "name": name,
         "description": _quoted(f"Uniform LoRA against AdaLoRA on {Path(train).name}."),
         "columns": "\n".join(_comment(line) for line in found),
-        "task": "\n".join(f"    {line}" for line in _task(spec, task.metrics)),
+        "task": "\n".join(f"    {line}" for line in _task(spec, sources, task.metrics)),
         "model": _quoted(model or ENCODER),
         "epochs": str(min(20, max(3, math.ceil(STEPS * batch / len(splits.train))))),
         "batch": str(batch),
@@ -108,13 +108,13 @@ def _is_language(rows: Rows, model: str | None, columns: Mapping[str, Any]) -> b
     )
 
 
-def _task(spec: TaskSpec, metrics: Sequence[str]) -> Iterator[str]:
+def _task(spec: TaskSpec, sources: Mapping[str, str], metrics: Sequence[str]) -> Iterator[str]:
     """The task as commented YAML, one line per field."""
     language = spec.problem == "language-modelling"
     yield f"name: {_quoted(spec.name)}"
     yield f"problem: {spec.problem} # {'generation decodes texts, too' if language else 'classification or regression'}"
     yield "data: # paths are relative to this file"
-    yield from (f"  {split}: {_quoted(source)}" for split, source in spec.files.items())
+    yield from (f"  {split}: {_quoted(source)}" for split, source in sources.items())
     if language:
         if spec.prompt:
             yield f"prompt: {_quoted(spec.prompt)} # a column, or a text with columns in braces"
@@ -128,7 +128,7 @@ def _task(spec: TaskSpec, metrics: Sequence[str]) -> Iterator[str]:
         yield f"text: {text if len(spec.columns) == 1 else f'[{text}]'} # one column, or two that are read as a pair"
         yield f"label: {_quoted(spec.target)}"
     yield f"metrics: [{', '.join(metrics)}] # the first one is the score"
-    if "report" not in spec.files:
+    if "report" not in sources:
         yield "report_share: 0.2 # of train, kept apart for the report"
     yield f"max_length: {spec.max_length} # tokens; holds {'all' if language else 'about 95 %'} of the texts"
 

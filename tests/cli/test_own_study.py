@@ -42,6 +42,7 @@ def test_three_commands_lead_to_a_report(here: Rankopt, files: Path, tiny_model:
     assert "classification: Review: text -> opinion; 54 train rows, 6 search rows, 20 report rows" in done.stdout
     assert "opinions has 2 classes in the order bad, good" in done.stdout
     text = (files / "opinions.yaml").read_text()
+    assert str(files) not in text, "the files stand as they were named, so that the folder can be moved"
     assert max(map(len, text.splitlines())) <= 120
     assert not re.search(r"\{\w+\}", text)  # every field of the template is filled
     schema = json.loads(here("schema", cwd=files).stdout)
