@@ -87,7 +87,8 @@ def test_a_storage_that_another_run_just_made(place: str, tmp_path: Path, monkey
         tries.append(place)
         made(self, *args, **more)
         if len(tries) < 3:
-            self.engine.connect().exec_driver_sql(f"INSERT INTO {place} SELECT * FROM {place}")
+            with self.engine.connect() as connection:  # closed, because an open one keeps the file locked for a minute
+                connection.exec_driver_sql(f"INSERT INTO {place} SELECT * FROM {place}")
 
     monkeypatch.setattr(database.FileStorage, "__init__", beaten)
     StudyStore(sqlite_url(tmp_path), "s", tmp_path)
