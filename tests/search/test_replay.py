@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 
 import pytest
 
@@ -79,13 +78,6 @@ def test_trainings_are_drawn_or_averaged() -> None:
     )
     assert last_regret(table, "random", 8, mean=True) == 0
     assert last_regret(table, "random", 8) > 0
-
-
-def test_a_replay_takes_milliseconds_per_trial() -> None:
-    table = box()
-    began = time.perf_counter()
-    replay(table, replayed_search(Named(name="random"), 100, 0, ["score"]))
-    assert time.perf_counter() - began < 10
 
 
 @pytest.mark.parametrize(

@@ -111,12 +111,10 @@ def test_two_workers_run_everything_once(finished: tuple[Path, Any], rankopt: Ca
     assert page == "Page: rankopt report tiny will write reports/tiny/index.html"
     assert done.stderr == ""
     before = store.trials()
-    began = time.monotonic()
     again = rankopt("run", "tiny", "--wandb", "disabled", cwd=folder)
     assert again.returncode == 0
     assert "4 trials, 0 new, 4 complete" in again.stdout
     assert [trial.number for trial in store.trials()] == [trial.number for trial in before]
-    assert time.monotonic() - began < 60
 
 
 def test_kills_change_no_tuned_choice(
