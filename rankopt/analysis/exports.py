@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from rankopt.core.result import TrialResult
 from rankopt.core.spec import decode
-from rankopt.core.trial_spec import TrialSpec, method_name
+from rankopt.core.trial_spec import TrialSpec, method_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +66,8 @@ def peft_run(result: TrialResult) -> tuple[str, dict[str, Any]]:
     """
     environment, cost = result.environment, result.cost
     spec = decode(TrialSpec, result.spec).model_dump(mode="json") if result.points else result.spec
-    name = f"{method_name(spec)}/{spec['task']['name']}-{result.key}"
+    folder = re.sub(r"[^\w.+ -]+ ?", "-", f"{method_label(spec)}")  # an origin in a file of others may hold slashes
+    name = f"{folder}/{spec['task']['name']}-{result.key}"
     seconds = (cost.train_seconds, cost.evaluate_seconds) if cost else (0.0, 0.0)
     content = {
         "run_info": {

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 CONTROL = "uniform"
 """The allocator that every other one is compared with: equal ranks, the usual LoRA."""
 
-FOUND = "found: "
-"""Start of the label of patterns that an allocator or a search found, which are trained again from scratch."""
-
 BASELINES = (CONTROL, "random")
 """Allocators that use no information about layers; figures draw them in neutral colours."""
 
@@ -60,7 +57,7 @@ def tidy(results: Iterable[TrialResult], pooled: bool = False) -> pd.DataFrame:
     specs = [decode(TrialSpec, result.spec) for result in complete]
     mixed = len({spec.budget.unit for spec in specs if spec.budget}) > 1
     settings = labels([spec.task.name for spec in specs], [surroundings(spec, mixed) for spec in specs])
-    allocators = [_name(spec) for spec in specs]
+    allocators = [spec.method_label for spec in specs]
     if not pooled:
         allocators = labels(allocators, [_method(spec) if spec.method.name != CONTROL else {} for spec in specs])
     rows = [
@@ -169,15 +166,6 @@ def _configuration(spec: TrialSpec) -> Flat:
     data = spec.model_dump(mode="json", exclude=places)
     data["model"]["name"] = spec.model_label
     return data | {"allocator": {"name": spec.method.name} | _method(spec)}
-
-
-def _name(spec: TrialSpec) -> str:
-    """The name of what is compared: of a found pattern, how it was found; PEFT's methods are as many as its types."""
-    if origin := spec.method.options.get("found"):
-        return f"{FOUND}{origin}"
-    config = spec.method.options.get("config")
-    kind = config.get("peft_type") if isinstance(config, dict) else None
-    return f"{spec.method.name} {kind}" if kind else spec.method.name
 
 
 def _method(spec: TrialSpec) -> Flat:

@@ -8,7 +8,7 @@ from typing import Any
 from rankopt.analysis.search import configuration
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.trial_spec import method_name
+from rankopt.core.trial_spec import method_label
 
 
 def overview(study: StudySpec, results: Iterable[TrialResult], counted: Collection[str]) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ def _row(study: StudySpec, result: TrialResult, counted: Collection[str]) -> dic
     return {
         "key": result.key,
         "task": task.get("name") if isinstance(task, dict) else None,
-        "allocator": method_name(spec),
+        "allocator": method_label(spec),
         "budget": spec.get("budget"),
         "seed": spec.get("seed", 0),
         "kept": own.kept if own else None,

@@ -72,6 +72,8 @@ def configuration(study: StudySpec, spec: Mapping[str, Any], without: Collection
         for name, value in varied_values(study, spec).items()
         if name.partition(".")[0] not in (*ELSEWHERE, *without)
     }
+    if "allocator.found" in values:  # its label says how it was found, and its ranks fill a page
+        values = {name: value for name, value in values.items() if not name.startswith("allocator.")}
     for name in ("allocator.name", "task.name", "tuner.name", "tuner"):  # "tuner": a list, whose names are the label
         values.pop(name, None)
     words = [f"{value:.3g}" if isinstance(value, float) else f"{value}" for value in values.values()]

@@ -12,7 +12,7 @@ from rankopt.cli import printing
 from rankopt.cli.options import RUNS, Artifacts, Json, Latex, Runs, Storage, Study, open_store
 from rankopt.cli.results_file import From, report_files, results_files
 from rankopt.core.folders import absent_path
-from rankopt.core.trial_spec import method_name
+from rankopt.core.trial_spec import method_label
 
 HEADERS = {"search": "search score", "report": "report score", "mean_rank": "mean rank"}
 """Column -> its printed header; every score names its split."""
@@ -218,7 +218,7 @@ def export(
         budget = spec.constraints.get("parameters")
     result, exported = export_adapter(store, out, trial, point, budget)
     print(
-        f"{out}: {method_name(result.spec)} on {result.spec['task']['name']} (trial {result.key}, "
+        f"{out}: {method_label(result.spec)} on {result.spec['task']['name']} (trial {result.key}, "
         f"{exported.label}), {exported.kept:,} parameters, search score {result.score('search', exported):.4f}, "
         f"report score {result.score('report', exported):.4f}"
     )

@@ -213,6 +213,25 @@ class TrialSpec(Spec):
         return Named(name=" + ".join(part.name for part in parts), **options)
 
     @property
+    def method_label(self) -> str:
+        """The method's name; of a found pattern, how it was found; of PEFT's methods, with their type.
+
+        Example:
+            >>> found = {"name": "static", "ranks": {"*": 1}, "found": "adalora"}
+            >>> decode(TrialSpec, {"task": {"name": "rte"}, "allocator": found}).method_label
+            'found: adalora'
+            >>> peft = {"name": "peft", "config": {"peft_type": "VERA"}}
+            >>> decode(TrialSpec, {"task": {"name": "rte"}, "tuner": peft}).method_label
+            'peft VERA'
+        """
+        method = self.method
+        if origin := method.options.get("found"):
+            return f"found: {origin}"
+        config = method.options.get("config")
+        kind = config.get("peft_type") if isinstance(config, dict) else None
+        return f"{method.name} {kind}" if kind else method.name
+
+    @property
     def key(self) -> str:
         """A hash of the fields that differ from their default: a new field with a default keeps every old key.
 
@@ -242,15 +261,15 @@ class TrialSpec(Spec):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
-def method_name(spec: Mapping[str, Any]) -> str | None:
-    """The name of a trial's method, see `TrialSpec.method`, from plain data that may be invalid; None without one.
+def method_label(spec: Mapping[str, Any]) -> str | None:
+    """`TrialSpec.method_label` of plain data that may be invalid; None without a method.
 
     Example:
-        >>> method_name({"task": {"name": "rte"}, "tuner": {"name": "full"}}), method_name({"seed": "x"})
+        >>> method_label({"task": {"name": "rte"}, "tuner": {"name": "full"}}), method_label({"seed": "x"})
         ('full', None)
     """
     try:
-        return decode(TrialSpec, spec).method.name
+        return decode(TrialSpec, spec).method_label
     except (ValidationError, TypeError):
         allocator = spec.get("allocator")
         return allocator.get("name") if isinstance(allocator, dict) else None

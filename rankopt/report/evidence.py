@@ -19,7 +19,7 @@ from rankopt.analysis.comparison import Comparison, compare
 from rankopt.analysis.conditions import separated
 from rankopt.analysis.curve_summaries import Summaries, summarize_curves
 from rankopt.analysis.curves import Curve, curves
-from rankopt.analysis.frame import FOUND, tidy
+from rankopt.analysis.frame import tidy
 from rankopt.analysis.pareto import front
 from rankopt.analysis.search import SearchRecord, configuration
 from rankopt.analysis.task_summaries import TaskSummaries, summarize_tasks
@@ -164,7 +164,7 @@ class Evidence:
             key: the column with the trial's key.
         """
         shown = (
-            *(["allocator", "tuner"] if "(" in row["allocator"] or row["allocator"].startswith(FOUND) else []),
+            *(["allocator", "tuner"] if "(" in row["allocator"] else []),
             *(["task", "model"] if "(" in row["setting"] else []),
         )
         if (row[key], shown) not in self._words:

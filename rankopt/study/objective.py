@@ -242,4 +242,4 @@ def trial_label(study: StudySpec, spec: TrialSpec) -> str:
         name = next(name for name in ("mean_rank", "ranks", "parameters") if getattr(budget, name) is not None)
         amount = f" {name.replace('_', ' ')} {getattr(budget, name):g}"
     words = configuration(study, spec.plain)
-    return f"{spec.task.name} {spec.method.name}{amount} seed {spec.seed}{f', {words}' if words else ''}"
+    return f"{spec.task.name} {spec.method_label}{amount} seed {spec.seed}{f', {words}' if words else ''}"

@@ -10,7 +10,7 @@ from typing import Any
 from rankopt.core.progress import Progress
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import WandbSpec
-from rankopt.core.trial_spec import TrialSpec, method_name
+from rankopt.core.trial_spec import TrialSpec, method_label
 from rankopt.study.rank_map import rank_map
 from rankopt.study.wandb_run import WandbMode, check_wandb_mode, page, start_run, table
 
@@ -132,7 +132,7 @@ def point_rows(results: Sequence[TrialResult]) -> list[dict[str, Any]]:
             row = {
                 "key": result.key,
                 "task": result.spec["task"]["name"],
-                "allocator": method_name(result.spec),
+                "allocator": method_label(result.spec),
                 "seed": result.spec.get("seed", 0),
                 "point": point.label,
                 "mean_rank": point.pattern.mean,

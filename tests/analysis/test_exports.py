@@ -102,6 +102,14 @@ def test_a_run_of_peft() -> None:
     assert run["run_info"]["train_config"]["batch_size"] == 8
 
 
+def test_the_file_of_a_found_pattern_stays_in_its_folder() -> None:
+    """An origin may come from a file of other people."""
+    found = result()
+    allocator = {"name": "static", "ranks": {"*": 1}, "found": "../../adalora"}
+    name, _ = peft_run(found.model_copy(update={"spec": found.spec | {"allocator": allocator}}))
+    assert name == f"found-..-..-adalora--rte-{found.key}.json"
+
+
 def test_peft_runs_make_a_table() -> None:
     """The columns that PEFT's own reader takes from a run, with its types; it skips a failed trial."""
     failed = TrialResult(

@@ -25,3 +25,14 @@ def test_a_label_names_what_varies(base: dict[str, Any], space: dict[str, Any], 
     data = {"task": {"name": "rte"}, "allocator": {"name": "uniform"}, **base}
     study = StudySpec(name="s", base=data, space=space)
     assert trial_label(study, study.trial(next(study.assignments()))) == expected
+
+
+def test_a_found_pattern_is_labelled_by_how_it_was_found() -> None:
+    """Its ranks, one per module and another dictionary at every seed, would fill the terminal."""
+    found = {"name": "static", "ranks": {"*.query": 3, "*.value": 1}, "found": "adalora"}
+    data = {"task": {"name": "rte"}, "allocator": {"name": "uniform"}}
+    study = StudySpec(
+        name="s", base=data, space={"allocator, training.lr": [[{"name": "uniform"}, 1e-3], [found, 1e-2]]}
+    )
+    _, again = (trial_label(study, study.trial(assignment)) for assignment in study.assignments())
+    assert again == "rte found: adalora seed 0, lr 0.01"

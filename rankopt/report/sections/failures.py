@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from rankopt.core.result import TrialResult
-from rankopt.core.trial_spec import method_name
+from rankopt.core.trial_spec import method_label
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.evidence import Evidence
 from rankopt.report.formatting import plural
@@ -60,7 +60,7 @@ def _table(results: Iterable[TrialResult], last: str, texts: Iterable[str]) -> p
     """One row per result; a spec may be invalid, so fields are read from it as plain data."""
     rows = []
     for result, text in zip(results, texts, strict=True):
-        task, allocator = _name(result.spec.get("task")), method_name(result.spec) or "?"
+        task, allocator = _name(result.spec.get("task")), method_label(result.spec) or "?"
         rows.append((task, allocator, _amount(result.spec.get("budget")), result.spec.get("seed", 0), result.key, text))
     frame = pd.DataFrame(rows, columns=["task", "allocator", "budget", "seed", "key", last])
     return frame.sort_values(["task", "allocator", "budget", "seed", "key"], key=lambda column: column.map(str))
