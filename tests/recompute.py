@@ -127,7 +127,7 @@ def cell(rows: list[Row], task: str, allocator: str, budget: float) -> Row:
     pairs = [(here[allocator, budget, seed], here[CONTROL, budget, seed], seed) for seed in seeds]
     equal: list[float | None] = [
         control["score"]
-        if abs(own["kept"] - control["kept"]) <= own["component"]
+        if abs(own["kept"] - control["kept"]) <= control["component"]
         else at_parameters(
             own["kept"], [(r["kept"], r["score"]) for k, r in here.items() if k[0::2] == (CONTROL, seed)]
         )
@@ -230,9 +230,26 @@ def informative(low: float, high: float, span: float) -> tuple[float, float]:
     return (math.nan, math.nan) if (low, high) == (-span, span) else (low, high)
 
 
+def beside_control(row: Row, rows: list[Row]) -> Row:
+    """A trial without ranks at the control's budget of about as many parameters, if there is one."""
+    if row["budget"] != NO_BUDGET:
+        return row
+    own = statistics.mean(r["kept"] for r in rows if (r["task"], r["allocator"]) == (row["task"], row["allocator"]))
+    control: dict[float, list[float]] = defaultdict(list)
+    for one in rows:
+        if (one["task"], one["allocator"]) == (row["task"], CONTROL):
+            control[one["budget"]].append(one["kept"])
+    ratios = {budget: (1 + own) / (1 + statistics.mean(kept)) for budget, kept in control.items()}
+    if not ratios:
+        return row
+    nearest = min(sorted(ratios), key=lambda budget: abs(math.log(ratios[budget])))
+    reached = min(ratios.values()) <= 1 <= max(ratios.values())
+    return row | {"budget": nearest} if reached or 1 / 1.1 <= ratios[nearest] <= 1.1 else row
+
+
 def comparisons(rows: list[Row]) -> tuple[dict[tuple[str, str], Row], dict[tuple[str, str, float], Row]]:
     """The verdicts' numbers of the study, and of every task, allocator and budget."""
-    rows = [row for row in rows if row["budget"] != NO_BUDGET]
+    rows = [placed for row in rows if (placed := beside_control(row, rows))["budget"] != NO_BUDGET]
     names = sorted({(r["task"], r["budget"], r["allocator"]) for r in rows if r["allocator"] != CONTROL})
     cells = [cell(rows, task, allocator, budget) for task, budget, allocator in names]
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)

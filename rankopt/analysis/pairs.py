@@ -13,6 +13,9 @@ from rankopt.analysis.selection import Selected, select
 Values = Mapping[int, float]
 """Seed -> value."""
 
+NEAR = 1.1
+"""A trial without ranks is compared with the control where their parameters differ by this factor at most."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -58,6 +61,8 @@ def pairs(points: pd.DataFrame, averages: pd.DataFrame, control: str) -> list[Pa
     Scores are those of the configuration that was chosen by search scores, at other seeds (see `select`). Where
     an allocator keeps another number of parameters than the control, by more than one component, the control's score is
     interpolated linearly on its own curve over log parameters. Where that curve does not reach, the pair is `unequal`.
+    A trial without ranks (an adapter, a method of PEFT) is compared at the control's budget whose parameters are
+    nearest, if the control's curve reaches it or the two differ by at most a tenth; full fine-tuning is not compared.
 
     Args:
         points: from `frame.tidy`.
@@ -66,12 +71,12 @@ def pairs(points: pd.DataFrame, averages: pd.DataFrame, control: str) -> list[Pa
     Returns:
         Sorted by setting, budget and allocator.
     """
-    own = points[points["own"].astype(bool) & points["budget"].notna()]
+    own = _placed(points[points["own"].astype(bool)], control)
     where = pd.MultiIndex.from_frame(own[["setting", "budget"]])
     own = own[where.isin(where[own["allocator"] == control])]  # a search has thousands of budgets without a control
     groups = dict(list(own.groupby(["setting", "budget", "allocator"], sort=True)))
     sides = {key: select(group) for key, group in groups.items()}
-    chosen = averages[averages["chosen"].astype(bool)]
+    chosen = _placed(averages[averages["chosen"].astype(bool)], control)
     keys = {(row.setting, row.budget, row.allocator): row.key for row in chosen.itertuples()}
     found = []
     for (setting, budget, allocator), side in sides.items():
@@ -80,7 +85,8 @@ def pairs(points: pd.DataFrame, averages: pd.DataFrame, control: str) -> list[Pa
             continue
         first = groups[setting, budget, allocator].iloc[0]
         curve = [one for (where, _, label), one in sides.items() if where == setting and label == control]
-        values, trials, unequal = _values(side, reference, curve, float(first["component"]), int(first["sign"]))
+        component = float(groups[setting, budget, control]["component"].iloc[0])
+        values, trials, unequal = _values(side, reference, curve, component, int(first["sign"]))
         found.append(
             Pair(
                 setting, float(budget), allocator, first["name"], first["metric"], keys[setting, budget, allocator],
@@ -89,6 +95,26 @@ def pairs(points: pd.DataFrame, averages: pd.DataFrame, control: str) -> list[Pa
             )
         )  # fmt: skip
     return found
+
+
+def _placed(rows: pd.DataFrame, control: str) -> pd.DataFrame:
+    """Rows with a budget: a trial without ranks gets that of the control whose parameters are nearest to its own.
+
+    It is left out where the control's curve does not reach its parameters and they differ by more than `NEAR`.
+    """
+    own = rows["allocator"] == control
+    curves = {
+        setting: group.groupby("budget")["kept"].mean().map(math.log1p)
+        for setting, group in rows[own & rows["budget"].notna()].groupby("setting")
+    }
+    budgets = rows["budget"].copy()
+    for (setting, _), group in rows[budgets.isna()].groupby(["setting", "allocator"]):
+        if (curve := curves.get(setting)) is not None:
+            at = math.log1p(float(group["kept"].mean()))
+            nearest = (curve - at).abs().idxmin()
+            if curve.min() <= at <= curve.max() or abs(curve[nearest] - at) <= math.log(NEAR):
+                budgets[group.index] = nearest
+    return rows.assign(budget=budgets)[budgets.notna()]
 
 
 def _values(

@@ -227,6 +227,6 @@ def remarks(evidence: Evidence) -> tuple[str, ...]:
     if unequal := sorted(set(arms.loc[arms["unequal"].astype(bool), "allocator"])):
         found.append(
             f"Parameters differ from those of {CONTROL}, beyond {CONTROL}'s own curve: {joined(unequal)}. These "
-            "differences are at equal budgets, not at equal parameters."
+            "differences are at the same or the nearest budget, not at equal parameters."
         )
     return tuple(found)

@@ -13,7 +13,7 @@ from rankopt.report.formatting import MOST_NAMED, joined, plural
 def asked(evidence: Evidence) -> str:
     """What a comparison asks, with its arms, tasks, models, budgets and seeds."""
     others = sorted(set(evidence.comparison.arms["allocator"]))
-    one = joined(others, "or") if len(others) <= MOST_NAMED else f"one of {len(others)} allocators"
+    one = joined(others, "or") if len(others) <= MOST_NAMED else f"one of {len(others)} methods"
     seeds = plural(len({spec.seed for spec in evidence.specs}), "seed")
     return (
         f"Is {one} better than {CONTROL} (the same rank in every layer)? "

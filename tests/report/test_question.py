@@ -36,7 +36,7 @@ def test_many_are_counted() -> None:
         "seed": [0],
     }
     found = evidence(space={**space, "task.name": ["mini-cola"]})
-    assert asked(found).startswith("Is one of 5 allocators better than uniform")
+    assert asked(found).startswith("Is one of 5 methods better than uniform")
     assert "on mini-cola at mean ranks 1 to 5, with the model mini and 1 seed." in asked(found)
 
 

@@ -77,7 +77,10 @@ class Comparison(Section):
         if len(arms) < len(cells):
             whole = _frame(evidence, study).drop(columns=["mean rank"])
             tables.insert(0, Table(whole, FORMATS, "The whole study"))
-        text = f"Each row pairs trials with the same task, budget and seed. {EXPLANATION}{_examples(cells)}"
+        points = evidence.points
+        without = set(points.loc[points["budget"].isna(), "allocator"]) & set(cells["allocator"])
+        nearest = f" (of a method without ranks: the budget of {CONTROL} with the nearest size)" if without else ""
+        text = f"Each row pairs trials with the same task, budget and seed{nearest}. {EXPLANATION}{_examples(cells)}"
         return Block(title, text=(text,), tables=tuple(tables), charts=(_chart(evidence, cells, study),))
 
 
