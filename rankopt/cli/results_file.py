@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rankopt.core.study_file import StudyFile
     from rankopt.core.study_spec import StudySpec
     from rankopt.core.trial_spec import TrialSpec
+    from rankopt.study.contents import Contents
     from rankopt.study.results_file import Reading
     from rankopt.study.results_format import AnyRecord
     from rankopt.study.results_merge import Merged
@@ -166,10 +167,17 @@ def _destination(reading: Reading, into: str | None, storage: str | None, direct
     if store.exists() or (into and not file):
         store.open()
         return store
-    spec = merged.spec() if file is None else file.study.model_copy(update={"contents": local_contents(_trials(file))})
+    spec = merged.spec() if file is None else _identified(file, local_contents(_trials(file)))
     store.create(spec)
     keep(spec, folder)
     return store
+
+
+def _identified(file: StudyFile, contents: Contents) -> StudySpec:
+    """A file's study as `rankopt run` would store it."""
+    from rankopt.study.preflight import directed
+
+    return file.study.model_copy(update={"contents": contents, "objectives": directed(file, _trials(file))})
 
 
 def _trials(file: StudyFile) -> Iterator[TrialSpec]:
@@ -205,7 +213,7 @@ def merged_files(files: list[Path], study: str | None, directory: Path) -> tuple
     reading = read_results(files)
     if study is not None and Path(study).is_file():
         merged, file = merge(reading.entries), study_file(study, None, directory)
-        return reading, merged, file.study.model_copy(update={"contents": merged.contents(_trials(file))})
+        return reading, merged, _identified(file, merged.contents(_trials(file)))
     merged = merge(reading.entries if study is None else of_study(reading.entries, study))
     return reading, merged, merged.spec()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -135,7 +136,9 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]], devic
     if lines:
         raise InvalidSpecError(lines)
     contents = local_contents(spec for _, spec in trials)
-    study = file.study.model_copy(update={"contents": contents, "objectives": directed(file, trials)})
+    study = file.study.model_copy(
+        update={"contents": contents, "objectives": directed(file, [spec for _, spec in trials])}
+    )
     distinct: dict[str, PlannedTrial] = {}
     for trial in planned:
         spec = study.with_contents(trial.spec)
@@ -143,7 +146,7 @@ def preflight(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]], devic
     return Preflight(study, list(distinct.values()), unfit, list(notes), kind)
 
 
-def directed(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> dict[Any, Any]:
+def directed(file: StudyFile, trials: Iterable[TrialSpec]) -> dict[Any, Any]:
     """The study's objectives, with the direction of `score` that the primary metrics of its tasks have.
 
     Raises:
@@ -154,10 +157,10 @@ def directed(file: StudyFile, trials: list[tuple[Assignment, TrialSpec]]) -> dic
     study = file.study
     objectives = dict(study.objectives)
     metrics: dict[str, str] = {}
-    for spec in (training for _, trial in trials for training in study.trainings(trial)):
+    for spec in (training for trial in trials for training in study.trainings(trial)):
         task = task_of(spec.task)
         metrics[task.metrics[0]] = "minimize" if task.minimised[:1] == task.metrics[:1] else "maximize"
-    if "score" not in objectives or (len(set(metrics.values())) > 1 and study.listed):
+    if "score" not in objectives or not metrics or (len(set(metrics.values())) > 1 and study.listed):
         return objectives
     if len(set(metrics.values())) > 1:
         names = " and ".join(sorted(metrics))

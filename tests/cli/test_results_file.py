@@ -73,6 +73,25 @@ def test_report_of_a_file_equals_that_of_the_storage(finished: tuple[Path, Any],
     assert stored == filed
 
 
+def test_import_continues_a_study_of_perplexities(here: Rankopt, warm: Rankopt, tmp_path: Path) -> None:
+    """The direction of the score follows the metric in a study that an import creates, too."""
+    text = (
+        "name: words\nbase:\n  task: {name: mini-text, train_examples: 8, search_examples: 8, report_examples: 8}\n"
+        "  model: {name: mini-decoder}\n  allocator: {name: uniform}\n  budget: {mean_rank: 1}\n"
+        "  training: {steps: 1, batch_size: 2}\nspace:\n  seed: [0]\nsearch: {name: grid}\n"
+    )
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+        (folder / "words.yaml").write_text(text)
+    done = warm("run", "words.yaml", "--wandb", "disabled", "--results", "r.jsonl", cwd=first)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = here("results", "import", first / "r.jsonl", "--into", "words.yaml", cwd=second)
+    assert done.returncode == 0, done.stderr
+    done = warm("run", "words.yaml", "--wandb", "disabled", cwd=second)
+    assert "study words: 1 trials, 0 new, 1 complete" in done.stdout, done.stderr
+
+
 def test_import_continues_a_study(halves: tuple[Path, Path], here: Rankopt, warm: Rankopt, tmp_path: Path) -> None:
     """`run` on a new machine trains only what no file has; importing twice adds nothing."""
     shutil.copy(halves[0] / "half.yaml", tmp_path)

@@ -185,11 +185,11 @@ def test_the_direction_of_the_score_follows_the_metric(tiny_study: Make) -> None
     changes = {"model__name": "mini-decoder", "task": {"name": "mini-text", "train_examples": 20}}
     file = StudyFile(tiny_study(**changes))
     trials = validated_trials(file)
-    assert directed(file, trials) == {"score": "minimize", "parameters": "minimize"}
+    assert directed(file, [spec for _, spec in trials]) == {"score": "minimize", "parameters": "minimize"}
     told = StudyFile(tiny_study(**changes), ["objectives={score: maximize}"])
     with pytest.raises(InvalidSpecError, match=r"objectives.score must be 'minimize' for the metric 'perplexity'"):
-        directed(told, validated_trials(told))
+        directed(told, [spec for _, spec in validated_trials(told)])
     tasks = ["search={name: random, trials: 4}", "space.task.name=[mini-text, mini-e2e]"]
     both = StudyFile(tiny_study(**changes), tasks)
     with pytest.raises(InvalidSpecError, match="cannot compare metrics of both directions, got bleu and perplexity"):
-        directed(both, validated_trials(both))
+        directed(both, [spec for _, spec in validated_trials(both)])
