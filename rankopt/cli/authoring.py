@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rankopt.cli.options import Completion, Label, Prompt, Text
+from rankopt.core.text import plural
 
 
 def init(
@@ -68,7 +69,7 @@ def init(
         print(line)
     study = StudyFile(path)
     trials, more = len(list(study.assignments())), ", and more that follow from their results"
-    print(f"{path}: a study of {trials} trials{more if study.study.tune else ''}.")
+    print(f"{path}: a study of {plural(trials, 'trial')}{more if study.study.tune else ''}.")
     print(f"Edit it, then: rankopt run {path}; rankopt report {name}")
 
 

@@ -9,6 +9,7 @@ import typer
 
 from rankopt.cli import printing
 from rankopt.cli.options import Completion, DataDir, Json, Label, MaxLength, Prompt, Text
+from rankopt.core.text import plural
 
 
 def evaluate(
@@ -72,7 +73,7 @@ def evaluate(
             rows.append(cells)
         title = f"retained {name}" if retained else name
         rows += [dict.fromkeys(rows[0], "") | row for row in baseline_rows(part)]
-        printing.table(rows, f"{title}: {part['examples'].iloc[0]:,} examples, 95 % intervals over examples")
+        printing.table(rows, f"{title}: {plural(part['examples'].iloc[0], 'example')}, 95 % intervals over examples")
 
 
 def baseline_rows(part: Any) -> printing.Rows:

@@ -8,6 +8,7 @@ import typer
 
 from rankopt.cli import printing
 from rankopt.cli.options import RUNS, Artifacts, Runs, Storage, Study, open_store, wandb_mode
+from rankopt.core.text import plural
 
 
 def wandb(
@@ -30,6 +31,6 @@ def wandb(
     from rankopt.study.wandb_run import sync_command
 
     done = rebuild(known, store, spec, printing.warn)
-    print(f"{spec.name}: W&B runs of {done} trials and of the study")
+    print(f"{spec.name}: W&B runs of {plural(done, 'trial')} and of the study")
     if command := sync_command(known, store.folder):
         print(f"W&B: {command}")

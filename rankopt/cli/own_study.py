@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankopt.core.text import visible
+from rankopt.core.text import plural, visible
 
 if TYPE_CHECKING:
     from rankopt.core.task_spec import TaskSpec
@@ -59,7 +59,7 @@ def own_study(
     batch = BATCHES[language]
     lines = [
         f"{spec.problem}: {' -> '.join(filter(None, (' and '.join(spec.columns), spec.target)))}; "
-        + ", ".join(f"{len(part):,} {split} rows" for split, part in sizes.items()),
+        + ", ".join(plural(len(part), f"{split} row") for split, part in sizes.items()),
         *task.notes,
         *splits.notes(task),
     ]

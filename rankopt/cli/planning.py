@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rankopt.cli import printing
 from rankopt.cli.options import RUNS, Device, Json, Runs, Sets, Study, Workers, study_file
 from rankopt.core.path import fields_without
+from rankopt.core.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,8 +68,8 @@ def plan(
         print(json.dumps({"study": file.study.name, "device": found.device, "trials": rows}, indent=2))
         return
     count = file.study.search.options["trials"] if file.sampled else len(rows)
-    examples = f"; {len(rows)} examples:" if file.sampled else ""
-    printing.table(rows, f"{file.study.name}: {count} trials{_trainings_each(file)}{_followups(file)}{examples}")
+    title = f"{file.study.name}: {plural(count, 'trial')}{_trainings_each(file)}{_followups(file)}"
+    printing.table(rows, f"{title}; {plural(len(rows), 'example')}:" if file.sampled else title)
     # assumes that a search's trainings cost as much as its examples on average
     share = count * len(file.study.repeats()) / len(planned)
     parts = ("steps", "tokens", "flops")

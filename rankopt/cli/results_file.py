@@ -13,6 +13,7 @@ import typer
 
 from rankopt.cli.options import RUNS, Artifacts, Runs, Storage, collect_rarely, open_store, study_file
 from rankopt.core.folders import absent_path, new_file, new_folder
+from rankopt.core.text import plural
 
 if TYPE_CHECKING:
     from rankopt.core.study_file import StudyFile
@@ -97,13 +98,14 @@ def _write(records: list[AnyRecord], out: Path, form: str, predictions: bool) ->
     if form == "results":
         write_results(records, out)
         without = sum(record.predictions is None and record.result.status == "complete" for record in trials)
-        return f"{out}: {len(trials)} results" + (f", {without} without predictions" if predictions and without else "")
+        lacking = f", {without} without predictions" if predictions and without else ""
+        return f"{out}: {plural(len(trials), 'result')}{lacking}"
     if form == "rows":
         from rankopt.analysis.blackbox import rows_of
 
         rows = rows_of(planned)
         write_results(rows, out)
-        return f"{out}: {len(rows)} rows"
+        return f"{out}: {plural(len(rows), 'row')}"
     from rankopt.analysis import exports
 
     if form == "bencheval":
@@ -111,11 +113,12 @@ def _write(records: list[AnyRecord], out: Path, form: str, predictions: bool) ->
 
         table = exports.bencheval_rows(tidy(planned))
         new_file(out, table.to_csv(index=False, lineterminator="\n"))
-        return f"{out}: {len(table)} rows, {exports.missing_rows(table)} combinations of method, task and seed missing"
+        missing = plural(exports.missing_rows(table), "combination")
+        return f"{out}: {plural(len(table), 'row')}, {missing} of method, task and seed missing"
     with new_folder(out) as draft:
         for name, content in map(exports.peft_run, planned):
             (draft / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
-    return f"{out}: {len(planned)} runs"
+    return f"{out}: {plural(len(planned), 'run')}"
 
 
 @app.command("import")
@@ -142,8 +145,8 @@ def import_(
     reading = read_results(files)
     store = _destination(reading, into, storage, directory)
     done = add_records(store, reading.entries)
-    there = done.merged.duplicates
-    print(f"study {store.name}: {done.trials} results added, {there} there already, {len(done.merged.trials)} in all")
+    added, there, every = plural(done.trials, "result"), done.merged.duplicates, len(done.merged.trials)
+    print(f"study {store.name}: {added} added, {there} there already, {every} in all")
     tell(reading, done.merged, done.problems)
     finish(reading)
 

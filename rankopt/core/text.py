@@ -1,4 +1,4 @@
-"""Text from elsewhere (names, descriptions, failure reasons), made safe to show."""
+"""Text from elsewhere (names, descriptions, failure reasons), made safe to show; numbers with their nouns."""
 
 from __future__ import annotations
 
@@ -32,3 +32,13 @@ def printable(text: str) -> str:
         '\\\\x1b[31mred'
     """
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def plural(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    Example:
+        >>> plural(1, "seed"), plural(1200, "trial")
+        ('1 seed', '1,200 trials')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

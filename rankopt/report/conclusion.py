@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from rankopt.analysis.frame import CONTROL
+from rankopt.core.text import plural
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import METRICS, MOST_NAMED, between, joined, plural, span, with_error
+from rankopt.report.formatting import METRICS, MOST_NAMED, between, joined, span, with_error
 from rankopt.report.question import limits
 
 RECOMMENDED = 5

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from rankopt.core.text import visible
+from rankopt.core.text import plural, visible
 from rankopt.report.base import Table
 from rankopt.report.chart import Axes, Axis, Chart, Curves, Grid, Panel, Series
-from rankopt.report.formatting import joined, plural
+from rankopt.report.formatting import joined
 
 PRECISE = 10.0
 """Numbers of which none is larger have three decimals."""

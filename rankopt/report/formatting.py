@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from rankopt.core.text import plural
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -43,16 +45,6 @@ def metric_label(metric: str, split: str) -> str:
     """
     part, _, which = split.partition("_")
     return f"{METRICS.get(metric, metric)}, {part} set{f' ({which})' if which else ''}"
-
-
-def plural(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    Example:
-        >>> plural(1, "seed"), plural(1200, "trial")
-        ('1 seed', '1,200 trials')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def joined(names: Collection[str], word: str = "and") -> str:

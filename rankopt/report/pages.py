@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rankopt.core.study_spec import StudySpec
-from rankopt.core.text import visible
+from rankopt.core.text import plural, visible
 from rankopt.report.base import Block, Table
 from rankopt.report.cells import cells, numbers
 from rankopt.report.encode import fence, markdown_text
@@ -84,7 +84,7 @@ def _environment(*, finalize: Callable[[Any], Any], autoescape: bool) -> Environ
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals.update(cells=cells, head=_head, most_rows=MOST_ROWS)
+    environment.globals.update(cells=cells, head=_head, plural=plural, most_rows=MOST_ROWS)
     environment.globals.update(alternative=alternative, figure_tables=figure_tables)
     return environment
 

@@ -6,8 +6,9 @@ from collections.abc import Collection
 
 from rankopt.analysis.frame import CONTROL
 from rankopt.core.path import shortest
+from rankopt.core.text import plural
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import MOST_NAMED, joined, plural
+from rankopt.report.formatting import MOST_NAMED, joined
 
 
 def asked(evidence: Evidence) -> str:

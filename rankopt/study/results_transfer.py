@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from rankopt.core.result import TrialResult
 from rankopt.core.space import Dimension, IntRange, dimensions
 from rankopt.core.study_spec import StudySpec
+from rankopt.core.text import plural
 from rankopt.study.attempts import (
     INTERIM,
     KEY,
@@ -201,7 +202,7 @@ def _add_proposal(store: StudyStore, proposal: ProposalRecord, merged: Merged) -
     results = [record.value for record in records]
     spec = store.spec()
     if proposal.state == "complete" and len(results) != len(spec.repeats()):
-        raise ValueError(f"it must have {len(spec.repeats())} results, got {len(results)}")
+        raise ValueError(f"it must have {plural(len(spec.repeats()), 'result')}, got {len(results)}")
     space = dimensions(spec.space)
     if unknown := proposal.params.keys() - space.keys():
         raise ValueError(f"{', '.join(sorted(unknown))} is no dimension of the space")

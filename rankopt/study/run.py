@@ -14,6 +14,7 @@ from rich.console import Console
 
 from rankopt.core.result import TrialResult
 from rankopt.core.study_spec import StudySpec
+from rankopt.core.text import plural
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.core.yaml import write
 from rankopt.study.attempts import keys, proposal_state
@@ -97,11 +98,11 @@ def run_study(
         added = follow(store, trials) if follows(store, spec) else enqueue(store, trials)
     before = store.counts()
     with Display(console, folder / "log.txt", before) as display:
-        planned = f"{store.search.trials or len(store.plan())} trials"
+        planned = plural(store.search.trials or len(store.plan()), "trial")
         planned += f", {added} new" if store.search.trials is None else f" by {spec.search.name}"
         display.say(f"study {spec.name}: {planned}, {before['complete']} complete")
         if retried:
-            display.say(f"{retried} failed trials are requeued")
+            display.say(f"{plural(retried, 'failed trial')} queued again")
         left = before["waiting"] + before["running"]
         needed = pool.count if follows(store, spec) else min(pool.count, -(-left // options.together))
         jobs = [Job(slot, spec.name, options, pool.threads) for slot in range(needed if left else 0)]
@@ -121,8 +122,8 @@ def run_study(
         interrupted |= not refusal and counts["waiting"] + counts["running"] > 0  # somebody stopped a worker itself
         found, wanted = counts["complete"] + counts.get("pruned", 0), store.search.trials or 0
         if found < wanted and not counts["waiting"] + counts["running"]:
-            failed = counts["failed"]
-            display.say(f"the search gave up after {failed} failed proposals, with {found} of its {wanted} trials")
+            failed = plural(counts["failed"], "failed proposal")
+            display.say(f"the search gave up after {failed}, with {found} of its {plural(wanted, 'trial')}")
         if left:
             mirror.finish()
     return Outcome(counts, interrupted, refusal, store.results(), sync_command(wandb, folder))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rankopt.core.errors import shown
+from rankopt.core.text import plural
 from rankopt.tasks.problems.classification import listed
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ def row_notes(task: Task, train: Dataset, held_out: Mapping[str, Dataset]) -> It
     """
     for name, split in held_out.items():
         if len(split) < FEW:
-            rows = "row" if len(split) == 1 else "rows"
-            yield f"{len(split)} {name} {rows} of {task.name}: scores are coarse, use at least {FEW} rows"
+            yield f"{plural(len(split), f'{name} row')} of {task.name}: scores are coarse, use at least {FEW} rows"
     if task.labels:
         yield from _class_notes(task, train, held_out)
 

@@ -39,7 +39,7 @@ def halves(
         assert done.returncode == 0, done.stdout + done.stderr
         done = warm("results", "export", "half", "--out", "results.jsonl", cwd=folder)
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == "results.jsonl: 1 results\n"
+        assert done.stdout == "results.jsonl: 1 result\n"
         folders.append(folder)
     return folders[0], folders[1]
 
@@ -89,7 +89,7 @@ def test_import_continues_a_study_of_perplexities(here: Rankopt, warm: Rankopt, 
     done = here("results", "import", first / "r.jsonl", "--into", "words.yaml", cwd=second)
     assert done.returncode == 0, done.stderr
     done = warm("run", "words.yaml", "--wandb", "disabled", cwd=second)
-    assert "study words: 1 trials, 0 new, 1 complete" in done.stdout, done.stderr
+    assert "study words: 1 trial, 0 new, 1 complete" in done.stdout, done.stderr
 
 
 def test_import_continues_a_study(halves: tuple[Path, Path], here: Rankopt, warm: Rankopt, tmp_path: Path) -> None:
@@ -98,9 +98,9 @@ def test_import_continues_a_study(halves: tuple[Path, Path], here: Rankopt, warm
     first, second = (folder / "results.jsonl" for folder in halves)
     done = here("results", "import", first, "--into", "half.yaml", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "study half: 1 results added, 0 there already, 1 in all\n"
+    assert done.stdout == "study half: 1 result added, 0 there already, 1 in all\n"
     done = here("results", "import", first, second, cwd=tmp_path)
-    assert done.stdout == "study half: 1 results added, 1 there already, 2 in all\n"
+    assert done.stdout == "study half: 1 result added, 1 there already, 2 in all\n"
     assert "2 complete, 0 failed" in here("show", "half", cwd=tmp_path).stdout
     done = warm("run", "half.yaml", "--wandb", "disabled", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -258,7 +258,7 @@ def test_import_into_a_name_in_a_storage(halves: tuple[Path, Path], here: Rankop
     first, second = (folder / "results.jsonl" for folder in halves)
     assert here("results", "import", first, "--storage", url, cwd=tmp_path).returncode == 0
     done = here("results", "import", second, "--into", "half", "--storage", url, cwd=tmp_path)
-    assert done.stdout == "study half: 1 results added, 0 there already, 2 in all\n"
+    assert done.stdout == "study half: 1 result added, 0 there already, 2 in all\n"
     done = here("results", "import", second, "--into", "none", "--storage", url, cwd=tmp_path)
     assert done.returncode == 2
     assert "(it has: half)" in done.stderr

@@ -24,7 +24,7 @@ def test_the_page_holds_every_block() -> None:
         assert f'<a href="#{name}">{block.title}</a>' in text
         assert f'<section id="{name}">' in text
     assert "a &lt; b" in text
-    assert "<summary>Long (1 rows)</summary>" in text
+    assert "<summary>Long (1 row)</summary>" in text
     assert "&lt;/script&gt;" in text
     found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', text, re.DOTALL)
     assert found
@@ -41,5 +41,5 @@ def test_markdown_holds_every_block() -> None:
     assert text.startswith("# s\n\nabout\n")
     assert "> **Note:** careful" in text
     assert "- b\n" in text
-    assert "1 rows: see [data.csv](data.csv)." in text
+    assert "1 row: see [data.csv](data.csv)." in text
     assert "```json\nx\n```\n" in text

@@ -244,7 +244,7 @@ def test_a_proposal_without_its_result_or_outside_the_space_is_left_out(
     kept = [Entry("a:1", outside) if entry.record == wild else entry for entry in lines if entry != trial]
     added = add_records(there, kept)
     assert len(added.problems) == 2
-    assert any("it must have 1 results, got 0" in line for line in added.problems)
+    assert any("it must have 1 result, got 0" in line for line in added.problems)
     assert any("99" in line for line in added.problems)
     assert there.counts()["complete"] == 2
     assert {r.key for r in there.results(planned=False)} == {r.key for r in here.results(planned=False)} - {lost}

@@ -188,7 +188,7 @@ def test_a_failing_trial(tiny_study: Callable[..., Path], warm: Callable[..., An
     assert len(store.trials()) == count
     retried = warm("run", path, "--wandb", "disabled", "--retry-failed", cwd=tmp_path)
     assert retried.returncode == 1
-    assert "1 failed trials are requeued" in retried.stdout
+    assert "1 failed trial queued again" in retried.stdout
     recorded = Counter(trial.user_attrs[KEY] for trial in store.trials() if RESULT in trial.user_attrs)
     assert sorted(recorded.values()) == [1, 2]
     shown = warm("show", "tiny", cwd=tmp_path)

@@ -7,11 +7,12 @@ from typing import Any
 from rankopt.analysis.frame import CONTROL
 from rankopt.analysis.search import varied_paths
 from rankopt.core.path import shortest
+from rankopt.core.text import plural
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.baseline import none_above, some_below
 from rankopt.report.conclusion import Sentence, conclusion, remarks
 from rankopt.report.evidence import Evidence, at
-from rankopt.report.formatting import joined, plural, spans, with_error
+from rankopt.report.formatting import joined, spans, with_error
 from rankopt.report.question import asked
 from rankopt.report.sections.failures import incomplete
 

@@ -7,10 +7,11 @@ import math
 import pandas as pd
 
 from rankopt.analysis.frame import CONTROL
+from rankopt.core.text import plural
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import METRICS, between, plural, spans
+from rankopt.report.formatting import METRICS, between, spans
 
 COLUMNS = {
     "setting": "task",

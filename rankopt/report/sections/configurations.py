@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from rankopt.analysis.search import varied_values
 from rankopt.core.path import shortest
+from rankopt.core.text import plural
 from rankopt.report.base import Block, Section
 from rankopt.report.chart import Axes, Chart
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import compact, plural
+from rankopt.report.formatting import compact
 
 LOG_FROM = 8.0
 """The ratio of largest to smallest value from which an axis is logarithmic."""

@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from rankopt.core.text import plural
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.chart import Axis, Chart, Curves, Mark, Series
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import joined, plural, with_error
+from rankopt.report.formatting import joined, with_error
 
 FORMATS = {
     "mean rank": "g", "train s": ",.1f", "evaluate s": ",.1f", "steps": ",.0f", "tokens": ",.0f",

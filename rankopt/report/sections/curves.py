@@ -10,10 +10,11 @@ import pandas as pd
 from rankopt.analysis.critical_difference import Ranking
 from rankopt.analysis.frame import CONTROL
 from rankopt.analysis.task_summaries import TaskSummaries
+from rankopt.core.text import plural
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import compact, plural, spans
+from rankopt.report.formatting import compact, spans
 from rankopt.report.palette import NEUTRAL
 
 ON_FRONT = 0.005

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 import pandas as pd
 
 from rankopt.core.result import TrialResult
+from rankopt.core.text import plural
 from rankopt.core.trial_spec import method_label
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import plural
 
 SHOWN = 300
 """The largest number of characters shown of a reason; the study's storage has the whole text."""

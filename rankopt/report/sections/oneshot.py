@@ -11,10 +11,11 @@ from rankopt.analysis.frame import CONTROL
 from rankopt.analysis.oneshot import agreement, agreement_interval, beside_uniform, oneshot
 from rankopt.analysis.pareto import front
 from rankopt.analysis.statistics import holm, summarize
+from rankopt.core.text import plural
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.chart import Axis, Chart, Curves, Series
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import KEPT, compact, plural, with_error
+from rankopt.report.formatting import KEPT, compact, with_error
 from rankopt.report.palette import NEUTRAL, styles
 
 FROM_SCRATCH = "from scratch"

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from rankopt.analysis.pareto import front, hypervolume
 from rankopt.core.spec import decode
+from rankopt.core.text import plural
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.report.base import Block, Section
 from rankopt.report.chart import Axis, Chart, Curves, Mark, Series, Style
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import plural
 from rankopt.report.palette import COLOURS, NEUTRAL, styles
 
 HYPERVOLUME = "hypervolume"

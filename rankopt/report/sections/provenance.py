@@ -8,9 +8,10 @@ from collections import Counter
 import pandas as pd
 
 from rankopt.core.local_files import without_folders
+from rankopt.core.text import plural
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import joined, plural
+from rankopt.report.formatting import joined
 
 
 class Provenance(Section):

@@ -9,9 +9,9 @@ import pandas as pd
 from rankopt.analysis.search import configuration
 from rankopt.analysis.tuning import tuned
 from rankopt.core.study_spec import TUNING_SEED
+from rankopt.core.text import plural
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.evidence import Evidence
-from rankopt.report.formatting import plural
 
 
 class Tuning(Section):
