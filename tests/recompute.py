@@ -8,7 +8,8 @@ intervals, costs, the numbers of curves (`recompute_curves.py`), and intervals o
 examples where the results have predictions (`recompute_examples.py`). Given W&B's offline files, it checks those too
 (`recompute_wandb.py`). It prints every number that differs, and exits with 1 if there is one.
 
-It knows comparisons in which every arm has one configuration per task and budget, and refuses others.
+It knows comparisons in which every arm has one configuration per task and budget, and refuses others. Found patterns
+that are trained again are one configuration, and are compared with the trainings that found them too.
 """
 
 from __future__ import annotations
@@ -74,14 +75,18 @@ def point_row(result: Row, point: Row) -> Row:
     (metric, *_), ranks = result["metrics"], point["pattern"]
     sizes = {layer: sum(shape) for layer, shape in result["layers"].items()}
     report = next(iter(point["report"].values()))
+    allocator = spec.get("allocator")
+    if allocator and allocator.get("found"):  # another pattern at every seed
+        allocator = {"name": f"found: {allocator['found']}"}
     scores = [report.get(name) for name in ("matthews", "pearson", "spearman", "f1")]
     f1, accuracy = report.get("f1"), report.get("accuracy")
     return {
         "key": result["key"], "point": point["label"], "task": spec["task"]["name"],
-        "allocator": (spec.get("allocator") or spec["tuner"])["name"], "metric": metric,
-        "arm": json.dumps([spec.get("allocator"), spec.get("tuner")], sort_keys=True),
+        "allocator": (allocator or spec["tuner"])["name"], "metric": metric,
+        "arm": json.dumps([allocator, spec.get("tuner")], sort_keys=True),
+        "finder": (spec.get("allocator") or {}).get("found"),
         "budget": float(spec["budget"]["mean_rank"]) if ranks else NO_BUDGET, "seed": spec.get("seed", 0),
-        "configuration": json.dumps({**spec, "seed": 0}, sort_keys=True),
+        "configuration": json.dumps({**spec, "allocator": allocator, "seed": 0}, sort_keys=True),
         "sign": -1 if metric in result.get("minimised", ()) else 1,
         "kept": sum(rank * sizes[layer] for layer, rank in ranks.items()) if ranks else point["kept"],
         "mean_rank": sum(ranks.values()) / len(ranks) if ranks else math.nan,
@@ -119,17 +124,17 @@ def at_parameters(kept: float, curve: list[tuple[float, float]]) -> float | None
     return None
 
 
-def cell(rows: list[Row], task: str, allocator: str, budget: float) -> Row:
+def cell(rows: list[Row], task: str, allocator: str, budget: float, control_name: str) -> Row:
     """The paired values of an allocator and the control, by seed."""
     here = {(row["allocator"], row["budget"], row["seed"]): row for row in rows if row["task"] == task}
     seeds = sorted(seed for name, at, seed in here
-                   if (name, at) == (allocator, budget) and (CONTROL, budget, seed) in here)  # fmt: skip
-    pairs = [(here[allocator, budget, seed], here[CONTROL, budget, seed], seed) for seed in seeds]
+                   if (name, at) == (allocator, budget) and (control_name, budget, seed) in here)  # fmt: skip
+    pairs = [(here[allocator, budget, seed], here[control_name, budget, seed], seed) for seed in seeds]
     equal: list[float | None] = [
         control["score"]
         if abs(own["kept"] - control["kept"]) <= control["component"]
         else at_parameters(
-            own["kept"], [(r["kept"], r["score"]) for k, r in here.items() if k[0::2] == (CONTROL, seed)]
+            own["kept"], [(r["kept"], r["score"]) for k, r in here.items() if k[0::2] == (control_name, seed)]
         )
         for own, control, seed in pairs
     ]
@@ -188,16 +193,16 @@ def sign_flips(values: list[list[float]], shift: float = 0.0) -> list[float]:
             for signs in itertools.product((1, -1), repeat=len(weighted))]  # fmt: skip
 
 
-def corrected(tests: list[Row], shares: list[float]) -> None:
-    """Add Holm's p-values (weighted) and the level of every test."""
+def corrected(tests: list[Row], shares: list[float], tables: int) -> None:
+    """Add Holm's p-values (weighted; times the number of tables that share the error) and the level of every test."""
     order = sorted((i for i in range(len(tests)) if tests[i]["p"] == tests[i]["p"]),
                    key=lambda i: tests[i]["p"] / shares[i])  # fmt: skip
     highest, stopped = 0.0, None
     for position, i in enumerate(order):
         left = sum(shares[j] for j in order[position:])
-        highest = max(highest, min(1.0, tests[i]["p"] * left / shares[i]))
+        highest = max(highest, min(1.0, tests[i]["p"] * left / shares[i] * tables))
         stopped = left if stopped is None and highest > 0.05 else stopped
-        tests[i] |= {"p_holm": highest, "level": 0.05 * shares[i] / (stopped or left)}
+        tests[i] |= {"p_holm": highest, "level": 0.05 / tables * shares[i] / (stopped or left)}
 
 
 def interval(row: Row) -> tuple[float, float]:
@@ -230,14 +235,14 @@ def informative(low: float, high: float, span: float) -> tuple[float, float]:
     return (math.nan, math.nan) if (low, high) == (-span, span) else (low, high)
 
 
-def beside_control(row: Row, rows: list[Row]) -> Row:
+def beside_control(row: Row, rows: list[Row], control_name: str) -> Row:
     """A trial without ranks at the control's budget of about as many parameters, if there is one."""
     if row["budget"] != NO_BUDGET:
         return row
     own = statistics.mean(r["kept"] for r in rows if (r["task"], r["allocator"]) == (row["task"], row["allocator"]))
     control: dict[float, list[float]] = defaultdict(list)
     for one in rows:
-        if (one["task"], one["allocator"]) == (row["task"], CONTROL):
+        if (one["task"], one["allocator"]) == (row["task"], control_name):
             control[one["budget"]].append(one["kept"])
     ratios = {budget: (1 + own) / (1 + statistics.mean(kept)) for budget, kept in control.items()}
     if not ratios:
@@ -247,11 +252,13 @@ def beside_control(row: Row, rows: list[Row]) -> Row:
     return row | {"budget": nearest} if reached or 1 / 1.1 <= ratios[nearest] <= 1.1 else row
 
 
-def comparisons(rows: list[Row]) -> tuple[dict[tuple[str, str], Row], dict[tuple[str, str, float], Row]]:
+def comparisons(
+    rows: list[Row], control: str = CONTROL, tables: int = 1
+) -> tuple[dict[tuple[str, str], Row], dict[tuple[str, str, float], Row]]:
     """The verdicts' numbers of the study, and of every task, allocator and budget."""
-    rows = [placed for row in rows if (placed := beside_control(row, rows))["budget"] != NO_BUDGET]
-    names = sorted({(r["task"], r["budget"], r["allocator"]) for r in rows if r["allocator"] != CONTROL})
-    cells = [cell(rows, task, allocator, budget) for task, budget, allocator in names]
+    rows = [placed for row in rows if (placed := beside_control(row, rows, control))["budget"] != NO_BUDGET]
+    names = sorted({(r["task"], r["budget"], r["allocator"]) for r in rows if r["allocator"] != control})
+    cells = [cell(rows, task, allocator, budget, control) for task, budget, allocator in names]
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     averaged = all(math.isfinite(one["span"]) for one in cells)  # else an arm is an allocator at a task
     for one in cells:
@@ -261,7 +268,7 @@ def comparisons(rows: list[Row]) -> tuple[dict[tuple[str, str], Row], dict[tuple
     several = len(parts) > len(arms)
     family = [*arms.values(), *(parts.values() if several else ())]
     shares = [0.8 / len(arms)] * len(arms) + [0.2 / len(parts)] * len(parts) if several else [1.0] * len(arms)
-    corrected(family, shares)
+    corrected(family, shares, tables)
     for row in family:
         row["low"], row["high"] = interval(row) if "level" in row else (math.nan, math.nan)
     if not several:  # with one task and budget, both are the same test
@@ -270,6 +277,17 @@ def comparisons(rows: list[Row]) -> tuple[dict[tuple[str, str], Row], dict[tuple
             for one in cells
         }
     return arms, parts
+
+
+def found_patterns(rows: list[Row]) -> dict[tuple[str, str], Row]:
+    """For every task and finder the verdict on its patterns, trained from scratch, beside the finder itself."""
+    finders = {row["allocator"]: row["finder"] for row in rows if row["finder"]}
+    verdicts = {}
+    for label, finder in finders.items():
+        both = [row for row in rows if row["allocator"] in (label, finder)]
+        for (task, _), row in comparisons(both, finder, len(finders))[0].items():
+            verdicts[task, finder] = row
+    return verdicts
 
 
 def number(text: str) -> float:
@@ -320,14 +338,15 @@ COSTS = {"trials": "n", "train s": "train_seconds", "evaluate s": "evaluate_seco
          "tokens": "tokens", "adapter peak": "trained", "head": "head"}  # fmt: skip
 KEPT = "adapter parameters kept (head excluded)"
 VERDICTS = {"difference": "difference", f"difference to {CONTROL}": "difference", "low": "low", "high": "high",
-            "p (Holm)": "p_holm", "parameters": "kept", f"{CONTROL} parameters": "control_kept",
+            "p (Holm)": "p_holm", "p (corrected)": "p_holm",
+            "parameters": "kept", f"{CONTROL} parameters": "control_kept",
             "report score": "score", f"{CONTROL} report score": "control", "seeds": "n"}  # fmt: skip
 
 
 def shown(
     where: str, tables: Iterable[list[list[str]]], averages: dict[tuple[str, str, float], Row],
-    arms: dict[tuple[str, str], Row],
-    cells: dict[tuple[str, str, float], Row], points: dict[tuple[str, str], Row],
+    arms: dict[tuple[str, str], Row], cells: dict[tuple[str, str, float], Row], points: dict[tuple[str, str], Row],
+    patterns: dict[tuple[str, str], Row],
 ) -> Iterator[str]:  # fmt: skip
     """The differences in the tables of a page; numbers are compared as precisely as they are shown."""
     checked = 0
@@ -342,6 +361,8 @@ def shown(
                 expected, columns = averages[key], MEANS
             elif "train s" in head and key in averages:
                 expected, columns = averages[key], COSTS
+            elif "pattern of" in head and (row.get("task", ""), row["pattern of"]) in patterns:
+                expected, columns = patterns[row.get("task", ""), row["pattern of"]], VERDICTS
             elif "verdict" in head and key in cells:
                 expected, columns = cells[key], VERDICTS
             elif "verdict" in head and (arm := (key[0].removeprefix("all tasks"), key[1])) in arms:
@@ -400,7 +421,7 @@ def compare(folder: Path, wandb: Path | None = None) -> list[str]:
     found = trials(folder / "results.jsonl", {key: line["allocator"] for (key, _), line in data.items()})
     points = {(row["key"], row["point"]): row for group in found for row in group}
     rows = [group[0] for group in found]
-    averages, (arms, cells) = means(rows), comparisons(rows)
+    averages, (arms, cells), patterns = means(rows), comparisons(rows), found_patterns(rows)
     problems: list[str] = []
     if set(data) != set(points):
         problems.append("data.csv: other points than results.jsonl")
@@ -429,7 +450,7 @@ def compare(folder: Path, wandb: Path | None = None) -> list[str]:
         "index.html": Tables((folder / "index.html").read_text(encoding="utf-8")).found,
     }
     for where, tables in pages.items():
-        problems += shown(where, tables, averages, arms, cells, points)
+        problems += shown(where, tables, averages, arms, cells, points, patterns)
     return problems
 
 

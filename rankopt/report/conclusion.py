@@ -55,7 +55,27 @@ def conclusion(evidence: Evidence) -> tuple[Sentence, ...]:
     found: list[Sentence] = []
     for scope, rows in arms.groupby("scope", sort=True):
         found += _paragraphs(evidence, str(scope), rows, several=arms["scope"].nunique() > 1)
-    return (*found, Sentence(limits(evidence), label="Limits")) if found else ()
+    if not found:
+        return ()
+    return (*found, *_found_patterns(evidence), Sentence(limits(evidence), label="Limits"))
+
+
+def _found_patterns(evidence: Evidence) -> Iterator[Sentence]:
+    """What a pattern is worth without the method that found it."""
+    rows = evidence.found_patterns
+    several = rows["scope"].nunique() > 1
+    parts, briefs = [], []
+    for _, row in rows[rows["difference"].notna()].sort_values("difference").iterrows():
+        finder, where = row["finder"], f"on {row['scope']} " if several else ""
+        parts.append(f"{where}that of {finder} is {_difference(evidence, row, f'{finder} itself')}")
+        briefs.append(f"{where}{_brief(evidence, row, finder)}")
+    if parts:
+        text = "; ".join(parts)
+        yield Sentence(
+            f"The found patterns, trained from scratch at the same seeds: {text}.",
+            f"Found patterns, trained from scratch: {joined(briefs)}.",
+            "Found patterns",
+        )
 
 
 def _paragraphs(evidence: Evidence, scope: str, rows: pd.DataFrame, several: bool) -> Iterator[Sentence]:
@@ -127,21 +147,21 @@ def _split(evidence: Evidence) -> str:
     return f"{names.pop()} " if len(names) == 1 else ""
 
 
-def _difference(evidence: Evidence, row: Any) -> str:
-    size = _size(evidence, row)
+def _difference(evidence: Evidence, row: Any, reference: str = CONTROL) -> str:
+    size = _size(evidence, row, reference)
     if row["verdict"] in UNTESTED:
         return f"{size} ({UNTESTED[row['verdict']]})"
     return f"{size} ({interval(row, _falling(evidence))}p = {row['p_holm']:.2g}), {TESTED[row['verdict']]}"
 
 
-def _brief(evidence: Evidence, row: Any) -> str:
-    size = _size(evidence, row)
+def _brief(evidence: Evidence, row: Any, reference: str = CONTROL) -> str:
+    size = _size(evidence, row, reference)
     return f"{size} (no test)" if row["verdict"] in UNTESTED else f"{size} (p = {row['p_holm']:.2g})"
 
 
-def _size(evidence: Evidence, row: Any) -> str:
+def _size(evidence: Evidence, row: Any, reference: str) -> str:
     side = "above" if (row["difference"] >= 0) != _falling(evidence) else "below"
-    return f"{abs(row['difference']):.3f} {side} {CONTROL}"
+    return f"{abs(row['difference']):.3f} {side} {reference}"
 
 
 def _falling(evidence: Evidence) -> bool:

@@ -19,6 +19,7 @@ from rankopt.analysis.comparison import Comparison, compare
 from rankopt.analysis.conditions import separated
 from rankopt.analysis.curve_summaries import Summaries, summarize_curves
 from rankopt.analysis.curves import Curve, curves
+from rankopt.analysis.found_patterns import found_patterns
 from rankopt.analysis.frame import tidy
 from rankopt.analysis.pareto import front
 from rankopt.analysis.search import SearchRecord, configuration
@@ -125,6 +126,11 @@ class Evidence:
     def comparison(self) -> Comparison:
         """See `rankopt.analysis.comparison.compare`."""
         return compare(self.points, self.averages, predictions=self.search.predictions)
+
+    @cached_property
+    def found_patterns(self) -> pd.DataFrame:
+        """See `rankopt.analysis.found_patterns.found_patterns`."""
+        return found_patterns(self.results, self.points, self.averages, self.search.predictions)
 
     @cached_property
     def curves(self) -> list[Curve]:

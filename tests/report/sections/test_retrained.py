@@ -9,6 +9,7 @@ from synthetic_results import blocks, grid, make, result, trials
 
 from rankopt.analysis.search import SearchRecord
 from rankopt.core.trial_spec import AllocatorSpec
+from rankopt.report.conclusion import conclusion
 from rankopt.report.evidence import Evidence
 
 SPACE = {"task.name": ["mini-cola"], "allocator": [{"name": "uniform"}, {"name": "adalora"}]}
@@ -38,6 +39,10 @@ def test_the_difference_to_the_method_that_found_the_pattern() -> None:
     assert row["low"] < row["difference"] < row["high"]
     assert "task" not in table.frame
     evidence = Evidence.of(study, results, {}, record)
+    (sentence,) = (one for one in conclusion(evidence) if one.label == "Found patterns")
+    side = "above" if expected >= 0 else "below"
+    assert f"that of adalora is {abs(expected):.3f} {side} adalora itself (interval" in sentence.text
+    assert f"{abs(expected):.3f} {side} adalora (p = {row['p (corrected)']:.2g})" in sentence.brief
     assert set(evidence.points["allocator"]) == {"uniform", "adalora", "found: adalora"}
     assert {evidence.words(row) for _, row in evidence.chosen.iterrows()} == {""}
 
