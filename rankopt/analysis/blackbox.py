@@ -50,7 +50,7 @@ def rows_of(results: Iterable[TrialResult]) -> list[Row]:
     from rankopt.analysis.frame import flatten  # pandas is slow to import
 
     complete = sorted((result for result in results if result.points), key=lambda result: result.key)
-    flat = [flatten(result.spec) for result in complete]
+    flat = [flatten(_without_found(result.spec)) for result in complete]
     paths = sorted({path for each in flat for path in each} - set(UNVARIED))
     paths = [path for path in paths if not path.startswith(FILES)]
     varied = [path for path in paths if len({json.dumps(each.get(path), sort_keys=True) for each in flat}) > 1]
@@ -59,7 +59,7 @@ def rows_of(results: Iterable[TrialResult]) -> list[Row]:
         Row(
             task=result.spec["task"]["name"],
             metric=("-" if result.sign < 0 else "") + result.metrics[0],
-            configuration={path: _scalar(each.get(path)) for path in varied}
+            configuration={path: _scalar(each[path]) for path in varied if path in each}
             | ({"point": point.label} if several else {}),
             pattern=dict(point.pattern),
             seed=result.spec.get("seed", 0),
@@ -70,6 +70,14 @@ def rows_of(results: Iterable[TrialResult]) -> list[Row]:
         for result, each in zip(complete, flat, strict=True)
         for point in result.points
     ]
+
+
+def _without_found(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A trial's fields; the ranks of a found pattern stand in `pattern` and are no dimension."""
+    allocator = spec.get("allocator") or {}
+    if not allocator.get("found"):
+        return spec
+    return {**spec, "allocator": {name: value for name, value in allocator.items() if name != "ranks"}}
 
 
 def _scalar(value: Any) -> Scalar:

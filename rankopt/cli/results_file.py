@@ -66,7 +66,9 @@ def export(
         absent_path(out)
     files, study = results_files(files, study)
     if files:
-        reading, merged, _ = merged_files(files, study, directory)
+        reading, merged, file = _merged(files, study, directory)
+        if form == "results" and file is None:
+            _ = merged.name  # a table may have the trials of several studies
         records = merged.records
         tell(reading, merged)
     else:
@@ -83,7 +85,7 @@ def export(
 
 def results_files(files: list[Path] | None, study: str | None) -> tuple[list[Path], str | None]:
     """The results files and the study of a command line; a results file in the study's place is one of the files."""
-    if study is not None and study.endswith(".jsonl"):
+    if study is not None and study.endswith((".jsonl", ".jsonl.gz")):
         return [*(files or []), Path(study)], None
     return files or [], study
 
@@ -209,16 +211,20 @@ def merged_files(files: list[Path], study: str | None, directory: Path) -> tuple
         study: a study file, whose spec is used with all results; a name, to select among the files' studies; or None.
         directory: folder of the studies' folders.
     """
+    reading, merged, file = _merged(files, study, directory)
+    return reading, merged, _identified(file, merged.contents(_trials(file))) if file else merged.spec()
+
+
+def _merged(files: list[Path], study: str | None, directory: Path) -> tuple[Reading, Merged, StudyFile | None]:
+    """Read and merge results files; see `merged_files`. The study's file, if one is given."""
     from rankopt.study.results_file import read_results
     from rankopt.study.results_merge import merge, of_study
 
     collect_rarely()
     reading = read_results(files)
     if study is not None and Path(study).is_file():
-        merged, file = merge(reading.entries), study_file(study, None, directory)
-        return reading, merged, _identified(file, merged.contents(_trials(file)))
-    merged = merge(reading.entries if study is None else of_study(reading.entries, study))
-    return reading, merged, merged.spec()
+        return reading, merge(reading.entries), study_file(study, None, directory)
+    return reading, merge(reading.entries if study is None else of_study(reading.entries, study)), None
 
 
 def tell(reading: Reading, merged: Merged, more: Sequence[str] = ()) -> None:

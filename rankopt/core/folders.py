@@ -68,8 +68,8 @@ def new_folder(out: Path) -> Iterator[Path]:
         draft.rename(out)
 
 
-def new_file(path: Path, text: str) -> None:
-    """Write a text file atomically, replacing an existing one.
+def new_file(path: Path, content: str | bytes) -> None:
+    """Write a file atomically, text as UTF-8, replacing an existing one.
 
     Raises:
         OSError: it cannot be written; an existing file is unchanged.
@@ -83,7 +83,7 @@ def new_file(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".draft-") as scratch:
             draft = Path(scratch, "file")
-            draft.write_text(text, encoding="utf-8", newline="\n")
+            draft.write_bytes(content.encode() if isinstance(content, str) else content)
             draft.replace(path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,9 @@ from rankopt.study.results_format import (
     TrialRecord,
 )
 
+GZIP = b"\x1f\x8b"
+"""The first bytes of a compressed file."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -37,15 +42,17 @@ class Reading:
 
 
 def read_results(paths: Iterable[Path]) -> Reading:
-    """Read results files. A bad line costs only that line.
+    """Read results files, gzipped or not. A bad line costs only that line.
 
     Raises:
-        ValueError: a file does not exist or is a folder.
+        ValueError: a file does not exist, is a folder, or is cut off within its compressed part.
     """
     reading = Reading()
     for path in paths:
         try:
-            lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+            content = path.read_bytes()
+            content = gzip.decompress(content) if content.startswith(GZIP) else content
+            lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
         except FileNotFoundError as error:
             raise ValueError(f"a results file must be given, got {path}: {error.strerror}") from None
         except IsADirectoryError:
@@ -53,6 +60,8 @@ def read_results(paths: Iterable[Path]) -> Reading:
                 f"a results file must be given, got the folder {path}: write its study's file first, with "
                 "rankopt results export STUDY --out results.jsonl"
             ) from None
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{path} must be a whole gzip file: {first_line(error)}; copy it again") from None
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
@@ -103,8 +112,9 @@ def results_text(records: Iterable[AnyRecord]) -> str:
 
 
 def write_results(records: Iterable[AnyRecord], path: Path) -> None:
-    """Write a results file atomically: a crash leaves the earlier file."""
-    new_file(path, results_text(records))
+    """Write a results file atomically: a crash leaves the earlier file. A name ending in `.gz` asks for compression."""
+    text = results_text(records)
+    new_file(path, gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text)
 
 
 def _sorted_lines(records: Iterable[AnyRecord]) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from analysis_results import trial
 
 from rankopt.analysis.blackbox import BlackBox, Row, rows_of
 from rankopt.core.pattern import RankPattern, Shape
@@ -66,6 +69,18 @@ def test_a_table_that_is_no_black_box() -> None:
         BlackBox([*table(), Row(task="rte", score=0.5, parameters=1)])
     with pytest.raises(ValueError, match="at least two configurations, got one"):
         BlackBox(table()[:2])
+
+
+def test_the_ranks_of_a_found_pattern_are_no_dimension() -> None:
+    """They stand in `pattern`; what the fields of a trial lack is not written."""
+    found = {"name": "static", "found": "adalora", "ranks": {"0.query": 1, "0.value": 3}}
+    rows = rows_of([trial(0.7), trial(0.8, allocator=found), trial(0.6, allocator={"name": "adalora", "beta1": 0.9})])
+    fields = sorted(json.dumps(row.configuration) for row in rows)
+    assert fields == [
+        '{"allocator.beta1": 0.9, "allocator.name": "adalora"}',
+        '{"allocator.found": "adalora", "allocator.name": "static"}',
+        '{"allocator.name": "uniform"}',
+    ]
 
 
 def test_rows_of_results() -> None:

@@ -216,6 +216,20 @@ def test_other_forms(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) 
     )  # fmt: skip
 
 
+def test_one_table_of_several_studies(
+    finished: tuple[Path, Any], halves: tuple[Path, Path], here: Rankopt, tmp_path: Path
+) -> None:
+    """Rows need no study; a results file holds one."""
+    assert here("results", "export", "tiny", "--out", tmp_path / "r.jsonl", cwd=finished[0]).returncode == 0
+    files = ("--from", tmp_path / "r.jsonl", "--from", halves[0] / "results.jsonl")
+    done = here("results", "export", *files, "--format", "rows", "--out", "t.jsonl.gz", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "t.jsonl.gz: 7 rows\n"), done.stderr
+    assert here("blackbox", "t.jsonl.gz", "--trials", 2, "--replays", 1, cwd=tmp_path).returncode == 0
+    done = here("results", "export", *files, "--out", "both.jsonl", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the results files hold the studies half, tiny; give the name of one" in done.stderr
+
+
 def test_predictions_in_the_file(finished: tuple[Path, Any], here: Rankopt, tmp_path: Path) -> None:
     """They are the bytes of the stored artifact, and are stored again by an import."""
     import numpy as np

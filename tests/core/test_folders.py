@@ -41,7 +41,7 @@ def test_an_earlier_file_outlives_a_failure(tmp_path: Path, monkeypatch: pytest.
     def full(self: Path, *args: object, **kwargs: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match=r"No space left on device.*page\.html"):
         new_file(path, "new")
     assert path.read_text() == "old"

@@ -69,7 +69,7 @@ def test_a_failure_to_write_is_told_and_the_earlier_file_stays(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(Path, "write_bytes", full)
         assert record(last=True) == (
             f"{path} could not be written ([Errno 28] No space left on device: {str(path)!r}); "
             "no result is lost: run again to write it"

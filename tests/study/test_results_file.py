@@ -39,6 +39,22 @@ def test_round_trip(records: list[AnyRecord], tmp_path: Path) -> None:
     assert read_line(line.encode()).value.environment["code"] == "90abcdef1234+"  # type: ignore[union-attr]
 
 
+def test_a_compressed_file(records: list[AnyRecord], tmp_path: Path) -> None:
+    """The same records give the same bytes; a file that was cut off is refused."""
+    path = tmp_path / "r.jsonl.gz"
+    write_results(records, path)
+    content = path.read_bytes()
+    reading = read_results([path])
+    assert reading.problems == []
+    assert results_text(entry.record for entry in reading.entries) == results_text(records)
+    write_results(records, path)
+    assert path.read_bytes() == content
+    assert len(content) < len(results_text(records)) / 2
+    path.write_bytes(content[:-20])
+    with pytest.raises(ValueError, match=r"r\.jsonl\.gz must be a whole gzip file: .*; copy it again"):
+        read_results([path])
+
+
 def test_the_same_results_give_the_same_bytes(records: list[AnyRecord]) -> None:
     """In any order; every line is ASCII, so no reader splits one at an exotic line separator."""
     text = results_text(records)
