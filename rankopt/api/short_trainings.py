@@ -21,7 +21,9 @@ from rankopt.core.spec import decode
 from rankopt.core.task_spec import TaskSpec
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.lowrank.layers import apply_pattern, shapes_of
+from rankopt.tasks import task_of
 from rankopt.tasks.encode import Encoded
+from rankopt.tasks.problems import LanguageModelling
 from rankopt.tasks.problems.base import Answers
 from rankopt.training.checkpoint import latest, load_network
 from rankopt.training.evaluate import predict
@@ -47,6 +49,8 @@ EVALUATIONS = {"search": 6, "report": 7}
 CALIBRATION = 100
 """A calibration pass reads one batch for this many steps of the training, at least 2 and at most 8."""
 RESAMPLES = 1000
+BATCH = 8
+"""Examples per step of a language model, as in the studies that `rankopt init` writes; otherwise the default."""
 STEPS = 300
 """A full training of little data passes over it often enough for about this many steps."""
 LEAST = 20
@@ -65,13 +69,17 @@ class ShortTrainings:
     """
 
     def __init__(
-        self, model: str, task: TaskSpec, max_rank: int, epochs: float | None, seed: int, folder: Path,
+        self, model: str, task: TaskSpec, max_rank: int, epochs: float | None, bf16: bool, seed: int, folder: Path,
         say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.began = time.monotonic()
+        self.training: dict[str, Any] = {"precision": "bf16"} if bf16 else {}
+        if isinstance(task_of(task).problem, LanguageModelling):
+            self.training["batch_size"] = BATCH
         self.base: dict[str, Any] = {
             "task": task.model_dump(mode="json", exclude_defaults=True),
-            "model": {"name": model, "max_rank": max_rank, "alpha": SCALE, "scale": "unit"},
+            "model": {"name": model, "max_rank": max_rank, "alpha": SCALE, "scale": "unit"}
+            | ({"dtype": "bfloat16"} if bf16 else {}),
             "seed": seed,
         }
         self.folder, self.say, self.seed, self.runs, self.second = folder, say, seed, 0, 0.0
@@ -130,7 +138,8 @@ class ShortTrainings:
     def prepared(self, allocator: str, rank: int, options: dict[str, Any] | None = None, **training: Any) -> Prepared:
         """A trial of this model and task before its first step."""
         named = {"name": allocator} | (options or {})
-        spec = {**self.base, "allocator": named, "budget": {"mean_rank": rank}, "training": training}
+        spec = {**self.base, "allocator": named, "budget": {"mean_rank": rank}}
+        spec["training"] = self.training | training
         return prepare(decode(TrialSpec, spec))
 
     def nested(self, ranks: list[int], plan: Plan) -> NestedNetwork:

@@ -66,7 +66,7 @@ def suggest(
     model: str, data: TaskSpec | str | Path, *, report: str | Path | None = None, text: Sequence[str] = (),
     label: str | None = None, prompt: str | None = None, completion: str | None = None, data_dir: str | None = None,
     max_length: int | None = None, budget: int | None = None, minutes: float = 10.0, max_rank: int = 16,
-    epochs: float | None = None, seed: int = 0, say: Callable[[str], None] | None = None,
+    epochs: float | None = None, bf16: bool = False, seed: int = 0, say: Callable[[str], None] | None = None,
 ) -> Suggestion:  # fmt: skip
     """Suggest a learning rate, a rank, and a pattern where the evidence supports one.
 
@@ -96,6 +96,8 @@ def suggest(
         minutes: most time for all of it; with little time the training is shorter than a full one.
         max_rank: largest rank that is tried.
         epochs: of a full training; default: at least 3, more for little data.
+        bf16: load and train the model in bfloat16: half the memory, and faster where the processor has instructions
+            for it.
         seed: of all trainings.
         say: called with a line of progress.
     Returns:
@@ -119,7 +121,7 @@ def suggest(
             data_dir=data_dir, max_length=max_length,
         )  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
-        work = ShortTrainings(model, data, max_rank, epochs, seed, Path(scratch), say or (lambda line: None))
+        work = ShortTrainings(model, data, max_rank, epochs, bf16, seed, Path(scratch), say or (lambda line: None))
         return _suggestion(work, budget, 60 * minutes)
 
 

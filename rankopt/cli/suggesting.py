@@ -33,6 +33,9 @@ def suggest(
     epochs: Annotated[
         float | None, typer.Option(metavar="E", help="Epochs of a full training (default: at least 3).")
     ] = None,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="Load and train the model in bfloat16: half the memory, faster on most GPUs.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Suggest a learning rate and a rank for your data, and a rank pattern where the evidence supports one.
@@ -45,7 +48,7 @@ def suggest(
     found = suggest(
         model, data, report=report, text=text or (), label=label, prompt=prompt, completion=completion,
         data_dir=data_dir, max_length=max_length, budget=budget, minutes=minutes, max_rank=max_rank, epochs=epochs,
-        say=printing.warn,
+        bf16=bf16, say=printing.warn,
     )  # fmt: skip
     if as_json:
         print(json.dumps(found.to_json(), indent=2))

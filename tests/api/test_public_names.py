@@ -47,7 +47,8 @@ SIGNATURES = {
         "'Sequence[str]' = (), label: 'str | None' = None, prompt: 'str | None' = None, "
         "completion: 'str | None' = None, data_dir: 'str | None' = None, max_length: 'int | None' = None, "
         "budget: 'int | None' = None, minutes: 'float' = 10.0, max_rank: 'int' = 16, epochs: 'float | "
-        "None' = None, seed: 'int' = 0, say: 'Callable[[str], None] | None' = None) -> 'Suggestion'"
+        "None' = None, bf16: 'bool' = False, seed: 'int' = 0, "
+        "say: 'Callable[[str], None] | None' = None) -> 'Suggestion'"
     ),
     "evaluate": (
         "(adapters: 'Sequence[str | Path]', model: 'str', task: 'TaskSpec | str | Path', *, retain: 'TaskSpec | str |"

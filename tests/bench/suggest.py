@@ -3,11 +3,13 @@
     OMP_NUM_THREADS=1 taskset -c 1 python tests/bench/suggest.py --task sst2 --rows 8000 --epochs 1 \
         --data GLUE_FOLDER --model MODEL_FOLDER --out sst2.json
 
+For your own data, write the task as in a study file: --task '{name: e2e, problem: generation, data: {...}, ...}'.
+
 The grid trains uniform LoRA at ranks 1, 2, 4, 8 and 16 with every seed, at the suggested learning rate, and scores the
-report split. The suggested rank passes if the mean score of the best rank exceeds its own by at most one standard
-error of that difference over examples and seeds. Time is a ratio to the mean time of one of these trials (loading,
-training, scoring), on the same core in the same run; it is CPU time, because other work may share the core.
-Finished parts are kept in the output file; the same command continues.
+report split; scores that are better when lower are negated. The suggested rank passes if the mean score of the best
+rank exceeds its own by at most one standard error of that difference over examples and seeds. Time is a ratio to the
+mean time of one of these trials (loading, training, scoring), on the same core in the same run; it is CPU time, because
+other work may share the core. Finished parts are kept in the output file; the same command continues.
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ import numpy as np
 
 import rankopt
 from rankopt.api.material import resampled
-from rankopt.api.short_trainings import SCALE
+from rankopt.api.short_trainings import BATCH, SCALE
 from rankopt.core.spec import decode
 from rankopt.core.task_spec import TaskSpec
 from rankopt.core.trial_spec import TrialSpec
+from rankopt.core.yaml import parse_value
 from rankopt.tasks import task_of
+from rankopt.tasks.problems import LanguageModelling
 from rankopt.training.trial import run_trial
 
 RANKS = (1, 2, 4, 8, 16)
@@ -40,20 +44,23 @@ RESAMPLES = 1000
 def main() -> None:
     """Measure one task."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", required=True, help="a registered task")
-    parser.add_argument("--data", required=True, help="folder with <task>/<split>.parquet")
+    parser.add_argument("--task", required=True, help="a registered task, or the fields of one")
+    parser.add_argument("--data", help="folder with <task>/<split>.parquet")
     parser.add_argument("--model", required=True, help="a folder or a hub name")
     parser.add_argument("--rows", type=int, help="training rows (default: all)")
     parser.add_argument("--epochs", type=float, default=3.0, help="of a full training (default: 3)")
+    parser.add_argument("--bf16", action="store_true", help="load and train the model in bfloat16")
     parser.add_argument("--seeds", type=int, default=2, help="of the grid (default: 2)")
     parser.add_argument("--out", type=Path, required=True, help="JSON file of this measurement")
     given = parser.parse_args()
-    task = TaskSpec(name=given.task, data_dir=given.data, train_examples=given.rows)
+    fields = parse_value(given.task)
+    fields = fields if isinstance(fields, dict) else {"name": given.task, "data_dir": given.data}
+    task = decode(TaskSpec, fields | ({"train_examples": given.rows} if given.rows else {}))
     known: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {}
-    known |= {"task": given.task, "rows": given.rows, "epochs": given.epochs}
+    known |= {"task": task.name, "rows": given.rows, "epochs": given.epochs, "bf16": given.bf16}
     if "suggestion" not in known:
         began = time.process_time()
-        found = rankopt.suggest(given.model, task, epochs=given.epochs, minutes=10_000, say=print)
+        found = rankopt.suggest(given.model, task, epochs=given.epochs, minutes=10_000, bf16=given.bf16, say=print)
         known["suggestion"] = found.to_json() | {"cpu_seconds": time.process_time() - began}
         known |= {"day": str(date.today()), "machine": machine()}
         given.out.write_text(json.dumps(known))
@@ -79,15 +86,22 @@ def trial(model: str, task: TaskSpec, rank: int, seed: int, known: dict[str, Any
         "training": {"steps": known["suggestion"]["full_steps"], "lr": known["suggestion"]["lr"]},
         "seed": seed,
     }
+    if known["bf16"]:
+        spec["model"] |= {"dtype": "bfloat16"}
+        spec["training"] |= {"precision": "bf16"}
+    if isinstance(task_of(task).problem, LanguageModelling):
+        spec["training"] |= {"batch_size": BATCH}
     with tempfile.TemporaryDirectory() as folder:
         began, wall = time.process_time(), time.monotonic()
         result = run_trial(decode(TrialSpec, spec), Path(folder))
         seconds, wall = time.process_time() - began, time.monotonic() - wall
         saved = np.load(Path(folder, "predictions.npz"), allow_pickle=False)
-        split = next(iter(result.own.report))
-        answers, labels = {"logits": saved[f"logits/budget/{split}"]}, saved[f"labels/{split}"]
-    drawn = resampled(task_of(task), answers, labels, RESAMPLES, 0)
-    return {"score": result.score(), "cpu_seconds": seconds, "seconds": wall, "drawn": drawn.round(6).tolist()}
+        end = f"/budget/{next(iter(result.own.report))}"
+        answers = {name.removesuffix(end): saved[name] for name in saved.files if name.endswith(end)}
+        labels = saved[end.replace("/budget", "labels")]
+    drawn = result.sign * resampled(task_of(task), answers, labels, RESAMPLES, 0)
+    score = result.sign * result.score()
+    return {"score": score, "cpu_seconds": seconds, "seconds": wall, "drawn": drawn.round(6).tolist()}
 
 
 def verdict(known: dict[str, Any]) -> dict[str, Any]:
