@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rankopt.core.errors import first_line, nearest, shown
+from rankopt.tasks.header import SEPARATORS, check_names, check_separator
 from rankopt.tasks.workbooks import refuse_workbook
 
 Columns = dict[str, list[Any]]
@@ -22,8 +23,6 @@ LINES = "text"
 """The column of a text file."""
 
 csv.field_size_limit(2**27)
-
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 class MissingColumnError(ValueError):
@@ -131,12 +130,7 @@ def _csv(path: Path, columns: Sequence[str] | None, delimiter: str = ",") -> Col
     with _open(path) as file:
         rows = csv.reader(file, delimiter=delimiter, strict=True)
         header = next(rows, [])
-        if len(header) == 1 and (
-            other := next((mark for mark in SEPARATORS if mark in header[0].replace(delimiter, "")), None)
-        ):
-            renamed = {"\t": ", or name it .tsv", ",": ", or name it .csv"}.get(other, "")
-            used, wanted = SEPARATORS[other], SEPARATORS[delimiter]
-            raise ValueError(f"the header looks separated by {used}: save it separated by {wanted}{renamed}")
+        check_separator(header, delimiter)
         columns = header if columns is None else columns
         indices = [_index(header, name, path) for name in columns]
         found: Columns = {name: [] for name in columns}
@@ -158,6 +152,7 @@ def _csv(path: Path, columns: Sequence[str] | None, delimiter: str = ",") -> Col
                 f"line {rows.line_num}: {error}; in the row that begins at line {begin}, close the quote, or write a "
                 'quote inside a value twice ("")'
             ) from None
+    check_names(found)
     return found
 
 
