@@ -39,8 +39,12 @@ class Tuned(NamedTuple):
     @property
     def best(self) -> int | None:
         """The combination with the best search score; of equal ones the first, None if all failed."""
-        scores = {number: score for number, score in enumerate(self.scores) if not math.isnan(score)}
-        return max(scores, key=lambda number: scores[number], default=None)
+        gains = {
+            number: result.sign * score
+            for number, (result, score) in enumerate(zip(self.results, self.scores, strict=True))
+            if result is not None and not math.isnan(score)
+        }
+        return max(gains, key=lambda number: gains[number], default=None)
 
 
 def tuned(study: StudySpec, results: Iterable[TrialResult]) -> dict[str, Tuned]:

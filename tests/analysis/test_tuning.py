@@ -46,6 +46,17 @@ def test_the_best_search_score_wins_and_of_equal_ones_the_first() -> None:
         assert arm.best == best
 
 
+def test_of_perplexities_the_lowest_wins() -> None:
+    first, second, *_ = trials(study())
+    for scores, best in (((5.0, 3.0), 1), ((3.0, 3.0), 0), ((2.0, 3.0), 0)):
+        results = [
+            scored(result(spec, metrics=("perplexity",), minimised=("perplexity",)), score)
+            for spec, score in zip((first, second), scores, strict=True)
+        ]
+        (arm,) = tuned(study(), results).values()
+        assert (arm.scores, arm.best) == (scores, best)
+
+
 def test_missing_and_failed_trials() -> None:
     """A default value (5e-4) is recognised, although it is left out of a stored spec."""
     first, second, *_ = trials(study())
