@@ -100,7 +100,7 @@ def _paragraphs(evidence: Evidence, scope: str, rows: pd.DataFrame, several: boo
     elif len(known) > 1 or best["difference"] > 0:
         ending = f" Worst: {CONTROL}." if worst["difference"] > 0 else ""
         text, brief = text + ending, brief + ending
-    text += _over_examples(best if best["difference"] > 0 else worst)
+    text += _over_examples(evidence, best if best["difference"] > 0 else worst)
     yield Sentence(f"{text} {_means(rows)}", brief)
     yield _recommendation(evidence, rows, best)
 
@@ -169,12 +169,13 @@ def _falling(evidence: Evidence) -> bool:
     return bool((evidence.points["sign"] < 0).all())
 
 
-def _over_examples(row: Any) -> str:
+def _over_examples(evidence: Evidence, row: Any) -> str:
     """What a difference may be on other examples, where predictions tell."""
     name, whose = str(row["allocator"]), "both" if row["both_low"] == row["both_low"] else "examples"
     low, high = row[f"{whose}_low"], row[f"{whose}_high"]
     if low != low:
         return ""
+    low, high = (-high, -low) if _falling(evidence) else (low, high)
     source = "seeds and examples" if whose == "both" else "examples alone"
     text = f" Over {source}, the interval of {name} is {between(low, high)}"
     if row["verdict"] in ("better", "worse"):

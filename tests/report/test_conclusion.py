@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import re
 from random import Random
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from stored_predictions import classes
 from synthetic_results import grid, make, trials
@@ -14,7 +17,7 @@ from synthetic_results import grid, make, trials
 from rankopt.analysis.search import SearchRecord
 from rankopt.core.result import Point, TrialResult
 from rankopt.core.study_spec import StudySpec
-from rankopt.report.conclusion import conclusion, interval, remarks
+from rankopt.report.conclusion import _over_examples, conclusion, interval, remarks
 from rankopt.report.evidence import Evidence
 
 
@@ -151,3 +154,11 @@ def test_an_interval_is_in_the_direction_of_its_metric() -> None:
     assert interval(row) == "interval +0.050 to +0.150, "
     assert interval(row, falling=True) == "interval -0.150 to -0.050, "
     assert interval({"low": math.nan, "high": math.nan}) == ""
+
+
+@pytest.mark.parametrize(("sign", "words"), [(1, "-0.200 to -0.050"), (-1, "+0.050 to +0.200")])
+def test_the_interval_over_examples_is_in_the_direction_of_its_metric(sign: int, words: str) -> None:
+    """Worse by 0.1: below uniform at an accuracy, above it at a perplexity."""
+    row = {"allocator": "adalora", "both_low": -0.2, "both_high": -0.05, "verdict": "not significant"}
+    found: Any = SimpleNamespace(points=pd.DataFrame({"sign": [sign, sign]}))
+    assert _over_examples(found, row) == f" Over seeds and examples, the interval of adalora is {words}."

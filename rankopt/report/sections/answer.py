@@ -131,6 +131,8 @@ def _scores(evidence: Evidence) -> str:
         if evidence.chosen["n"].max() > 1
         else "Each configuration has one seed, so standard errors are unknown."
     )
+    if (evidence.points["sign"] < 0).any():
+        spread += " Differences in tables are positive where a method is better."
     return f"{what[0].upper()}{what[1:]}. {spread}"
 
 
