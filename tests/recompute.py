@@ -91,6 +91,7 @@ def point_row(result: Row, point: Row) -> Row:
         "kept": sum(rank * sizes[layer] for layer, rank in ranks.items()) if ranks else point["kept"],
         "mean_rank": sum(ranks.values()) / len(ranks) if ranks else math.nan,
         "component": max(sizes.values(), default=0),
+        **{f"report:{name}": value for name, value in report.items() if name != metric},
         "score": report[metric], "search": point["search"][metric],
         "collapsed": 0 in scores or (f1 is not None and accuracy is not None
                                      and abs(f1 - 2 * accuracy / (1 + accuracy)) < 1e-9),
@@ -107,7 +108,8 @@ def means(rows: list[Row]) -> dict[tuple[str, str, float], Row]:
     numbers = ("kept", "mean_rank", "score", "search", "train_seconds", "evaluate_seconds", "trained", "tokens",
                "padded_tokens", "steps", "head")  # fmt: skip
     return {
-        key: {name: statistics.mean(row[name] for row in group) for name in numbers}
+        key: {name: statistics.mean(row[name] for row in group)
+              for name in (*numbers, *(name for name in group[0] if name.startswith("report:")))}
         | {"n": len(group), "collapsed": sum(row["collapsed"] for row in group)}
         | {"error": statistics.stdev([row["score"] for row in group]) / math.sqrt(len(group))
            if len(group) > 1 else math.nan}
@@ -336,6 +338,9 @@ MEANS = {"mean rank kept": "mean_rank", "parameters kept": "kept", "seeds": "n",
          "standard error": "error", "search score": "search"}  # fmt: skip
 COSTS = {"trials": "n", "train s": "train_seconds", "evaluate s": "evaluate_seconds", "steps": "steps",
          "tokens": "tokens", "adapter peak": "trained", "head": "head"}  # fmt: skip
+OTHERS = {"BLEU": "report:bleu", "ROUGE-L": "report:rouge_l", "F1": "report:f1", "accuracy": "report:accuracy",
+          "parameters kept": "kept", "seeds": "n"}  # fmt: skip
+"""Columns of the table of metrics that are not the score."""
 KEPT = "adapter parameters kept (head excluded)"
 VERDICTS = {"difference": "difference", f"difference to {CONTROL}": "difference", "low": "low", "high": "high",
             "p (Holm)": "p_holm", "p (corrected)": "p_holm",
@@ -357,6 +362,8 @@ def shown(
             key = row.get("task", ""), row.get("allocator", ""), NO_BUDGET if math.isnan(budget) else budget
             if "point" in head and (row["key"], row["point"]) in points:
                 expected, columns = points[row["key"], row["point"]], MEANS
+            elif "report score" not in head and set(head) & set(list(OTHERS)[:4]) and key in averages:
+                expected, columns = averages[key], OTHERS
             elif "parameters kept" in head and "point" not in head and key in averages:
                 expected, columns = averages[key], MEANS
             elif "train s" in head and key in averages:

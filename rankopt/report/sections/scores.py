@@ -7,6 +7,7 @@ import pandas as pd
 from rankopt.analysis.averages import GROUP
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.evidence import Evidence
+from rankopt.report.formatting import METRICS
 
 AVERAGES = {
     "setting": "task", "allocator": "allocator", "budget": "mean rank asked", "mean_rank": "mean rank kept",
@@ -42,8 +43,29 @@ class Scores(Section):
         if not averages["chosen"].all() or not evidence.study.listed:
             best = pd.concat([evidence.front(setting) for setting in evidence.settings])
             tables.insert(0, _averages(evidence, best, "Pareto front, chosen on the search split"))
+        tables += _other_metrics(evidence)
         points = evidence.points[list(POINTS)].rename(columns=POINTS)
         return Block("Scores", text=text, tables=(*tables, Table(points, FORMATS, "Every point", long=True)))
+
+
+def _other_metrics(evidence: Evidence) -> list[Table]:
+    """The means of the metrics that are not the score, for the chosen configurations; none without such metrics."""
+    own = evidence.points[evidence.points["own"].astype(bool)]
+    others: dict[str, pd.Series] = {}
+    for split in sorted(set(own["split"])):  # the columns are named split:metric, and tasks name their splits
+        for column in own.columns[own.columns.str.startswith(f"{split}:")]:
+            metric = column.removeprefix(f"{split}:")
+            known = own[column].where((own["split"] == split) & (own["metric"] != metric))
+            others[metric] = known.combine_first(others[metric]) if metric in others else known
+    others = {metric: values for metric, values in others.items() if values.notna().any()}
+    if not others:
+        return []
+    means = own.assign(**others).groupby(GROUP, dropna=False)[list(others)].mean().reset_index()
+    rows = evidence.chosen[[*GROUP, "kept", "n"]].merge(means, on=GROUP, how="left")
+    shown = [column for column in AVERAGES if column in (*GROUP, "kept", "n")]
+    labels = {name: METRICS.get(name, name) for name in others}
+    frame = rows[[*shown, *others]].rename(columns={**AVERAGES, **labels})
+    return [Table(frame, FORMATS | dict.fromkeys(labels.values(), ".3f"), "Other metrics on the report split, means")]
 
 
 def _retained(evidence: Evidence, rows: pd.DataFrame) -> dict[str, list[str]]:
