@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from analysis_results import trial
@@ -10,6 +11,8 @@ from analysis_results import trial
 from rankopt.analysis.blackbox import BlackBox, Row, rows_of
 from rankopt.core.pattern import RankPattern, Shape
 from rankopt.core.result import Point, TrialResult
+from rankopt.study.results_file import read_results, results_text
+from rankopt.study.results_merge import merge
 
 
 def table() -> list[Row]:
@@ -111,3 +114,14 @@ def test_rows_of_results() -> None:
         (0, 16, 0.5, 0.4),
         (0, 8, 0.5, 0.4),
     ]
+
+
+def test_the_committed_black_box() -> None:
+    """It holds what the committed results hold, and nothing of a data set."""
+    reports = Path(__file__).parents[2] / "reports"
+    entries = read_results(sorted(reports.glob("*/results.jsonl"))).entries
+    box = read_results([reports / "blackbox" / "rank_blackbox.jsonl.gz"])
+    assert box.problems == []
+    rows = rows_of(merge(entries).results())
+    assert results_text(entry.record for entry in box.entries) == results_text(rows)
+    assert (reports / "blackbox" / "rank_blackbox.jsonl.gz").stat().st_size < 20_000_000
