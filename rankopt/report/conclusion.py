@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -201,26 +201,37 @@ def _recommendation(evidence: Evidence, rows: pd.DataFrame, best: Any) -> Senten
     chosen = evidence.chosen[evidence.chosen["allocator"] == winner]
     setting = str(chosen["setting"].iloc[0])
     curve = chosen[(chosen["setting"] == setting) & chosen["budget"].notna()].sort_values("kept")
-    words = evidence.words(curve.iloc[-1])
-    use = f"Use {winner}{f' ({words})' if words else ''}"
+    settings = [evidence.words(row) for _, row in curve.iterrows()]
+    common = settings[-1] if len(set(settings)) == 1 else ""  # else each budget has its own
+    use = f"Use {winner}{f' ({common})' if common else ''}"
     undecided = winner == CONTROL and best["difference"] > 0
     what = _metric(evidence, setting)
     where = f"On {setting} it" if len(evidence.settings) > 1 else "It"
-    text = f"{use}{': none is significantly better' if undecided else ''}. {where} reaches {_reached(curve)}."
+    own = [""] * len(settings) if common else settings
+    text = f"{use}{': none is significantly better' if undecided else ''}. {where} reaches {_reached(curve, own)}."
     seconds = evidence.chosen.groupby("allocator")["train_seconds"].mean()
     if winner != CONTROL and seconds.get(CONTROL, 0) > 0 and not math.isnan(seconds[winner]):
         text += f" A training takes {seconds[winner] / seconds[CONTROL]:.1f} times as long as one of {CONTROL}."
-    reached = "none is significantly better" if undecided else f"{_split(evidence)}{what} {_reached(curve[-1:])}"
+    reached = (
+        "none is significantly better" if undecided else f"{_split(evidence)}{what} {_reached(curve[-1:], own[-1:])}"
+    )
     return Sentence(text, f"{use}: {reached}.", "What to use")
 
 
-def _reached(curve: pd.DataFrame) -> str:
-    """The scores of an allocator by budget; of more than `MOST_NAMED` budgets, of the smallest and the largest."""
-    ends = curve if len(curve) <= MOST_NAMED else curve.iloc[[0, -1]]
+def _reached(curve: pd.DataFrame, settings: Sequence[str]) -> str:
+    """The scores of an allocator by budget; of more than `MOST_NAMED` budgets, of the smallest and the largest.
+
+    Args:
+        curve: rows of `averages`, the cheapest first.
+        settings: the settings of each in words, empty where they go without saying.
+    """
+    ends = curve.assign(words=settings)
+    ends = ends if len(ends) <= MOST_NAMED else ends.iloc[[0, -1]]
     scores, words = [], (" mean rank", " parameters")
     for _, row in ends.iterrows():
         score = with_error(row["score"], row["error"])
-        scores.append(f"{score} at{words[0]} {row['budget']:g} ({row['kept']:,.0f}{words[1]})")
+        own = f", {row['words']}" if row["words"] else ""
+        scores.append(f"{score} at{words[0]} {row['budget']:g} ({row['kept']:,.0f}{words[1]}{own})")
         words = ("", "")
     return joined(scores)
 

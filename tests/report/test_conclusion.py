@@ -70,6 +70,19 @@ def test_the_winners_settings_are_given() -> None:
     assert "times as long as one of uniform" in use
 
 
+def test_budgets_with_settings_of_their_own_are_told_with_them() -> None:
+    """The learning rate that was best at the larger budget is not said of the smaller one."""
+    study = small(allocators=("uniform", "adalora"), **{"training.lr": [1e-3, 2e-3]})
+    best = {2.0: 1e-3, 4.0: 2e-3}
+    results = []
+    for result in make(trials(study)):
+        wins = result.spec["training"]["lr"] == best[result.spec["budget"]["mean_rank"]]
+        search = dict.fromkeys(result.metrics, 0.9 if wins else 0.1)
+        results.append(result.model_copy(update={"points": (result.own.model_copy(update={"search": search}),)}))
+    (use,) = (text for text in texts(evidence(study, results)) if text.startswith("Use "))
+    assert re.search(r"at mean rank 2 \([\d,]+ parameters, lr 0\.001\) and .+ at 4 \([\d,]+, lr 0\.002\)\.", use)
+
+
 def test_many_budgets_are_summarised_by_both_ends() -> None:
     study = small(**{"budget.mean_rank": [1.0, 2.0, 3.0, 4.0, 5.0]})
     _, use, _ = texts(evidence(study))
