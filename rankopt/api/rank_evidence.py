@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankopt.analysis.resamples import interval
+from rankopt.analysis.statistics import SAME
 
 
 class Plan(NamedTuple):
@@ -68,6 +69,11 @@ class Against:
     low: float
     high: float
 
+    @property
+    def supported(self) -> bool:
+        """Whether it is evidence of an improvement: examples that are all alike give an interval without width."""
+        return self.low > 0 and self.high - self.low > SAME
+
     def __str__(self) -> str:
         return f"{self.difference:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
 
@@ -102,9 +108,10 @@ def sentence(rank: int, winner: str | None, patterns: Mapping[str, Against], mor
         more: larger ranks against the suggested one, the next one first.
     """
     if winner:
-        return f"the pattern {winner!r} at the cost of rank {rank}: {patterns[winner]} against uniform rank {rank}"
+        better = f"better by {patterns[winner]} than uniform rank {rank}"
+        return f"the pattern {winner!r} at the cost of rank {rank}: {better}"
     why = "no evidence that a pattern helps" if patterns else "no pattern was compared at the largest rank"
-    gain = f"; {more[0].name} would score {more[0]}" if more else ""
+    gain = f"; {more[0].name} against it: {more[0]}, positive is better" if more else ""
     return f"uniform rank {rank}; {why}{gain}"
 
 

@@ -38,7 +38,8 @@ def recipes(rank: int, scale: float, lr: float, pattern: Mapping[str, int] | Non
         "TRL": f"SFTTrainer(..., args=SFTConfig(learning_rate={lr:g}), peft_config={config})",
         "Axolotl": "\n".join(axolotl),
         "LLaMA-Factory": (
-            f"finetuning_type: lora\nlora_rank: {rank}\nlora_alpha: {_plain(scale * rank):g}\nlora_target: all\n"
+            ("# has no rank patterns: the uniform rank of the same cost\n" if kept else "")
+            + f"finetuning_type: lora\nlora_rank: {rank}\nlora_alpha: {_plain(scale * rank):g}\nlora_target: all\n"
             f"learning_rate: {lr:g}"
         ),
     }

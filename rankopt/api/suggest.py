@@ -187,7 +187,7 @@ def _choice(network: NestedNetwork, search: Mapping[int, Scored]) -> _Choice:
     patterns = network.patterns(rank) if larger else {}
     scored = {name: network.scored(pattern, "report") for name, pattern in patterns.items()}
     compared = {name: one.against(own, name, len(scored)) for name, one in scored.items()}
-    supported = [name for name, one in compared.items() if one.low > 0]
+    supported = [name for name, one in compared.items() if one.supported]
     winner = max(supported, key=lambda name: network.scored(patterns[name], "search").score, default=None)
     text = sentence(rank, winner, compared, more)
     return _Choice(text, rank, report, more, tuple(compared.values()), patterns[winner] if winner else None)

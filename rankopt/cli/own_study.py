@@ -82,13 +82,17 @@ def _is_language(rows: Rows, model: str | None, columns: Mapping[str, Any]) -> b
     """Whether the study trains a language model on texts.
 
     Raises:
-        ValueError: the model is a language model, and the columns do not show what it should learn; one line.
+        ValueError: the model is a language model, and the columns do not show what it should learn, or it is none, and
+            they are named for one; one line.
     """
-    if columns.get("prompt") or columns.get("completion"):
-        return True
+    from rankopt.api.material import is_language_model
+
+    if model is not None and (columns.get("prompt") or columns.get("completion")):
+        if is_language_model(model):
+            return True
+        raise ValueError(f"--prompt and --completion need a language model, got the encoder {model}: change --model")
     if model is None or columns.get("label"):
         return False
-    from rankopt.api.material import is_language_model
     from rankopt.tasks.guess import as_prompts, guess
     from rankopt.tasks.problems.classification import listed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -223,4 +224,10 @@ def export(
         f"report score {result.score('report', exported):.4f}"
     )
     if (out / "adapter_config.json").is_file():
-        print(f"Next: rankopt evaluate {out} --model {result.spec['model']['name']} --data FILE")
+        task = result.spec["task"]
+        columns = [
+            f" --{field} {shlex.quote(task[field])}"
+            for field in ("prompt", "completion")
+            if isinstance(task.get(field), str) and task[field] != field
+        ]
+        print(f"Next: rankopt evaluate {out} --model {result.spec['model']['name']} --data FILE{''.join(columns)}")

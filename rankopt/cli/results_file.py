@@ -164,6 +164,8 @@ def _destination(reading: Reading, into: str | None, storage: str | None, direct
     merged, file = merge(reading.entries), None
     if into is not None and (not storage or Path(into).is_file()):
         file = study_file(into, None, directory)
+    if into is None and not merged.studies:
+        raise ValueError("the results files have no study line: name the study's file with --into STUDY.yaml")
     name = file.study.name if file else into or merged.name
     folder = directory / name
     if not storage:

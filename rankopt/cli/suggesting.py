@@ -62,7 +62,8 @@ def suggest(
                 {"": one.name, "difference": f"{one.difference:+.4f}", "interval": f"{one.low:+.4f} to {one.high:+.4f}"}
                 for one in rows
             ]
-            printing.table(against, f"{title}, against uniform rank {found.rank} on the report split")
+            where = f"against uniform rank {found.rank} on the report split; positive is better"
+            printing.table(against, f"{title}, {where}")
     for note in found.notes:
         print(f"note: {note}")
     print(f"suggestion: {found.sentence}")

@@ -85,6 +85,12 @@ def _paragraphs(evidence: Evidence, scope: str, rows: pd.DataFrame, several: boo
     if known.empty:
         yield Sentence(f"No seed is shared with {CONTROL}, so nothing can be compared.")
         return
+    if set(known["verdict"]) == {"equal at every seed"}:
+        others = joined(sorted(known["allocator"])) if len(known) <= MOST_NAMED else f"all {len(known)} methods"
+        same = f"No difference: {others} and {CONTROL} have equal scores at every seed."
+        yield Sentence(f"{same} {_means(rows)}", same)
+        yield _recommendation(evidence, rows, known.iloc[0])
+        return
     best, worst = known.iloc[0], known.iloc[-1]
     what = _metric(evidence, scope)
     start = f"{scope}: best" if several else "Best"

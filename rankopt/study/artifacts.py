@@ -55,10 +55,12 @@ class Artifacts:
         for artifact in found:
             if self._fetch(artifact, name, path):
                 return
+        again = "remove the trial (rankopt delete) and run the study again"
+        if found:
+            raise ValueError(f"artifact {name!r} is missing or incomplete in {self.location}; {again}")
         raise ValueError(
-            f"artifact {name!r} is "
-            + (f"missing or incomplete in {self.location}" if found else "recorded by no attempt")
-            + "; remove the trial (rankopt delete) and run the study again"
+            f"artifact {name!r} was not stored here: a result that was imported has none. Use the machine that trained "
+            f"it, or {again}"
         )
 
     def read(self, attempts: Iterable[FrozenTrial], name: str) -> bytes | None:

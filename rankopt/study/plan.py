@@ -235,7 +235,7 @@ def _own_task_problems(task: TaskSpec, root: str) -> Iterator[Violation]:
     known = metrics_of(str(task.problem))
     for index, name in enumerate(task.metrics):
         if name not in known:
-            text = f"must be a metric of a {task.problem}, got {shown(name)}{nearest(name, known)}"
+            text = f"must be a metric of {task.problem}, got {shown(name)}{nearest(name, known)}"
             yield Violation((root, "metrics", index), text)
     for field, listed in (("metrics", task.metrics), ("labels", task.labels)):
         if (twice := first_repeated(listed)) is not None:

@@ -35,7 +35,7 @@ def test_a_pattern() -> None:
     assert {name: m.r["default"] for name, m in layers.items()} == {n: r for n, r in pattern.items() if r}
     assert {m.scaling["default"] for m in layers.values()} == {2.0}
     assert "lora_rank_pattern: {" in found["Axolotl"]
-    assert found["LLaMA-Factory"].startswith("finetuning_type: lora\nlora_rank: 2\nlora_alpha: 4\n")
+    assert found["LLaMA-Factory"].partition("\n")[2].startswith("finetuning_type: lora\nlora_rank: 2\nlora_alpha: 4\n")
 
 
 @pytest.mark.parametrize("program", ["PEFT", "TRL", "Axolotl", "LLaMA-Factory"])

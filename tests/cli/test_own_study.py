@@ -207,3 +207,23 @@ def test_one_class_is_refused(here: Rankopt, files: Path) -> None:
     assert done.returncode == 2
     assert "rankopt: the label opinion of one.csv must have at least two different values, got 'good'" in done.stderr
     assert not (files / "one.yaml").exists()
+
+
+def test_prompts_for_an_encoder_are_refused(files: Path, here: Rankopt) -> None:
+    (files / "pairs.csv").write_text("prompt,completion\na,b\nc,d\n")
+    words = (
+        "init",
+        "pairs",
+        "--data",
+        "pairs.csv",
+        "--prompt",
+        "prompt",
+        "--completion",
+        "completion",
+        "--model",
+        "mini",
+    )
+    done = here(*words, cwd=files)
+    assert done.returncode == 2
+    assert "--prompt and --completion need a language model, got the encoder mini: change --model" in done.stderr
+    assert not (files / "pairs.yaml").exists()

@@ -175,3 +175,12 @@ def test_the_interval_over_examples_is_in_the_direction_of_its_metric(sign: int,
     row = {"allocator": "adalora", "both_low": -0.2, "both_high": -0.05, "verdict": "not significant"}
     found: Any = SimpleNamespace(points=pd.DataFrame({"sign": [sign, sign]}))
     assert _over_examples(found, row) == f" Over seeds and examples, the interval of adalora is {words}."
+
+
+def test_equal_scores_are_no_best() -> None:
+    """Where no arm has learned anything, all predict alike, and none is the best."""
+    study = small()
+    results = [moved(result, 0.0) for result in make(trials(study))]
+    told = texts(evidence(study, results))
+    assert any(text.startswith("No difference: random and uniform have equal scores at every seed.") for text in told)
+    assert not any("Best" in text for text in told)

@@ -38,7 +38,7 @@ def test_artifacts(open_store: Open, study_of: Study, tmp_path: Path) -> None:
     assert (tmp_path / "back").read_bytes() == b"xyz"
     store.artifacts.download([frozen], "key-adapter.zip", tmp_path / "back.zip")
     assert zipfile.ZipFile(tmp_path / "back.zip").read("weights") == b"abc"
-    with pytest.raises(ValueError, match="artifact 'nothing' is recorded by no attempt"):
+    with pytest.raises(ValueError, match="artifact 'nothing' was not stored here"):
         store.artifacts.download([frozen], "nothing", tmp_path / "x")
 
 

@@ -48,12 +48,12 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str]] = {
     "an unknown metric": (
         {"task": OWN | {"metrics": ["macrof1"]}},
         "base.task.metrics[0]",
-        "must be a metric of a classification, got 'macrof1'; did you mean 'macro_f1'?",
+        "must be a metric of classification, got 'macrof1'; did you mean 'macro_f1'?",
     ),
     "a metric of another problem": (
         {"task": OWN | {"metrics": ["accuracy", "mse"]}},
         "base.task.metrics[1]",
-        "must be a metric of a classification, got 'mse'",
+        "must be a metric of classification, got 'mse'",
     ),
     "classes of a regression": (
         {"task": OWN | {"problem": "regression", "labels": ["a", "b"]}},

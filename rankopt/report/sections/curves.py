@@ -38,8 +38,9 @@ class CurveNumbers(Section):
 def _explained(evidence: Evidence) -> str:
     rows = evidence.curve_summaries.curves
     text = (
-        "Intervals are 95% t-intervals over seeds. Hypervolume: the share of the plane of score and log parameters "
-        "that a curve dominates, up to twice the most parameters and down to the lowest score. On the front: the "
+        "Intervals are 95% t-intervals over seeds. Hypervolume: what a curve dominates in the plane of score and log "
+        "parameters, up to twice the most parameters and down to the lowest mean score, divided by that area up to the "
+        "best mean score; a single seed can exceed 1. On the front: the "
         "probability that the mean at a mean rank is on the Pareto front of all allocators, by a bootstrap over seeds."
     )
     if rows["aurac"].isna().all():
