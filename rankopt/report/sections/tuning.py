@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
 from rankopt.analysis.search import configuration
-from rankopt.analysis.tuning import tuned
-from rankopt.core.study_spec import TUNING_SEED
+from rankopt.analysis.tuning import Tuned, tuned
+from rankopt.core.study_spec import TUNING_SEED, StudySpec
 from rankopt.core.text import plural
 from rankopt.report.base import Block, Section, Table
 from rankopt.report.evidence import Evidence
@@ -23,7 +24,8 @@ class Tuning(Section):
             return None
         columns = [_words(combination) for combination in study.tunings()]
         rows: list[dict[str, Any]] = []
-        for arm in tuned(study, evidence.tuning).values():
+        arms = tuned(study, evidence.tuning)
+        for arm in arms.values():
             budget = arm.spec.budget.model_dump(exclude_none=True, exclude={"unit"}) if arm.spec.budget else {}
             rows.append(
                 {
@@ -41,9 +43,24 @@ class Tuning(Section):
         text = (
             f"Every configuration was trained at {plural(len(columns), 'combination')} of {', '.join(study.tune)}, at "
             f"seed {TUNING_SEED}, which is used for nothing else. Cells are search scores; the best one was chosen and "
-            "used at all seeds.",
+            f"used at all seeds.{_edges(study, arms.values())}",
         )
         return Block("Tuning", text=text, tables=(Table(frame, dict.fromkeys(columns, ".3f")),))
+
+
+def _edges(study: StudySpec, arms: Iterable[Tuned]) -> str:
+    """How often the chosen value of a field is the smallest or largest of at least three that were tried."""
+    combinations = study.tunings()
+    chosen = [combinations[arm.best] for arm in arms if arm.best is not None]
+    text = ""
+    for path in study.tune:
+        values = sorted({one[path] for one in combinations if isinstance(one[path], int | float)})
+        for word, edge in (("smallest", values[:1]), ("largest", values[-1:])):
+            count = sum(one[path] == value for one in chosen for value in edge)
+            if len(values) > 2 and count:
+                name = path.rpartition(".")[2]
+                text += f" For {count} of {len(chosen)} the {word} {name} was best, so a better one may lie beyond it."
+    return text
 
 
 def _words(combination: dict[str, Any]) -> str:
