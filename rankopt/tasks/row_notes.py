@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankopt.core.errors import shown
 from rankopt.core.text import plural
+from rankopt.tasks.problems import LanguageModelling
 from rankopt.tasks.problems.classification import listed
 
 if TYPE_CHECKING:
@@ -34,6 +35,14 @@ def row_notes(task: Task, train: Dataset, held_out: Mapping[str, Dataset]) -> It
             yield f"{plural(len(split), f'{name} row')} of {task.name}: scores are coarse, use at least {FEW} rows"
     if task.labels:
         yield from _class_notes(task, train, held_out)
+    if isinstance(task.problem, LanguageModelling):
+        for name, split in {"train": train, **held_out}.items():
+            prompts = [" ".join(map(str, row)) for row in zip(*(_column(split, c) for c in task.columns), strict=True)]
+            if empty := sum(not prompt.strip() for prompt in prompts):
+                yield (
+                    f"{empty:,} of the {len(split):,} {name} rows of {task.name} have an empty prompt: fill them in, "
+                    "or remove these rows"
+                )
 
 
 def _class_notes(task: Task, train: Dataset, held_out: Mapping[str, Dataset]) -> Iterator[str]:
@@ -48,11 +57,13 @@ def _class_notes(task: Task, train: Dataset, held_out: Mapping[str, Dataset]) ->
     labels = {name: _column(split, "label") for name, split in {"train": train, **held_out}.items()}
     counts = Counter(labels["train"])
     sizes = {label: counts[index] for index, label in enumerate(task.labels)}
-    rarest = min(sizes, key=lambda label: sizes[label])
-    if sizes[rarest] < RARE * len(train) and 2 * sizes[rarest] * len(sizes) < len(train):
+    rare = [label for label, n in sizes.items() if n < RARE * len(train) and 2 * n * len(sizes) < len(train)]
+    if rare:
+        rarest = min(rare, key=lambda label: sizes[label])
+        others = f"; {len(rare)} of {len(sizes)} classes are so rare" if len(rare) > 1 else ""
         yield (
             f"class {shown(rarest)} has {sizes[rarest]:,} of the {len(train):,} train rows of {task.name}, under "
-            f"{RARE:.0%}: add rows of it, or set task.class_weights to balanced and compare macro_f1"
+            f"{RARE:.0%}{others}: add rows, or set task.class_weights to balanced and compare macro_f1"
         )
     for name in held_out:
         if len(labels[name]) > 1 == len(set(labels[name])):

@@ -56,7 +56,7 @@ def test_few_rows(tmp_path: Path) -> None:
 
 def test_a_rare_class_and_a_split_of_one_class(tmp_path: Path) -> None:
     assert notes(tmp_path, ["good"] * 600 + ["bad"] * 2) == [
-        "class 'bad' has 2 of the 434 train rows of own, under 1%: add rows of it, or set task.class_weights to "
+        "class 'bad' has 2 of the 434 train rows of own, under 1%: add rows, or set task.class_weights to "
         "balanced and compare macro_f1",
         "all 48 search rows of own are of class 'good': add rows of other classes",
         "all 120 report rows of own are of class 'good': add rows of other classes",
@@ -94,3 +94,22 @@ def test_published_tasks_have_only_counts(tmp_path: Path) -> None:
     rows = Dataset.from_dict({"sentence": ["a", "a"], "label": [0, 1]})
     splits = Splits(rows, rows, {"validation": rows}, "0" * 16, {"validation": 2})
     assert splits.notes(GLUE["cola"]) == ("2 of the 2 validation rows of cola have the texts of a training row",)
+
+
+def test_many_rare_classes_are_counted(tmp_path: Path) -> None:
+    (note,) = (line for line in notes(tmp_path, [*LABELS * 2, *["x"] * 3, *["y"] * 4]) if line.startswith("class"))
+    assert "under 1%; 2 of 4 classes are so rare: add rows, or set task.class_weights" in note
+
+
+def test_empty_prompts_are_counted(tmp_path: Path) -> None:
+    """A cell of white space is empty too. The search rows are cut from the training rows."""
+    prompts = [f"say {i}" if i % 4 else " " for i in range(200)]
+    pd.DataFrame({"q": prompts, "a": [f"word {i}" for i in range(200)]}).to_csv(tmp_path / "t.csv", index=False)
+    pd.DataFrame({"q": ["b"] * 30, "a": [f"c {i}" for i in range(30)]}).to_csv(tmp_path / "d.csv", index=False)
+    data = {"train": str(tmp_path / "t.csv"), "report": str(tmp_path / "d.csv")}
+    fields = {"name": "own", "problem": "language-modelling", "data": data, "prompt": "q", "completion": "a"}
+    task = task_of(decode(TaskSpec, fields))
+    empty = [line for line in read_splits(task).notes(task) if "empty prompt" in line]
+    assert [line.partition(" have ")[0].split(" rows of")[0].rsplit(" ", 1)[1] for line in empty] == ["train", "search"]
+    assert sum(int(line.split()[0]) for line in empty) == 50
+    assert all(line.endswith("have an empty prompt: fill them in, or remove these rows") for line in empty)
