@@ -80,7 +80,8 @@ def suggest(
        (`energy`, `sensitivity`), are cut from the same network and compared with the uniform rank on the report split,
        paired over examples. A pattern is suggested only if its interval, adjusted for all patterns, is above 0.
 
-    All of it takes about 1.4 times as long as one full training; evaluations score as many examples as fit.
+    All of it takes 1.4 to 1.6 times as long as one full training, more for one of seconds; evaluations score as many
+    examples as fit.
 
     Args:
         model: a folder, a hub name, or an embedded model.

@@ -41,7 +41,8 @@ def suggest(
     """Suggest a learning rate and a rank for your data, and a rank pattern where the evidence supports one.
 
     Three learning rates begin one nested training, and the best one is continued. The trained network gives the
-    score of every rank. All of it takes about 1.4 times as long as one full training, or --minutes if that is less.
+    score of every rank. All of it takes 1.4 to 1.6 times as long as one full training (more for one of seconds), or
+    --minutes if that is less.
     """
     from rankopt.api.suggest import suggest
 
