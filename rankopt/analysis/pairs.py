@@ -71,12 +71,14 @@ def pairs(points: pd.DataFrame, averages: pd.DataFrame, control: str) -> list[Pa
     Returns:
         Sorted by setting, budget and allocator.
     """
-    own = _placed(points[points["own"].astype(bool)], control)
+    own = points[points["own"].astype(bool)]
+    places = _places(own, control)
+    own = _placed(own, places)
     where = pd.MultiIndex.from_frame(own[["setting", "budget"]])
     own = own[where.isin(where[own["allocator"] == control])]  # a search has thousands of budgets without a control
     groups = dict(list(own.groupby(["setting", "budget", "allocator"], sort=True)))
     sides = {key: select(group) for key, group in groups.items()}
-    chosen = _placed(averages[averages["chosen"].astype(bool)], control)
+    chosen = _placed(averages[averages["chosen"].astype(bool)], places)
     keys = {(row.setting, row.budget, row.allocator): row.key for row in chosen.itertuples()}
     found = []
     for (setting, budget, allocator), side in sides.items():
@@ -97,23 +99,29 @@ def pairs(points: pd.DataFrame, averages: pd.DataFrame, control: str) -> list[Pa
     return found
 
 
-def _placed(rows: pd.DataFrame, control: str) -> pd.DataFrame:
-    """Rows with a budget: a trial without ranks gets that of the control whose parameters are nearest to its own.
+def _places(own: pd.DataFrame, control: str) -> dict[tuple[str, str], float]:
+    """The budgets of arms without ranks, by setting and allocator: the control's with the nearest parameters.
 
-    It is left out where the control's curve does not reach its parameters and they differ by more than `NEAR`.
+    An arm has none where the control's curve does not reach its parameters and they differ by more than `NEAR`.
     """
-    own = rows["allocator"] == control
     curves = {
         setting: group.groupby("budget")["kept"].mean().map(math.log1p)
-        for setting, group in rows[own & rows["budget"].notna()].groupby("setting")
+        for setting, group in own[(own["allocator"] == control) & own["budget"].notna()].groupby("setting")
     }
-    budgets = rows["budget"].copy()
-    for (setting, _), group in rows[budgets.isna()].groupby(["setting", "allocator"]):
+    found = {}
+    for (setting, allocator), group in own[own["budget"].isna()].groupby(["setting", "allocator"]):
         if (curve := curves.get(setting)) is not None:
             at = math.log1p(float(group["kept"].mean()))
             nearest = (curve - at).abs().idxmin()
             if curve.min() <= at <= curve.max() or abs(curve[nearest] - at) <= math.log(NEAR):
-                budgets[group.index] = nearest
+                found[setting, allocator] = float(nearest)
+    return found
+
+
+def _placed(rows: pd.DataFrame, places: Mapping[tuple[str, str], float]) -> pd.DataFrame:
+    """The rows that have a budget, their own or that of their place."""
+    arms = zip(rows["setting"], rows["allocator"], strict=True)
+    budgets = rows["budget"].fillna(pd.Series([places.get(arm, math.nan) for arm in arms], rows.index, dtype=float))
     return rows.assign(budget=budgets)[budgets.notna()]
 
 

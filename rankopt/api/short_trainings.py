@@ -25,6 +25,7 @@ from rankopt.tasks import task_of
 from rankopt.tasks.encode import Encoded
 from rankopt.tasks.problems import LanguageModelling
 from rankopt.tasks.problems.base import Answers
+from rankopt.tasks.problems.language_modelling import BATCH
 from rankopt.training.checkpoint import latest, load_network
 from rankopt.training.evaluate import predict
 from rankopt.training.prepare import Prepared, prepare
@@ -49,8 +50,6 @@ EVALUATIONS = {"search": 6, "report": 7}
 CALIBRATION = 100
 """A calibration pass reads one batch for this many steps of the training, at least 2 and at most 8."""
 RESAMPLES = 1000
-BATCH = 8
-"""Examples per step of a language model, as in the studies that `rankopt init` writes; otherwise the default."""
 STEPS = 300
 """A full training of little data passes over it often enough for about this many steps."""
 LEAST = 20

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankopt.core.text import plural, visible
+from rankopt.core.trial_spec import TrainingSpec
 
 if TYPE_CHECKING:
     from rankopt.core.task_spec import TaskSpec
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 STEPS = 300
 """A small data set is passed over often enough for about this many steps."""
-BATCHES = {True: 8, False: 32}
-"""Batch sizes, of a language model and of others."""
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 """The model for a classification or a regression where none is named."""
 
@@ -44,6 +43,7 @@ def own_study(
     from rankopt.tasks import task_of
     from rankopt.tasks.described import Head, described_rows
     from rankopt.tasks.guess import in_words
+    from rankopt.tasks.problems.language_modelling import BATCH
     from rankopt.tasks.sources import read_rows
     from rankopt.tasks.splits import read_splits
 
@@ -56,7 +56,7 @@ def own_study(
     task = task_of(spec)
     splits = read_splits(task)
     sizes = {"train": splits.train, "search": splits.search, "report": splits.reports["report"]}
-    batch = BATCHES[language]
+    batch = BATCH if language else TrainingSpec().batch_size
     lines = [
         f"{spec.problem}: {' -> '.join(filter(None, (' and '.join(spec.columns), spec.target)))}; "
         + ", ".join(plural(len(part), f"{split} row") for split, part in sizes.items()),

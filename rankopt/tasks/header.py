@@ -25,7 +25,9 @@ def check_separator(header: Sequence[str], delimiter: str) -> None:
 
 
 def check_names(columns: Mapping[str, Sequence[str]]) -> None:
-    """Check that the header is no row of values: a name must not be one of a few values of its own column.
+    """Check that the header holds names: a name must not repeat a value of its own column.
+
+    Columns in which most values differ are not checked, because a text may equal its column's name.
 
     The names 0, 1, ... are allowed, because pandas writes them for a frame without names.
 

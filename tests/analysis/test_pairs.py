@@ -85,3 +85,21 @@ def test_an_arm_without_ranks_is_paired_at_its_parameters(
     if unequal is False:
         share = math.log((parameters + 1) / 101) / math.log(401 / 101)
         assert arms[0].values["control"][0] == pytest.approx(0.5 + share * 0.2)
+
+
+def test_arms_of_several_sizes_have_one_place() -> None:
+    """A search pools the widths of an adapter under one label; its chosen width alone would be nearest elsewhere."""
+    control = [
+        kept(trial(0.5, seed=seed, budget={"mean_rank": rank}), size)
+        for seed in (0, 1)
+        for rank, size in ((1.0, 100), (4.0, 400))
+    ]
+    widths = [
+        kept(trial(0.8, search, seed=seed, tuner={"name": "adapter", "width": width}, allocator=None), size)
+        for seed in (0, 1)
+        for width, size, search in ((4, 110, 0.9), (16, 390, 0.1), (15, 380, 0.1))
+    ]
+    points = tidy([*control, *widths], pooled=True)
+    (one,) = pairs(points, average(points), CONTROL)
+    assert one.allocator == "adapter"
+    assert one.budget == 4.0

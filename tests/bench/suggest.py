@@ -28,13 +28,14 @@ import numpy as np
 
 import rankopt
 from rankopt.api.material import resampled
-from rankopt.api.short_trainings import BATCH, SCALE
+from rankopt.api.short_trainings import SCALE
 from rankopt.core.spec import decode
 from rankopt.core.task_spec import TaskSpec
 from rankopt.core.trial_spec import TrialSpec
 from rankopt.core.yaml import parse_value
 from rankopt.tasks import task_of
 from rankopt.tasks.problems import LanguageModelling
+from rankopt.tasks.problems.language_modelling import BATCH
 from rankopt.training.trial import run_trial
 
 RANKS = (1, 2, 4, 8, 16)

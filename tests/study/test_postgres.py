@@ -209,7 +209,7 @@ def test_a_wrong_address_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError, match="cannot be opened") as caught:
         StudyStore(wrong.replace("***", "secret"), "tiny", tmp_path, patience=300)
     assert "secret" not in str(caught.value)
-    assert time.monotonic() - began < 150
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("method", ["_create_new_trial", "set_trial_state_values", "set_trial_user_attr"])

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rankopt.tasks.encode import Encoded
 
 IGNORED = -100
+BATCH = 8
+"""Examples per step in the studies of `rankopt init` and the trainings of `rankopt suggest`."""
 
 
 @dataclass(frozen=True)
