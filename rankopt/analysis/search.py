@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from rankopt.analysis.frame import flatten
 from rankopt.analysis.pareto import front
-from rankopt.core.path import paths_of, shortest, split_path
+from rankopt.core.path import fields_of, paths_of, shortest, split_path
 from rankopt.core.space import Dimension, dimensions
 from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
@@ -54,7 +54,8 @@ ELSEWHERE = ("seed", "budget")
 def configuration(study: StudySpec, spec: Mapping[str, Any], without: Collection[str] = ()) -> str:
     """A trial's values in the dimensions of its study, except task, allocator and tuner names, budget and seed.
 
-    A dimension that lists one value is left out.
+    A dimension that lists one value is left out, and so are fields that are listed together with the task's name,
+    with one combination for each task.
 
     Args:
         study: defines the dimensions.
@@ -83,7 +84,7 @@ def configuration(study: StudySpec, spec: Mapping[str, Any], without: Collection
 def varied_values(study: StudySpec, spec: Mapping[str, Any]) -> dict[str, Any]:
     """A trial's values in the dimensions of its study, by dotted path, except the seed.
 
-    A dimension that lists one value is left out, and so is a field that the trial does not have.
+    Left out are a dimension that lists one value, what the task decides, and a field that the trial does not have.
 
     Args:
         study: defines the dimensions.
@@ -103,11 +104,15 @@ def varied_values(study: StudySpec, spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def varied_paths(study: StudySpec) -> Iterator[str]:
-    """The fields that the dimensions of a study with more than one value set."""
+    """The fields that the dimensions of a study with more than one value set, except those that the task decides."""
     dimensions_of: dict[str, Dimension] = {**study.space, **study.tune}
     for name, dimension in dimensions_of.items():
-        if not isinstance(dimension, list) or len(dimension) > 1 or len(dimensions({name: dimension})) > 1:
-            yield from paths_of(name)
+        paths = paths_of(name)
+        if not isinstance(dimension, list) or len(dimensions({name: dimension})) > 1:
+            yield from paths
+        elif len(dimension) > 1:
+            tasks = [dict(fields_of(name, value)).get("task.name") for value in dimension]
+            yield from ["task.name"] if len(paths) > 1 and None not in tasks and len({*tasks}) == len(tasks) else paths
 
 
 BEST = ["setting", "allocator", "n", "kept", "mean_rank", "search", "gain", "score", "key", "point"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rankopt.analysis.pareto import front, hypervolume
-from rankopt.analysis.search import BEST, best
+from rankopt.analysis.search import BEST, best, configuration
+from rankopt.core.study_spec import StudySpec
 
 POINTS = st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=12)
 
@@ -47,6 +50,21 @@ def test_every_seed_is_within_the_budget() -> None:
     assert list(best(uneven, 20)["key"]) == ["a"]
     seeds = uneven.assign(key=uneven["key"] + uneven["seed"].astype(str))
     assert list(best(seeds, 20)["key"]) == ["a1"]
+
+
+@pytest.mark.parametrize(
+    ("dimension", "words"),
+    [
+        ([["rte", 9], ["sst2", 8]], ""),
+        ([["rte", 9], ["sst2", 8], ["rte", 7]], "steps 9"),
+        ([["rte", {"choice": [9, 7]}], ["sst2", 8]], "steps 9"),
+    ],
+)
+def test_what_the_task_decides_goes_without_saying(dimension: list[Any], words: str) -> None:
+    """Steps that are listed with the task are no setting of a method, unless a task has several."""
+    base = {"task": {"name": "rte"}, "allocator": {"name": "ramp"}}
+    study = StudySpec(name="s", base=base, space={"task.name, training.steps": dimension})
+    assert configuration(study, study.plain({"task.name, training.steps": ["rte", 9]})) == words
 
 
 def test_configurations_with_fewer_seeds_are_ignored() -> None:
