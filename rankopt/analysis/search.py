@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,8 +11,7 @@ from pydantic import ValidationError
 
 from rankopt.analysis.frame import flatten
 from rankopt.analysis.pareto import front
-from rankopt.core.path import fields_of, paths_of, shortest, split_path
-from rankopt.core.space import Dimension, dimensions
+from rankopt.core.path import shortest, split_path
 from rankopt.core.spec import decode
 from rankopt.core.study_spec import StudySpec
 from rankopt.core.trial_spec import TrialSpec
@@ -94,25 +93,13 @@ def varied_values(study: StudySpec, spec: Mapping[str, Any]) -> dict[str, Any]:
     with suppress(ValidationError):  # an invalid proposal is described as written
         plain = decode(TrialSpec, spec).model_dump(mode="json")
     values: dict[str, Any] = {}
-    for path in varied_paths(study):
+    for path in study.varied_paths:
         node: Any = plain
         for part in (parts := split_path(path)):
             node = node.get(part) if isinstance(node, Mapping) else None
         if parts != ["seed"] and node is not None:
             values |= flatten({".".join(parts): node})
     return values
-
-
-def varied_paths(study: StudySpec) -> Iterator[str]:
-    """The fields that the dimensions of a study with more than one value set, except those that the task decides."""
-    dimensions_of: dict[str, Dimension] = {**study.space, **study.tune}
-    for name, dimension in dimensions_of.items():
-        paths = paths_of(name)
-        if not isinstance(dimension, list) or len(dimensions({name: dimension})) > 1:
-            yield from paths
-        elif len(dimension) > 1:
-            tasks = [dict(fields_of(name, value)).get("task.name") for value in dimension]
-            yield from ["task.name"] if len(paths) > 1 and None not in tasks and len({*tasks}) == len(tasks) else paths
 
 
 BEST = ["setting", "allocator", "n", "kept", "mean_rank", "search", "gain", "score", "key", "point"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -12,7 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from rankopt.core.errors import FieldError, shown
 from rankopt.core.path import fields_of, paths_of, refuse_overlap, split_path, with_path
-from rankopt.core.space import Assignment, Dimension, check_inner
+from rankopt.core.space import Assignment, Dimension, check_inner, dimensions
 from rankopt.core.spec import Named, Spec, content_hash, decode
 from rankopt.core.task_spec import TaskSpec
 from rankopt.core.trial_spec import TrialSpec
@@ -171,6 +172,27 @@ class StudySpec(Spec):
         """The seeds of a comparison."""
         listed = self.space.get("seed")
         return listed if isinstance(listed, list) else [self.base.get("seed", 0)]
+
+    @cached_property
+    def varied_paths(self) -> list[str]:
+        """The fields that dimensions with more than one value set, except those that the task decides.
+
+        Example:
+            >>> base = {"task": {"name": "rte"}, "allocator": {"name": "static"}}
+            >>> space = {"task.name, training.steps": [["rte", 9], ["sst2", 8]], "seed": [0, 1], "model.alpha": [2.0]}
+            >>> StudySpec(name="s", base=base, space=space).varied_paths
+            ['task.name', 'seed']
+        """
+        varied: list[str] = []
+        for name, dimension in {**self.space, **self.tune}.items():
+            paths = paths_of(name)
+            if not isinstance(dimension, list) or len(dimensions({name: dimension})) > 1:
+                varied += paths
+            elif len(dimension) > 1:
+                tasks = [dict(fields_of(name, value)).get("task.name") for value in dimension]
+                decides = len(paths) > 1 and None not in tasks and len({*tasks}) == len(tasks)
+                varied += ["task.name"] if decides else paths
+        return varied
 
     def assignments(self) -> Iterator[Assignment]:
         """Every combination of the lists of the space, the last dimension fastest: dotted path -> value.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from rankopt.analysis.frame import CONTROL
-from rankopt.analysis.search import varied_paths
 from rankopt.core.path import shortest
 from rankopt.core.text import plural
 from rankopt.report.base import Block, Section, Table
@@ -116,7 +115,7 @@ def _asked(evidence: Evidence) -> str:
     where = f"{joined(sorted({spec.task.name for spec in specs}))} with the model {models}"
     if study.listed:
         return f"Which configuration has the best score on {where}?"
-    varied = shortest([path for path in varied_paths(study) if path != "seed"])
+    varied = shortest([path for path in study.varied_paths if path != "seed"])
     over = f" over {joined(varied)}" if varied else ""
     return f"Which configuration has the best score on {where}? The search {study.search.name} looked for it{over}."
 
