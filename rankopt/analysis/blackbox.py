@@ -87,10 +87,11 @@ def _scalar(value: Any) -> Scalar:
 class BlackBox:
     """A table that answers a search's proposals with measured scores.
 
-    A dimension offers only the values of the table: numbers in their order, other values as categories. A combination
-    that the table lacks is answered by the nearest configuration, and nothing is interpolated, so every answer was
-    measured. The distance of two configurations is the mean over dimensions of `|i - j| / (n - 1)` for the indices of
-    two of n numbers, and of 0 or 1 for categories; of equally near configurations the first in the table answers.
+    A dimension offers only the values of the table: numbers in their order, other values as categories. Fields that
+    always vary together are one dimension, which has the name of the first. A combination that the table lacks is
+    answered by the nearest configuration, and nothing is interpolated, so every answer was measured. The distance of
+    two configurations is the mean over dimensions of `|i - j| / (n - 1)` for the indices of two of n numbers, and of 0
+    or 1 for categories; of equally near configurations the first in the table answers.
 
     Args:
         rows: of one task.
@@ -99,7 +100,7 @@ class BlackBox:
     Attributes:
         configurations: the distinct ones, in the order of the table.
         trainings: the rows of every configuration.
-        dimensions: dimension -> its values: numbers sorted, other values in the order of the table.
+        dimensions: field -> its values: numbers sorted, other values in the order of the table.
         scores: mean search score of every configuration.
         parameters: mean kept parameters of every configuration.
     Raises:
@@ -118,8 +119,12 @@ class BlackBox:
         self.scores = [fmean(row.score for row in group) for group in self.trainings]
         self.parameters = [fmean(row.parameters for row in group) for group in self.trainings]
         names = sorted({name for each in self.configurations for name in each})
-        found = {name: list(dict.fromkeys(each.get(name) for each in self.configurations)) for name in names}
-        self.dimensions = {name: _in_order(values) for name, values in found.items() if len(values) > 1}
+        columns = {name: [each.get(name) for each in self.configurations] for name in names}
+        found = {name: list(dict.fromkeys(column)) for name, column in columns.items()}
+        # numbered by first appearance, so that fields that vary together are equal, whatever their values
+        distinct = {tuple(map(found[name].index, column)): name for name, column in reversed(columns.items())}
+        names = sorted(name for name in distinct.values() if len(found[name]) > 1)
+        self.dimensions = {name: _in_order(found[name]) for name in names}
         if not self.dimensions:
             raise ValueError("a black box must have at least two configurations, got one")
         self._indices = [

@@ -50,6 +50,17 @@ def test_a_combination_that_is_missing_is_answered_by_the_nearest() -> None:
     assert box.nearest({"allocator.name": 1, "budget.mean_rank": 2}) == (4, pytest.approx(0.25))
 
 
+def test_fields_that_vary_together_are_one_dimension() -> None:
+    """Fields of a study that are listed together must not double the space, or proposals miss the table."""
+    together = [
+        row.model_copy(
+            update={"configuration": {**row.configuration, "steps": str(row.configuration["budget.mean_rank"])}}
+        )
+        for row in table()
+    ]
+    assert BlackBox(together).dimensions == BlackBox(table()).dimensions
+
+
 def test_patterns_as_dimensions() -> None:
     box = BlackBox(table(), "pattern")
     assert box.dimensions == {"rank[q]": [2, 4, 8], "rank[v]": [2, 3, 4, 5, 8]}
