@@ -27,12 +27,14 @@ class Step(NamedTuple):
 
     Attributes:
         configuration: number of the configuration that answered.
+        found: number of the configuration with the best observed score so far.
         distance: between it and the proposal; 0 for one that the table has.
-        regret: of the configuration with the best observed score so far: its mean score below the table's best.
+        regret: of `found`: its mean score below the table's best.
         front_share: see `BlackBox.front_share`, of all configurations so far.
     """
 
     configuration: int
+    found: int
     distance: float
     regret: float
     front_share: float
@@ -85,7 +87,7 @@ def _replay(box: BlackBox, search: Search, objectives: Sequence[str], mean: bool
         study.tell(trial, [named[name] for name in objectives])
         best = max(best, (score, -kept, -number))
         numbers = [*(step.configuration for step in steps), number]
-        steps.append(Step(number, distance, box.regret(-best[2]), box.front_share(numbers)))
+        steps.append(Step(number, -best[2], distance, box.regret(-best[2]), box.front_share(numbers)))
     return steps
 
 
