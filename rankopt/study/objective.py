@@ -31,7 +31,7 @@ from rankopt.study.job import Job
 from rankopt.study.plan import InvalidTrialError, validated
 from rankopt.study.proposals import propose
 from rankopt.study.storage import StudyStore
-from rankopt.study.stored_records import read_result
+from rankopt.study.stored_records import read_result, record_of
 from rankopt.study.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class Objective:
         return observe
 
     def _record(self, trial: optuna.Trial, index: int, result: TrialResult, last: bool) -> None:
-        trial.set_user_attr(result_slot(index), result.model_dump(mode="json"))
+        trial.set_user_attr(result_slot(index), record_of(result))
         if result.status == "failed":  # a search proposes another trial instead
             self._say(trial, f"failed: {result.reason}", over=self.store.search.trials is None)
         else:

@@ -37,6 +37,7 @@ from rankopt.study.attempts import (
 from rankopt.study.process import is_gone
 from rankopt.study.queue import requeue
 from rankopt.study.storage import StudyStore
+from rankopt.study.stored_records import record_of
 
 RETRIES = 3
 """Number of crashes after which a training that ran alone is still retried; one more is recorded as a failure."""
@@ -113,7 +114,7 @@ def _requeue(store: StudyStore, group: Group) -> None:
     spec = trainings[index]
     reason = f"its worker crashed {alone} times (killed, or out of memory)"
     result = TrialResult(key=spec.key, spec=spec.plain, status="failed", reason=reason)
-    attrs = {**attempt.user_attrs, result_slot(index): result.model_dump(mode="json"), ORIGIN: origin(attempt)}
+    attrs = {**attempt.user_attrs, result_slot(index): record_of(result), ORIGIN: origin(attempt)}
     store.study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=attrs))
 
 

@@ -37,7 +37,7 @@ from rankopt.study.results_file import read_results, write_results
 from rankopt.study.results_format import AnyRecord, Entry, ProposalRecord, StudyRecord, TrialRecord
 from rankopt.study.results_merge import Merged, merge
 from rankopt.study.storage import StudyStore
-from rankopt.study.stored_records import check_same_search, shown
+from rankopt.study.stored_records import check_same_search, record_of, shown
 
 STORAGE = "the storage"
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -178,7 +178,7 @@ def _add_trial(
 ) -> None:  # fmt: skip
     """Add a trial with its parameters, or close one that is not wanted: `more` says why."""
     result = record.value
-    attrs = {SPEC: result.spec, KEY: result.key, RESULT: result.model_dump(mode="json"), **(params or {}), **more}
+    attrs = {SPEC: result.spec, KEY: result.key, RESULT: record_of(result), **(params or {}), **more}
     closed = result.status == "failed" or bool(more)
     store.study.add_trial(
         create_trial(
@@ -207,7 +207,7 @@ def _add_proposal(store: StudyStore, proposal: ProposalRecord, merged: Merged) -
     if unknown := proposal.params.keys() - space.keys():
         raise ValueError(f"{', '.join(sorted(unknown))} is no dimension of the space")
     attrs: dict[str, Any] = {SPEC: proposal.spec, KEY: proposal.keys[0]}
-    attrs |= {result_slot(index): result.model_dump(mode="json") for index, result in enumerate(results)}
+    attrs |= {result_slot(index): record_of(result) for index, result in enumerate(results)}
     if proposal.interim:
         attrs[INTERIM] = [list(scores) for scores in proposal.interim]
     limit = spec.constraints.get("parameters")

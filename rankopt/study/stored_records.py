@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from json import JSONDecodeError
 from typing import Any
 
 from pydantic import ValidationError
@@ -28,6 +29,16 @@ def read_study(name: str, data: Any) -> StudySpec:
         ) from None
 
 
+def record_of(result: TrialResult) -> dict[str, Any]:
+    """A result as plain data for a storage, which `read_result` reads.
+
+    The losses over time are a text: they are most of a record, no table of results reads them, and a storage parses
+    every record that it lists.
+    """
+    data = result.model_dump(mode="json")
+    return {**data, "losses": json.dumps(data["losses"])}
+
+
 def read_result(attempt: int, data: Any, *, losses: bool = True) -> TrialResult:
     """A stored result.
 
@@ -38,19 +49,26 @@ def read_result(attempt: int, data: Any, *, losses: bool = True) -> TrialResult:
     Raises:
         ValueError: it is damaged, or another version of rankopt wrote it; one line.
     """
-    if not losses and isinstance(data, dict):
-        data = {**data, "losses": ()}
     try:
+        if isinstance(data, dict):
+            data = {**data, "losses": _losses(data.get("losses", ())) if losses else ()}
         result = TrialResult.model_validate(data)
         fault = defect(result)
     except ValidationError as error:
         fault = str(violations(error, TrialResult)[0])
+    except JSONDecodeError as error:
+        fault = f"losses: {error}"
     if fault:
         raise ValueError(
             f"the result of attempt {attempt} in the storage cannot be read and is left out ({fault}): another version "
             "of rankopt wrote it, or it is damaged; use that version, or remove it (rankopt delete) and run again"
         )
     return result
+
+
+def _losses(stored: Any) -> Any:
+    """The losses of a record; those of earlier versions are no text."""
+    return json.loads(stored) if isinstance(stored, str) else stored
 
 
 def check_same_search(stored: StudySpec, spec: StudySpec) -> None:

@@ -10,10 +10,11 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from stored_study import created, record
 
+from rankopt.core.result import LossEvent
 from rankopt.study.attempts import KEY, RESULT, SPEC
 from rankopt.study.queue import enqueue
 from rankopt.study.storage import StudyStore
-from rankopt.study.stored_records import read_result, shown
+from rankopt.study.stored_records import read_result, record_of, shown
 
 # the package ignores this warning itself; pytest resets filters before every test
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -35,11 +36,24 @@ def broken(data: dict[str, Any], fault: str) -> Any:
             return data | {"points": [point | {"search": {"accuracy": "NaN"}}]}
         case "missing score":
             return data | {"points": [point | {"report": {"validation": {}}}]}
+        case "cut losses":
+            return data | {"losses": '[{"step": 1, "lo'}
         case _:
             return "a text"
 
 
-FAULTS = ["unknown field", "missing field", "no points", "NaN score", "missing score", "another type"]
+FAULTS = ["unknown field", "missing field", "no points", "NaN score", "missing score", "cut losses", "another type"]
+
+
+def test_losses_are_stored_as_a_text(study_of: Study, result: Any) -> None:
+    """They come back unchanged, also from a record of an earlier version, whose losses are a list."""
+    made = result(study_of({"seed": [0]})[1][0][1])
+    made = made.model_copy(update={"losses": (LossEvent(step=1, loss=0.1 + 0.2, penalty=0.0, lr=1e-3),)})
+    record, plain = record_of(made), made.model_dump(mode="json")
+    assert isinstance(record["losses"], str)
+    assert read_result(0, record) == read_result(0, plain) == made
+    for stored in (record, plain):
+        assert read_result(0, stored, losses=False) == made.model_copy(update={"losses": ()})
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -1,0 +1,252 @@
+"""Searches on the trainings of a full grid: `reports/rank_grid/searches.md`.
+
+    python tests/bench/search_trainings.py oneshot --set task.data_dir=GLUE_FOLDER --set model.name=MODEL_FOLDER
+    python tests/bench/search_trainings.py report       # a minute: replays the searches, and writes searches.md
+
+`reports/rank_grid/results.jsonl` has a training for every combination of budget, pattern and learning rate at two
+seeds, so a replay of a search needs neither the model nor the data. `oneshot` trains three super-networks and scores
+every pattern with each of them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from scipy import stats
+
+from rankopt.analysis.blackbox import BlackBox, Row, rows_of
+from rankopt.core.spec import Named
+from rankopt.search.replay import replay, replayed_search
+from rankopt.study.results_file import read_results
+from rankopt.study.results_merge import merge
+
+ROOT = Path(__file__).parents[2]
+OUT = ROOT / "reports" / "rank_grid"
+NETWORK = {"name": "nested", "recovery": 0.1667, "looks": 5}
+STEPS, LR = 144, 1.5e-3
+"""Of a super-network: 1.2 times the steps of a training, at the learning rate that `nested` chose in benchmark_lite."""
+SEEDS, SHOWN = 30, (10, 20, 40)
+SEARCHES = {
+    "score": ("random", "tpe", "evolution", "reinforce"),
+    "both": ("random", "tpe", "nsga2"),
+}
+OBJECTIVES = {"score": ["score"], "both": ["score", "parameters"]}
+
+
+def table() -> list[Row]:
+    """The trainings of the grid."""
+    return rows_of(merge(read_results([OUT / "results.jsonl"]).entries).results())
+
+
+def place(row: Row) -> str:
+    """Where a training's ranks are: every field of its configuration except the learning rate."""
+    return json.dumps({name: value for name, value in row.configuration.items() if name != "training.lr"})
+
+
+def is_uniform(row: Row) -> bool:
+    return all(value == 0 for name, value in row.configuration.items() if name.startswith("allocator."))
+
+
+def budget(row: Row) -> int:
+    return int(row.configuration["budget.mean_rank"])  # type: ignore[arg-type]
+
+
+def make_networks(overrides: list[str]) -> None:
+    """Train the super-networks, score every pattern of the grid with each, and write one row a line."""
+    from rankopt import Study
+    from rankopt.core.pattern import RankPattern
+    from rankopt.core.spec import decode
+    from rankopt.core.trial_spec import TrialSpec
+    from rankopt.training.evaluate import Looks
+    from rankopt.training.prepare import prepare
+    from rankopt.training.train import train
+
+    base = Study.load(ROOT / "studies" / "rank_grid.yaml", overrides=overrides).spec.base
+    training = {**base["training"], "steps": STEPS, "lr": LR}
+    base = {**base, "allocator": NETWORK, "training": training}
+    patterns = {place(row): row for row in table()}
+    with (OUT / "oneshot.jsonl").open("w", encoding="utf-8") as file:
+        for seed in range(3):
+            prepared = prepare(decode(TrialSpec, {**base, "seed": seed}))
+            with tempfile.TemporaryDirectory() as folder:
+                trained = train(prepared, Path(folder))
+            layers = prepared.adapted.layers
+            prepared.allocator.finish(trained.state, layers)
+            looks = Looks(prepared.adapted, prepared.data.held_out["search"], prepared.task, 128, "bf16")
+            for where, row in patterns.items():
+                score = round(looks(RankPattern(row.pattern)).score, 6)
+                file.write(json.dumps({"seed": seed, "place": json.loads(where), "score": score}) + "\n")
+            cost = {"seed": seed, "train_seconds": round(trained.seconds, 1), "look_seconds": round(looks.seconds, 1)}
+            file.write(json.dumps(cost) + "\n")
+            print(cost, flush=True)
+
+
+def make_report() -> None:
+    """Replay every search on the table, and write the page."""
+    rows = table()
+    settings = {(budget(row), row.configuration["training.lr"]) for row in rows}
+    lines = [
+        "# Searches on the trainings of rank_grid", "",
+        f"{len(rows)} trainings on SST-2: 27 patterns of ranks at each of two budgets, two learning rates, two seeds.",
+        "`python tests/bench/search_trainings.py report` makes this page from [results.jsonl](results.jsonl) and",
+        "[oneshot.jsonl](oneshot.jsonl); `rankopt blackbox reports/rank_grid/results.jsonl` replays one search.", "",
+        *places(rows, sorted(settings)), *replays(rows), *judged(rows), *oneshot(rows),
+    ]  # fmt: skip
+    notes = OUT / "notes.md"
+    tail = notes.read_text(encoding="utf-8") if notes.exists() else ""
+    (OUT / "searches.md").write_text("\n".join([*lines, tail]), encoding="utf-8")
+
+
+def places(rows: list[Row], settings: list[tuple[int, Any]]) -> Iterator[str]:
+    """Whether accuracy depends on where the ranks are: variance between patterns against that between seeds."""
+    yield "## Does it matter where the ranks are?"
+    yield ""
+    yield "Accuracy on the report split. F compares the variance between patterns with that within them; p is small if"
+    yield "the patterns differ."
+    yield ""
+    yield "| mean rank | lr | uniform | mean of the patterns | sd between patterns | sd of a training | F | p |"
+    yield "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    for amount, lr in settings:
+        chosen = [row for row in rows if budget(row) == amount and row.configuration["training.lr"] == lr]
+        by_seed = {seed: fmean(_report(row) for row in chosen if row.seed == seed) for seed in (0, 1)}
+        groups = [[_report(row) - by_seed[row.seed] for row in group] for group in grouped(chosen, place)]
+        means, n = [fmean(group) for group in groups], len(groups)
+        between = 2 * sum(mean**2 for mean in means) / (n - 1)
+        within = sum((value - fmean(group)) ** 2 for group in groups for value in group) / (n - 1)
+        f, error = between / within, math.sqrt(within)
+        uniform = fmean(_report(row) for row in chosen if is_uniform(row))
+        true = math.sqrt(max(0.0, (between - within) / 2))
+        p = float(stats.f.sf(f, n - 1, n - 1))
+        yield (
+            f"| {amount} | {lr:g} | {uniform:.3f} | {fmean(_report(row) for row in chosen):.3f} | {true:.3f} | "
+            f"{error:.3f} | {f:.2f} | {p:.2g} |"
+        )
+    yield ""
+
+
+def replays(rows: list[Row]) -> Iterator[str]:
+    """Regret and hypervolume over trainings, each with its distance from random search."""
+    box = BlackBox(rows)
+    for objective, names in SEARCHES.items():
+        one = objective == "score"
+        yield "## Accuracy alone" if one else "## Accuracy and parameters"
+        yield ""
+        yield (
+            f"Mean regret on the search split with its standard error over {SEEDS} replays: the best mean accuracy of "
+            "the table, minus that of the configuration that a search found with so many trainings."
+            if one
+            else f"Mean hypervolume with its standard error over {SEEDS} replays, as a share of the table's."
+        )
+        yield ""
+        shown = " | ".join(f"after {n}" for n in SHOWN)
+        yield f"| search | {shown} | {'less' if one else 'more'} than random after {SHOWN[-1]} |"
+        yield f"| --- |{' ---: |' * (len(SHOWN) + 1)}"
+        found: dict[str, list[list[float]]] = {}
+        for name in names:
+            searches = [replayed_search(Named(name=name), SHOWN[-1], s, OBJECTIVES[objective]) for s in range(SEEDS)]
+            steps = [replay(box, search, OBJECTIVES[objective]) for search in searches]
+            found[name] = [[step.regret if one else step.front_share for step in run] for run in steps]
+            gains = [(1 - 2 * one) * (b[-1] - a[-1]) for a, b in zip(found["random"], found[name], strict=True)]
+            cells = [_mean([run[n - 1] for run in found[name]]) for n in SHOWN]
+            yield f"| {name} | {' | '.join(cells)} | {'' if name == 'random' else _interval(gains)} |"
+        yield ""
+
+
+def judged(rows: list[Row]) -> Iterator[str]:
+    """What a search finds in one seed's trainings, judged by the report split of the other seed's."""
+    yield "## Is what was found better than uniform ranks?"
+    yield ""
+    yield "A search sees the search split of the trainings of one seed. What it finds with 40 trainings is judged by"
+    yield "the accuracy on the report split of its training at the other seed, minus that of uniform ranks at the same"
+    yield f"budget and their better learning rate. Means over {SEEDS} replays for each seed."
+    yield ""
+    yield "| search | found at seed 0, judged at seed 1 | found at seed 1, judged at seed 0 | replays with a gain |"
+    yield "| --- | ---: | ---: | ---: |"
+    for name in SEARCHES["score"]:
+        cells, better = [], 0
+        for seed in (0, 1):
+            box = BlackBox([row for row in rows if row.seed == seed])
+            other = {json.dumps(row.configuration): row for row in rows if row.seed != seed}
+            gains = []
+            for number in range(SEEDS):
+                steps = replay(box, replayed_search(Named(name=name), SHOWN[-1], number, ["score"]))
+                winner = box.trainings[steps[-1].found][0]
+                plain = max(
+                    (row for row in rows if is_uniform(row) and row.seed == seed and budget(row) == budget(winner)),
+                    key=lambda row: row.score,
+                )
+                gains.append(_report(other[_key(winner)]) - _report(other[_key(plain)]))
+            cells.append(f"{fmean(gains):+.4f}")
+            better += sum(gain > 0 for gain in gains)
+        yield f"| {name} | {' | '.join(cells)} | {better} of {2 * SEEDS} |"
+    yield ""
+
+
+def oneshot(rows: list[Row]) -> Iterator[str]:
+    """What a super-network's ranking of the patterns says about trainings."""
+    lines = [json.loads(line) for line in (OUT / "oneshot.jsonl").read_text(encoding="utf-8").splitlines()]
+    looks = [line for line in lines if "score" in line]
+    costs = [line for line in lines if "train_seconds" in line]
+    trained = {where: fmean(_report(row) for row in group) for where, group in _by_place(rows).items()}
+    yield "## One-shot search"
+    yield ""
+    training, looking = (fmean(cost[name] for cost in costs) for name in ("train_seconds", "look_seconds"))
+    yield f"A super-network (`nested`, {STEPS} steps, lr {LR:g}) scores all 27 patterns of a budget on the search split."
+    yield f"Its training takes {training:.0f} s and scoring 54 patterns {looking:.0f} s. Trainings are those"
+    yield "of the grid: means over seeds and learning rates on the report split."
+    yield ""
+    yield "| network | mean rank | rank correlation with trainings | best pattern of the network, minus uniform |"
+    yield "| ---: | ---: | ---: | ---: |"
+    for seed in sorted({line["seed"] for line in looks}):
+        for amount in sorted({budget(row) for row in rows}):
+            own = {
+                json.dumps(line["place"]): line["score"]
+                for line in looks
+                if line["seed"] == seed and line["place"]["budget.mean_rank"] == amount
+            }
+            tau = stats.kendalltau(list(own.values()), [trained[where] for where in own]).statistic
+            plain = next(place(row) for row in rows if is_uniform(row) and budget(row) == amount)
+            best = max(own, key=own.__getitem__)
+            yield f"| {seed} | {amount} | {tau:+.2f} | {trained[best] - trained[plain]:+.4f} |"
+    yield ""
+
+
+def grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> list[list[Row]]:
+    return [list(group) for _, group in groupby(sorted(rows, key=key), key)]
+
+
+def _by_place(rows: Iterable[Row]) -> Mapping[str, list[Row]]:
+    return {place(group[0]): group for group in grouped(rows, place)}
+
+
+def _key(row: Row) -> str:
+    return json.dumps(row.configuration)
+
+
+def _report(row: Row) -> float:
+    assert row.report is not None
+    return row.report
+
+
+def _mean(values: list[float]) -> str:
+    return f"{fmean(values):.4f} ± {stdev(values) / math.sqrt(len(values)):.4f}"
+
+
+def _interval(values: list[float]) -> str:
+    reach = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return f"{fmean(values):+.4f} ({fmean(values) - reach:+.4f} to {fmean(values) + reach:+.4f})"
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "oneshot":
+        make_networks([part for part in sys.argv[2:] if part != "--set"])
+    else:
+        make_report()
