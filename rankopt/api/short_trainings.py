@@ -19,7 +19,7 @@ from rankopt.core.pattern import RankPattern
 from rankopt.core.progress import Control
 from rankopt.core.spec import decode
 from rankopt.core.task_spec import TaskSpec
-from rankopt.core.trial_spec import TrialSpec
+from rankopt.core.trial_spec import TrialSpec, usual_epochs
 from rankopt.lowrank.layers import apply_pattern, shapes_of
 from rankopt.tasks import task_of
 from rankopt.tasks.encode import Encoded
@@ -50,8 +50,6 @@ EVALUATIONS = {"search": 6, "report": 7}
 CALIBRATION = 100
 """A calibration pass reads one batch for this many steps of the training, at least 2 and at most 8."""
 RESAMPLES = 1000
-STEPS = 300
-"""A full training of little data passes over it often enough for about this many steps."""
 LEAST = 20
 """Fewest steps of the nested training."""
 
@@ -84,7 +82,7 @@ class ShortTrainings:
         self.folder, self.say, self.seed, self.runs, self.second = folder, say, seed, 0, 0.0
         first = self.prepared("uniform", 1, steps=1)
         rows, self.batch = len(first.data.train), first.spec.training.batch_size
-        epochs = epochs or min(20, max(3, math.ceil(STEPS * self.batch / rows)))
+        epochs = epochs or usual_epochs(rows, self.batch)
         self.full_steps = max(PILOT, math.ceil(epochs * rows / self.batch))
         self.task, self.shapes, self.notes = first.task, shapes_of(first.adapted.layers), first.data.notes
         held_out = first.data.held_out

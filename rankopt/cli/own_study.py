@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shlex
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankopt.core.text import plural, visible
-from rankopt.core.trial_spec import TrainingSpec
+from rankopt.core.trial_spec import TrainingSpec, usual_epochs
 
 if TYPE_CHECKING:
     from rankopt.core.task_spec import TaskSpec
     from rankopt.tasks.sources import Rows
 
-STEPS = 300
-"""A small data set is passed over often enough for about this many steps."""
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 """The model for a classification or a regression where none is named."""
 
@@ -70,7 +67,7 @@ def own_study(
         "columns": "\n".join(_comment(line) for line in found),
         "task": "\n".join(f"    {line}" for line in _task(spec, sources, task.metrics)),
         "model": _quoted(model or ENCODER),
-        "epochs": str(min(20, max(3, math.ceil(STEPS * batch / len(splits.train))))),
+        "epochs": str(usual_epochs(len(splits.train), batch)),
         "batch": str(batch),
     }
     template = Path(__file__).with_name("own_template.yaml").read_text(encoding="utf-8")
