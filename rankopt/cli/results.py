@@ -124,10 +124,13 @@ def best(
         print(json.dumps([{**row, "pattern": pattern} for row, pattern in zip(rows, patterns, strict=True)], indent=2))
         return
     formats = {"kept": ",.0f", "mean_rank": ".2f", "search": ".4f", "report": ".4f"}
+    means = any(row["seeds"] > 1 for row in rows)
+    headers = {**HEADERS, **({"key": "key of the best seed"} if means else {})}
     shown = [
-        {HEADERS.get(name, name): _cell(value, formats.get(name, "")) for name, value in row.items()} for row in rows
+        {headers.get(name, name): _cell(value, formats.get(name, "")) for name, value in row.items()} for row in rows
     ]
-    printing.table(shown, f"{spec.name}: {'Pareto front' if budget is None else f'best within {budget:,} parameters'}")
+    what = "Pareto front" if budget is None else f"best within {budget:,} parameters"
+    printing.table(shown, f"{spec.name}: {what}{', means over seeds' if means else ''}")
     for row, pattern in zip(rows, patterns, strict=True) if budget is not None else ():
         printing.table([{"layer": name, "rank": rank} for name, rank in pattern.items()], f"ranks of {row['key']}")
 

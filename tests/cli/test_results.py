@@ -162,6 +162,13 @@ def test_export_of_a_missing_artifact(finished: tuple[Path, Any], here: Rankopt,
     assert not (tmp_path / "out").exists()
 
 
+def test_the_best_say_that_scores_are_means(finished: tuple[Path, Any], here: Rankopt) -> None:
+    """The score beside a key is not the score of that key's training."""
+    title, header, *_ = here("best", "tiny", cwd=finished[0]).stdout.splitlines()
+    assert title == "tiny: Pareto front, means over seeds"
+    assert "key of the best seed" in header
+
+
 def test_best(searched: Path, here: Rankopt) -> None:
     """The front is sorted by parameters and score; a budget gives one pattern with its ranks, or an error."""
     front = json.loads(here("best", "look", "--json", cwd=searched).stdout)
