@@ -52,6 +52,11 @@ def unequal(random: np.random.Generator, allocator: int, seeds: int) -> NDArray[
     return random.normal(0.6, 0.005 * 2**allocator, seeds)
 
 
+def noisy_control(random: np.random.Generator, allocator: int, seeds: int) -> NDArray[np.float64]:
+    """The control has three times the standard deviation of the others, in every difference."""
+    return random.normal(0.6, 0.02 if allocator else 0.06, seeds)
+
+
 def heavy(random: np.random.Generator, allocator: int, seeds: int) -> NDArray[np.float64]:
     return 0.6 + 0.01 * random.standard_t(2, seeds)
 
@@ -74,6 +79,8 @@ SHAPES = {
     **{f"{seeds} seeds, 3 tasks": Shape(normal, seeds, tasks=3, budgets=2) for seeds in (2, 3, 5)},
     **{f"{seeds} seeds, one budget, 6 allocators": Shape(normal, seeds, 6, budgets=1) for seeds in (2, 3, 5)},
     **{f"{seeds} seeds, unequal variances": Shape(unequal, seeds) for seeds in (2, 3, 5)},
+    **{f"{seeds} seeds, one budget, 20 allocators": Shape(normal, seeds, 21, budgets=1) for seeds in (2, 3, 5)},
+    **{f"{n} seeds, 20 allocators, noisy control": Shape(noisy_control, n, 21, budgets=1) for n in (2, 3, 5)},
     **{f"{seeds} seeds, heavy tails": Shape(heavy, seeds) for seeds in (3, 5)},
     **{f"{seeds} seeds, 40 examples": Shape(small_set, seeds, metric="accuracy") for seeds in (2, 3, 5)},
     **{f"{seeds} seeds, a third collapsed": Shape(collapsing(1 / 3), seeds) for seeds in (2, 3, 5)},

@@ -21,13 +21,14 @@ import math
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 from recompute_curves import problems as curve_problems
 from recompute_examples import problems as example_problems
+from recompute_variances import variances
 from recompute_wandb import problems as wandb_problems
 from scipy import stats
 
@@ -157,8 +158,13 @@ def cell(rows: list[Row], task: str, allocator: str, budget: float, control_name
     }  # fmt: skip
 
 
-def test(cells: list[Row]) -> Row:
-    """The mean difference over one or several tasks and budgets, and its p-value."""
+def test(cells: list[Row], known: Mapping[str, tuple[float, float]]) -> Row:
+    """The mean difference over one or several tasks and budgets, and its p-value.
+
+    Args:
+        cells: of one allocator.
+        known: task -> variance of a difference and degrees of freedom, see `recompute_variances`.
+    """
     tasks = sorted({one["task"] for one in cells})
     strata: dict[str, list[list[float]]] = {}
     for name in cells[0]["by_seed"]:
@@ -173,16 +179,23 @@ def test(cells: list[Row]) -> Row:
     values = strata["difference"]
     number = sum(map(len, values))
     row |= {"n": min(map(len, values)), "values": values, "span": statistics.mean(one["span"] for one in cells)}
-    row["flips"] = any(one["collapsed"] for one in cells) or (len(values) > 1 and number >= 9)
+    if known.keys() >= set(tasks):
+        spreads = [known[task] for task in tasks]
+    else:
+        spreads = [(statistics.variance(v) if len(v) > 1 else math.nan, len(v) - 1) for v in values]
+    row["df"] = min(df - len(v) for (_, df), v in zip(spreads, values, strict=True)) + row["n"]
+    flips = len(values) > 1 and number >= 9 and row["df"] < len(values) * (row["n"] - 1)
+    row["flips"] = any(one["collapsed"] for one in cells) or flips
     if row["flips"] and number > 14:
         raise SystemExit("recompute.py counts all sign flips, of at most 14 pairs")
     if row["flips"]:
         flipped = [abs(one) for one in sign_flips(values)]
         row["p"] = sum(one >= abs(row["difference"]) - 1e-12 for one in flipped) / len(flipped)
     elif row["n"] > 1:
-        row["error"] = math.sqrt(sum(statistics.variance(v) / len(v) for v in values)) / len(values)
-        varied = row["error"] > 1e-12  # equal differences allow no test
-        row["p"] = 2 * stats.t.sf(abs(row["difference"] / row["error"]), row["n"] - 1) if varied else math.nan
+        parts = [variance / len(v) for (variance, _), v in zip(spreads, values, strict=True)]
+        row["error"] = math.sqrt(sum(parts)) / len(values)
+        varied = any(max(v) - min(v) > 1e-12 for v in values)  # equal differences allow no test
+        row["p"] = 2 * stats.t.sf(abs(row["difference"] / row["error"]), row["df"]) if varied else math.nan
     else:
         row["p"] = math.nan
     return row
@@ -211,7 +224,7 @@ def interval(row: Row) -> tuple[float, float]:
     """The differences that the row's test does not reject at its level, within what the metric can show."""
     span, middle = row["span"], row["difference"]
     if not row["flips"]:
-        reach = stats.t.ppf(1 - row["level"] / 2, row["n"] - 1) * row["error"]
+        reach = stats.t.ppf(1 - row["level"] / 2, row["df"]) * row["error"]
         return informative(middle - reach, middle + reach, span)
 
     def kept(shift: float) -> bool:
@@ -265,8 +278,14 @@ def comparisons(
     averaged = all(math.isfinite(one["span"]) for one in cells)  # else an arm is an allocator at a task
     for one in cells:
         groups["" if averaged else one["task"], one["allocator"]].append(one)
-    arms = {name: test(group) for name, group in groups.items()}
-    parts = {(one["task"], one["allocator"], one["budget"]): test([one]) for one in cells}
+    spreads = variances(list(groups.values()), [list(range(len(groups)))])
+    arms = {name: test(group, spread) for (name, group), spread in zip(groups.items(), spreads, strict=True)}
+    alike = [[i for i, one in enumerate(cells) if one["budget"] == at] for at in {one["budget"] for one in cells}]
+    spreads = variances([[one] for one in cells], alike)
+    parts = {
+        (one["task"], one["allocator"], one["budget"]): test([one], spread)
+        for one, spread in zip(cells, spreads, strict=True)
+    }
     several = len(parts) > len(arms)
     family = [*arms.values(), *(parts.values() if several else ())]
     shares = [0.8 / len(arms)] * len(arms) + [0.2 / len(parts)] * len(parts) if several else [1.0] * len(arms)

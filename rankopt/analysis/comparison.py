@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from scipy import special
 from rankopt.analysis.contrast import Contrast, FlipContrast, contrast
 from rankopt.analysis.example_errors import ExampleErrors, Predictions, Weights
 from rankopt.analysis.frame import CONTROL
+from rankopt.analysis.moderation import Variance, moderated
 from rankopt.analysis.pairs import Pair, pairs
 from rankopt.analysis.statistics import NAN, SAME, Step, holm
 
@@ -82,8 +83,8 @@ def compare(
     groups: dict[tuple[str, str], list[Pair]] = defaultdict(list)
     for cell in cells:
         groups["" if averaged else cell.setting, cell.allocator].append(cell)
-    arms = [Group(group) for group in groups.values()]
-    parts = [Group([cell]) for cell in cells] if len(cells) > len(arms) else []
+    arms = _together(groups.values(), lambda pair: None)
+    parts = _together([[cell] for cell in cells], lambda pair: pair.budget) if len(cells) > len(arms) else []
     weights = [STUDY_SHARE / len(arms)] * len(arms) + [(1 - STUDY_SHARE) / len(parts)] * len(parts) if parts else None
     outcomes = holm([one.p for one in (*arms, *parts)], alpha, weights)
     rows = [one.row(outcome, alpha, errors) for one, outcome in zip((*arms, *parts), outcomes, strict=True)]
@@ -99,23 +100,40 @@ def compare(
 
 @dataclass(frozen=True)
 class Group:
-    """Pairs of one allocator at one or several tasks and budgets, and the contrast over them."""
+    """Pairs of one allocator at one or several tasks and budgets, and the contrast over them.
+
+    Attributes:
+        pairs: at least one.
+        variances: task -> variance of the differences, estimated with those of the other allocators.
+    """
 
     pairs: Sequence[Pair]
+    variances: Mapping[str, Variance] = field(default_factory=dict)
 
-    def strata(self, quantity: str) -> list[list[float]]:
+    def by_seed(self, quantity: str) -> dict[str, dict[int, float]]:
         """For every task and seed the mean over the budgets that both sides have."""
         found: dict[str, dict[int, list[float]]] = {}
         for pair in self.pairs:
             for seed, value in pair.values[quantity].items():
                 found.setdefault(pair.setting, {}).setdefault(seed, []).append(value)
-        return [[_mean(values) for _, values in sorted(seeds.items())] for seeds in found.values()]
+        return {setting: {seed: _mean(v) for seed, v in sorted(seeds.items())} for setting, seeds in found.items()}
+
+    def strata(self, quantity: str) -> list[list[float]]:
+        """The values of `by_seed`, a list for every task."""
+        return [list(seeds.values()) for seeds in self.by_seed(quantity).values()]
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether a training predicts the same for every example, so that differences are not normal."""
+        return any(pair.collapsed for pair in self.pairs)
 
     @cached_property
     def contrast(self) -> Contrast | None:
         """The contrast of the differences; None without a shared seed."""
-        strata = self.strata("difference")
-        return contrast(strata, any(pair.collapsed for pair in self.pairs)) if strata else None
+        strata = self.by_seed("difference")
+        known = [self.variances[setting] for setting in strata if setting in self.variances]
+        values = [list(seeds.values()) for seeds in strata.values()]
+        return contrast(values, self.collapsed, known if len(known) == len(strata) else None) if strata else None
 
     @property
     def unbiased(self) -> bool:
@@ -152,7 +170,7 @@ class Group:
         row: dict[str, Any] = {
             **dict.fromkeys(STATISTICS, NAN),
             "n": 0, "test": "", "verdict": "no shared seed", "p_holm": outcome.p, "level": outcome.level,
-            "collapsed": any(pair.collapsed for pair in self.pairs),
+            "collapsed": self.collapsed,
             "unequal": any(pair.unequal for pair in self.pairs),
             "configurations": max(pair.configurations for pair in self.pairs),
             "control_configurations": max(pair.control_configurations for pair in self.pairs),
@@ -214,6 +232,23 @@ class Group:
 
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
+
+
+def _together(groups: Iterable[Sequence[Pair]], beside: Callable[[Pair], float | None]) -> list[Group]:
+    """Groups whose variances are estimated together where they have the same task and the same value of `beside`.
+
+    Those with a collapsed training stay out of it.
+    """
+    plain = [Group(group) for group in groups]
+    differences: dict[tuple[str, float | None], dict[int, dict[int, float]]] = defaultdict(dict)
+    for index, group in enumerate(plain):
+        for setting, seeds in group.by_seed("difference").items() if not group.collapsed else ():
+            differences[setting, beside(group.pairs[0])][index] = seeds
+    variances: dict[int, dict[str, Variance]] = defaultdict(dict)
+    for (setting, _), rows in differences.items():
+        for index, variance in moderated(rows).items():
+            variances[index][setting] = variance
+    return [Group(group.pairs, variances[index]) for index, group in enumerate(plain)]
 
 
 def verdict(found: Contrast, p_holm: float, detectable: float, unbiased: bool = True, alpha: float = 0.05) -> str:

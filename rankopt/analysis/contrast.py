@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from rankopt.analysis.moderation import Variance
 from rankopt.analysis.statistics import NAN, SAME, power_shift, spread_interval
 
 Strata = Sequence[Sequence[float]]
@@ -32,10 +33,15 @@ class Contrast(ABC):
 
     Args:
         strata: one or more strata with at least one difference each.
+        variances: of every stratum's differences, where they are known better than from these differences alone.
     """
 
-    def __init__(self, strata: Strata) -> None:
+    def __init__(self, strata: Strata, variances: Sequence[Variance] | None = None) -> None:
         self.strata = [np.asarray(stratum, dtype=float) for stratum in strata]
+        self.variances = variances or [
+            Variance(float(stratum.var(ddof=1)) if len(stratum) > 1 else NAN, len(stratum) - 1.0)
+            for stratum in self.strata
+        ]
 
     @property
     def mean(self) -> float:
@@ -55,15 +61,18 @@ class Contrast(ABC):
     @cached_property
     def error(self) -> float:
         """The standard error of the mean, sqrt(sum_t s_t^2 / n_t) / T; NaN with one difference in a stratum."""
-        return self._error(None) if self.n > 1 else NAN
+        return self._error(None)
 
     def _error(self, seeds: int | None) -> float:
         """The standard error with this many seeds per stratum, or as many as there are."""
-        parts = [stratum.var(ddof=1) / (seeds or len(stratum)) for stratum in self.strata]
+        parts = [
+            variance.value / (seeds or len(stratum))
+            for stratum, variance in zip(self.strata, self.variances, strict=True)
+        ]
         return math.sqrt(sum(parts)) / len(self.strata)
 
     @abstractmethod
-    def df(self, seeds: int) -> int:
+    def df(self, seeds: int) -> float:
         """Degrees of freedom of the test's power with this many seeds per stratum."""
 
     @property
@@ -90,7 +99,7 @@ class Contrast(ABC):
         if not self.error > SAME:
             return NAN, NAN, NAN
         found = power_shift(self.df(self.n), power, alpha) * self.error
-        low, high = spread_interval(sum(len(stratum) - 1 for stratum in self.strata))
+        low, high = spread_interval(sum(variance.df for variance in self.variances))
         return found, found * low, found * high
 
     def seeds_for(self, difference: float, alpha: float, power: float = 0.8) -> int | None:
@@ -110,21 +119,25 @@ class Contrast(ABC):
         return max(high, self.least_seeds(alpha))
 
 
-def contrast(strata: Strata, symmetric_only: bool) -> Contrast:
+def contrast(strata: Strata, symmetric_only: bool, variances: Sequence[Variance] | None = None) -> Contrast:
     """Sign flips where differences are not normal, or where several strata have enough of them; otherwise a t-test.
 
     Args:
         strata: differences of every stratum.
         symmetric_only: whether the differences are known not to be normal, because a training collapsed.
+        variances: see `Contrast`; with as many degrees of freedom as sign flips have, a t-test is not conservative.
     """
-    many = len(strata) > 1 and sum(map(len, strata)) >= ENOUGH
-    return FlipContrast(strata) if symmetric_only or many else TContrast(strata)
+    if symmetric_only:
+        return FlipContrast(strata)
+    t = TContrast(strata, variances)
+    flips = len(strata) > 1 and sum(map(len, strata)) >= ENOUGH and t.df(t.n) < len(strata) * (t.n - 1)
+    return FlipContrast(strata) if flips else t
 
 
 class TContrast(Contrast):
-    """A t-test with the degrees of freedom of the smallest stratum: with one stratum, the paired t-test.
+    """A t-test with the degrees of freedom of the stratum that has the fewest: with one stratum, the paired t-test.
 
-        t = mean / error,    df = min_t n_t - 1
+        t = mean / error,    df = min_t df_t,    df_t = n_t - 1 unless the variance was estimated with others
 
     With several strata of unknown variances it is conservative: given the shares lambda_t of the variance,
     `P(Z^2 > c^2 sum_t lambda_t s_t^2 / sigma_t^2)` is convex in them, hence largest where one stratum has it all.
@@ -137,17 +150,20 @@ class TContrast(Contrast):
     Source: Student 1908, The probable error of a mean; for several strata Mickey and Brown 1966.
     """
 
-    def df(self, seeds: int) -> int:
-        return seeds - 1
+    def df(self, seeds: int) -> float:
+        beside = (
+            variance.df - (len(stratum) - 1) for stratum, variance in zip(self.strata, self.variances, strict=True)
+        )
+        return min(beside) + seeds - 1
 
     @property
     def p(self) -> float:
-        return float(2 * special.stdtr(self.n - 1, -abs(self.mean) / self.error)) if self.error > SAME else NAN
+        return float(2 * special.stdtr(self.df(self.n), -abs(self.mean) / self.error)) if self.error > SAME else NAN
 
     def interval(self, alpha: float) -> tuple[float, float]:
         if not self.error > SAME:
             return NAN, NAN
-        reach = float(special.stdtrit(self.n - 1, 1 - alpha / 2)) * self.error
+        reach = float(special.stdtrit(self.df(self.n), 1 - alpha / 2)) * self.error
         return self.mean - reach, self.mean + reach
 
 
@@ -169,7 +185,7 @@ class FlipContrast(Contrast):
     Source: Fisher 1935, The design of experiments, section 21; Hartigan 1969, Using subsample values as typical values.
     """
 
-    def df(self, seeds: int) -> int:
+    def df(self, seeds: int) -> float:
         return len(self.strata) * (seeds - 1)
 
     def least_seeds(self, alpha: float) -> int:

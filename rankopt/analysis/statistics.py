@@ -73,7 +73,7 @@ def power_shift(df: float, power: float = 0.8, alpha: float = 0.05) -> float:
 
     Source: Cohen 1988, Statistical power analysis for the behavioral sciences, ch. 2.
     """
-    return _shift(round(df, 2), power, alpha)
+    return _shift(round(df, 1) if df < 20 else round(df), power, alpha)  # few values, each found once
 
 
 @cache
