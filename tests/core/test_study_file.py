@@ -177,6 +177,30 @@ def test_a_broken_override_is_one_line(value: str, tmp_path: Path) -> None:
     assert len(line) < 400
 
 
+TOGETHER = """\
+name: s
+base:
+  task: {name: mini-cola}
+  allocator: {name: static}
+space:
+  'allocator.ranks[*.query], allocator.ranks[*.key]': [[1, 1], [2, 4]]
+  task.name, training.lr: [[mini-cola, 1.0e-3], [mini-rte, 2.0e-3]]
+  seed: [0, 1]
+"""
+
+
+def test_overrides_beside_fields_that_are_listed_together(tmp_path: Path) -> None:
+    """Another field can be set; one of theirs is refused, and so is a mapping that holds only some of them."""
+    path = tmp_path / "s.yaml"
+    path.write_text(TOGETHER)
+    assert StudyFile(path, ["task.max_length=16"]).study.base["task"]["max_length"] == 16
+    whole = StudyFile(path, ["allocator={name: uniform}"]).study
+    assert list(whole.space) == ["task.name, training.lr", "seed"]
+    for override in ("allocator.ranks[*.key]=2", "training={epochs: 2}"):
+        with pytest.raises(InvalidSpecError, match="is a dimension of the space; set space"):
+            StudyFile(path, [override])
+
+
 NASTY = (
     *("", "~", "[]", "{}", "[[]]", "{int: [0, 1]}", "{float: 3}", "{choice: []}", "-1", "0", "1e400", "-.inf", ".nan"),
     *("'", '"', "|", ">", "&a", "*a", "!!", "!!str", "!!set {a}", "!!omap [a: 1]", "<<: *a", "{<<: 3}", "? ", ": "),
