@@ -70,7 +70,7 @@ def of_table(table: Table) -> dict[int, tuple[float, float]]:
     excess = upper - statistics.mean(float(polygamma(1, df[k] / 2)) for k in raw)
     if excess <= 1e-12:
         pooled = sum(df[k] * raw[k] for k in raw) / sum(df.values())
-        final = {k: (pooled, math.inf) for k in raw}
+        final = dict.fromkeys(raw, (pooled, math.inf))
     else:
         prior = 2 * solved(excess)
         center = math.exp(statistics.mean(logs) + float(psi(prior / 2)) - math.log(prior / 2))
