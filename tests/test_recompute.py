@@ -24,7 +24,7 @@ from rankopt.study.storage_url import sqlite_url
 QUICKSTART = Path(__file__).parents[1] / "reports" / "quickstart"
 
 
-COMMITTED = sorted(path.parent for path in QUICKSTART.parent.glob("*/results.jsonl"))
+COMMITTED = sorted(path.parent for path in QUICKSTART.parent.glob("*/data.csv"))
 
 
 @pytest.mark.parametrize("report", COMMITTED, ids=lambda path: path.name)

@@ -52,7 +52,7 @@ def moderated(differences: Mapping[A, Mapping[int, float]]) -> dict[A, Variance]
         >>> one = moderated({"eva": {0: 0.02, 1: 0.01, 2: 0.03}})
         >>> round(one["eva"].value, 6), one["eva"].df
         (0.0001, 2.0)
-        >>> both = moderated({"eva": {0: 0.02, 1: 0.01, 2: 0.03}, "sora": {0: 0.01, 1: 0.03, 2: 0.02}})
+        >>> both = moderated({"eva": {0: 0.02, 1: 0.01, 2: 0.03}, "sora": {0: 0.01, 1: 0.03, 2: 0.04}})
         >>> both["eva"].df
         4.0
 

@@ -96,8 +96,8 @@ def make_networks(overrides: list[str]) -> None:
             print(cost, flush=True)
 
 
-def make_report() -> None:
-    """Replay every search on the table, and write the page."""
+def page() -> str:
+    """The report: every search is replayed on the table."""
     rows = table()
     settings = {(budget(row), row.configuration["training.lr"]) for row in rows}
     lines = [
@@ -109,7 +109,7 @@ def make_report() -> None:
     ]  # fmt: skip
     notes = OUT / "notes.md"
     tail = notes.read_text(encoding="utf-8") if notes.exists() else ""
-    (OUT / "searches.md").write_text("\n".join([*lines, tail]), encoding="utf-8")
+    return "\n".join([*lines, tail])
 
 
 def places(rows: list[Row], settings: list[tuple[int, Any]]) -> Iterator[str]:
@@ -269,4 +269,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "oneshot":
         make_networks([part for part in sys.argv[2:] if part != "--set"])
     else:
-        make_report()
+        (OUT / "searches.md").write_text(page(), encoding="utf-8")
