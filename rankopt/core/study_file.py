@@ -163,22 +163,20 @@ class StudyFile:
         parts = split_path(path)
         tables = {table: dict(data[table] or {}) for table in TABLES if table in data}
         for table, listed in tables.items():
-            for dimension in listed:
+            kept = {}  # a fixed value removes the dimension of its field, and those of fields inside it
+            for dimension, values in listed.items():
                 together = paths_of(dimension)
                 others = [split_path(part) for part in together]
                 inside = [other[: len(parts)] == parts for other in others]
                 within = any(parts[: len(o)] == o and (len(o) < len(parts) or len(together) > 1) for o in others)
                 if within or (any(inside) and not all(inside)):
                     raise ValueError(f"{dimension} is a dimension of the {table}; set {table}.{dimension} instead")
+                if not all(inside):
+                    kept[dimension] = values
             if path in listed and isinstance(value, list):
                 self.overridden[table, path] = text
                 return {**data, table: {**listed, path: value}}
-            # a fixed value removes the dimension of its field, and those of fields inside it
-            tables[table] = {
-                name: values
-                for name, values in listed.items()
-                if not all(split_path(part)[: len(parts)] == parts for part in paths_of(name))
-            }
+            tables[table] = kept
         self.overridden[("base", *parts)] = text
         return {**data, **tables, "base": with_path(data.get("base") or {}, path, value)}
 

@@ -14,17 +14,16 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import groupby
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any
+from statistics import fmean
 
 from scipy import stats
 
 from rankopt.analysis.blackbox import BlackBox, Row, rows_of
+from rankopt.analysis.statistics import summarize
 from rankopt.core.spec import Named
-from rankopt.search.replay import replay, replayed_search
+from rankopt.search.replay import Step, replay, replayed_search
 from rankopt.study.results_file import read_results
 from rankopt.study.results_merge import merge
 
@@ -66,6 +65,10 @@ def budget(row: Row) -> int:
     return int(row.configuration["budget.mean_rank"])  # type: ignore[arg-type]
 
 
+def rate(row: Row) -> float:
+    return float(row.configuration["training.lr"])  # type: ignore[arg-type]
+
+
 def make_networks(overrides: list[str]) -> None:
     """Train the super-networks, score every pattern of the grid with each, and write one row a line."""
     from rankopt import Study
@@ -99,20 +102,17 @@ def make_networks(overrides: list[str]) -> None:
 def page() -> str:
     """The report: every search is replayed on the table."""
     rows = table()
-    settings = {(budget(row), row.configuration["training.lr"]) for row in rows}
     lines = [
         "# Searches on the trainings of rank_grid", "",
         f"{len(rows)} trainings on SST-2: 27 patterns of ranks at each of two budgets, two learning rates, two seeds.",
         "`python tests/bench/search_trainings.py report` makes this page from [results.jsonl](results.jsonl) and",
         "[oneshot.jsonl](oneshot.jsonl); `rankopt blackbox reports/rank_grid/results.jsonl` replays one search.", "",
-        *places(rows, sorted(settings)), *replays(rows), *judged(rows), *oneshot(rows),
+        *places(rows), *coordinates(rows), *replays(rows), *judged(rows), *oneshot(rows),
     ]  # fmt: skip
-    notes = OUT / "notes.md"
-    tail = notes.read_text(encoding="utf-8") if notes.exists() else ""
-    return "\n".join([*lines, tail])
+    return "\n".join([*lines, (OUT / "notes.md").read_text(encoding="utf-8")])
 
 
-def places(rows: list[Row], settings: list[tuple[int, Any]]) -> Iterator[str]:
+def places(rows: list[Row]) -> Iterator[str]:
     """Whether accuracy depends on where the ranks are: variance between patterns against that between seeds."""
     yield "## Does it matter where the ranks are?"
     yield ""
@@ -121,11 +121,11 @@ def places(rows: list[Row], settings: list[tuple[int, Any]]) -> Iterator[str]:
     yield ""
     yield "| mean rank | lr | collapsed | patterns | uniform | mean | sd between patterns | sd of a training | F | p |"
     yield f"|{' ---: |' * 10}"
-    for amount, lr in settings:
-        chosen = [row for row in rows if budget(row) == amount and row.configuration["training.lr"] == lr]
-        whole = [row for group in grouped(chosen, place) if min(map(_report, group)) >= COLLAPSED for row in group]
+    for amount, lr in sorted({(budget(row), rate(row)) for row in rows}):
+        chosen = [row for row in rows if budget(row) == amount and rate(row) == lr]
+        whole = [row for group in by_place(chosen).values() if min(map(_report, group)) >= COLLAPSED for row in group]
         by_seed = {seed: fmean(_report(row) for row in whole if row.seed == seed) for seed in (0, 1)}
-        groups = [[_report(row) - by_seed[row.seed] for row in group] for group in grouped(whole, place)]
+        groups = [[_report(row) - by_seed[row.seed] for row in group] for group in by_place(whole).values()]
         means, n = [fmean(group) for group in groups], len(groups)
         between = 2 * sum(mean**2 for mean in means) / (n - 1)
         within = sum((value - fmean(group)) ** 2 for group in groups for value in group) / (n - 1)
@@ -138,6 +138,10 @@ def places(rows: list[Row], settings: list[tuple[int, Any]]) -> Iterator[str]:
         ]  # fmt: skip
         yield f"| {' | '.join(cells)} |"
     yield ""
+
+
+def coordinates(rows: list[Row]) -> Iterator[str]:
+    """Mean accuracies by each of the three numbers that describe a pattern."""
     yield "Means of the trainings that did not collapse, by the logit of a group of layers or the slope over depth:"
     yield ""
     yield "| mean rank | what is varied | -1.5 | 0 | 1.5 |"
@@ -160,10 +164,10 @@ def replays(rows: list[Row]) -> Iterator[str]:
         yield "## Accuracy alone" if one else "## Accuracy and parameters"
         yield ""
         yield (
-            f"Mean regret on the search split with its standard error over {SEEDS} replays: the best mean accuracy of "
-            "the table, minus that of the configuration that a search found with so many trainings."
+            "Regret is the best mean accuracy of the table minus that of the configuration that a search found, on the "
+            f"search split. Means over {SEEDS} replays with their standard errors."
             if one
-            else f"Mean hypervolume with its standard error over {SEEDS} replays, as a share of the table's."
+            else f"Hypervolume as a share of the table's. Means over {SEEDS} replays with their standard errors."
         )
         yield ""
         shown = " | ".join(f"after {n}" for n in SHOWN)
@@ -171,9 +175,8 @@ def replays(rows: list[Row]) -> Iterator[str]:
         yield f"| --- |{' ---: |' * (len(SHOWN) + 1)}"
         found: dict[str, list[list[float]]] = {}
         for name in names:
-            searches = [replayed_search(Named(name=name), SHOWN[-1], s, OBJECTIVES[objective]) for s in range(SEEDS)]
-            steps = [replay(box, search, OBJECTIVES[objective]) for search in searches]
-            found[name] = [[step.regret if one else step.front_share for step in run] for run in steps]
+            runs = _runs(box, name, OBJECTIVES[objective])
+            found[name] = [[step.regret if one else step.front_share for step in run] for run in runs]
             gains = [(1 - 2 * one) * (b[-1] - a[-1]) for a, b in zip(found["random"], found[name], strict=True)]
             cells = [_mean([run[n - 1] for run in found[name]]) for n in SHOWN]
             yield f"| {name} | {' | '.join(cells)} | {'' if name == 'random' else _interval(gains)} |"
@@ -194,11 +197,10 @@ def judged(rows: list[Row]) -> Iterator[str]:
         cells, better = [], 0
         for seed in (0, 1):
             box = BlackBox([row for row in rows if row.seed == seed])
-            other = {json.dumps(row.configuration): row for row in rows if row.seed != seed}
+            other = {_key(row): row for row in rows if row.seed != seed}
             gains = []
-            for number in range(SEEDS):
-                steps = replay(box, replayed_search(Named(name=name), SHOWN[-1], number, ["score"]))
-                winner = box.trainings[steps[-1].found][0]
+            for run in _runs(box, name, OBJECTIVES["score"]):
+                winner = box.trainings[run[-1].found][0]
                 plain = max(
                     (row for row in rows if is_uniform(row) and row.seed == seed and budget(row) == budget(winner)),
                     key=lambda row: row.score,
@@ -215,7 +217,7 @@ def oneshot(rows: list[Row]) -> Iterator[str]:
     lines = [json.loads(line) for line in (OUT / "oneshot.jsonl").read_text(encoding="utf-8").splitlines()]
     looks = [line for line in lines if "score" in line]
     costs = [line for line in lines if "train_seconds" in line]
-    trained = {where: fmean(_report(row) for row in group) for where, group in _by_place(rows).items()}
+    trained = {where: fmean(_report(row) for row in group) for where, group in by_place(rows).items()}
     yield "## One-shot search"
     yield ""
     training, looking = (fmean(cost[name] for cost in costs) for name in ("train_seconds", "look_seconds"))
@@ -239,12 +241,18 @@ def oneshot(rows: list[Row]) -> Iterator[str]:
     yield ""
 
 
-def grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> list[list[Row]]:
-    return [list(group) for _, group in groupby(sorted(rows, key=key), key)]
+def by_place(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Place -> its trainings."""
+    groups: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=place):
+        groups.setdefault(place(row), []).append(row)
+    return groups
 
 
-def _by_place(rows: Iterable[Row]) -> Mapping[str, list[Row]]:
-    return {place(group[0]): group for group in grouped(rows, place)}
+def _runs(box: BlackBox, name: str, objectives: list[str]) -> list[list[Step]]:
+    """The replays of a search."""
+    searches = [replayed_search(Named(name=name), SHOWN[-1], seed, objectives) for seed in range(SEEDS)]
+    return [replay(box, search, objectives) for search in searches]
 
 
 def _key(row: Row) -> str:
@@ -257,12 +265,13 @@ def _report(row: Row) -> float:
 
 
 def _mean(values: list[float]) -> str:
-    return f"{fmean(values):.4f} ± {stdev(values) / math.sqrt(len(values)):.4f}"
+    found = summarize(values)
+    return f"{found.mean:.4f} ± {found.error:.4f}"
 
 
 def _interval(values: list[float]) -> str:
-    reach = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
-    return f"{fmean(values):+.4f} ({fmean(values) - reach:+.4f} to {fmean(values) + reach:+.4f})"
+    found = summarize(values)
+    return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
 
 
 if __name__ == "__main__":
