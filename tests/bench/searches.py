@@ -13,12 +13,10 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import math
 import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 OUT = Path(__file__).parents[2] / "reports" / "search_replays"
@@ -123,7 +121,10 @@ def make_report() -> None:
 
 
 def _mean(values: list[float]) -> str:
-    return f"{fmean(values):.4f} ± {stdev(values) / math.sqrt(len(values)):.4f}"
+    from rankopt.analysis.statistics import summarize
+
+    found = summarize(values)
+    return f"{found.mean:.4f} ± {found.error:.4f}"
 
 
 if __name__ == "__main__":
